@@ -1,0 +1,196 @@
+"""Where everything of a run lies, and one command's hold on it."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import yaml
+
+from lambda_hat.artifacts.files import read_json, write_json_atomic, write_text_atomic
+from lambda_hat.errors import InputError, RunStateError
+
+__all__ = [
+    "MANIFEST_JSON",
+    "METRICS_JSON",
+    "PROBLEM_YAML",
+    "PROGRESS_JSONL",
+    "REFERENCE_JSON",
+    "REFERENCE_NPZ",
+    "STOP_FLAG",
+    "TARGET_NPZ",
+    "Paths",
+    "RunContext",
+]
+
+PROBLEM_YAML = "problem.yaml"
+TARGET_NPZ = "target.npz"
+REFERENCE_JSON = "ref.json"
+REFERENCE_NPZ = "ref.npz"
+MANIFEST_JSON = "manifest.json"
+METRICS_JSON = "metrics.json"
+PROGRESS_JSONL = "progress.jsonl"
+STOP_FLAG = "stop"
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+class StoreLike(Protocol):
+    """What `Paths` needs of the study file's `store` section."""
+
+    @property
+    def root(self) -> str: ...
+    @property
+    def namespace(self) -> str: ...
+    @property
+    def layout_version(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Paths:
+    """The files and folders of the run in `root`.
+
+    Every method that takes a name raises `InputError` for one that is no plain name, and `RunStateError` where a
+    symbolic link leads out of the root.
+    """
+
+    root: Path
+
+    @classmethod
+    def from_store(cls, store: StoreLike, base: Path | None = None) -> Self:
+        """Paths under `root/namespace/layout_version`; a relative root is taken from `base` (the working directory)."""
+        folder = (base or Path.cwd()) / Path(store.root).expanduser()
+        return cls(folder.resolve() / _checked(store.namespace) / _checked(store.layout_version))
+
+    def problem_dir(self, pid: str) -> Path:
+        """Folder of one problem: its definition, target and reference."""
+        return self._inside("problems", _checked(pid))
+
+    def study_dir(self, pid: str, method: str) -> Path:
+        """Folder that holds the trials of one problem and method."""
+        return self._inside("trials", _checked(pid), _checked(method))
+
+    def trial_dir(self, pid: str, method: str, rid: str) -> Path:
+        """Folder of one trial: its manifest, progress and metrics."""
+        return self._inside("trials", _checked(pid), _checked(method), _checked(rid))
+
+    def study_pickle(self, pid: str, method: str) -> Path:
+        """The study of one problem and method, for `pickle.load`."""
+        return self._inside("studies", f"{_checked(pid)}:{_checked(method)}.pkl")
+
+    @property
+    def journal(self) -> Path:
+        """Optuna's append-only journal of every study of the run."""
+        return self._inside("studies", "optuna.journal")
+
+    @property
+    def trials_table(self) -> Path:
+        """One row per trial of every study."""
+        return self._inside("tables", "optuna_trials.parquet")
+
+    @property
+    def resolved_config(self) -> Path:
+        """The configuration that the last command worked with."""
+        return self._inside("meta", "resolved_config.yaml")
+
+    @property
+    def lock(self) -> Path:
+        """Held by the one command that may write to the run."""
+        return self._inside("meta", "lock")
+
+    @property
+    def log_file(self) -> Path:
+        """The controller's log."""
+        return self._inside("meta", "lambda-hat.log")
+
+    @property
+    def parsl_dir(self) -> Path:
+        """Parsl's own files and the card it was started with."""
+        return self._inside("parsl_runinfo")
+
+    def _inside(self, *parts: str) -> Path:
+        path = self.root.joinpath(*parts)
+        if not path.resolve().is_relative_to(self.root.resolve()):
+            raise RunStateError(f"{path} leads out of the run's folder {self.root}. Remove the symbolic link in it.")
+        return path
+
+
+class RunContext:
+    """One command's hold on a run: its folders, its lock and its resolved configuration.
+
+    Entering makes the folders and takes the lock, or raises `RunStateError` that names the command which holds it.
+    The lock ends with its process, however that ends.
+    """
+
+    def __init__(self, paths: Paths) -> None:
+        from filelock import FileLock  # here, since its import is slow and `--dry-run` needs `Paths` alone
+
+        self.paths = paths
+        self._lock = FileLock(paths.lock, timeout=0)
+        self._holder = paths.lock.with_name("lock.json")  # FileLock empties its own file on every attempt
+
+    def __enter__(self) -> Self:
+        for folder in ("problems", "trials", "studies", "tables", "meta"):
+            (self.paths.root / folder).mkdir(parents=True, exist_ok=True)
+        self.paths.parsl_dir.mkdir(exist_ok=True)
+        try:
+            self._lock.acquire()
+        except TimeoutError:
+            raise RunStateError(self._held_message()) from None
+        since = datetime.now(UTC).isoformat(timespec="seconds")
+        write_json_atomic(self._holder, {"pid": os.getpid(), "host": socket.gethostname(), "since": since})
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._holder.unlink(missing_ok=True)
+        self._lock.release()
+
+    def load_config(self) -> dict[str, Any] | None:
+        """The configuration that the last command saved here; None in a new run.
+
+        Raises:
+            RunStateError: the file is there and no YAML mapping.
+        """
+        path = self.paths.resolved_config
+        if not path.exists():
+            return None
+        try:
+            config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError):
+            config = None
+        if not isinstance(config, dict):
+            raise RunStateError(f"{path} is no YAML mapping. Remove it, or choose another `store.namespace`.")
+        return config
+
+    def save_config(self, config: dict[str, Any]) -> None:
+        """Replace `meta/resolved_config.yaml`. Compare with `load_config` first where a change matters."""
+        text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=120)
+        write_text_atomic(self.paths.resolved_config, text)
+
+    def _held_message(self) -> str:
+        holder = read_json(self._holder)
+        who = (
+            f"lambda-hat with process id {holder['pid']} on {holder['host']} (since {holder['since']})"
+            if holder
+            else "another lambda-hat"
+        )
+        return (
+            f"{self.paths.root} is in use by {who}. "
+            "Wait for it to end, end it, or choose another `store.namespace` for this run."
+        )
+
+
+def _checked(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise InputError(
+            f"{name!r} cannot name a part of a run: letters, digits, `_` and `-` can, starting with a letter or digit."
+        )
+    return name

@@ -1,0 +1,61 @@
+"""The command group, and what every command ends with: exit codes and messages of failures."""
+
+from __future__ import annotations
+
+import io
+import sys
+import traceback
+from typing import Any
+
+import click
+
+import lambda_hat
+from lambda_hat.cli.config import config
+from lambda_hat.cli.options import verbosity
+from lambda_hat.cli.workflow import workflow
+from lambda_hat.errors import ConfigError, LambdaHatError
+
+__all__ = ["cli", "main"]
+
+SIGINT_EXIT_CODE = 130
+
+
+class _Group(click.Group):
+    """Ends the process by the family of the error; `SystemExit`, which signals become, passes."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("\nInterrupted.", err=True)
+            ctx.exit(SIGINT_EXIT_CODE)
+        except LambdaHatError as error:
+            if verbosity(ctx):
+                traceback.print_exc()
+            else:
+                prefix = "" if isinstance(error, ConfigError) else "Error: "  # faults begin with their file and line
+                click.echo(f"{prefix}{error}", err=True)
+            ctx.exit(error.exit_code)
+        except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
+            raise  # click ends these itself
+        except Exception:
+            traceback.print_exc()
+            click.echo("This is a mistake in lambda-hat; the traceback above says where.", err=True)
+            ctx.exit(1)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(lambda_hat.__version__, prog_name="lambda-hat")
+def cli() -> None:
+    """Certified references and tuned estimators of Local Learning Coefficients."""
+
+
+cli.add_command(workflow)
+cli.add_command(config)
+
+
+def main() -> None:
+    """Run the command line of this process; never returns."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # λ̂ must not end a run where a terminal cannot show it
+    cli(prog_name="lambda-hat")

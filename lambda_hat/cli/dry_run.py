@@ -1,0 +1,84 @@
+"""A plan for readers: as text for people, as plain data for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from lambda_hat.config.explain import to_yaml
+from lambda_hat.report.numbers import clock
+from lambda_hat.workflows.plan import Plan, PlannedProblem, TimeBound
+
+__all__ = ["plan_to_dict", "plan_to_text"]
+
+
+def plan_to_dict(plan: Plan) -> dict[str, Any]:
+    """The plan as JSON can hold it."""
+    return {
+        "config": plan.loaded.resolved,
+        "card": plan.loaded.card.to_dict(),
+        "root": str(plan.paths.root),
+        "executors": [{"label": label, "workers": number} for label, number in plan.capacity.items()],
+        "executor_map": {key: asdict(route) for key, route in plan.routes.items()},
+        "warnings": list(plan.warnings),
+        "problems": [asdict(problem) | {"needs_reference": problem.needs_reference} for problem in plan.problems],
+        "studies": [asdict(study) | {"num_to_run": study.num_to_run} for study in plan.studies],
+        "time_bounds": [asdict(bound) | {"seconds": bound.seconds} for bound in plan.bounds],
+        "max_seconds": plan.max_seconds,
+        "needs_resume": plan.needs_resume,
+    }
+
+
+def plan_to_text(plan: Plan) -> str:
+    """The plan under headings; everything that is not the configuration stands after it, where a terminal shows it."""
+    sections = {
+        f"Configuration ({plan.loaded.source})": to_yaml(plan.loaded.resolved).rstrip().splitlines(),
+        f"Executors ({plan.loaded.card_path})": _executor_lines(plan),
+        "Problems": [_problem_line(problem) for problem in plan.problems],
+        "Studies": [
+            f"{study.pid}:{study.method}  {study.num_finished} trials done, {study.num_to_run} to run on {study.label}"
+            for study in plan.studies
+        ],
+        "Time, at most": [*map(_bound_line, plan.bounds), _total_line(plan)],
+        "Place": [str(plan.paths.root), *_resume_lines(plan)],
+    }
+    return "\n\n".join("\n  ".join([title, *lines]) for title, lines in sections.items())
+
+
+def _executor_lines(plan: Plan) -> Iterator[str]:
+    for label, number in plan.capacity.items():
+        yield f"{label}  {number} {'worker' if number == 1 else 'workers'}"
+    for key, route in plan.routes.items():
+        yield f"{key} → {route.label}  ({'explicit' if route.is_explicit else 'AUTO'}: {route.reason})"
+    for warning in plan.warnings:
+        yield f"Warning: {warning}"
+
+
+def _problem_line(problem: PlannedProblem) -> str:
+    target = "target there" if problem.has_target else "target to train"
+    reference = "reference certified, reused"
+    if problem.needs_reference:
+        reference = "reference not certified, to run again" if problem.has_reference else "reference to sample"
+    return f"{problem.pid}  {problem.title}: {target}, {reference}"
+
+
+def _bound_line(bound: TimeBound) -> str:
+    what = bound.what if bound.num_tasks > 1 else bound.what.removesuffix("s")
+    return (
+        f"{bound.num_tasks} {what} on {bound.label}, {bound.num_parallel} at once: "
+        f"{bound.num_rounds} × {bound.budget_sec:g} s = {clock(bound.seconds)}"
+    )
+
+
+def _total_line(plan: Plan) -> str:
+    return (
+        f"in all {clock(plan.max_seconds)}: references first, then the trials of all executors side by side; "
+        "waiting for Slurm, starting workers and repeating lost tasks come on top"
+    )
+
+
+def _resume_lines(plan: Plan) -> list[str]:
+    if not plan.needs_resume:
+        return []
+    return ["An unfinished study is there already: give `--resume` to go on with it, or change `store.namespace`."]

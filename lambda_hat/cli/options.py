@@ -1,0 +1,89 @@
+"""Options of the commands that work with a study file, and those that the study file has taken over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+__all__ = ["StudyCommand", "file_options", "run_options", "verbosity"]
+
+Command = Callable[..., Any]
+
+_VERBOSITY = "lambda_hat.verbosity"
+
+# What people may expect on the command line, and the key of the study file that says it instead.
+_IN_STUDY_FILE = {
+    "--max-trials": "optuna.max_trials_per_method",
+    "--batch-size": "optuna.concurrency.batch_size",
+    "--hmc-budget": "execution.budget.hmc_sec",
+    "--method-budget": "execution.budget.trial_sec",
+    "--artifacts-dir": "store.root",
+    "--results-dir": "store.root",
+    "--study-name": "store.namespace",
+    "--storage": "store.root",
+}
+
+
+class StudyCommand(click.Command):
+    """A command whose settings are in the study file; of options it does not have it says which key they are."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse, or raise `click.UsageError` that names the key to set."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            key = _IN_STUDY_FILE.get(error.option_name)
+            if key is None:
+                raise
+            message = f"There is no {error.option_name}: the study file has it as `{key}`. "
+            if error.option_name == "--storage":
+                message = "There is no --storage: the studies' journal lies under `store.root`. "
+            raise click.UsageError(f"{message}For one run, use `--set {key}=VALUE`.", ctx) from error
+
+
+def file_options(function: Command) -> Command:
+    """Add which card to run on, and what to change in the study file and the card."""
+    return _with_options(
+        function,
+        click.option("--local", is_flag=True, help="Run on this machine, with the local Parsl card."),
+        click.option("--parsl-card", metavar="CARD", help="Run on this Parsl card instead of the study file's."),
+        click.option(
+            "--set",
+            "dotlist",
+            metavar="KEY=VALUE",
+            multiple=True,
+            help="Change one value of the study file or of the card, e.g. `optuna.max_trials_per_method=24` or "
+            "`walltime=04:00:00`. May be given many times.",
+        ),
+    )
+
+
+def run_options(function: Command) -> Command:
+    """Add which study file to run, whether to run it at all, and how much to say."""
+    return _with_options(
+        file_options(function),
+        click.option("--config", metavar="FILE", required=True, help="The study file (YAML)."),
+        click.option("--resume", is_flag=True, help="Go on with the unfinished study that is there."),
+        click.option("--dry-run", is_flag=True, help="Say what would run, and for how long; start and write nothing."),
+        click.option("--json", "is_json", is_flag=True, help="With --dry-run: say it as JSON."),
+        click.option("-v", "--verbose", count=True, callback=_keep_verbosity, help="Say more, and show tracebacks."),
+        click.option("-q", "--quiet", is_flag=True, help="Show warnings and errors only."),
+    )
+
+
+def verbosity(ctx: click.Context) -> int:
+    """How many `-v` were given to the command that runs."""
+    return ctx.meta.get(_VERBOSITY, 0)
+
+
+def _with_options(function: Command, *options: Callable[[Command], Command]) -> Command:
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def _keep_verbosity(ctx: click.Context, _param: click.Parameter, value: int) -> int:
+    ctx.meta[_VERBOSITY] = value
+    return value

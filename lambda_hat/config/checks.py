@@ -1,0 +1,151 @@
+"""What the types of the schema cannot say: rules that join several fields, checked on the data as read.
+
+Every check skips what is not of the right type, since that is reported already, and goes on with the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from lambda_hat.config.describe import fields_of, scalar_types
+from lambda_hat.config.locate import Finding, KeyPath
+from lambda_hat.config.methods import METHODS, hyperparameter_names
+from lambda_hat.config.resolve import load_preset, resolve_sampler, unknown_preset
+from lambda_hat.config.suggest import did_you_mean
+from lambda_hat.config.validation import findings_of, found, is_number
+
+__all__ = ["check_card", "check_study"]
+
+
+def check_study(data: Mapping[str, Any]) -> Iterator[Finding]:
+    """Faults of methods, search space and fixed settings."""
+    methods, space, samplers = _list(data.get("methods")), _mapping(data.get("search_space")), data.get("samplers")
+    for index, method in enumerate(methods):
+        if method in methods[:index]:
+            yield Finding(("methods", index), f"`{method}` is listed twice", "Remove one of the two.")
+        elif method in METHODS and (method not in space or space[method] == {}):
+            message = (
+                f"`{method}` has no search space; expected `search_space.{method}` with at least one hyperparameter"
+            )
+            yield Finding(("methods", index), message, f"Add `search_space.{method}`, or take {method} from the list.")
+    for method, distributions in space.items():
+        if method in METHODS:
+            for name, distribution in _mapping(distributions).items():
+                yield from _check_distribution(method, name, distribution)
+    for method, fixed in _mapping(samplers).items():
+        if method in METHODS:
+            yield from _check_fixed(method, _mapping(fixed), _mapping(space.get(method)))
+
+
+def _check_distribution(method: str, name: str, distribution: object) -> Iterator[Finding]:
+    path = ("search_space", method, name)
+    if name not in hyperparameter_names(method):
+        yield _unknown_hyperparameter(path, method)
+        return
+    spec = _mapping(distribution)
+    kind = spec.get("dist")
+    if kind == "categorical":
+        for index, choice in enumerate(_list(spec.get("choices"))):
+            yield from _unaccepted(method, name, choice, (*path, "choices", index))
+    elif kind in ("float", "int"):
+        types = scalar_types(fields_of(METHODS[method])[name])
+        if kind == "float" and int in types and float not in types:
+            yield Finding((*path, "dist"), f"found 'float', but `{name}` is a whole number; expected `int`")
+        elif not types & {int, float}:
+            yield Finding((*path, "dist"), f"found '{kind}', but `{name}` is no number; expected `categorical`")
+        else:
+            yield from _check_range(method, name, spec, path)
+
+
+def _check_range(method: str, name: str, spec: Mapping[str, Any], path: KeyPath) -> Iterator[Finding]:
+    low, high, step = spec.get("low"), spec.get("high"), spec.get("step", 1)
+    for end in ("low", "high"):
+        if is_number(spec.get(end)):
+            yield from _unaccepted(method, name, spec[end], (*path, end))
+    if is_number(low) and spec.get("log") is True and low <= 0:
+        yield Finding((*path, "low"), f"found {found(low)} for a logarithmic range, expected more than 0")
+    if not (is_number(low) and is_number(high)):
+        return
+    if low > high:
+        message = f"found low {found(low)} above high {found(high)}, expected low ≤ high"
+        yield Finding((*path, "low"), message, "Swap the two.")
+    elif spec["dist"] == "int" and is_number(step) and step > 1:
+        if spec.get("log") is True:
+            message = f"found {found(step)} with `log: true`, expected no step in a logarithmic range"
+            yield Finding((*path, "step"), message, "Remove `step`, or set `log: false`.")
+        elif rest := (high - low) % step:
+            message = f"steps of {found(step)} from {found(low)} miss high {found(high)}, expected to end there"
+            yield Finding((*path, "high"), message, f"Use {high - rest} or {high - rest + step}.")
+
+
+def _unaccepted(method: str, name: str, value: object, path: KeyPath) -> Iterator[Finding]:
+    """Findings on one value of a hyperparameter that the method's settings refuse."""
+    settings = METHODS[method]
+    try:
+        settings.model_validate({name: value})
+    except ValidationError as error:
+        for finding in findings_of(error, settings, {name: value}):
+            yield Finding(path, finding.message, finding.hint)
+
+
+def _unknown_hyperparameter(path: KeyPath, method: str) -> Finding:
+    field = METHODS[method].model_fields.get(str(path[-1]))  # people who read the code know the long name
+    meant = f"Did you mean `{field.alias}`?" if field else did_you_mean(path[-1], hyperparameter_names(method))
+    hint = f"{meant}  `lambda-hat config schema {method}` lists them all."
+    return Finding(path, f"unknown hyperparameter of {method}.", hint.strip(), is_about_key=True)
+
+
+def _check_fixed(method: str, fixed: Mapping[str, Any], space: Mapping[str, Any]) -> Iterator[Finding]:
+    path = ("samplers", method)
+    for name, value in fixed.items():
+        if name == "preset":
+            continue
+        if name not in hyperparameter_names(method):
+            yield _unknown_hyperparameter((*path, name), method)
+            continue
+        yield from _unaccepted(method, name, value, (*path, name))
+        if name in space:
+            hint = f"Remove it here, or from `search_space.{method}`."
+            yield Finding((*path, name), "both fixed and searched; expected one of the two", hint, is_about_key=True)
+    preset = fixed.get("preset", method)
+    if finding := unknown_preset((*path, "preset"), "sampler", preset):
+        yield finding
+        return
+    if strangers := sorted(load_preset("sampler", preset).keys() - set(hyperparameter_names(method))):
+        names = ", ".join(f"`{name}`" for name in strangers)
+        yield Finding((*path, "preset"), f"preset `{preset}` sets {names}, which {method} does not take")
+        return
+    if method == "mclmc" and resolve_sampler(method, fixed).get("adjusted") is False and "target_accept" in space:
+        message = (
+            "found false, while `search_space.mclmc.target_accept` is searched; without adjustment it has no effect"
+        )
+        hint = "Remove `target_accept` from the search space, or set `adjusted: true`."
+        yield Finding((*path, "adjusted" if "adjusted" in fixed else "preset"), message, hint)
+
+
+def check_card(data: Mapping[str, Any]) -> Iterator[Finding]:
+    """Faults of executors' labels and of the number of Slurm blocks."""
+    labels: list[object] = []
+    for index, executor in enumerate(_list(data.get("executors"))):
+        label = _mapping(executor).get("label")
+        if label is not None and label in labels:
+            message = f"found {label!r} again, expected labels that differ"
+            yield Finding(("executors", index, "label"), message, f"`executors.{labels.index(label)}` has it already.")
+        labels.append(label)
+    if data.get("type") != "slurm":
+        return
+    for name, bound in (("min_blocks", "max_blocks"), ("init_blocks", "max_blocks")):
+        least, most = data.get(name, 1), data.get(bound, 1)
+        if isinstance(least, int) and isinstance(most, int) and least > most:
+            yield Finding((name,), f"found {least}, expected at most `{bound}` ({most})")
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []

@@ -1,0 +1,142 @@
+"""What a field of the schema expects, in words, and which field stands at a path."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from lambda_hat.config.locate import KeyPath
+from lambda_hat.config.suggest import one_of
+
+__all__ = ["closed_set", "expected", "fields_of", "names_at", "scalar_types", "tags_of", "type_at"]
+
+_SCALARS = {int: "a whole number", float: "a number", str: "text", bool: "`true` or `false`", NoneType: "null"}
+
+
+def fields_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The fields that a file may set, by YAML's names."""
+    return {field.alias or name: field for name, field in model.model_fields.items() if not field.exclude}
+
+
+def _unwrap(annotation: Any) -> tuple[Any, list[Any]]:
+    """The bare type, and its constraints as annotated-types objects."""
+    if isinstance(annotation, FieldInfo):
+        inner, constraints = _unwrap(annotation.annotation)
+        return inner, [*constraints, *annotation.metadata, annotation]
+    if get_origin(annotation) is not Annotated:
+        return annotation, []
+    inner, constraints = _unwrap(get_args(annotation)[0])
+    for item in get_args(annotation)[1:]:
+        constraints += [*item.metadata, item] if isinstance(item, FieldInfo) else [item]
+    return inner, constraints
+
+
+def _members(annotation: Any) -> list[Any]:
+    bare, _ = _unwrap(annotation)
+    if get_origin(bare) in (Union, UnionType):
+        return [leaf for member in get_args(bare) for leaf in _members(member)]
+    return [annotation]
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    bare = [_unwrap(member)[0] for member in _members(annotation)]
+    return [item for item in bare if isinstance(item, type) and issubclass(item, BaseModel)]
+
+
+def _is_tagged(model: type[BaseModel], data: Mapping[str, Any]) -> bool:
+    """Whether every field with a single possible value has that value in `data`, where it is given."""
+    bare = {name: _unwrap(field)[0] for name, field in fields_of(model).items() if name in data}
+    tags = {name: get_args(item) for name, item in bare.items() if get_origin(item) is Literal}
+    return all(data[name] == values[0] for name, values in tags.items() if len(values) == 1)
+
+
+def type_at(annotation: Any, data: Any, path: KeyPath) -> Any:
+    """The annotation of what stands at `path` of `data`, or None where the schema has nothing there."""
+    for part in path:
+        following = None
+        for member in _members(annotation):
+            bare, _ = _unwrap(member)
+            if get_origin(bare) is dict:
+                following = get_args(bare)[1]
+            elif get_origin(bare) is tuple:
+                following = get_args(bare)[0]
+            elif bare in _models(member) and isinstance(data, Mapping) and _is_tagged(bare, data):
+                following = fields_of(bare).get(str(part), following)
+        annotation = following
+        if annotation is None:
+            return None
+        try:
+            data = data[part]
+        except (KeyError, IndexError, TypeError):
+            data = None
+    return annotation
+
+
+def names_at(annotation: Any, data: Any) -> tuple[str, ...]:
+    """The keys that a mapping of this type may have; empty where any text is one."""
+    for member in _members(annotation):
+        bare, _ = _unwrap(member)
+        if get_origin(bare) is dict:
+            return tuple(map(str, closed_set(get_args(bare)[0])))
+    models = [model for model in _models(annotation) if not isinstance(data, Mapping) or _is_tagged(model, data)]
+    return tuple(dict.fromkeys(name for model in models for name in fields_of(model)))
+
+
+def tags_of(annotation: Any, name: str) -> tuple[str, ...]:
+    """The values of the field `name` that tell the members of a tagged union apart."""
+    return tuple(str(value) for model in _models(annotation) for value in closed_set(fields_of(model)[name]))
+
+
+def closed_set(annotation: Any) -> tuple[object, ...]:
+    """All values a literal type has; empty for every other type."""
+    bare = [_unwrap(member)[0] for member in _members(annotation)]
+    return tuple(value for item in bare if get_origin(item) is Literal for value in get_args(item))
+
+
+def scalar_types(annotation: Any) -> set[type]:
+    """The plain Python types a field takes: of `PositiveInt | None`, whole numbers and null."""
+    bare = [_unwrap(member)[0] for member in _members(annotation)]
+    return {item for item in bare if item in _SCALARS} | {type(value) for value in closed_set(annotation)}
+
+
+def expected(annotation: Any) -> str:
+    """What a value of this type has to be: "a whole number greater than 0"."""
+    _, outer = _unwrap(annotation)
+    phrases = [_phrase(member) for member in _members(annotation)]
+    for constraint in outer:
+        if tag := getattr(constraint, "discriminator", None):
+            return f"a mapping with `{tag}`"
+    return " or ".join(dict.fromkeys(phrases))
+
+
+def _phrase(annotation: Any) -> str:
+    bare, constraints = _unwrap(annotation)
+    for constraint in constraints:
+        if description := getattr(constraint, "description", None):
+            return description
+    origin = get_origin(bare)
+    if origin is Literal:
+        return one_of(get_args(bare))
+    if origin is tuple:
+        return "a list with at least one entry" if _bounds(constraints) else "a list"
+    if bare in _models(annotation) or origin is dict or bare is dict:
+        return "a mapping"
+    return " ".join([_SCALARS.get(bare, "a value"), *filter(None, [_bounds(constraints)])])
+
+
+def _bounds(constraints: list[Any]) -> str:
+    words = {
+        "gt": "greater than",
+        "ge": "of at least",
+        "lt": "less than",
+        "le": "of at most",
+        "min_length": "with at least",
+    }
+    found = {
+        name: getattr(item, name) for item in constraints for name in words if getattr(item, name, None) is not None
+    }
+    return " and ".join(f"{words[name]} {bound}" for name, bound in found.items()).replace(" and of ", " and ")

@@ -1,0 +1,117 @@
+"""The settings of every method. YAML's names (`eta0`, `M`) are aliases; code uses the long ones.
+
+A search-space name must be one of a method's aliases; whatever is sampled is validated here and handed to the sampler whole.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from lambda_hat.config.base import Frozen
+
+__all__ = [
+    "METHODS",
+    "HMCSettings",
+    "MCLMCSettings",
+    "MethodSettings",
+    "SGLDSettings",
+    "VISettings",
+    "hyperparameter_names",
+    "parse_settings",
+]
+
+OpenUnit = Annotated[float, Field(gt=0, lt=1)]
+
+
+class MethodSettings(Frozen):
+    """What every method has. `steps` counts what the method calls a step."""
+
+    method: ClassVar[str]
+
+    num_steps: PositiveInt = Field(1000, alias="steps")
+    num_chains: Annotated[int, Field(ge=1)] = 4
+    burn_in_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.25
+    dtype: Literal["float32", "float64"] = "float64"
+    chunk_size: PositiveInt = 250  # steps between two looks at the deadline and the stop flag
+
+
+class SGLDSettings(MethodSettings):
+    """w ← w − (η_t/2) P (nβ ĝ + γ_loc (w − w0)) + √(η_t P) ξ with η_t = eta0 (1 + t/t0)^(−gamma)."""
+
+    method: ClassVar[str] = "sgld"
+
+    initial_step_size: PositiveFloat = Field(1e-4, alias="eta0")
+    annealing_exponent: Annotated[float, Field(ge=0)] = Field(0.0, alias="gamma")
+    annealing_offset: PositiveFloat = Field(1000.0, alias="t0")  # steps
+    batch_size: PositiveInt = Field(128, alias="batch")
+    preconditioner: Literal["none", "rmsprop", "adam"] = Field("none", alias="precond_type")
+    num_steps: PositiveInt = Field(10_000, alias="steps")
+    gradient_decay: OpenUnit = Field(0.9, alias="b1")  # adam's first moment
+    square_decay: OpenUnit = Field(0.999, alias="b2")  # second moment
+    damping: PositiveFloat = Field(1e-2, alias="eps")  # ε in P = 1/(√v + ε)
+    dtype: Literal["float32", "float64"] = "float32"
+    chunk_size: PositiveInt = 500
+
+
+class MCLMCSettings(MethodSettings):
+    """Metropolis-adjusted microcanonical Langevin Monte Carlo in whitened coordinates."""
+
+    method: ClassVar[str] = "mclmc"
+
+    step_size: PositiveFloat = 0.1  # start of the adaptation; unit: posterior standard deviations × √d
+    target_accept: OpenUnit = 0.9
+    decoherence_length: PositiveFloat = Field(1.0, alias="L")  # unit: √d posterior standard deviations
+    num_steps: PositiveInt = Field(1000, alias="steps")  # draws per chain
+    is_adjusted: bool = Field(True, alias="adjusted")
+    chunk_size: PositiveInt = 50
+
+
+class VISettings(MethodSettings):
+    """Mixture of `M` Gaussians with diagonal-plus-rank-`r` covariance, fitted by Adam to the local posterior."""
+
+    method: ClassVar[str] = "vi"
+
+    learning_rate: PositiveFloat = Field(1e-2, alias="lr")
+    num_components: PositiveInt = Field(4, alias="M")
+    rank: Annotated[int, Field(ge=0)] = Field(2, alias="r")
+    whitening_mode: Literal["none", "rmsprop", "adam"] = "none"
+    num_steps: PositiveInt = Field(5_000, alias="steps")
+    batch_size: PositiveInt = 128
+    num_chains: Annotated[int, Field(ge=1)] = 2  # independent fits
+    num_draws: Annotated[int, Field(ge=100)] = 2000  # from each fit, for λ̂ and importance sampling
+    max_components: PositiveInt | None = None  # mixture slots compiled; null means num_components
+    max_rank: PositiveInt | None = None
+    dtype: Literal["float32", "float64"] = "float32"
+
+
+class HMCSettings(MethodSettings):
+    """Hamiltonian Monte Carlo with few, jittered leapfrog steps in whitened coordinates."""
+
+    method: ClassVar[str] = "hmc"
+
+    step_size: PositiveFloat = 0.3  # start of the adaptation, whitened units
+    num_integration_steps: PositiveInt = 4  # mean; each trajectory draws uniformly from 1 … 2·mean − 1
+    target_accept: OpenUnit = 0.8
+    num_steps: PositiveInt = Field(1000, alias="steps")  # draws per chain
+    chunk_size: PositiveInt = 50
+
+
+METHODS: dict[str, type[MethodSettings]] = {
+    cls.method: cls for cls in (SGLDSettings, VISettings, MCLMCSettings, HMCSettings)
+}
+
+
+def hyperparameter_names(method: str) -> tuple[str, ...]:
+    """Names, as YAML writes them, that `method` takes."""
+    return tuple(field.alias or name for name, field in METHODS[method].model_fields.items())
+
+
+def parse_settings(method: str, values: dict[str, object]) -> MethodSettings:
+    """Typed settings of `method` from YAML names; missing ones take their defaults.
+
+    Raises:
+        pydantic.ValidationError: a name or value that the method does not take.
+    """
+    return METHODS[method].model_validate(values)

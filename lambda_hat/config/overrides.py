@@ -1,0 +1,128 @@
+"""`--set key=value`: read, told apart by the file they belong to, written over that file's data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from lambda_hat.config.card import LocalCard, SlurmCard
+from lambda_hat.config.describe import fields_of, names_at, type_at
+from lambda_hat.config.locate import Document, Finding, KeyPath, dotted, parse_value
+from lambda_hat.config.study import Study
+from lambda_hat.config.suggest import did_you_mean, one_of
+from lambda_hat.config.validation import found
+from lambda_hat.errors import Fault
+
+__all__ = ["Override", "apply", "misdirected", "parse_overrides"]
+
+_CARDS = {"local": LocalCard, "slurm": SlurmCard}
+
+
+@dataclass(frozen=True)
+class Override:
+    """One `--set`: the argument as typed, its key in parts, its value as YAML reads it."""
+
+    argument: str
+    parts: tuple[str, ...]
+    value: Any
+
+    def fault(self, message: str, hint: str = "", key: str | None = None) -> Fault:
+        """A fault of this argument."""
+        key = ".".join(self.parts) if key is None else key
+        return Fault(key=key, message=message, hint=hint, source=f'--set "{self.argument}"')
+
+
+def parse_overrides(dotlist: Sequence[str]) -> tuple[list[Override], list[Override], list[Fault]]:
+    """What goes to the study, what may go to the card, and what is no `key=value` at all."""
+    study, other, faults = [], [], []
+    for argument in dotlist:
+        key, equals, text = argument.partition("=")
+        override = Override(argument, tuple(key.strip().split(".")), None)
+        if not equals or not all(override.parts):
+            faults.append(override.fault("expected `key=value`, the key's parts joined by dots", key=""))
+            continue
+        try:
+            override = Override(argument, override.parts, parse_value(text))
+        except yaml.YAMLError as error:
+            problem = getattr(error, "problem", None) or str(error)
+            faults.append(override.fault(f"the value is not valid YAML: {problem}", "Put quotes around the value."))
+            continue
+        (study if override.parts[0] in fields_of(Study) else other).append(override)
+    return study, other, faults
+
+
+def apply(document: Document, overrides: Iterable[Override]) -> list[Fault]:
+    """Write each value into the document's data, and note in the document which argument wrote it."""
+    faults = []
+    for override in overrides:
+        outcome = _write(document.data, override)
+        if isinstance(outcome, Finding):
+            faults.append(override.fault(outcome.message, outcome.hint, dotted(outcome.path)))
+        else:
+            document.arguments[outcome] = override.argument
+    return faults
+
+
+def _write(data: Any, override: Override) -> KeyPath | Finding:
+    part: Any
+    path: KeyPath = ()
+    rest = override.parts
+    while True:
+        if isinstance(data, list):
+            if not rest[0].isdecimal() or int(rest[0]) >= len(data):
+                message = f"found `{rest[0]}`, expected the place of an entry, 0 to {len(data) - 1}"
+                return Finding((*path, rest[0]), message if data else "the list is empty")
+            part, rest = int(rest[0]), rest[1:]
+        elif isinstance(data, dict):
+            part, rest = _split(data, rest)
+            if rest:
+                data.setdefault(part, {})
+        else:
+            return Finding(path, f"found {found(data)}, expected a mapping that could hold `{'.'.join(rest)}`")
+        path = (*path, part)
+        if not rest:
+            data[part] = override.value
+            return path
+        data = data[part]
+
+
+def _split(data: dict[str, Any], parts: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+    """The key of `data` that the parts begin with; keys with dots are there in `overrides: {data.noise_scale: 1}`."""
+    for end in range(len(parts), 1, -1):
+        if ".".join(parts[:end]) in data:
+            return ".".join(parts[:end]), parts[end:]
+    return parts[0], parts[1:]
+
+
+def _card_fields(card_type: str | None) -> tuple[str, ...]:
+    """The fields a card of this type has; those of every type where there is no such type."""
+    models = [_CARDS[card_type]] if card_type in _CARDS else list(_CARDS.values())
+    return tuple(dict.fromkeys(name for model in models for name in fields_of(model)))
+
+
+def misdirected(override: Override, card_type: str | None, card_source: str) -> Fault | None:
+    """The fault of an argument that is neither for the study nor for a card of this type, if it is one."""
+    first = override.parts[0]
+    if first in _card_fields(card_type):
+        return None
+    for other, model in _CARDS.items():
+        if first in fields_of(model):
+            message = f"cards of type `{other}` have this field, but {card_source} is of type `{card_type}`"
+            return override.fault(message, f"Fields of `{card_type}` cards: {', '.join(_card_fields(card_type))}.")
+    key = ".".join(override.parts)
+    names = _dotted_names(Study)
+    ends = [name for name in names if name.endswith(f".{key}")]
+    sections = [*fields_of(Study), *_card_fields(card_type)]
+    hint = f"Did you mean {one_of(ends)}?" if ends else did_you_mean(key, names) or did_you_mean(first, sections)
+    return override.fault("neither a section of the study file nor a field of the Parsl card", hint)
+
+
+def _dotted_names(annotation: Any, prefix: str = "") -> list[str]:
+    names = []
+    for name in names_at(annotation, None):
+        names.append(prefix + name)
+        names += _dotted_names(type_at(annotation, {}, (name,)), f"{prefix}{name}.")
+    return names

@@ -1,0 +1,136 @@
+"""What a problem may say: the data, networks and posterior that define one target and its reference."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from lambda_hat.config.base import Frozen
+
+__all__ = [
+    "DataSpec",
+    "LocalizationRadius",
+    "MLPProblem",
+    "ModelSpec",
+    "PosteriorSpec",
+    "Problem",
+    "ProblemEntry",
+    "QuadraticProblem",
+    "TeacherSpec",
+    "TrainingSpec",
+]
+
+Activation = Literal["tanh", "relu", "gelu", "softplus", "identity"]
+
+
+class LocalizationRadius(Frozen):
+    """Localization from a radius relative to |w0|: γ_loc = d / (ρ |w0|)²."""
+
+    radius: PositiveFloat = 0.1
+
+
+class PosteriorSpec(Frozen):
+    """The local posterior π(w) ∝ exp(−nβ L_n(w) − (γ_loc/2) |w − w0|²)."""
+
+    localization: PositiveFloat | LocalizationRadius = LocalizationRadius()
+    inverse_temperature: PositiveFloat | None = None  # β; null means 1/log n
+
+    def nbeta(self, num_data: int) -> float:
+        """n·β, the factor of L_n in the local posterior."""
+        return num_data * (self.inverse_temperature or 1 / math.log(num_data))
+
+    def localization_at(self, dim: int, w0_norm: float) -> float:
+        """γ_loc at a w0 of `dim` entries; a radius around the origin counts as relative to |w0| = 1."""
+        if isinstance(self.localization, LocalizationRadius):
+            return dim / (self.localization.radius * (w0_norm or 1.0)) ** 2
+        return self.localization
+
+
+class ModelSpec(Frozen):
+    """A fully connected network: `depth` hidden layers of `width` units."""
+
+    in_dim: PositiveInt = 4
+    out_dim: PositiveInt = 1
+    depth: PositiveInt = 2
+    width: PositiveInt = 4
+    activation: Activation = "tanh"
+    bias: bool = True
+
+
+class TeacherSpec(Frozen):
+    """The network that labels the data; a null depth, width or activation is the student's own."""
+
+    depth: PositiveInt | None = None
+    width: PositiveInt | None = None
+    activation: Activation | None = None
+    weight_scale: PositiveFloat = 1.0  # standard deviation of its weights, times 1/√fan_in
+
+
+class DataSpec(Frozen):
+    """Inputs, and labels = teacher + noise. All scales are standard deviations unless a comment says otherwise."""
+
+    num_data: Annotated[int, Field(ge=2)] = 100
+    num_test: Annotated[int, Field(ge=0)] = 0
+    inputs: Literal["gauss_iso", "gauss_aniso", "mixture", "lowdim_manifold", "heavy_tail"] = "gauss_iso"
+    input_condition: Annotated[float, Field(ge=1)] = 10.0  # gauss_aniso: largest over smallest variance
+    num_mixture: PositiveInt = 4  # mixture: number of Gaussians
+    manifold_dim: PositiveInt = 2  # lowdim_manifold: dimension before embedding
+    input_dof: Annotated[float, Field(gt=2)] = 4.0  # heavy_tail: degrees of freedom of the t distribution
+    noise: Literal["gauss", "hetero", "student_t", "outliers"] = "gauss"
+    noise_scale: PositiveFloat = 0.1
+    noise_dof: Annotated[float, Field(gt=2)] = 4.0  # student_t
+    outlier_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.05  # outliers
+    outlier_scale: PositiveFloat = 10.0  # outliers: their noise over noise_scale
+
+
+class TrainingSpec(Frozen):
+    """Adam on minibatches, then full-batch second-order steps until the gradient is small."""
+
+    learning_rate: PositiveFloat = 1e-2
+    batch_size: PositiveInt = 500
+    num_steps: Annotated[int, Field(ge=0)] = 6000
+    max_polish_steps: Annotated[int, Field(ge=0)] = 300
+    tolerance: PositiveFloat = 1e-4  # largest nβ × (decrease of L_n still available) per parameter of a minimum
+
+
+class MLPProblem(Frozen):
+    """Teacher–student regression with a fully connected student."""
+
+    target: Literal["mlp"] = "mlp"
+    model: ModelSpec = ModelSpec()
+    data: DataSpec = DataSpec()
+    teacher: TeacherSpec = TeacherSpec()
+    training: TrainingSpec = TrainingSpec()
+    loss: Literal["gaussian_nll", "mse"] = "gaussian_nll"
+    posterior: PosteriorSpec = PosteriorSpec()
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class QuadraticProblem(Frozen):
+    """L_n(w) = ½ (w − w0)ᵀ H (w − w0) with per-example linear terms g_i·(w − w0), Σ g_i = 0: exact in closed form."""
+
+    target: Literal["quadratic"] = "quadratic"
+    dim: PositiveInt = 10
+    num_data: Annotated[int, Field(ge=2)] = 1000
+    smallest_curvature: PositiveFloat = 0.1  # eigenvalues of H are spaced evenly in logarithm between these two
+    largest_curvature: PositiveFloat = 10.0
+    is_rotated: bool = True  # eigenvectors drawn at random instead of the axes
+    gradient_noise: Annotated[float, Field(ge=0)] = 1.0  # standard deviation of each coordinate of g_i
+    posterior: PosteriorSpec = PosteriorSpec(localization=1.0)
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+Problem = Annotated[MLPProblem | QuadraticProblem, Field(discriminator="target")]
+
+
+class ProblemEntry(Frozen):
+    """One entry of `problems:` as the file has it: names of presets, a seed, overrides (dotted or nested)."""
+
+    target: Literal["mlp", "quadratic"] = "mlp"
+    model: str = "small"
+    data: str = "small"
+    teacher: str = "_null"
+    seed: Annotated[int, Field(ge=0)] = 0
+    overrides: dict[str, object] = {}

@@ -1,0 +1,102 @@
+"""The errors a user can cause or meet, by family, each with the exit code the command line ends with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+__all__ = [
+    "ConfigError",
+    "ExecutionError",
+    "Fault",
+    "InputError",
+    "LambdaHatError",
+    "RunStateError",
+    "TargetError",
+    "TooManyFailedTrials",
+    "UncertifiedReference",
+    "UsageError",
+    "WorkerLostError",
+]
+
+
+class LambdaHatError(Exception):
+    """Base of every expected failure: shown without a traceback unless `--verbose`."""
+
+    exit_code: int = 1
+
+
+class UsageError(LambdaHatError):
+    """The command line itself is wrong."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """One mistake in a configuration: where it is, what was found, what was expected, what to do."""
+
+    key: str  # dotted: "search_space.sgld.eta_0"; "" for the whole file
+    message: str  # one sentence: what was found and what is expected
+    hint: str = ""  # what to do, e.g. "Did you mean `eta0`?"
+    source: str = ""  # the file as the user named it, or "--set optuna.x=1"
+    line: int | None = None  # 1-based
+    column: int | None = None  # 1-based
+
+    def __str__(self) -> str:
+        place = self.source
+        if self.line is not None:
+            place += f":{self.line}"
+            if self.column is not None:
+                place += f":{self.column}"
+        head = "  ".join(part for part in (place, f"{self.key}: {self.message}" if self.key else self.message) if part)
+        return f"{head}\n    {self.hint}" if self.hint else head
+
+
+class ConfigError(LambdaHatError):
+    """All faults of a configuration at once."""
+
+    exit_code = 2
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("\n".join(str(fault) for fault in self.faults))
+
+    def __reduce__(self) -> tuple[type[ConfigError], tuple[tuple[Fault, ...]]]:
+        return type(self), (self.faults,)
+
+
+class InputError(LambdaHatError, ValueError):
+    """Data, parameters or a loss given to the Python API cannot be used as they are."""
+
+    exit_code = 2
+
+
+class RunStateError(LambdaHatError):
+    """The run's folder is not in a state this command can work with (unfinished, locked, incompatible)."""
+
+    exit_code = 2
+
+
+class ExecutionError(LambdaHatError):
+    """Executors could not be started, were lost, or stopped answering."""
+
+
+class WorkerLostError(ExecutionError):
+    """The process that ran a task is gone; the task itself may be fine."""
+
+
+class TargetError(LambdaHatError):
+    """A target could not be made or its stored file cannot be used."""
+
+
+class TooManyFailedTrials(LambdaHatError):
+    """More trials failed than `optuna.max_failed_fraction` allows."""
+
+    exit_code = 3
+
+
+class UncertifiedReference(LambdaHatError):
+    """A reference did not meet its certificate and `reference.on_uncertified` is `fail`."""
+
+    exit_code = 4

@@ -1,0 +1,67 @@
+"""Convergence diagnostics of traces `(num_chains, num_draws)`, by ArviZ."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", FutureWarning)  # announces ArviZ 1.0, which this project does not use yet
+    import arviz as az
+
+__all__ = ["TraceDiagnostics", "bfmi", "block_means", "diagnose_trace", "psislw"]
+
+psislw = az.psislw
+
+
+@dataclass(frozen=True)
+class TraceDiagnostics:
+    """Mean of a trace, its Monte Carlo standard error, rank-normalised split R̂, bulk and tail ESS."""
+
+    mean: float
+    mcse: float
+    rhat: float
+    ess_bulk: float
+    ess_tail: float
+
+
+def _finite(value: object, default: float) -> float:
+    number = float(value)  # pyright: ignore[reportArgumentType]
+    return number if math.isfinite(number) else default
+
+
+def diagnose_trace(trace: np.ndarray) -> TraceDiagnostics:
+    """Diagnostics of `(num_chains, num_draws)`; too few draws or a constant trace give R̂ = ∞ and ESS = 0.
+
+    With one chain R̂ compares its halves.
+    """
+    trace = np.asarray(trace, np.float64)
+    mean = float(trace.mean()) if trace.size else math.nan
+    if trace.shape[1] < 8 or not np.isfinite(trace).all() or np.ptp(trace) == 0.0:
+        return TraceDiagnostics(mean, math.inf, math.inf, 0.0, 0.0)
+    halves = trace[:, : trace.shape[1] // 2 * 2].reshape(2 * trace.shape[0], -1)
+    return TraceDiagnostics(
+        mean=mean,
+        mcse=_finite(az.mcse(trace, method="mean"), math.inf),
+        # split by hand: ArviZ refuses a single chain
+        rhat=_finite(az.rhat(halves, method="rank"), math.inf),
+        ess_bulk=_finite(az.ess(trace, method="bulk"), 0.0),
+        ess_tail=_finite(az.ess(trace, method="tail"), 0.0),
+    )
+
+
+def bfmi(energy: np.ndarray) -> float:
+    """Smallest energy Bayesian fraction of missing information over chains (Betancourt 1604.00695)."""
+    return _finite(np.min(az.bfmi(np.asarray(energy, np.float64))), 0.0)
+
+
+def block_means(trace: np.ndarray, num_blocks: int) -> np.ndarray:
+    """Means over consecutive blocks: minibatch noise averages out, so that R̂ judges the chains and not the noise."""
+    size = trace.shape[1] // num_blocks
+    if size <= 1:
+        return trace
+    start = trace.shape[1] - size * num_blocks
+    return trace[:, start:].reshape(trace.shape[0], num_blocks, size).mean(axis=2)

@@ -1,0 +1,97 @@
+"""From loss traces to an LLC with its standard error and diagnostics: λ̂ = nβ (E_π[L_n(w)] − L_n(w0))."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from lambda_hat.estimate.diagnostics import block_means, diagnose_trace
+from lambda_hat.samplers.base import Info
+
+__all__ = ["LLCEstimate", "drop_burn_in", "estimate_llc_from_traces", "pool_fits", "weighted_mean_error"]
+
+NUM_BLOCKS = 100  # per chain, for R̂ and ESS of noisy loss readings
+
+
+@dataclass(frozen=True)
+class LLCEstimate:
+    """λ̂, its Monte Carlo standard error, and what speaks for or against it.
+
+    `rhat` is the larger of those of the loss and of r² = |w − w0|²; `ess_bulk` and `ess_tail` are the smaller ones.
+    """
+
+    llc: float
+    se: float
+    rhat: float
+    ess_bulk: float
+    ess_tail: float
+    rhat_loss: float
+    rhat_distance: float
+    num_draws: int
+
+
+def drop_burn_in(info: Info, num_burn_in: int) -> Info:
+    """Traces without their first `num_burn_in` draws."""
+    return Info(*(trace[:, num_burn_in:] for trace in info))
+
+
+def weighted_mean_error(values: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
+    """Weighted mean Σ w_t x_t / Σ w_t over `(num_chains, num_draws)` and its Monte Carlo standard error.
+
+    The error is that of the linearised ratio, the mean of w_t (x_t − m) / w̄, so autocorrelation and disagreement of
+    chains both count.
+    """
+    mean = float(np.sum(weights * values) / np.sum(weights))
+    influence = weights * (values - mean) / np.mean(weights)
+    if np.ptp(influence) == 0.0:
+        return mean, 0.0
+    return mean, diagnose_trace(influence).mcse
+
+
+def estimate_llc_from_traces(info: Info, nbeta: float) -> LLCEstimate:
+    """λ̂ from traces without burn-in."""
+    readings = nbeta * np.asarray(info.excess_loss, np.float64)
+    weights = np.asarray(info.weight, np.float64)
+    if readings.shape[1] == 0 or not np.isfinite(readings).all():
+        return LLCEstimate(math.nan, math.inf, math.inf, 0.0, 0.0, math.inf, math.inf, readings.shape[1])
+    llc, se = weighted_mean_error(readings, weights)
+    loss = diagnose_trace(block_means(readings, NUM_BLOCKS) if readings.shape[1] >= 10 * NUM_BLOCKS else readings)
+    distances = np.asarray(info.squared_distance, np.float64)
+    distance = diagnose_trace(
+        block_means(distances, NUM_BLOCKS) if distances.shape[1] >= 10 * NUM_BLOCKS else distances
+    )
+    return LLCEstimate(
+        llc=llc,
+        se=se,
+        rhat=max(loss.rhat, distance.rhat),
+        ess_bulk=min(loss.ess_bulk, distance.ess_bulk),
+        ess_tail=min(loss.ess_tail, distance.ess_tail),
+        rhat_loss=loss.rhat,
+        rhat_distance=distance.rhat,
+        num_draws=int(readings.size),
+    )
+
+
+def pool_fits(readings: np.ndarray, distances: np.ndarray) -> LLCEstimate:
+    """λ̂ from independent draws `(num_fits, num_draws)` of several fits to the same posterior.
+
+    The error combines that of each fit's draws with the spread between fits, which Monte Carlo within a fit cannot see.
+    """
+    num_fits, num_draws = readings.shape
+    means = readings.mean(axis=1)
+    variance = float(np.sum(readings.var(axis=1, ddof=1)) / num_draws / num_fits**2)
+    if num_fits > 1:
+        variance = max(variance, float(means.var(ddof=1)) / num_fits)
+    loss, distance = diagnose_trace(readings), diagnose_trace(distances)
+    return LLCEstimate(
+        llc=float(means.mean()),
+        se=math.sqrt(variance),
+        rhat=max(loss.rhat, distance.rhat),
+        ess_bulk=min(loss.ess_bulk, distance.ess_bulk),
+        ess_tail=min(loss.ess_tail, distance.ess_tail),
+        rhat_loss=loss.rhat,
+        rhat_distance=distance.rhat,
+        num_draws=int(readings.size),
+    )

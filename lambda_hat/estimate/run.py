@@ -1,0 +1,195 @@
+"""One run of one method on one local posterior: chains, estimate, diagnostics, work."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from lambda_hat.config.methods import HMCSettings, MCLMCSettings, MethodSettings, SGLDSettings, VISettings
+from lambda_hat.estimate.importance import psis_estimate
+from lambda_hat.estimate.llc import LLCEstimate, drop_burn_in, estimate_llc_from_traces, pool_fits
+from lambda_hat.posterior import LocalPosterior, Whitening
+from lambda_hat.samplers.base import Info
+from lambda_hat.samplers.hmc import build_hmc
+from lambda_hat.samplers.mclmc import build_mclmc
+from lambda_hat.samplers.runner import Chains, init_chains, run_chains
+from lambda_hat.samplers.sgld import build_sgld
+from lambda_hat.samplers.vi import build_vi, evaluate_fit
+
+__all__ = ["MethodRun", "RunProgress", "run_method"]
+
+# r² of the prior alone is about d/γ_loc; chains a hundred times as far have left the neighbourhood for good.
+RUNAWAY_FACTOR = 100.0
+
+State = Literal["COMPLETE", "STOPPED", "DIVERGED"]
+
+
+@dataclass(frozen=True)
+class RunProgress:
+    """Where a run is after a chunk; the estimate leaves out the burn-in of what there is."""
+
+    num_steps_done: int
+    fraction: float
+    llc: float
+
+
+@dataclass(frozen=True)
+class MethodRun:
+    """What a run found. `info` are the retained draws; `extras` what only some methods report."""
+
+    state: State
+    reason: str
+    estimate: LLCEstimate
+    info: Info
+    num_steps_done: int
+    is_truncated: bool  # the deadline came first
+    num_gradient_evaluations: float  # on the full-data scale, burn-in and adaptation included
+    extras: dict[str, float]
+
+
+def _build(posterior: LocalPosterior, settings: MethodSettings, whitening: Whitening, rng_key: Array) -> tuple[Any, Array]:
+    """The sampler and the displacements its chains start from: w0, or a draw of the whitened Gaussian."""
+    shape = (settings.num_chains, posterior.dim)
+    at_w0 = jnp.zeros(shape, posterior.w0.dtype)
+    match settings:
+        case SGLDSettings():
+            return build_sgld(posterior, settings), at_w0
+        case VISettings():
+            return build_vi(posterior, settings, rng_key), at_w0
+        case MCLMCSettings() | HMCSettings():
+            noise = jax.random.normal(rng_key, shape, posterior.w0.dtype)
+            build = build_mclmc if isinstance(settings, MCLMCSettings) else build_hmc
+            return build(posterior, whitening, settings), jax.vmap(whitening.displacement)(noise)  # pyright: ignore[reportArgumentType]
+    raise TypeError(f"no sampler for {type(settings).__name__}")
+
+
+class _Watch:
+    """Looks at every chunk: divergence, the deadline, the stop flag; and tells how far the run is."""
+
+    def __init__(
+        self,
+        posterior: LocalPosterior,
+        settings: MethodSettings,
+        deadline: float,
+        should_stop: Callable[[], bool],
+        on_progress: Callable[[RunProgress], None],
+    ) -> None:
+        self.settings = settings
+        self.nbeta = float(posterior.nbeta)
+        self.max_squared_distance = RUNAWAY_FACTOR * posterior.dim / float(posterior.localization)
+        self.deadline = deadline
+        self.should_stop = should_stop
+        self.on_progress = on_progress
+        self.parts: list[Info] = []
+        self.state: State = "COMPLETE"
+        self.reason = ""
+        self.is_truncated = False
+
+    def __call__(self, info: Info, num_done: int) -> bool:
+        self.parts.append(info)
+        distance = float(np.max(info.squared_distance[:, -1]))
+        if not (np.isfinite(info.excess_loss).all() and math.isfinite(distance)):
+            self.state, self.reason = "DIVERGED", f"a value that is not finite after at most {num_done} steps"
+            return False
+        if distance > self.max_squared_distance:
+            self.state = "DIVERGED"
+            self.reason = f"|w − w0|² reached {distance:.3g} after {num_done} steps, {RUNAWAY_FACTOR:g} times d/γ_loc"
+            return False
+        kept = self.retained(num_done)
+        llc = self.nbeta * float(np.sum(kept.weight * kept.excess_loss) / np.sum(kept.weight))
+        self.on_progress(RunProgress(num_done, num_done / self.settings.num_steps, llc))
+        if num_done == self.settings.num_steps:
+            return True
+        if self.should_stop():
+            self.state, self.reason = "STOPPED", f"stopped by the pruner after {num_done} steps"
+            return False
+        if time.monotonic() >= self.deadline:
+            self.is_truncated = True
+            self.reason = f"out of time after {num_done} of {self.settings.num_steps} steps"
+            return False
+        return True
+
+    def retained(self, num_done: int) -> Info:
+        whole = Info(*(np.concatenate(traces, axis=1) for traces in zip(*self.parts, strict=True)))
+        return drop_burn_in(whole, int(self.settings.burn_in_fraction * num_done))
+
+
+def run_method(
+    posterior: LocalPosterior,
+    settings: MethodSettings,
+    *,
+    whitening: Whitening,
+    seed: int,
+    deadline: float = math.inf,
+    should_stop: Callable[[], bool] = lambda: False,
+    on_progress: Callable[[RunProgress], None] = lambda progress: None,
+) -> MethodRun:
+    """Run `settings` on `posterior` until done, diverged, stopped or `deadline` (`time.monotonic`).
+
+    Between chunks the deadline and `should_stop` are looked at; what was sampled until then is kept. `whitening` serves
+    HMC and MCLMC alone.
+    """
+    build_key, init_key, run_key, draw_key = jax.random.split(jax.random.key(seed), 4)
+    sampler, starts = _build(posterior, settings, whitening, build_key)
+    watch = _Watch(posterior, settings, deadline, should_stop, on_progress)
+    chains = run_chains(
+        sampler,
+        run_key,
+        init_chains(sampler, init_key, starts),
+        settings.num_steps,
+        num_warmup=int(settings.burn_in_fraction * settings.num_steps),
+        chunk_size=settings.chunk_size,
+        on_chunk=watch,
+    )
+    info = drop_burn_in(chains.info, int(settings.burn_in_fraction * chains.num_done))
+    extras: dict[str, float] = {}
+    if isinstance(settings, VISettings) and watch.state == "COMPLETE":
+        estimate, extras = _judge_fits(posterior, settings, chains, draw_key)
+        extras["elbo"] = -float(np.mean(info.energy[:, -settings.chunk_size :]))
+    else:
+        estimate = estimate_llc_from_traces(info, float(posterior.nbeta))
+    if isinstance(settings, MCLMCSettings | HMCSettings):
+        extras["acceptance_rate"] = float(np.mean(info.acceptance_rate))
+        extras["adapted_step_size"] = float(chains.sampler.step_size)
+    if watch.state == "COMPLETE" and not math.isfinite(estimate.llc):
+        watch.state, watch.reason = "DIVERGED", "the estimate is not a finite number"
+    return MethodRun(
+        state=watch.state,
+        reason=watch.reason,
+        estimate=estimate,
+        info=info,
+        num_steps_done=chains.num_done,
+        is_truncated=watch.is_truncated,
+        num_gradient_evaluations=float(np.sum(chains.info.num_gradient_evaluations, dtype=np.float64)),
+        extras=extras,
+    )
+
+
+def _judge_fits(
+    posterior: LocalPosterior, settings: VISettings, chains: Chains, rng_key: Array
+) -> tuple[LLCEstimate, dict[str, float]]:
+    """λ̂ under the fitted densities by full-data losses of fresh draws, and what importance sampling makes of it."""
+    nbeta = float(posterior.nbeta)
+    readings, distances, corrected, k_hats = [], [], [], []
+    for fit in range(settings.num_chains):
+        state = jax.tree.map(lambda leaf, fit=fit: leaf[fit], chains.states)
+        draws = evaluate_fit(chains.sampler, jax.random.fold_in(rng_key, fit), state, settings.num_draws)
+        readings.append(nbeta * np.asarray(draws.excess_loss, np.float64))
+        distances.append(np.asarray(draws.squared_distance, np.float64))
+        if np.isfinite(readings[-1]).all() and np.isfinite(draws.log_weights).all():
+            mean, _, k_hat = psis_estimate(readings[-1], np.asarray(draws.log_weights))
+            corrected.append(mean)
+            k_hats.append(k_hat)
+    estimate = pool_fits(np.stack(readings), np.stack(distances))
+    extras = {"num_loss_evaluations": float(settings.num_chains * settings.num_draws)}
+    if corrected:
+        extras |= {"llc_psis": float(np.mean(corrected)), "k_hat": float(np.max(k_hats))}
+    return estimate, extras

@@ -1,0 +1,167 @@
+"""The local posterior π(w) ∝ exp(−nβ (L_n(w) − L_n(w0)) − (γ_loc/2) |w − w0|²)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeAlias
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from lambda_hat.config.problems import LocalizationRadius, PosteriorSpec
+
+__all__ = ["LocalPosterior", "LossFn", "build_posterior", "localization_of", "nbeta_of"]
+
+# Per-example losses (B,) of one flat position (d,) on a batch of rows; hashable, so that kernels compiled for it are shared.
+LossFn: TypeAlias = Callable[[Array, tuple[Array, ...]], Array]
+
+ROWS_PER_CHUNK = 512  # rows whose activations stay in cache; more data than this is reduced chunk by chunk
+
+
+def nbeta_of(num_data: int, inverse_temperature: float | None) -> float:
+    """nβ, with β = 1/log n unless given."""
+    return num_data * (1.0 / math.log(num_data) if inverse_temperature is None else inverse_temperature)
+
+
+def localization_of(spec: PosteriorSpec, w0: np.ndarray) -> float:
+    """γ_loc: as given, or d / (ρ |w0|)² from a radius ρ relative to |w0| (a w0 at the origin counts as |w0| = 1)."""
+    if not isinstance(spec.localization, LocalizationRadius):
+        return float(spec.localization)
+    norm = float(np.linalg.norm(w0)) or 1.0
+    return w0.size / (spec.localization.radius * norm) ** 2
+
+
+class LocalPosterior(eqx.Module):
+    """Log-density, loss and their gradients around `w0`, all traced: another data set of the same shape compiles nothing.
+
+    `rows` holds the data in chunks `(num_chunks, rows, ...)`, the last one padded; `row_weights` is 1/n for real rows and 0 for padding.
+    """
+
+    loss_fn: LossFn = eqx.field(static=True)
+    num_data: int = eqx.field(static=True)
+    rows: tuple[Array, ...]
+    row_weights: Float[Array, "chunks rows"]
+    w0: Float[Array, " d"]
+    row_losses_at_w0: Float[Array, "chunks rows"]
+    loss_at_w0: Float[Array, ""]
+    nbeta: Float[Array, ""]
+    localization: Float[Array, ""]
+
+    @property
+    def dim(self) -> int:
+        """Number of parameters d."""
+        return self.w0.shape[0]
+
+    def excess_loss(self, position: Float[Array, " d"]) -> Float[Array, ""]:
+        """L_n(w) − L_n(w0) on the full data, differentiable at the price of one pass."""
+        return _excess_loss(self.loss_fn, position, self.rows, self.row_weights, self.row_losses_at_w0)
+
+    def logdensity(self, position: Float[Array, " d"]) -> Float[Array, ""]:
+        """−nβ (L_n(w) − L_n(w0)) − (γ_loc/2) |w − w0|²: zero at w0."""
+        return -self.nbeta * self.excess_loss(position) - 0.5 * self.localization * jnp.sum((position - self.w0) ** 2)
+
+    def excess_loss_from(self, logdensity: Array, squared_distance: Array) -> Array:
+        """L_n(w) − L_n(w0) recovered from a log-density already computed, r² = |w − w0|²: no second pass over the data."""
+        return (-logdensity - 0.5 * self.localization * squared_distance) / self.nbeta
+
+    def take(self, indices: Array) -> tuple[tuple[Array, ...], Array]:
+        """Rows of a minibatch and their losses at w0."""
+        batch = tuple(rows.reshape(-1, *rows.shape[2:])[indices] for rows in self.rows)
+        return batch, self.row_losses_at_w0.reshape(-1)[indices]
+
+    def paired_excess_loss(self, position: Float[Array, " d"], batch: tuple[Array, ...], losses_at_w0: Array) -> Array:
+        """mean over a minibatch of l_i(w) − l_i(w0): unbiased for a batch drawn independently of w."""
+        return jnp.mean(self.loss_fn(position, batch) - losses_at_w0)
+
+    def hessian(self, position: Float[Array, " d"]) -> Float[Array, "d d"]:
+        """Hessian of nβ L_n on the full data; without the localization."""
+
+        def add_chunk(total: Array, chunk: tuple[tuple[Array, ...], Array]) -> tuple[Array, None]:
+            batch, weights = chunk
+            value = jax.hessian(lambda w: jnp.sum(weights * self.loss_fn(w, batch)))(position)
+            return total + value, None
+
+        zero = jnp.zeros((self.dim, self.dim), position.dtype)
+        total, _ = jax.lax.scan(add_chunk, zero, (self.rows, self.row_weights))
+        return self.nbeta * 0.5 * (total + total.T)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _excess_loss(loss_fn: LossFn, position: Array, rows: Any, row_weights: Array, row_losses_at_w0: Array) -> Array:
+    def add_chunk(total: Array, chunk: Any) -> tuple[Array, None]:
+        batch, weights, at_w0 = chunk
+        return total + jnp.sum(weights * (loss_fn(position, batch) - at_w0)), None
+
+    total, _ = jax.lax.scan(add_chunk, jnp.zeros((), position.dtype), (rows, row_weights, row_losses_at_w0))
+    return total
+
+
+def _excess_loss_forward(
+    loss_fn: LossFn, position: Array, rows: Any, row_weights: Array, row_losses_at_w0: Array
+) -> tuple[Array, Array]:
+    # Value and gradient in one pass, chunk by chunk: reverse mode through the scan would keep or recompute every activation.
+    def add_chunk(total: tuple[Array, Array], chunk: Any) -> tuple[tuple[Array, Array], None]:
+        batch, weights, at_w0 = chunk
+        value, gradient = jax.value_and_grad(lambda w: jnp.sum(weights * (loss_fn(w, batch) - at_w0)))(position)
+        return (total[0] + value, total[1] + gradient), None
+
+    zero = (jnp.zeros((), position.dtype), jnp.zeros_like(position))
+    return jax.lax.scan(add_chunk, zero, (rows, row_weights, row_losses_at_w0))[0]
+
+
+def _excess_loss_backward(loss_fn: LossFn, gradient: Array, cotangent: Array) -> tuple[Array, None, None, None]:
+    del loss_fn
+    return cotangent * gradient, None, None, None
+
+
+_excess_loss.defvjp(_excess_loss_forward, _excess_loss_backward)
+
+
+@eqx.filter_jit
+def _row_losses(loss_fn: LossFn, position: Array, rows: tuple[Array, ...]) -> Array:
+    return jax.lax.map(lambda batch: loss_fn(position, batch), rows)
+
+
+def build_posterior(
+    loss_fn: LossFn,
+    w0: np.ndarray,
+    data: tuple[np.ndarray, ...],
+    *,
+    nbeta: float,
+    localization: float,
+    dtype: str,
+    rows_per_chunk: int = ROWS_PER_CHUNK,
+) -> LocalPosterior:
+    """A local posterior in `dtype`; L_n(w0) is its full-data value in the same precision and code path as the samples."""
+    num_data = data[0].shape[0]
+    num_chunks = max(1, math.ceil(num_data / rows_per_chunk))
+    size = math.ceil(num_data / num_chunks)
+    padding = num_chunks * size - num_data
+
+    def chunked(array: np.ndarray) -> Array:
+        kind = dtype if np.issubdtype(array.dtype, np.floating) else array.dtype
+        padded = np.concatenate([array, array[:padding]]) if padding else array
+        return jnp.asarray(padded.reshape(num_chunks, size, *array.shape[1:]), dtype=kind)
+
+    rows = tuple(chunked(np.asarray(array)) for array in data)
+    weights = np.full(num_chunks * size, 1.0 / num_data)
+    weights[num_data:] = 0.0
+    row_weights = jnp.asarray(weights.reshape(num_chunks, size), dtype=dtype)
+    position = jnp.asarray(w0, dtype=dtype)
+    losses = _row_losses(loss_fn, position, rows)
+    return LocalPosterior(
+        loss_fn=loss_fn,
+        num_data=num_data,
+        rows=rows,
+        row_weights=row_weights,
+        w0=position,
+        row_losses_at_w0=losses,
+        loss_at_w0=jnp.sum(row_weights * losses),
+        nbeta=jnp.asarray(nbeta, dtype=dtype),
+        localization=jnp.asarray(localization, dtype=dtype),
+    )

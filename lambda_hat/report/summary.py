@@ -1,0 +1,109 @@
+"""What a run found, on one screen: each problem's reference, and the best that every method came up with."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from lambda_hat.report.numbers import estimate, number
+
+__all__ = ["best_row", "print_summary"]
+
+MIN_WIDTH = 100  # a terminal that is narrower wraps lines; cutting numbers off would be worse
+_STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "unfinished"}
+
+
+def print_summary(
+    stream: TextIO,
+    rows: Sequence[Mapping[str, Any]],
+    references: Mapping[str, Mapping[str, Any]],
+    places: Mapping[str, Path],
+    titles: Mapping[str, str],
+) -> None:
+    """Print what is known of every problem in `titles` (by id: what it is), then where everything lies.
+
+    `rows` are those of the table of trials, `references` the contents of `ref.json` by problem, `places` paths by name.
+    """
+    console = Console(file=stream, highlight=False)
+    console.width = max(MIN_WIDTH, console.width)
+    for pid, title in titles.items():
+        console.print(Text(f"{pid}  {title}", style="bold"), soft_wrap=True)
+        for line in _reference_lines(references.get(pid)):
+            console.print(Text("  ").append_text(line), soft_wrap=True)
+        by_method: dict[str, list[Mapping[str, Any]]] = {}
+        for row in rows:
+            if row["pid"] == pid:
+                by_method.setdefault(row["method"], []).append(row)
+        if by_method:
+            console.print(_table(by_method))
+        for method, trials in by_method.items():
+            console.print(Text(f"  {method}: {_counts(trials)}{_settings(best_row(trials))}"), soft_wrap=True)
+        console.print()
+    width = max(map(len, places), default=0)
+    for name, path in places.items():
+        console.print(Text(f"{name:<{width}}  {path}"), soft_wrap=True)
+
+
+def best_row(rows: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The completed trial with the smallest objective; None where none was completed."""
+    complete = [row for row in rows if row["state"] == "COMPLETE" and row.get("objective") is not None]
+    return min(complete, key=lambda row: row["objective"], default=None)
+
+
+def _reference_lines(reference: Mapping[str, Any] | None) -> list[Text]:
+    if reference is None:
+        return [Text("reference: none", style="red")]
+    is_certified = bool(reference.get("is_certified"))
+    verdict = Text("certified", style="green") if is_certified else Text("not certified", style="red")
+    value = estimate(reference.get("llc"), reference.get("se"))
+    lines = [Text(f"reference λ = {value}  ").append_text(verdict)]
+    lines += [Text(f"  because {reason}", style="red") for reason in ([] if is_certified else reference["reasons"])]
+    facts = {
+        "Laplace": number(reference.get("laplace_llc")),
+        "γ_loc": number(reference.get("localization")),
+        "ρ": number(reference.get("radius")) if reference.get("radius") is not None else None,
+        "nβ": number(reference.get("nbeta")),
+        "gradients": number(reference.get("num_gradient_evaluations"), ",.0f"),
+        "seconds": number(reference.get("seconds"), ",.1f"),
+    }
+    return [*lines, Text("  ".join(f"{name} {value}" for name, value in facts.items() if value is not None))]
+
+
+def _table(by_method: Mapping[str, Sequence[Mapping[str, Any]]]) -> Table:
+    table = Table("  best of", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for header in ("λ̂", "error", "relative", "z", "R̂", "k̂"):
+        table.add_column(header, justify="right", no_wrap=True)
+    for method, trials in by_method.items():
+        best = best_row(trials) or {}
+        table.add_row(
+            Text(f"  {method}"),
+            estimate(best.get("llc_hat"), best.get("se_hat")),
+            number(best.get("error"), "+.3g"),
+            number(best.get("relative_error"), "+.1%"),
+            number(best.get("z"), "+.1f"),
+            number(best.get("rhat"), ".3f"),
+            number(best.get("k_hat"), ".2f"),
+        )
+    return table
+
+
+def _counts(trials: Sequence[Mapping[str, Any]]) -> str:
+    counts = Counter(row["state"] for row in trials)
+    return ", ".join(f"{counts[state]} {word}" for state, word in _STATES.items() if counts[state])
+
+
+def _settings(best: Mapping[str, Any] | None) -> str:
+    if best is None:
+        return ""
+    params = json.loads(best["hyperparameters"])
+    values = [
+        f"{name}={value:.6g}" if isinstance(value, float) else f"{name}={value}" for name, value in params.items()
+    ]
+    return f"; best is trial {best['number']} ({best['run_id']}): {', '.join(values)}"

@@ -1,0 +1,151 @@
+"""The table of all trials: one row each, whatever their state, in columns whose types never depend on the rows."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lambda_hat.artifacts.files import write_bytes_atomic
+from lambda_hat.config.describe import fields_of, scalar_types
+from lambda_hat.config.methods import METHODS
+from lambda_hat.errors import InputError
+
+if TYPE_CHECKING:  # a second of import time, for which only the end of a run has a use
+    import pandas as pd
+    import pyarrow as pa
+
+__all__ = ["COLUMNS", "read_trials_table", "with_reference", "write_trials_table"]
+
+PARAM_PREFIX = "param_"
+
+COLUMNS: dict[str, type] = {
+    "pid": str,
+    "method": str,
+    "run_id": str,
+    "number": int,
+    "state": str,
+    "hyperparameters": str,  # JSON
+    "llc_hat": float,
+    "se_hat": float,
+    "llc_ref": float,
+    "se_ref": float,
+    "objective": float,
+    "error": float,  # llc_hat − llc_ref
+    "relative_error": float,  # error / |llc_ref|
+    "z": float,  # error / √(se_hat² + se_ref²)
+    "rhat": float,
+    "ess_bulk": float,
+    "ess_tail": float,
+    "num_gradient_evaluations": float,  # on the full-data scale, so not always whole
+    "num_steps_done": int,
+    "k_hat": float,  # Pareto k of importance sampling
+    "llc_psis": float,
+    "predicted_bias": float,
+    "load_sec": float,
+    "compile_sec": float,
+    "sample_sec": float,
+    "total_sec": float,
+    "dtype": str,
+    "x64": bool,
+    "executor": str,
+    "host": str,
+    "pid_worker": int,
+    "seed": int,
+    "is_truncated": bool,
+    "reason": str,
+    "localization": float,
+    "nbeta": float,
+    "is_reference_certified": bool,
+    "versions": str,  # JSON
+    "git_commit": str,
+    "started": datetime,
+    "finished": datetime,
+}
+
+
+def with_reference(row: Mapping[str, Any], reference: Mapping[str, Any]) -> dict[str, Any]:
+    """The row with what only `ref.json` and the estimate together say: z, the posterior, whether it is certified."""
+    error = row.get("error")
+    spread = math.hypot(*(math.nan if se is None else se for se in (row.get("se_hat"), reference.get("se"))))
+    facts = {
+        "z": error / spread if error is not None and spread > 0 else None,
+        "localization": reference.get("localization"),
+        "nbeta": reference.get("nbeta"),
+        "is_reference_certified": reference.get("is_certified"),
+    }
+    return {**row, **facts}
+
+
+def write_trials_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Replace the Parquet file at `path` by one with these rows, in this order; what a row lacks is null.
+
+    Beside `COLUMNS` there is `param_<name>` for every hyperparameter that a row has, typed by the methods that take it.
+    Times are ISO 8601 text or datetimes with a zone; NaN is null.
+
+    Raises:
+        InputError: a row has a column that does not exist, or a value that is not of the column's type.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = {**COLUMNS, **_param_columns(rows)}
+    if strangers := sorted({name for row in rows for name in row} - columns.keys()):
+        raise InputError(f"The table of trials has no column called {', '.join(strangers)}.")
+    arrays = []
+    for name, kind in columns.items():
+        try:
+            arrays.append(pa.array([_cell(row.get(name), kind) for row in rows], type=_arrow_type(kind)))
+        except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError) as error:
+            raise InputError(f"The column {name} of the table of trials cannot hold a value: {error}") from error
+    buffer = io.BytesIO()
+    pq.write_table(pa.table(arrays, names=list(columns)), buffer)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes_atomic(path, buffer.getvalue())
+
+
+def read_trials_table(path: Path) -> pd.DataFrame:
+    """The rows of `write_trials_table`, in pandas' nullable types: whole numbers stay whole where some are missing."""
+    import pandas as pd
+
+    return pd.read_parquet(path, dtype_backend="numpy_nullable")
+
+
+def _param_columns(rows: Iterable[Mapping[str, Any]]) -> dict[str, type]:
+    names = dict.fromkeys(name for row in rows for name in row if name.startswith(PARAM_PREFIX))
+    kinds = {name: _param_type(name.removeprefix(PARAM_PREFIX)) for name in sorted(names)}
+    return {name: kind for name, kind in kinds.items() if kind is not None}
+
+
+def _param_type(name: str) -> type | None:
+    """The widest type that any method takes under this name; None where no method knows it."""
+    fields = [field for settings in METHODS.values() if (field := fields_of(settings).get(name)) is not None]
+    types = {kind for field in fields for kind in scalar_types(field)}
+    return next((kind for kind in (str, float, int, bool) if kind in types), None)
+
+
+def _cell(value: Any, kind: type) -> Any:
+    if isinstance(value, float):
+        return None if math.isnan(value) else value
+    if kind is datetime and value is not None:
+        time = datetime.fromisoformat(value) if isinstance(value, str) else value
+        if time.tzinfo is None:
+            raise ValueError(f"{value} has no time zone")
+        return time
+    return value
+
+
+def _arrow_type(kind: type) -> pa.DataType:
+    import pyarrow as pa
+
+    types: dict[type, pa.DataType] = {
+        str: pa.string(),
+        float: pa.float64(),
+        int: pa.int64(),
+        bool: pa.bool_(),
+        datetime: pa.timestamp("us", tz="UTC"),
+    }
+    return types[kind]

@@ -1,0 +1,74 @@
+"""The contract of every sampler: built from frozen settings and a problem, `init` makes a State, `step` gives (State, Info)."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+
+from jaxtyping import Array, Float
+
+__all__ = ["Info", "Sampler", "State", "TunableSampler", "halton"]
+
+State: TypeAlias = Any  # a pytree of arrays, whose shapes and dtypes never change
+
+
+class Info(NamedTuple):
+    """What one step tells about itself; every field a scalar of the sampler's dtype.
+
+    Attributes:
+        excess_loss: L_n(w) − L_n(w0) of the new position, or an unbiased estimate of it.
+        squared_distance: r² = |w − w0|².
+        acceptance_rate: Metropolis acceptance probability; 1 for samplers without a correction.
+        energy: total energy, for E-BFMI; 0 where there is none.
+        is_divergent: 1 where the step failed numerically, else 0.
+        weight: weight of this draw in the estimate (the step size of annealed SGLD).
+        num_gradient_evaluations: on the full-data scale; a minibatch of B counts B/n.
+    """
+
+    excess_loss: Array
+    squared_distance: Array
+    acceptance_rate: Array
+    energy: Array
+    is_divergent: Array
+    weight: Array
+    num_gradient_evaluations: Array
+
+
+class Sampler(Protocol):
+    """One chain's kernel. It is a pytree: numeric hyperparameters are leaves, so a new value never recompiles."""
+
+    def init(self, rng_key: Array, displacement: Float[Array, " d"]) -> State:
+        """State of a chain that starts at w0 + displacement."""
+        ...
+
+    def step(self, rng_key: Array, state: State) -> tuple[State, Info]:
+        """One step of one chain."""
+        ...
+
+    def displacement(self, state: State) -> Float[Array, " d"]:
+        """w − w0 of a state."""
+        ...
+
+
+@runtime_checkable
+class TunableSampler(Protocol):
+    """A sampler whose step size the runner adapts to `target_accept` during warm-up."""
+
+    step_size: Array
+    target_accept: Array
+
+    def with_step_size(self, step_size: Array) -> Any:
+        """The same sampler with another step size."""
+        ...
+
+
+def halton(index: Array, base: int, num_bits: int = 20) -> Array:
+    """The van der Corput number of `index` in `base`, in [0, 1): a low-discrepancy sequence.
+
+    All chains share it, so that under `vmap` every trajectory of a step has the same number of integration steps.
+    """
+    total, factor = 0.0, 1.0 / base
+    for _ in range(num_bits):
+        total = total + (index % base) * factor
+        index = index // base
+        factor = factor / base
+    return total  # pyright: ignore[reportReturnType]

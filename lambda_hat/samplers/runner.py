@@ -1,0 +1,143 @@
+"""Runs chains of any sampler in chunks of fixed shape, adapting the step size during warm-up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from blackjax.adaptation.step_size import dual_averaging_adaptation
+from jaxtyping import Array
+
+from lambda_hat.samplers.base import Info, Sampler, State, TunableSampler
+
+__all__ = ["Chains", "init_chains", "run_chains"]
+
+OnChunk = Callable[[Info, int], bool]
+
+
+@dataclass(frozen=True)
+class Chains:
+    """What a run left: traces `(num_chains, num_done)` as numpy, final states, and the sampler as adapted."""
+
+    info: Info
+    states: State
+    sampler: Any
+    num_done: int
+    is_complete: bool
+
+
+class _Tuner(eqx.Module):
+    """Dual averaging of one step size shared by all chains (Hoffman & Gelman 2014, section 3.2)."""
+
+    state: Any
+    target_accept: Array
+
+    @classmethod
+    def start(cls, sampler: TunableSampler) -> _Tuner:
+        init, _, _ = dual_averaging_adaptation(sampler.target_accept)  # pyright: ignore[reportArgumentType]
+        step_size = jnp.asarray(sampler.step_size)
+        state = jax.tree.map(lambda x: jnp.asarray(x, step_size.dtype), init(step_size))  # pyright: ignore[reportArgumentType]
+        return cls(state, sampler.target_accept)
+
+    def update(self, acceptance_rate: Array) -> _Tuner:
+        _, update, _ = dual_averaging_adaptation(self.target_accept)  # pyright: ignore[reportArgumentType]
+        state = jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), update(self.state, acceptance_rate), self.state)
+        return _Tuner(state, self.target_accept)
+
+    def step_size(self, is_warmup: Array) -> Array:
+        return jnp.exp(jnp.where(is_warmup, self.state.log_step_size, self.state.log_step_size_avg))
+
+
+@eqx.filter_jit
+def _init_chains(sampler: Sampler, rng_key: Array, displacements: Array) -> State:
+    return jax.vmap(sampler.init)(jax.random.split(rng_key, displacements.shape[0]), displacements)
+
+
+def init_chains(sampler: Sampler, rng_key: Array, displacements: Array) -> State:
+    """States of chains that start at w0 + displacements, `(num_chains, d)`."""
+    return _init_chains(sampler, rng_key, displacements)
+
+
+@eqx.filter_jit
+def _run_chunk(
+    sampler: Sampler,
+    tuner: _Tuner | None,
+    rng_key: Array,
+    states: State,
+    start: Array,
+    num_steps: Array,
+    num_warmup: Array,
+    chunk_size: int,
+) -> tuple[State, _Tuner | None, Info]:
+    num_chains = jax.tree.leaves(states)[0].shape[0]
+
+    def advance(tuner: _Tuner | None, states: State, t: Array) -> tuple[_Tuner | None, State, Info]:
+        # One key per step, not per chunk: the chunk size never changes a result.
+        keys = jax.random.split(jax.random.fold_in(rng_key, t), num_chains)
+        if tuner is None:
+            states, info = jax.vmap(sampler.step)(keys, states)
+            return None, states, info
+        is_warmup = t < num_warmup
+        tuned = sampler.with_step_size(tuner.step_size(is_warmup))  # pyright: ignore[reportAttributeAccessIssue]
+        states, info = jax.vmap(tuned.step)(keys, states)
+        updated = tuner.update(jnp.mean(info.acceptance_rate))
+        return jax.tree.map(lambda new, old: jnp.where(is_warmup, new, old), updated, tuner), states, info
+
+    shapes = jax.eval_shape(lambda: advance(tuner, states, start)[2])
+    traces = jax.tree.map(lambda x: jnp.zeros((chunk_size, *x.shape), x.dtype), shapes)
+
+    def body(i: Array, carry: Any) -> Any:
+        tuner, states, traces = carry
+        tuner, states, info = advance(tuner, states, start + i)
+        return tuner, states, jax.tree.map(lambda trace, x: trace.at[i].set(x), traces, info)
+
+    # A traced bound: the last, shorter chunk runs in the same program.
+    tuner, states, traces = jax.lax.fori_loop(0, num_steps, body, (tuner, states, traces))
+    return states, tuner, jax.tree.map(lambda trace: jnp.swapaxes(trace, 0, 1), traces)
+
+
+def run_chains(
+    sampler: Any,
+    rng_key: Array,
+    states: State,
+    num_steps: int,
+    *,
+    num_warmup: int = 0,
+    start: int = 0,
+    chunk_size: int = 250,
+    on_chunk: OnChunk | None = None,
+) -> Chains:
+    """Run `num_steps` steps of every chain; `on_chunk(info, num_done)` returns False to stop early.
+
+    Steps are numbered from `start`, and step t uses the key `fold_in(rng_key, t)`, so that stopping and resuming
+    (without warm-up) equals running through. The sampler's step size is adapted while t < `num_warmup` if it can be.
+    """
+    tuner = _Tuner.start(sampler) if num_warmup > start and isinstance(sampler, TunableSampler) else None
+    parts: list[Info] = []
+    done = 0
+    while done < num_steps:
+        size = min(chunk_size, num_steps - done)
+        states, tuner, info = _run_chunk(
+            sampler,
+            tuner,
+            rng_key,
+            states,
+            np.asarray(start + done, np.int32),  # pyright: ignore[reportArgumentType]
+            np.asarray(size, np.int32),  # pyright: ignore[reportArgumentType]
+            np.asarray(num_warmup, np.int32),  # pyright: ignore[reportArgumentType]
+            chunk_size,
+        )
+        part: Info = jax.tree.map(lambda x, size=size: np.asarray(x)[:, :size], info)
+        parts.append(part)
+        done += size
+        if on_chunk is not None and not on_chunk(part, done):
+            break
+    if tuner is not None:
+        sampler = sampler.with_step_size(tuner.step_size(jnp.asarray(done + start < num_warmup)))
+    traces: Info = jax.tree.map(lambda *xs: np.concatenate(xs, axis=1), *parts)
+    return Chains(traces, states, sampler, done, done == num_steps)

@@ -1,0 +1,250 @@
+"""Variational inference: a mixture of Gaussians with diagonal-plus-low-rank covariance, fitted by Adam to the local posterior."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jax.scipy.linalg import cho_solve
+from jax.scipy.special import logsumexp
+from jaxtyping import Array, Float
+
+from lambda_hat.config.methods import VISettings
+from lambda_hat.errors import InputError
+from lambda_hat.posterior import LocalPosterior
+from lambda_hat.samplers.base import Info
+
+__all__ = ["VI", "FitDraws", "Mixture", "VIState", "build_vi", "draw", "evaluate_fit", "whitening_scale"]
+
+INITIAL_SPREAD = 0.1  # whitened units: components start narrow and apart, inside the posterior even where it is stiff
+AVERAGING_EXPONENT = 8  # the average weights iterate t by about t⁸: its window is the last ninth of the fit
+MOMENT_ROWS = 1024  # rows whose gradients at w0 give the scale; each of its entries is then known to a few per cent
+ROWS_PER_PASS = 64  # per-example gradients held at once
+DRAWS_PER_PASS = 16  # draws whose full-data loss is computed at once
+
+
+class Mixture(NamedTuple):
+    """Unconstrained parameters in whitened units: component k is N(mean, diag(e^(2 log_scale)) + F Fᵀ), F its `factors`."""
+
+    logits: Float[Array, " components"]
+    means: Float[Array, "components d"]
+    log_scales: Float[Array, "components d"]
+    factors: Float[Array, "components d rank"]
+
+
+class VIState(NamedTuple):
+    """The iterate, its running average (which is the fit), Adam's moments, and the number of steps taken."""
+
+    mixture: Mixture
+    average: Mixture
+    optimizer: optax.OptState
+    num_steps: Array
+
+
+class FitDraws(NamedTuple):
+    """Draws of a fitted q judged on the full data, each `(num_draws,)`; weights are those towards π, up to a constant."""
+
+    excess_loss: Array
+    squared_distance: Array
+    log_weights: Array
+
+
+class VI(eqx.Module):
+    """Maximises E_q[−nβ (L_B(w) − L_B(w0)) − (γ_loc/2) |w − w0|²] + H[q] by Adam with a constant learning rate.
+
+    q = Σ_k π_k N(μ_k, diag(σ_k²) + F_k F_kᵀ) in z, w = w0 + S z with S = diag(`scale`). Every step takes one minibatch and one
+    reparametrised sample per component, f_k = log p(w_k) − log q(w_k), and follows Σ_k π_k f_k. The parameters inside log q are
+    held fixed ("sticking the landing", Roeder et al. 1703.09194): the term dropped has expectation E_q[∂ log q] = 0, for the
+    mixture as a whole and so for its weights too, whose gradient is the stratified Σ_k ∂π_k f_k (no score-function noise).
+
+    Masked components have logit −∞ and masked factor columns are zero and stay so: M and r are values, not shapes. Their random
+    numbers depend on their index alone, so that unused slots change nothing.
+
+    Info's `excess_loss` and `squared_distance` are π-weighted readings of the iterate; `energy` is −ELBO as estimated by the step,
+    with normalised q and the log-density that is zero at w0, so that −`energy` is a noisy lower bound of log ∫ π.
+    """
+
+    posterior: LocalPosterior
+    batch_size: int = eqx.field(static=True)
+    scale: Float[Array, " d"]
+    learning_rate: Array
+    component_mask: Array  # (components,) of bool
+    rank_mask: Array  # (rank,) of 0 and 1
+
+    def init(self, rng_key: Array, displacement: Float[Array, " d"]) -> VIState:
+        """State of a fit whose components start close to w0 + displacement."""
+        num_components, rank, dim = self.component_mask.size, self.rank_mask.size, displacement.size
+        dtype = displacement.dtype
+
+        def component(k: Array) -> tuple[Array, Array]:
+            key = jax.random.fold_in(rng_key, k)
+            mean = displacement / self.scale + INITIAL_SPREAD * jax.random.normal(key, (dim,), dtype)
+            columns = jax.vmap(lambda j: jax.random.normal(jax.random.fold_in(key, j), (dim,), dtype))
+            return mean, INITIAL_SPREAD**2 * columns(jnp.arange(rank)).T * self.rank_mask
+
+        means, factors = jax.vmap(component)(jnp.arange(num_components))
+        mixture = Mixture(
+            logits=jnp.zeros(num_components, dtype),
+            means=means,
+            log_scales=jnp.full((num_components, dim), math.log(INITIAL_SPREAD), dtype),
+            factors=factors,
+        )
+        return VIState(mixture, mixture, optax.adam(self.learning_rate).init(mixture), jnp.zeros((), jnp.int32))
+
+    def displacement(self, state: VIState) -> Float[Array, " d"]:
+        """Mean of the fitted q, minus w0."""
+        return self.scale * (jnp.exp(self.log_mixture_weights(state.average)) @ state.average.means)
+
+    def log_mixture_weights(self, mixture: Mixture) -> Float[Array, " components"]:
+        """log π_k; −∞ where masked."""
+        logits = jnp.where(self.component_mask, mixture.logits, -jnp.inf)
+        return logits - logsumexp(logits)
+
+    def sample_component(self, rng_key: Array, mixture: Mixture, k: Array) -> Float[Array, " d"]:
+        """w − w0 of one reparametrised sample of component k."""
+        mean, log_scale, factors = mixture.means[k], mixture.log_scales[k], mixture.factors[k] * self.rank_mask
+        columns = jnp.arange(1, 1 + self.rank_mask.size)
+        noise = jax.random.normal(jax.random.fold_in(rng_key, 0), mean.shape, mean.dtype)
+        factor_noise = jax.vmap(lambda j: jax.random.normal(jax.random.fold_in(rng_key, j), (), mean.dtype))(columns)
+        return self.scale * (mean + jnp.exp(log_scale) * noise + factors @ factor_noise)
+
+    def log_q(self, mixture: Mixture, displacement: Float[Array, " d"]) -> Array:
+        """Normalised log-density of q at w0 + displacement, with respect to w."""
+        z = displacement / self.scale
+
+        def component(mean: Array, log_scale: Array, factors: Array) -> Array:
+            y = (z - mean) * jnp.exp(-log_scale)
+            g = factors * self.rank_mask * jnp.exp(-log_scale)[:, None]
+            root = jnp.linalg.cholesky(jnp.eye(g.shape[1], dtype=g.dtype) + g.T @ g)
+            b = cho_solve((root, True), g.T @ y)
+            # yᵀ(I + ggᵀ)⁻¹y as a sum of squares: Woodbury's |y|² − |root⁻¹gᵀy|² cancels in float32.
+            square = jnp.sum((y - g @ b) ** 2) + jnp.sum(b**2)
+            return -0.5 * square - jnp.sum(log_scale) - jnp.sum(jnp.log(jnp.diagonal(root)))
+
+        logs = jax.vmap(component)(mixture.means, mixture.log_scales, mixture.factors)
+        normalizer = 0.5 * z.size * math.log(2 * math.pi) + jnp.sum(jnp.log(self.scale))
+        return logsumexp(self.log_mixture_weights(mixture) + logs) - normalizer
+
+    def objective(self, mixture: Mixture, rng_key: Array) -> tuple[Array, tuple[Array, Array]]:
+        """Estimate of −ELBO whose gradient is unbiased, with the π-weighted excess loss and r² of its samples."""
+        posterior, fixed = self.posterior, jax.lax.stop_gradient(mixture)
+        batch_key, sample_key = jax.random.split(rng_key)
+        if self.batch_size >= posterior.num_data:
+            excess_loss_fn = posterior.excess_loss
+        else:
+            batch, at_w0 = posterior.take(jax.random.randint(batch_key, (self.batch_size,), 0, posterior.num_data))
+            excess_loss_fn = lambda w: posterior.paired_excess_loss(w, batch, at_w0)  # noqa: E731
+
+        def component(k: Array) -> tuple[Array, Array, Array]:
+            displacement = self.sample_component(jax.random.fold_in(sample_key, k), mixture, k)
+            excess_loss, squared_distance = excess_loss_fn(posterior.w0 + displacement), jnp.sum(displacement**2)
+            log_p = -posterior.nbeta * excess_loss - 0.5 * posterior.localization * squared_distance
+            return log_p - self.log_q(fixed, displacement), excess_loss, squared_distance
+
+        readings = jax.vmap(component)(jnp.arange(self.component_mask.size))
+        weights = jnp.exp(self.log_mixture_weights(mixture))
+        # A masked component's reading may overflow, and 0 · ∞ is not 0.
+        elbo, excess_loss, squared_distance = (
+            jnp.sum(weights * jnp.where(self.component_mask, reading, 0)) for reading in readings
+        )
+        return -elbo, (excess_loss, squared_distance)
+
+    def step(self, rng_key: Array, state: VIState) -> tuple[VIState, Info]:
+        """One gradient of the ELBO and one step of Adam."""
+        value_and_grad = jax.value_and_grad(self.objective, has_aux=True)
+        (energy, (excess_loss, squared_distance)), gradient = value_and_grad(state.mixture, rng_key)
+        updates, optimizer = optax.adam(self.learning_rate).update(gradient, state.optimizer)
+        mixture: Mixture = optax.apply_updates(state.mixture, updates)  # pyright: ignore[reportAssignmentType]
+        # Polynomial-decay averaging (Shamir & Zhang 1212.1824): Adam's iterates hover, and nβ turns that into excess loss.
+        share = (1 + AVERAGING_EXPONENT) / (1 + AVERAGING_EXPONENT + state.num_steps.astype(energy.dtype))
+        average = jax.tree.map(lambda mean, new: mean + share * (new - mean), state.average, mixture)
+        one = jnp.ones((), energy.dtype)
+        info = Info(
+            excess_loss=excess_loss,
+            squared_distance=squared_distance,
+            acceptance_rate=one,
+            energy=energy,
+            is_divergent=(~jnp.isfinite(energy + optax.tree.sum(mixture))).astype(energy.dtype),
+            weight=one,
+            num_gradient_evaluations=jnp.sum(self.component_mask) * (one * self.batch_size / self.posterior.num_data),
+        )
+        return VIState(mixture, average, optimizer, state.num_steps + 1), info
+
+
+@eqx.filter_jit
+def draw(vi: VI, rng_key: Array, state: VIState, num_draws: int) -> tuple[Float[Array, "draws d"], Float[Array, " draws"]]:
+    """Independent draws of the fitted q: w − w0, and log q(w)."""
+    mixture = state.average
+
+    def one(key: Array) -> tuple[Array, Array]:
+        component_key, sample_key = jax.random.split(key)
+        k = jax.random.categorical(component_key, vi.log_mixture_weights(mixture))
+        displacement = vi.sample_component(sample_key, mixture, k)
+        return displacement, vi.log_q(mixture, displacement)
+
+    return jax.lax.map(one, jax.random.split(rng_key, num_draws), batch_size=DRAWS_PER_PASS)
+
+
+@eqx.filter_jit
+def evaluate_fit(vi: VI, rng_key: Array, state: VIState, num_draws: int) -> FitDraws:
+    """Full-data losses and importance weights log π(w) − log q(w) of independent draws of the fitted q.
+
+    λ̂ = nβ · mean(excess_loss) under q itself; `estimate.importance.psis_estimate` corrects towards π.
+    """
+    displacements, log_q = draw(vi, rng_key, state, num_draws)
+    posterior = vi.posterior
+    excess_loss = jax.lax.map(posterior.excess_loss, posterior.w0 + displacements, batch_size=DRAWS_PER_PASS)
+    squared_distance = jnp.sum(displacements**2, axis=1)
+    log_p = -posterior.nbeta * excess_loss - 0.5 * posterior.localization * squared_distance
+    return FitDraws(excess_loss, squared_distance, log_p - log_q)
+
+
+@eqx.filter_jit
+def _gradient_moments(posterior: LocalPosterior, indices: Array) -> tuple[Array, Array]:
+    batch, _ = posterior.take(indices)
+
+    def gradient(row: tuple[Array, ...]) -> Array:
+        one = tuple(column[None] for column in row)
+        return jax.grad(lambda w: posterior.loss_fn(w, one)[0])(posterior.w0)
+
+    gradients = jax.lax.map(gradient, batch, batch_size=ROWS_PER_PASS)
+    return jnp.mean(gradients, axis=0), jnp.mean(gradients**2, axis=0)
+
+
+def whitening_scale(posterior: LocalPosterior, mode: str, rng_key: Array) -> Float[Array, " d"]:
+    """Scale of each coordinate, 1/√(nβ v + γ_loc), from the moments of per-example loss gradients ĝ at w0.
+
+    For a log-likelihood E[ĝ²] is the diagonal of the Fisher information, that is of the Hessian where the model is true.
+    `rmsprop`: v = E[ĝ²]. `adam`: v = E[ĝ²] − E[ĝ]², which leaves out the slope that remains where w0 is not quite a minimum.
+    `none`: the mean of E[ĝ²] over coordinates, the same for all: the learning rate keeps its unit, nothing is reshaped.
+    """
+    rows = jax.random.permutation(rng_key, posterior.num_data)[:MOMENT_ROWS]
+    mean, square = _gradient_moments(posterior, rows)
+    curvature = {"none": jnp.full_like(square, jnp.mean(square)), "rmsprop": square, "adam": square - mean**2}[mode]
+    return 1 / jnp.sqrt(posterior.nbeta * jnp.maximum(curvature, 0) + posterior.localization)
+
+
+def build_vi(posterior: LocalPosterior, settings: VISettings, rng_key: Array) -> VI:
+    """A fit as `settings` say; `rng_key` chooses the rows that its scale is measured on.
+
+    Raises:
+        InputError: more components or columns than there are slots for.
+    """
+    components = settings.max_components or settings.num_components
+    rank = settings.rank if settings.max_rank is None else settings.max_rank
+    for name, value, slots in (("M", settings.num_components, components), ("r", settings.rank, rank)):
+        if value > slots:
+            raise InputError(f"vi: {name} = {value} does not fit in {slots} slots; raise max_components or max_rank.")
+    dtype = posterior.w0.dtype
+    return VI(
+        posterior=posterior,
+        batch_size=min(settings.batch_size, posterior.num_data),
+        scale=whitening_scale(posterior, settings.whitening_mode, rng_key),
+        learning_rate=jnp.asarray(settings.learning_rate, dtype),
+        component_mask=jnp.arange(components) < settings.num_components,
+        rank_mask=(jnp.arange(rank) < settings.rank).astype(dtype),
+    )

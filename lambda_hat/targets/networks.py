@@ -1,0 +1,105 @@
+"""Fully connected networks as functions of one flat parameter vector."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from lambda_hat.config.problems import Activation, ModelSpec
+
+__all__ = ["MLP", "Layer"]
+
+_ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "tanh": jnp.tanh,
+    "relu": jax.nn.relu,
+    "gelu": jax.nn.gelu,
+    "softplus": jax.nn.softplus,
+    "identity": lambda x: x,
+}
+# Variance of a weight is gain / fan_in: LeCun where the activation has slope one at zero, He where half the units are off.
+_GAINS: dict[str, float] = {"tanh": 1.0, "identity": 1.0, "relu": 2.0, "gelu": 2.0, "softplus": 2.0}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Where one affine map lies in the flat vector: weights (in_dim, out_dim) in row-major order, then the bias."""
+
+    in_dim: int
+    out_dim: int
+    weight_offset: int
+    bias_offset: int | None
+
+    @property
+    def weight(self) -> slice:
+        """Entries of the weights."""
+        return slice(self.weight_offset, self.weight_offset + self.in_dim * self.out_dim)
+
+    @property
+    def bias(self) -> slice | None:
+        """Entries of the bias; None without one."""
+        return None if self.bias_offset is None else slice(self.bias_offset, self.bias_offset + self.out_dim)
+
+
+@dataclass(frozen=True)
+class MLP:
+    """f(w, x): affine maps of the given `sizes` with `activation` between them, none after the last."""
+
+    sizes: tuple[int, ...]
+    activation: Activation = "tanh"
+    has_bias: bool = True
+
+    @classmethod
+    def from_spec(cls, spec: ModelSpec) -> MLP:
+        """Network with `spec.depth` hidden layers of `spec.width` units."""
+        return cls((spec.in_dim, *[spec.width] * spec.depth, spec.out_dim), spec.activation, spec.bias)
+
+    @cached_property
+    def layers(self) -> tuple[Layer, ...]:
+        """Shapes and offsets of the affine maps, first to last."""
+        layers, offset = [], 0
+        for in_dim, out_dim in zip(self.sizes[:-1], self.sizes[1:], strict=True):
+            bias_offset = offset + in_dim * out_dim if self.has_bias else None
+            layers.append(Layer(in_dim, out_dim, offset, bias_offset))
+            offset += in_dim * out_dim + (out_dim if self.has_bias else 0)
+        return tuple(layers)
+
+    @property
+    def dim(self) -> int:
+        """Number of parameters."""
+        return sum((layer.in_dim + self.has_bias) * layer.out_dim for layer in self.layers)
+
+    def __call__(self, position: Float[Array, " d"], inputs: Float[Array, "B in"]) -> Float[Array, "B out"]:
+        """Outputs for a batch, in the precision of the arguments."""
+        activation_fn = _ACTIVATIONS[self.activation]
+        hidden = inputs
+        for layer in self.layers:
+            if layer is not self.layers[0]:
+                hidden = activation_fn(hidden)
+            hidden = hidden @ position[layer.weight].reshape(layer.in_dim, layer.out_dim)
+            if layer.bias is not None:
+                hidden = hidden + position[layer.bias]
+        return hidden
+
+    def init(self, rng: np.random.Generator) -> Float[np.ndarray, " d"]:
+        """Starting point of training: N(0, gain/fan_in) weights (He or LeCun by activation), zero biases."""
+        position = np.zeros(self.dim)
+        for layer in self.layers:
+            scale = np.sqrt(_GAINS[self.activation] / layer.in_dim)
+            position[layer.weight] = scale * rng.standard_normal(layer.in_dim * layer.out_dim)
+        return position
+
+    def random_position(self, rng: np.random.Generator, weight_scale: float) -> Float[np.ndarray, " d"]:
+        """Parameters of a teacher: weights and biases N(0, weight_scale²/fan_in)."""
+        position = np.zeros(self.dim)
+        for layer in self.layers:
+            scale = weight_scale / np.sqrt(layer.in_dim)
+            position[layer.weight] = scale * rng.standard_normal(layer.in_dim * layer.out_dim)
+            if layer.bias is not None:
+                position[layer.bias] = scale * rng.standard_normal(layer.out_dim)
+        return position

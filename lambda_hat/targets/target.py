@@ -1,0 +1,103 @@
+"""A target: the trained (or constructed) parameters w0, the data, and the loss that a local posterior is made of."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from jaxtyping import Array, Float
+
+from lambda_hat.artifacts.files import write_bytes_atomic
+from lambda_hat.errors import TargetError
+
+__all__ = ["Data", "PerExampleLossFn", "Target"]
+
+Data: TypeAlias = tuple[Any, ...]  # arrays that share their first axis, one row per example
+
+_FORMAT = 1
+
+
+class PerExampleLossFn(Hashable, Protocol):
+    """Losses (B,) of a batch at a flat position: pure JAX, in the precision of its arguments.
+
+    Hashable, and equal where it computes the same, because compiled kernels take it as a static argument.
+    """
+
+    def __call__(self, position: Float[Array, " d"], batch: Data) -> Float[Array, " B"]: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """Parameters `w0` (d,), `data` (arrays of n rows) and the loss whose mean over the rows is L_n; all in float64."""
+
+    w0: Float[np.ndarray, " d"]
+    data: tuple[np.ndarray, ...]
+    per_example_loss_fn: PerExampleLossFn
+    info: dict[str, Any] = field(default_factory=dict)  # JSON: how good a minimum w0 is, the training curve
+    problem_id: str = ""  # of the problem it was made from; empty for a target that is not stored
+    curvatures: Float[np.ndarray, " d"] | None = None  # eigenvalues of ∇²L_n where L_n is exactly quadratic
+
+    @property
+    def num_data(self) -> int:
+        """Number of examples n."""
+        return self.data[0].shape[0]
+
+    @property
+    def dim(self) -> int:
+        """Number of parameters d."""
+        return self.w0.size
+
+    def exact_llc(self, nbeta: float, localization: float) -> float | None:
+        """½ Σ nβh/(nβh + γ_loc) over the eigenvalues h of an exactly quadratic L_n; None for other targets."""
+        if self.curvatures is None:
+            return None
+        return float(0.5 * np.sum(nbeta * self.curvatures / (nbeta * self.curvatures + localization)))
+
+    def save(self, path: Path) -> None:
+        """Write the arrays and `info` to a NumPy archive at once; functions are rebuilt from the problem.
+
+        Raises:
+            TargetError: it was not made from a problem, so that nothing could tell whose file it is.
+        """
+        if not self.problem_id:
+            raise TargetError("A target without a problem_id cannot be saved: it was not made from a problem.")
+        header = {"format": _FORMAT, "problem_id": self.problem_id, "num_arrays": len(self.data), "info": self.info}
+        arrays = {f"data_{index}": array for index, array in enumerate(self.data)}
+        buffer = io.BytesIO()
+        np.savez(buffer, header=np.array(json.dumps(header)), w0=self.w0, **arrays)
+        write_bytes_atomic(path, buffer.getvalue())
+
+    @classmethod
+    def load(
+        cls,
+        path: Path,
+        problem_id: str,
+        per_example_loss_fn: PerExampleLossFn,
+        curvatures: Float[np.ndarray, " d"] | None = None,
+    ) -> Target:
+        """The target that `save` wrote for `problem_id`.
+
+        Raises:
+            TargetError: the file is missing, torn, of another format or of another problem.
+        """
+        remedy = "Delete it and run again to make it anew."
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                header = json.loads(str(archive["header"]))
+                if header["format"] != _FORMAT:
+                    raise TargetError(f"{path}: format {header['format']}, expected {_FORMAT}. {remedy}")
+                if header["problem_id"] != problem_id:
+                    raise TargetError(f"{path}: made for problem {header['problem_id']}, not {problem_id}. {remedy}")
+                w0 = archive["w0"]
+                data = tuple(archive[f"data_{index}"] for index in range(header["num_arrays"]))
+        except FileNotFoundError as error:
+            raise TargetError(f"{path}: there is no stored target. Run its reference first.") from error
+        except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+            raise TargetError(f"{path}: not a complete target file ({error}). {remedy}") from error
+        return cls(w0, data, per_example_loss_fn, header["info"], problem_id, curvatures)

@@ -1,0 +1,31 @@
+"""What a worker runs. Folders in; files and plain dicts out.
+
+JAX is imported when a task runs, never by the controller that submits it. A worker keeps, between tasks, the targets it
+has loaded, their posteriors and every compiled kernel.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["reference_task", "trial_task"]
+
+
+def reference_task(problem_dir: str, spec: dict[str, Any], hmc_sec: float) -> dict[str, Any]:
+    """Train the target or load it, sample its reference within `hmc_sec`, write `ref.json`, return its content.
+
+    Failures of the code are returned as `{"state": "FAIL", "reason", "traceback"}`, not raised.
+    """
+    from lambda_hat.tasks.reference import run_reference
+
+    return run_reference(problem_dir, spec, hmc_sec)
+
+
+def trial_task(trial_dir: str, problem_dir: str) -> dict[str, Any]:
+    """Run the trial that `manifest.json` describes; write progress after each chunk and `metrics.json` at the end.
+
+    The budget counts from here. Failures of the code are written and returned as state FAIL, not raised.
+    """
+    from lambda_hat.tasks.trial import run_trial
+
+    return run_trial(trial_dir, problem_dir)

@@ -1,0 +1,84 @@
+"""Where, when and by what a result was made, and where its time went."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import os
+import socket
+import subprocess
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import jax
+
+__all__ = ["Clock", "now", "provenance"]
+
+_EXECUTOR_VARIABLE = "LAMBDA_HAT_EXECUTOR"  # set by the executor's worker_init
+
+
+class _CompileClock:
+    """Seconds that JAX has spent tracing, lowering and compiling in this process."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        jax.monitoring.register_event_duration_secs_listener(self._listen)
+
+    def _listen(self, event: str, duration: float, **_: Any) -> None:
+        if event.startswith("/jax/core/compile/"):
+            self.seconds += duration
+
+
+_compile_clock = _CompileClock()
+
+
+class Clock:
+    """Wall seconds of a trial by part; compilation is counted apart from what it interrupts."""
+
+    def __init__(self) -> None:
+        self.started = now()
+        self.start = self.loaded = time.monotonic()
+        self.compile_start = _compile_clock.seconds
+
+    def mark_loaded(self) -> None:
+        self.loaded = time.monotonic()
+
+    def timings(self) -> dict[str, float]:
+        total = time.monotonic() - self.start
+        compiling = _compile_clock.seconds - self.compile_start
+        load = self.loaded - self.start
+        return {"load": load, "compile": compiling, "sample": max(0.0, total - load - compiling), "total": total}
+
+
+@functools.cache
+def _versions() -> dict[str, str | None]:
+    names = ("lambda-hat", "jax", "jaxlib", "blackjax", "optax", "arviz", "numpy")
+    versions: dict[str, str | None] = {}
+    for name in names:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = None
+    try:
+        git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False)
+        versions["git_commit"] = git.stdout.strip() or None
+    except (OSError, subprocess.TimeoutExpired):
+        versions["git_commit"] = None
+    return versions
+
+
+def now() -> str:
+    """UTC, to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def provenance() -> dict[str, Any]:
+    """Machine, process, executor, device and versions."""
+    return {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "executor_label": os.environ.get(_EXECUTOR_VARIABLE),
+        "device": jax.devices()[0].device_kind,
+        "versions": _versions(),
+    }

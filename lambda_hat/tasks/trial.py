@@ -1,0 +1,103 @@
+"""One trial: a manifest in, progress and metrics out."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from lambda_hat.artifacts.files import append_json_line, read_json, write_json_atomic
+from lambda_hat.artifacts.paths import MANIFEST_JSON, METRICS_JSON, PROGRESS_JSONL, STOP_FLAG
+from lambda_hat.config.methods import MethodSettings, parse_settings
+from lambda_hat.estimate.run import MethodRun, RunProgress, run_method
+from lambda_hat.tasks.problem import load_problem, load_whitening
+from lambda_hat.tasks.provenance import Clock, now, provenance
+
+__all__ = ["run_trial"]
+
+
+def run_trial(trial_dir: str, problem_dir: str) -> dict[str, Any]:
+    """See `lambda_hat.tasks.trial_task`."""
+    folder = Path(trial_dir)
+    clock = Clock()
+    try:
+        manifest = read_json(folder / MANIFEST_JSON)
+        if manifest is None:
+            raise FileNotFoundError(f"{folder / MANIFEST_JSON} is missing or torn")
+        settings = parse_settings(manifest["method"], manifest["settings"])
+        with jax.enable_x64(settings.dtype == "float64"):
+            metrics = _trial(folder, Path(problem_dir), manifest, settings, clock)
+    except Exception as error:
+        metrics = {
+            "state": "FAIL",
+            "reason": f"{type(error).__name__}: {error}",
+            "traceback": traceback.format_exc(),
+            "timings": clock.timings(),
+            "started": clock.started,
+            "finished": now(),
+            **provenance(),
+        }
+    write_json_atomic(folder / METRICS_JSON, metrics)
+    return metrics
+
+
+def _trial(
+    folder: Path, problem_dir: Path, manifest: dict[str, Any], settings: MethodSettings, clock: Clock
+) -> dict[str, Any]:
+    deadline = clock.start + float(manifest["budget"]["trial_sec"])
+    loaded = load_problem(problem_dir)
+    posterior = loaded.posterior(settings.dtype)
+    whitening = load_whitening(problem_dir, settings.dtype)
+    clock.mark_loaded()
+
+    def on_progress(progress: RunProgress) -> None:
+        append_json_line(
+            folder / PROGRESS_JSONL,
+            {"step": progress.num_steps_done, "fraction": progress.fraction, "llc_hat": progress.llc},
+        )
+
+    run = run_method(
+        posterior,
+        settings,
+        whitening=whitening,
+        seed=int(manifest["seed"]),
+        deadline=deadline,
+        should_stop=(folder / STOP_FLAG).exists,
+        on_progress=on_progress,
+    )
+    return {
+        **_judgement(run),
+        "timings": clock.timings(),
+        "dtype": str(run.info.excess_loss.dtype),
+        "x64": bool(jax.config.jax_enable_x64),
+        "started": clock.started,
+        "finished": now(),
+        **provenance(),
+    }
+
+
+def _judgement(run: MethodRun) -> dict[str, Any]:
+    estimate = run.estimate
+    state, reason = ("COMPLETE" if run.state == "COMPLETE" else "PRUNED"), run.reason
+    if state == "COMPLETE" and estimate.llc < -2 * estimate.se:
+        state = "FAIL"
+        reason = f"λ̂ = {estimate.llc:.4g} ± {estimate.se:.2g} is negative by more than two standard errors"
+    return {
+        "state": state,
+        "reason": reason,
+        "is_diverged": run.state == "DIVERGED",
+        "llc_hat": estimate.llc,
+        "se_hat": estimate.se,
+        "rhat": estimate.rhat,
+        "rhat_loss": estimate.rhat_loss,
+        "rhat_distance": estimate.rhat_distance,
+        "ess_bulk": estimate.ess_bulk,
+        "ess_tail": estimate.ess_tail,
+        "num_draws": estimate.num_draws,
+        "num_steps_done": run.num_steps_done,
+        "num_gradient_evaluations": run.num_gradient_evaluations,
+        "is_truncated": run.is_truncated,
+        **run.extras,
+    }

@@ -1,0 +1,249 @@
+"""The search of one (problem, method) pair: ask for hyperparameters, report, tell, and keep every trial."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self, cast
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from lambda_hat.artifacts.files import write_bytes_atomic
+from lambda_hat.artifacts.ids import canonical_json
+from lambda_hat.artifacts.paths import Paths
+from lambda_hat.config.study import Distribution, OptunaSection
+from lambda_hat.errors import RunStateError
+from lambda_hat.tuning.algorithms import NUM_REPORT_STEPS, build_pruner, build_search_algorithm
+from lambda_hat.tuning.journal import ControllerJournal
+from lambda_hat.tuning.objective import clipped
+from lambda_hat.tuning.space import suggest_params_from_yaml
+
+__all__ = ["AskedTrial", "StudyStore", "TrialRecord", "TuningStudy"]
+
+State = Literal["WAITING", "RUNNING", "COMPLETE", "PRUNED", "FAIL"]
+
+
+@dataclass(frozen=True)
+class AskedTrial:
+    """Hyperparameters to try, under the names that YAML uses."""
+
+    number: int
+    params: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One trial as the journal has it. `value` is what was told, or last reported before pruning."""
+
+    number: int
+    state: State
+    params: dict[str, Any]
+    value: float | None
+    attrs: dict[str, Any]
+
+    @property
+    def run_id(self) -> str | None:
+        """Name of the trial's folder; None for a trial that never got one."""
+        return self.attrs.get("run_id")
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether another trial was queued in its place, so that it counts for nothing."""
+        return bool(self.attrs.get("is_interrupted", False))
+
+
+class StudyStore:
+    """All studies of a run, in one journal. Whoever opens it holds the run's lock."""
+
+    def __init__(self, paths: Paths, spec: OptunaSection) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)  # else a line on stderr for each study
+        self._paths = paths
+        self._spec = spec
+        self._journal = ControllerJournal(paths.journal)
+        self._storage = optuna.storages.JournalStorage(self._journal)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._journal.close()
+
+    def open(self, pid: str, method: str, space: Mapping[str, Distribution]) -> TuningStudy:
+        """The study of one problem and method, new or with the trials it has.
+
+        Raises:
+            RunStateError: its trials are of another search space or objective.
+            ConfigError: the search algorithm cannot be built.
+        """
+        return TuningStudy(
+            name=f"{pid}:{method}",
+            space=space,
+            spec=self._spec,
+            storage=self._storage,
+            journal=self._journal,
+            pickle_path=self._paths.study_pickle(pid, method),
+        )
+
+
+class TuningStudy:
+    """One Optuna study behind the few operations a search needs. Smaller is better; no infinity is ever told."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        space: Mapping[str, Distribution],
+        spec: OptunaSection,
+        storage: optuna.storages.JournalStorage,
+        journal: ControllerJournal,
+        pickle_path: Path,
+    ) -> None:
+        self.name = name
+        self._space = space
+        self._spec = spec
+        self._storage = storage
+        self._journal = journal
+        self._pickle_path = pickle_path
+        self._study = optuna.create_study(study_name=name, storage=storage, direction="minimize", load_if_exists=True)
+        self._check_definition()
+        trials = self.trials
+        num_asked = sum(trial.state != "WAITING" for trial in trials)
+        self._study.sampler = build_search_algorithm(spec.sampler, num_asked)
+        self._study.pruner = build_pruner(spec.pruner)
+        self._counts: Counter[State] = Counter(trial.state for trial in trials if not trial.is_interrupted)
+
+    def ask(self) -> AskedTrial:
+        """Hyperparameters of the next trial: enqueued ones first, then what the search proposes."""
+        trial = self._study.ask()
+        params = suggest_params_from_yaml(trial, self._space)
+        self._counts["WAITING"] = max(0, self._counts["WAITING"] - 1)
+        self._counts["RUNNING"] += 1
+        return AskedTrial(trial.number, params)
+
+    def attach_run(self, number: int, run_id: str, seed: int) -> None:
+        """Record the trial's folder and seed; on disk when this returns, so that the trial can be found again."""
+        self.annotate(number, {"run_id": run_id, "seed": seed})
+        self._journal.sync()
+
+    def annotate(self, number: int, attrs: Mapping[str, Any]) -> None:
+        """Keep facts about a trial that is still running with it."""
+        for key, value in attrs.items():
+            self._storage.set_trial_user_attr(self._trial_id(number), key, value)
+
+    def report(self, number: int, step: int, value: float) -> None:
+        """Record an intermediate value; a second one at the same step replaces the first."""
+        self._storage.set_trial_intermediate_value(self._trial_id(number), step, clipped(value))
+
+    def should_prune(self, number: int) -> bool:
+        """Whether the pruner finds what the trial has reported hopeless."""
+        return bool(self._study.pruner.prune(self._study, self._frozen(number)))
+
+    def tell_complete(self, number: int, value: float) -> None:
+        """Finish a trial with its objective."""
+        self._finish(number, TrialState.COMPLETE, clipped(value))
+
+    def tell_pruned(self, number: int, value: float | None = None) -> None:
+        """Finish a trial that was stopped or diverged; its value is `value`, or the last one reported."""
+        if value is not None:
+            self.report(number, NUM_REPORT_STEPS, value)
+        self._finish(number, TrialState.PRUNED)
+
+    def tell_failed(self, number: int, reason: str) -> None:
+        """Finish a trial that says nothing about its hyperparameters."""
+        self.annotate(number, {"reason": reason})
+        self._finish(number, TrialState.FAIL)
+
+    def requeue(self, number: int) -> None:
+        """Give up a trial whose process is gone and enqueue its hyperparameters; only the new one counts."""
+        params = self._frozen(number).params
+        self.annotate(number, {"is_interrupted": True, "reason": "interrupted"})
+        self._study.tell(number, state=TrialState.FAIL)
+        self._counts["RUNNING"] -= 1
+        self.enqueue(params)
+
+    def enqueue(self, params: Mapping[str, Any]) -> None:
+        """Have hyperparameters tried before the search's own; what they leave out is sampled."""
+        self._study.enqueue_trial(dict(params))
+        self._counts["WAITING"] += 1
+
+    @property
+    def trials(self) -> list[TrialRecord]:
+        """Every trial, by number."""
+        return [_record(trial) for trial in self._study.get_trials(deepcopy=False)]
+
+    @property
+    def running(self) -> list[TrialRecord]:
+        """Trials without an end; right after opening, what an interrupted command left."""
+        return [trial for trial in self.trials if trial.state == "RUNNING"]
+
+    @property
+    def counts(self) -> dict[State, int]:
+        """Number of trials by state, leaving out the interrupted ones that were queued again."""
+        return dict(self._counts)
+
+    @property
+    def num_asked(self) -> int:
+        """Trials that count towards `max_trials_per_method`, whatever their end."""
+        return self._counts.total() - self._counts["WAITING"]
+
+    @property
+    def num_finished(self) -> int:
+        """Trials with an end of their own."""
+        return self.num_asked - self._counts["RUNNING"]
+
+    @property
+    def best(self) -> TrialRecord | None:
+        """The completed trial with the smallest value, the earliest of equal ones."""
+        complete = [trial for trial in self.trials if trial.state == "COMPLETE" and trial.value is not None]
+        return min(complete, key=lambda trial: trial.value or 0.0, default=None)
+
+    def save_pickle(self) -> None:
+        """Replace the study's pickle: an Optuna study with all trials in memory, on which ask and tell go on."""
+        trials = self._study.get_trials(deepcopy=False)
+        copy = optuna.create_study(
+            study_name=self.name,
+            direction="minimize",
+            sampler=build_search_algorithm(self._spec.sampler, len(trials)),
+            pruner=build_pruner(self._spec.pruner),
+        )
+        copy.add_trials(trials)
+        write_bytes_atomic(self._pickle_path, pickle.dumps(copy))
+
+    def _finish(self, number: int, state: TrialState, value: float | None = None) -> None:
+        told = self._study.tell(number, value, state=state)
+        self._counts["RUNNING"] -= 1
+        self._counts[_record(told).state] += 1
+
+    def _trial_id(self, number: int) -> int:
+        study_id = self._storage.get_study_id_from_name(self.name)
+        return self._storage.get_trial_id_from_study_id_trial_number(study_id, number)
+
+    def _frozen(self, number: int) -> FrozenTrial:
+        return self._storage.get_trial(self._trial_id(number))
+
+    def _check_definition(self) -> None:
+        definition: dict[str, Any] = {f"search_space.{name}": dist.to_dict() for name, dist in self._space.items()}
+        definition["optuna.objective"] = self._spec.objective.to_dict()
+        stored = self._study.user_attrs.get("definition")
+        if stored is None:
+            self._study.set_user_attr("definition", json.loads(canonical_json(definition)))
+            return
+        keys = sorted(stored.keys() | definition.keys())
+        changed = [key for key in keys if canonical_json(stored.get(key)) != canonical_json(definition.get(key))]
+        if changed:
+            raise RunStateError(
+                f"The study {self.name} was begun with another {', '.join(f'`{key}`' for key in changed)}. "
+                "Restore it, or choose another `store.namespace`."
+            )
+
+
+def _record(trial: FrozenTrial) -> TrialRecord:
+    return TrialRecord(trial.number, cast(State, trial.state.name), trial.params, trial.value, trial.user_attrs)

@@ -1,0 +1,213 @@
+"""The trials of one study as a lane of the scheduler: manifests out, progress and metrics in."""
+
+from __future__ import annotations
+
+import math
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lambda_hat.artifacts.files import read_json, read_json_lines, write_json_atomic
+from lambda_hat.artifacts.ids import derive_seed, run_id
+from lambda_hat.artifacts.paths import MANIFEST_JSON, METRICS_JSON, PROGRESS_JSONL, STOP_FLAG, Paths
+from lambda_hat.config.study import OptunaSection
+from lambda_hat.tuning.algorithms import NUM_REPORT_STEPS
+from lambda_hat.tuning.objective import WORST_VALUE, objective_value
+from lambda_hat.tuning.plan import StudyPlan
+from lambda_hat.tuning.rows import trial_row
+from lambda_hat.tuning.scheduler import Lane, Task
+from lambda_hat.tuning.study import AskedTrial, TrialRecord, TuningStudy
+
+__all__ = ["TrialLane"]
+
+_MIN_TRIALS_TO_JUDGE_FAILURES = 5
+_SECONDS_BETWEEN_PICKLES = 5.0
+_LARGEST_PICKLE_SHARE = 0.05  # of the controller's time
+
+
+@dataclass
+class _Running:
+    trial: AskedTrial
+    folder: Path
+    offset: int = 0  # bytes of progress.jsonl already read
+    last_step: int = 0  # the last tenth of its work that was reported
+    is_stopped: bool = False
+
+
+class TrialLane:
+    """Asks a study for trials until it has `max_trials_per_method` of them, and tells it how they ended.
+
+    A trial's folder holds what is known of it: `manifest.json` before it is submitted, `metrics.json` once it has
+    ended. Too large a share of failed trials ends the study early.
+    """
+
+    def __init__(self, study: TuningStudy, plan: StudyPlan, spec: OptunaSection, paths: Paths) -> None:
+        self.study = study
+        self.plan = plan
+        self._spec = spec
+        self._paths = paths
+        self._running: dict[str, _Running] = {}
+        self._metrics: dict[int, dict[str, Any]] = {}
+        self._next_pickle = 0.0
+
+    @property
+    def name(self) -> str:
+        """`<pid>:<method>`."""
+        return self.study.name
+
+    @property
+    def label(self) -> str:
+        """The executor its trials run on."""
+        return self.plan.label
+
+    @property
+    def max_in_flight(self) -> int:
+        """`optuna.concurrency.batch_size`."""
+        return self._spec.concurrency.batch_size
+
+    @property
+    def has_too_many_failed(self) -> bool:
+        """Whether more than `max_failed_fraction` of at least five finished trials failed."""
+        num_finished = self.study.num_finished
+        num_failed = self.study.counts.get("FAIL", 0)
+        return (
+            num_finished >= _MIN_TRIALS_TO_JUDGE_FAILURES and num_failed > self._spec.max_failed_fraction * num_finished
+        )
+
+    def settle_interrupted(self) -> None:
+        """Tell what trials of an earlier command ended with; those that did not end are queued again."""
+        for record in self.study.running:
+            folder = self._folder(record.run_id) if record.run_id is not None else None
+            metrics = read_json(folder / METRICS_JSON) if folder is not None else None
+            if folder is None or metrics is None:
+                self.study.requeue(record.number)
+            else:
+                self._tell(record.number, folder, metrics)
+
+    def next_task(self) -> Task | None:
+        """The next trial, unless there are enough of them or too many failed."""
+        while self.study.num_asked < self._spec.max_trials_per_method and not self.has_too_many_failed:
+            trial = self.study.ask()
+            manifest = self._manifest(trial)
+            rid = run_id(manifest)
+            folder = self._paths.trial_dir(self.plan.pid, self.plan.method, rid)
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json_atomic(folder / MANIFEST_JSON, manifest)
+            self.study.attach_run(trial.number, rid, manifest["seed"])
+            metrics = read_json(folder / METRICS_JSON)
+            if metrics is not None and metrics.get("state") == "COMPLETE":  # an earlier run had the very same trial
+                self._tell(trial.number, folder, metrics)
+                continue
+            _discard(folder, METRICS_JSON, PROGRESS_JSONL, STOP_FLAG)
+            self._running[rid] = _Running(trial, folder)
+            problem_dir = self._paths.problem_dir(self.plan.pid)
+            return Task(name=rid, function=self.plan.function, args=(str(folder), str(problem_dir)))
+        return None
+
+    def on_progress(self, task: Task) -> None:
+        """Report new estimates to the study, and raise the trial's stop flag where the pruner says so."""
+        running = self._running[task.name]
+        lines, running.offset = read_json_lines(running.folder / PROGRESS_JSONL, running.offset)
+        has_reported = False
+        for line in lines:
+            step = math.floor(NUM_REPORT_STEPS * line["fraction"] + 1e-6)
+            if line["llc_hat"] is not None and running.last_step < step < NUM_REPORT_STEPS:
+                self.study.report(running.trial.number, step, self._objective(line["llc_hat"], rhat=None))
+                running.last_step = step
+                has_reported = True
+        if has_reported and not running.is_stopped and self.study.should_prune(running.trial.number):
+            running.is_stopped = True
+            (running.folder / STOP_FLAG).touch()
+
+    def on_retry(self, task: Task) -> None:
+        """Clear what the lost worker left, so that the next one starts afresh."""
+        running = self._running[task.name]
+        _discard(running.folder, PROGRESS_JSONL, STOP_FLAG)
+        running.offset = 0
+        running.is_stopped = False
+
+    def on_done(self, task: Task, result: dict[str, Any]) -> Sequence[Lane]:
+        """Tell the study what `metrics.json` says, or the returned values where a shared disk is slow to show it."""
+        self._end(task, read_json(self._running[task.name].folder / METRICS_JSON) or result)
+        return ()
+
+    def on_error(self, task: Task, error: Exception) -> Sequence[Lane]:
+        """Fail the trial, unless it ended well before its worker was lost."""
+        path = self._running[task.name].folder / METRICS_JSON
+        metrics = read_json(path)
+        if metrics is None:
+            metrics = {
+                "state": "FAIL",
+                "reason": f"{type(error).__name__}: {error}",
+                "traceback": "".join(traceback.format_exception(error)),
+            }
+            write_json_atomic(path, metrics)
+        self._end(task, metrics)
+        return ()
+
+    def close(self) -> None:
+        """Save the study; trials still in flight are settled when the run is resumed."""
+        self.study.save_pickle()
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row per trial, whatever its state, for the table of the run."""
+        return [
+            trial_row(self.plan, record, self._metrics_of(record))
+            for record in self.study.trials
+            if record.state != "WAITING"
+        ]
+
+    def _manifest(self, trial: AskedTrial) -> dict[str, Any]:
+        plan = self.plan
+        return {
+            "pid": plan.pid,
+            "method": plan.method,
+            "hyperparams": trial.params,
+            "settings": {**plan.settings, **trial.params},
+            "seed": derive_seed(plan.seed, plan.pid, plan.method, trial.number),
+            "budget": {"trial_sec": plan.trial_sec},
+        }
+
+    def _end(self, task: Task, metrics: dict[str, Any]) -> None:
+        running = self._running.pop(task.name)
+        self._tell(running.trial.number, running.folder, metrics)
+        if time.monotonic() >= self._next_pickle:
+            started = time.monotonic()
+            self.study.save_pickle()
+            seconds = time.monotonic() - started
+            self._next_pickle = started + max(_SECONDS_BETWEEN_PICKLES, seconds / _LARGEST_PICKLE_SHARE)
+
+    def _tell(self, number: int, folder: Path, metrics: dict[str, Any]) -> None:
+        self._metrics[number] = metrics
+        state, llc_hat, reason = metrics.get("state"), metrics.get("llc_hat"), str(metrics.get("reason", ""))
+        facts = {key: metrics[key] for key in ("llc_hat", "se_hat", "rhat") if metrics.get(key) is not None}
+        if state == "COMPLETE" and llc_hat is not None and math.isfinite(llc_hat):
+            self.study.annotate(number, facts)
+            self.study.tell_complete(number, self._objective(llc_hat, metrics.get("rhat")))
+        elif state == "PRUNED":
+            self.study.annotate(number, {**facts, "reason": reason})
+            has_diverged = not (folder / STOP_FLAG).exists()  # nobody asked it to stop
+            self.study.tell_pruned(number, WORST_VALUE if has_diverged else None)
+        elif state == "COMPLETE":
+            self.study.tell_failed(number, "the estimate is not a finite number")
+        else:
+            self.study.tell_failed(number, reason or "the task gave no reason")
+
+    def _objective(self, llc_hat: float, rhat: float | None) -> float:
+        return objective_value(self._spec.objective, llc_hat, self.plan.llc_ref, rhat)
+
+    def _metrics_of(self, record: TrialRecord) -> dict[str, Any]:
+        if record.number not in self._metrics and record.run_id is not None:  # told by an earlier command
+            self._metrics[record.number] = read_json(self._folder(record.run_id) / METRICS_JSON) or {}
+        return self._metrics.get(record.number, {})
+
+    def _folder(self, rid: str) -> Path:
+        return self._paths.trial_dir(self.plan.pid, self.plan.method, rid)
+
+
+def _discard(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).unlink(missing_ok=True)

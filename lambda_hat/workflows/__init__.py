@@ -1,0 +1,1 @@
+"""The stories that a run tells, and what they would do."""

@@ -1,0 +1,94 @@
+"""The dry run tells everything and touches nothing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lambda_hat.config.explain import to_yaml
+from lambda_hat.config.load import load_cfg
+
+REPOSITORY = Path(__file__).parents[2]
+DRY_RUN = ("workflow", "optuna", "--config", "study.yaml", "--local", "--dry-run")
+HEAVY = {"jax", "optuna", "parsl", "pandas", "pyarrow", "numpy"}
+
+
+def tree(folder: Path) -> dict[Path, bytes | None]:
+    return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+def test_it_writes_nothing(folder, invoke):
+    before = tree(folder)
+    assert invoke(*DRY_RUN).exit_code == 0
+    assert invoke(*DRY_RUN, "--json").exit_code == 0
+    assert tree(folder) == before
+
+
+def test_it_tells_the_whole_plan_as_text(invoke):
+    result = invoke(*DRY_RUN, "--set", "executors.1.max_workers=2")
+    assert result.stderr == ""
+    config = to_yaml(load_cfg("study.yaml", local=True).resolved)
+    assert result.stdout.startswith("Configuration (study.yaml)\n  " + config.replace("\n", "\n  ").rstrip())
+    for line in (
+        "htex32  2 workers",
+        "hmc → htex64  (AUTO: hmc goes to htex64)",
+        "methods.sgld → htex32  (AUTO: sgld goes to htex32)",
+        "mlp, model small, data small, teacher _null, seed 0: target to train, reference to sample",
+        ":sgld  0 trials done, 5 to run on htex32",
+        "1 reference on htex64, ",
+        "5 trials on htex32, 2 at once: 3 × 10 s = 0:00:30",
+        "in all 0:01:30: references first",
+        str(Path("runs/optuna/v1").resolve()),
+    ):
+        assert line in result.stdout
+
+
+def test_it_tells_the_same_as_json(invoke):
+    result = invoke(*DRY_RUN, "--json", "--set", "execution.executor_map.hmc=htex32")
+    plan = json.loads(result.stdout)
+    assert plan["config"] == load_cfg("study.yaml", ["execution.executor_map.hmc=htex32"], local=True).resolved
+    assert plan["card"]["type"] == "local"
+    assert [executor["label"] for executor in plan["executors"]] == ["htex64", "htex32"]
+    assert plan["executor_map"] == {
+        "hmc": {"label": "htex32", "is_explicit": True, "reason": "execution.executor_map.hmc"},
+        "methods.sgld": {"label": "htex32", "is_explicit": False, "reason": "sgld goes to htex32"},
+    }
+    (problem,) = plan["problems"]
+    assert (problem["has_target"], problem["has_reference"], problem["needs_reference"]) == (False, False, True)
+    assert plan["studies"] == [
+        {
+            "pid": problem["pid"],
+            "method": "sgld",
+            "label": "htex32",
+            "num_finished": 0,
+            "num_trials": 5,
+            "num_to_run": 5,
+        }
+    ]
+    assert plan["max_seconds"] == sum(bound["seconds"] for bound in plan["time_bounds"])
+    assert plan["needs_resume"] is False
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("--help",),
+        ("workflow", "optuna", "--config", "config/optuna/default.yaml", "--local", "--dry-run"),
+        ("config", "validate", "config/optuna/default.yaml", "--local"),
+    ],
+)
+def test_what_runs_nothing_imports_nothing_heavy(args):
+    program = "import sys\nfrom lambda_hat.cli.app import cli\n"
+    program += f"cli({list(args)!r}, standalone_mode=False)\nprint(*(set(sys.modules) & {HEAVY!r}), file=sys.stderr)"
+    output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=REPOSITORY)
+    assert output.stderr.splitlines()[-1] == ""
+
+
+def test_the_module_is_the_command():
+    command = [sys.executable, "-m", "lambda_hat", "--version"]
+    output = subprocess.run(command, capture_output=True, text=True, check=True, cwd=REPOSITORY)
+    assert output.stdout == "lambda-hat, version 0.1.0\n"

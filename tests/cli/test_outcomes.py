@@ -1,0 +1,106 @@
+"""What a run ends with: exit codes, results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from lambda_hat.errors import (
+    ConfigError,
+    ExecutionError,
+    Fault,
+    RunStateError,
+    TargetError,
+    TooManyFailedTrials,
+    UncertifiedReference,
+)
+
+EMPTY = {"rows": [], "references": {}, "places": {"run": Path("here")}, "failure": None}
+
+
+def ends_with(error):
+    def run_optuna(loaded, *, resume, progress):
+        raise error
+
+    return run_optuna
+
+
+@pytest.mark.parametrize(
+    ("error", "exit_code"),
+    [
+        (ExecutionError("no executors"), 1),
+        (TargetError("no target"), 1),
+        (ConfigError([Fault(key="a", message="wrong")]), 2),
+        (RunStateError("in use"), 2),
+        (TooManyFailedTrials("too many"), 3),
+        (UncertifiedReference("not certified"), 4),
+    ],
+)
+def test_expected_failures_end_with_their_code_and_no_traceback(run_with, error, exit_code):
+    result = run_with(ends_with(error))
+    assert (result.exit_code, result.stdout) == (exit_code, "")
+    prefix = "" if isinstance(error, ConfigError) else "Error: "
+    assert result.stderr == f"{prefix}{error}\n"
+    assert "Traceback" in run_with(ends_with(error), "-v").stderr
+
+
+@pytest.mark.parametrize("error", [ValueError("a bug"), EOFError(), OSError("disk")])
+def test_unexpected_failures_show_where(run_with, error):
+    result = run_with(ends_with(error))
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"{type(error).__name__}" in result.stderr
+    assert result.stderr.endswith("This is a mistake in lambda-hat; the traceback above says where.\n")
+
+
+@pytest.mark.parametrize(("error", "exit_code"), [(KeyboardInterrupt(), 130), (SystemExit(143), 143)])
+def test_signals_end_with_their_code(run_with, error, exit_code):
+    result = run_with(ends_with(error))
+    assert result.exit_code == exit_code
+    assert "Traceback" not in result.stderr
+
+
+def test_results_go_to_stdout_and_messages_to_stderr(run_with):
+    def run_optuna(loaded, *, resume, progress):
+        progress.message("a message")
+        progress.message("a detail", level=1)
+        progress.warning("a warning")
+        assert resume
+        return SimpleNamespace(**EMPTY)
+
+    result = run_with(run_optuna, "--resume")
+    assert result.exit_code == 0
+    assert result.stdout.endswith("run  here\n")
+    assert result.stderr == "a message\nWarning: a warning\n"
+    assert run_with(run_optuna, "--resume", "-v").stderr == "a message\na detail\nWarning: a warning\n"
+    assert run_with(run_optuna, "--resume", "-q").stderr == "Warning: a warning\n"
+
+
+def test_a_failure_is_told_after_the_results_there_are(run_with):
+    result = run_with(
+        lambda loaded, *, resume, progress: SimpleNamespace(**EMPTY | {"failure": TooManyFailedTrials("6 of 10")})
+    )
+    assert result.exit_code == 3
+    assert result.stdout.endswith("run  here\n")
+    assert result.stderr == "Error: 6 of 10\n"
+
+
+def test_an_interrupt_of_a_real_process_is_130(folder):
+    program = (
+        "import os, signal, sys, types\n"
+        "module = types.ModuleType('lambda_hat.workflows.optuna')\n"
+        "module.run_optuna = lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.modules[module.__name__] = module\n"
+        "sys.argv = ['lambda-hat', 'workflow', 'optuna', '--config', 'study.yaml', '--local']\n"
+        "from lambda_hat.cli import main\n"
+        "main()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 128 + signal.SIGINT
+    assert (done.stdout, done.stderr) == ("", "\nInterrupted.\n")

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+
+from lambda_hat.config.methods import METHODS, hyperparameter_names, parse_settings
+from lambda_hat.config.problems import (
+    LocalizationRadius,
+    MLPProblem,
+    PosteriorSpec,
+    ProblemEntry,
+    QuadraticProblem,
+)
+from lambda_hat.config.resolve import load_preset, preset_names, resolve_problem, resolve_sampler
+from lambda_hat.errors import ConfigError
+
+
+def num_parameters(problem: MLPProblem) -> int:
+    model = problem.model
+    widths = [model.in_dim, *[model.width] * model.depth, model.out_dim]
+    return sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(widths))
+
+
+def test_the_small_model_has_45_parameters() -> None:
+    problem = resolve_problem(ProblemEntry())
+    assert isinstance(problem, MLPProblem)
+    assert num_parameters(problem) == 45
+    assert problem.data.num_data == 100
+    assert (problem.teacher.depth, problem.teacher.width, problem.teacher.activation) == (None, None, None)
+
+
+@pytest.mark.parametrize("model", preset_names("model"))
+@pytest.mark.parametrize("data", preset_names("data"))
+@pytest.mark.parametrize("teacher", preset_names("teacher"))
+def test_every_combination_of_presets_is_a_problem(model: str, data: str, teacher: str) -> None:
+    problem = resolve_problem(ProblemEntry(model=model, data=data, teacher=teacher, seed=3))
+    assert isinstance(problem, MLPProblem)
+    assert problem.seed == 3
+    assert problem.model.activation == "tanh"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_has_a_preset_that_it_takes_whole(method: str) -> None:
+    preset = load_preset("sampler", method)
+    assert preset.keys() <= set(hyperparameter_names(method))
+    parse_settings(method, preset)
+
+
+def test_dotted_nested_and_mixed_overrides_are_the_same() -> None:
+    dotted = {"data.noise_scale": 0.5, "data.num_data": 7, "posterior.localization.radius": 0.3}
+    nested = {"data": {"noise_scale": 0.5, "num_data": 7}, "posterior": {"localization": {"radius": 0.3}}}
+    mixed = {"data": {"noise_scale": 0.5}, "data.num_data": 7, "posterior": {"localization.radius": 0.3}}
+    problems = [resolve_problem(ProblemEntry(overrides=overrides)) for overrides in (dotted, nested, mixed)]
+    assert problems[0] == problems[1] == problems[2]
+    assert isinstance(problems[0], MLPProblem)
+    assert problems[0].data.noise_scale == 0.5
+    assert problems[0].posterior.localization == LocalizationRadius(radius=0.3)
+
+
+def test_an_empty_override_changes_nothing() -> None:
+    assert resolve_problem(ProblemEntry(data="base", overrides={"data": {}})) == resolve_problem(
+        ProblemEntry(data="base")
+    )
+
+
+def test_overrides_win_over_the_posterior_which_wins_over_the_target() -> None:
+    posterior = PosteriorSpec(inverse_temperature=0.5)
+    plain = resolve_problem(ProblemEntry(target="quadratic"), posterior)
+    assert plain == QuadraticProblem(posterior=PosteriorSpec(localization=1.0, inverse_temperature=0.5))
+    own = resolve_problem(
+        ProblemEntry(target="quadratic", overrides={"posterior.localization": 2.0, "dim": 3}), posterior
+    )
+    assert own == QuadraticProblem(dim=3, posterior=PosteriorSpec(localization=2.0, inverse_temperature=0.5))
+
+
+def test_faults_name_the_entrys_keys() -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolve_problem(ProblemEntry(model="smal", overrides={"loss": "mae"}))
+    assert str(caught.value) == (
+        "model: found 'smal', expected a model preset: one of `base`, `small`\n    Did you mean `small`?\n"
+        "overrides.loss: found 'mae', expected one of `gaussian_nll`, `mse`\n    Did you mean `mse`?"
+    )
+
+
+def test_samplers_take_their_preset_and_what_is_fixed() -> None:
+    preset = load_preset("sampler", "sgld")
+    assert resolve_sampler("sgld", {}) == preset
+    assert resolve_sampler("sgld", {"preset": "sgld", "steps": 5}) == preset | {"steps": 5}

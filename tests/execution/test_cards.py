@@ -1,0 +1,129 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lambda_hat.config.card import LocalCard, LocalExecutor, SlurmCard
+from lambda_hat.config.study import Budget
+from lambda_hat.errors import ConfigError
+from lambda_hat.execution.cards import load_parsl_config_from_card
+from lambda_hat.execution.resources import _local_capacity, capacity, check_budget, check_card, walltime_seconds
+
+
+def local_card(*executors):
+    return LocalCard(executors=executors)
+
+
+@given(
+    st.integers(1, 256),
+    st.lists(
+        st.tuples(st.one_of(st.just("auto"), st.integers(1, 8)), st.sampled_from([0.5, 1.0, 2.0, 3.0])), min_size=1
+    ),
+)
+def test_auto_pools_fill_the_machine_and_no_more(num_cores, pools):
+    executors = [
+        LocalExecutor(label=f"p{index}", max_workers=count, cores_per_worker=cores)
+        for index, (count, cores) in enumerate(pools)
+    ]
+    workers = _local_capacity(executors, num_cores)
+    automatic = [pool for pool in executors if pool.max_workers == "auto"]
+    fixed = sum(workers[pool.label] * pool.cores_per_worker for pool in executors if pool not in automatic)
+    free = max(0.0, num_cores - fixed)
+    assert all(workers[pool.label] >= 1 for pool in automatic)
+    assert sum(workers[pool.label] * pool.cores_per_worker for pool in automatic if workers[pool.label] > 1) <= free
+    if automatic and all(pool.cores_per_worker == 1 for pool in automatic):
+        assert sum(workers[pool.label] for pool in automatic) == max(len(automatic), math.floor(free))
+
+
+@pytest.mark.parametrize(("num_cores", "expected"), [(1, (1, 1)), (2, (1, 1)), (5, (3, 2)), (16, (8, 8))])
+def test_two_auto_pools_share_the_cores(num_cores, expected):
+    pools = (LocalExecutor(label="htex64"), LocalExecutor(label="htex32"))
+    assert tuple(_local_capacity(pools, num_cores).values()) == expected
+
+
+def test_slurm_capacity_counts_gpus_before_cores():
+    node = {"type": "slurm", "cores_per_node": 32, "nodes_per_block": 2, "max_blocks": 3}
+    assert capacity(SlurmCard(**node, cores_per_worker=4.0)) == {"htex_slurm": 48}
+    assert capacity(SlurmCard(**node, gpus_per_node=4)) == {"htex_slurm": 24}
+    assert capacity(SlurmCard(**node, max_workers=5)) == {"htex_slurm": 30}
+
+
+def test_faults_of_cards():
+    card = local_card(LocalExecutor(label="a"), LocalExecutor(label="b"), LocalExecutor(label="a"))
+    assert [fault.message for fault in check_card(card)] == ["the label `a` is used more than once."]
+    with pytest.raises(ConfigError, match="`auto` needs `cores_per_node` or `gpus_per_node`"):
+        capacity(SlurmCard(type="slurm"))
+
+
+@pytest.mark.parametrize(
+    ("walltime", "seconds"), [("00:05:00", 300.0), ("48:00:30", 172830.0), ("2-01:00:00", 176400.0)]
+)
+def test_walltime_in_seconds(walltime, seconds):
+    assert walltime_seconds(SlurmCard(type="slurm", walltime=walltime)) == seconds
+
+
+def test_a_budget_beyond_the_walltime_is_a_fault():
+    card = SlurmCard(type="slurm", walltime="01:00:00")
+    assert [str(fault) for fault in check_budget(card, Budget(hmc_sec=7200.0, trial_sec=600.0))] == [
+        "execution.budget.hmc_sec: 7200 s, but a block of the Parsl card ends after 3600 s (walltime: 01:00:00).\n"
+        "    Lower `execution.budget.hmc_sec` or raise the card's `walltime`."
+    ]
+    assert check_budget(local_card(LocalExecutor(label="a")), Budget()) == []
+
+
+def test_slurm_card_to_parsl(tmp_path):
+    card = SlurmCard(
+        type="slurm",
+        label="gpu",
+        partition="a100",
+        account="me",
+        nodes_per_block=2,
+        max_blocks=3,
+        walltime="1-00:00:30",
+        cores_per_node=16,
+        mem_per_node=64,
+        gpus_per_node=4,
+        gpu_type="a100",
+        scheduler_options_extra=("#SBATCH --mail-type=END", "#SBATCH --nice"),
+        worker_init="module load cuda",
+        max_workers=8,
+    )
+    config = load_parsl_config_from_card(card, tmp_path / "parsl_runinfo")
+    (executor,) = config.executors
+    provider = executor.provider
+    assert (config.retries, config.usage_tracking, config.strategy) == (0, 0, "simple")
+    assert config.run_dir == str(tmp_path / "parsl_runinfo")
+    assert (executor.label, executor.workers_per_node, len(executor.available_accelerators)) == ("gpu", 8, 8)
+    assert (provider.init_blocks, provider.min_blocks, provider.max_blocks) == (1, 1, 3)
+    assert (provider.walltime, provider.mem_per_node, provider.cores_per_node) == ("24:01:00", 64, 16)
+    assert type(provider.launcher).__name__ == "SrunLauncher"
+    assert provider.scheduler_options.splitlines() == [
+        "#SBATCH --mail-type=END",
+        "#SBATCH --nice",
+        "#SBATCH --partition=a100",
+        "#SBATCH --account=me",
+        "#SBATCH --gres=gpu:a100:4",
+    ]
+    lines = provider.worker_init.splitlines()
+    assert "export XLA_PYTHON_CLIENT_MEM_FRACTION=0.375" in lines
+    assert lines[-1] == "module load cuda", "what the card says comes last and wins"
+    assert "127.0.0.1" in executor.all_addresses
+
+
+def test_slurm_card_without_a_size_takes_whole_nodes(tmp_path):
+    (executor,) = load_parsl_config_from_card(SlurmCard(type="slurm", max_workers=2), tmp_path).executors
+    assert "#SBATCH --exclusive" in executor.provider.scheduler_options
+    assert type(executor.provider.launcher).__name__ == "SingleNodeLauncher"
+
+
+def test_local_card_to_parsl(tmp_path):
+    card = local_card(LocalExecutor(label="htex64", max_workers=3, cores_per_worker=2.0, worker_init="export X=1"))
+    (executor,) = load_parsl_config_from_card(card, tmp_path / "a" / "parsl_runinfo").executors
+    assert executor.all_addresses == {"127.0.0.1"}
+    assert executor.max_workers_per_node == 3
+    lines = executor.provider.worker_init.splitlines()
+    assert lines[0] == "unset JAX_ENABLE_X64"
+    assert {"export OMP_NUM_THREADS=2", "export PJRT_NPROC=2", "export LAMBDA_HAT_EXECUTOR=htex64"} <= set(lines)
+    assert f"export JAX_COMPILATION_CACHE_DIR={tmp_path}/a/cache/jax" in lines
+    assert lines[-1] == "export X=1"

@@ -1,0 +1,145 @@
+import os
+import re
+import sys
+import threading
+import time
+
+import psutil
+import pytest
+import yaml
+
+from lambda_hat.config.card import LocalCard, LocalExecutor
+from lambda_hat.errors import ConfigError, ExecutionError, WorkerLostError
+from lambda_hat.execution.cluster import SELECTED_CARD_YAML, Cluster
+
+SECONDS = 120  # more than anything takes on a busy machine
+
+CARD = LocalCard(
+    executors=(
+        LocalExecutor(label="htex64", max_workers=1, worker_init="export JAX_ENABLE_X64=true"),
+        LocalExecutor(label="htex32", max_workers=1, worker_init="export JAX_ENABLE_X64=false"),
+    )
+)
+ONE_POOL = LocalCard(executors=(LocalExecutor(label="only", max_workers=1),))
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("run") / "parsl_runinfo"
+
+
+@pytest.fixture(scope="module")
+def cluster(run_dir, workers_find_package):
+    with Cluster(CARD, run_dir) as running:
+        yield running
+
+
+def ask(cluster, task, *args, label="htex64"):
+    return cluster.submit(task, *args, label=label).result(SECONDS)
+
+
+@pytest.mark.parametrize(("label", "is_x64"), [("htex64", "true"), ("htex32", "false")])
+def test_tasks_run_where_they_were_sent(cluster, label, is_x64):
+    assert ask(cluster, os.getenv, "LAMBDA_HAT_EXECUTOR", label=label) == label
+    assert ask(cluster, os.getenv, "JAX_ENABLE_X64", label=label) == is_x64
+    assert ask(cluster, os.getenv, "PJRT_NPROC", label=label) == "1"
+
+
+def test_labels_and_pools(cluster):
+    assert cluster.labels == ("htex64", "htex32")
+    assert cluster.capacity == {"htex64": 1, "htex32": 1}
+    pids = {ask(cluster, os.getpid, label=label) for label in cluster.labels}
+    assert len(pids) == 2
+    assert os.getpid() not in pids
+
+
+def test_worker_keeps_its_memory_between_tasks(cluster):
+    ask(cluster, sys.setrecursionlimit, 4321)
+    assert ask(cluster, sys.getrecursionlimit) == 4321
+    assert ask(cluster, sys.getrecursionlimit, label="htex32") != 4321
+
+
+def test_error_of_a_task_comes_back_as_it_is(cluster):
+    with pytest.raises(ValueError, match=r"invalid literal for int\(\) with base 10: 'x'"):
+        ask(cluster, int, "x")
+
+
+def test_unknown_label_fails_at_once(cluster):
+    with pytest.raises(ExecutionError, match=r"No executor is called `htex16`; there are htex64, htex32\."):
+        cluster.submit(os.getpid, label="htex16")
+
+
+def test_lost_worker_is_reported_and_replaced(cluster):
+    before = ask(cluster, os.getpid, label="htex32")
+    with pytest.raises(WorkerLostError, match="The worker on `htex32` was lost"):
+        ask(cluster, os._exit, 3, label="htex32")
+    assert ask(cluster, os.getpid, label="htex32") != before
+
+
+def test_card_is_saved_and_console_stays_quiet(cluster, run_dir, capfd):
+    assert yaml.safe_load((run_dir / SELECTED_CARD_YAML).read_text()) == CARD.to_dict()
+    assert (run_dir / "000" / "parsl.log").stat().st_size > 0
+    assert capfd.readouterr() == ("", "")
+
+
+def test_submitting_needs_an_open_cluster(tmp_path):
+    with pytest.raises(ExecutionError, match="only inside the cluster's `with` block"):
+        Cluster(CARD, tmp_path).submit(os.getpid, label="htex64")
+
+
+def test_contradictory_card_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="the label `a` is used more than once"):
+        Cluster(LocalCard(executors=(LocalExecutor(label="a"), LocalExecutor(label="a"))), tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("workers_find_package")
+def test_lost_manager_is_replaced_and_its_busy_worker_ends(tmp_path):
+    with Cluster(ONE_POOL, tmp_path) as cluster:
+        worker = psutil.Process(ask(cluster, os.getpid, label="only"))
+        nap = cluster.submit(time.sleep, 600, label="only")
+        time.sleep(1.0)
+        worker.parent().kill()
+        with pytest.raises(WorkerLostError, match="The worker on `only` was lost"):
+            nap.result(SECONDS)
+        assert not worker.is_running(), "it would go on writing to a trial that is given away"
+        assert ask(cluster, os.getpid, label="only") != worker.pid
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("workers_find_package")
+def test_lost_interchange_ends_its_executor_and_not_the_controller(tmp_path):
+    with Cluster(ONE_POOL, tmp_path) as cluster:
+        ask(cluster, os.getpid, label="only")
+        nap = cluster.submit(time.sleep, 600, label="only")
+        (interchange,) = (
+            p for p in psutil.Process().children() if re.search("lifeline.py|interchange", str(p.cmdline()))
+        )
+        interchange.kill()
+        with pytest.raises(WorkerLostError, match="its interchange ended with code -9"):
+            nap.result(SECONDS)
+        with pytest.raises(ExecutionError, match="The executor `only` is lost: its interchange ended"):
+            cluster.submit(os.getpid, label="only")
+        started = time.monotonic()
+    assert time.monotonic() - started < 30
+    assert not [thread for thread in threading.enumerate() if thread.name == "cluster-watch"]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("workers_find_package")
+def test_workers_that_cannot_start_are_an_error_and_no_wait(tmp_path):
+    card = LocalCard(executors=(LocalExecutor(label="only", max_workers=1, worker_init="exit 7"),))
+    with Cluster(card, tmp_path) as cluster:
+        with pytest.raises(WorkerLostError, match="EXIT CODE: 7"):
+            ask(cluster, os.getpid, label="only")
+        with pytest.raises(ExecutionError, match="The executor `only` is lost"):
+            cluster.submit(os.getpid, label="only")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("workers_find_package")
+def test_unfinished_tasks_do_not_wait_for_ever(tmp_path):
+    with Cluster(ONE_POOL, tmp_path) as cluster:
+        nap = cluster.submit(time.sleep, 600, label="only")
+    with pytest.raises(ExecutionError, match="shut down before the task ended"):
+        nap.result(0)

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from lambda_hat.report import progress as module
+from lambda_hat.report.numbers import clock, estimate, number
+from lambda_hat.report.progress import ExecutorLine, Progress, ReferenceLine, Snapshot, StudyLine
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def clock_at(monkeypatch):
+    """Sets the time that decides when lines are due."""
+    now = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    return lambda seconds: now.__setitem__(0, seconds)
+
+
+def snapshot(elapsed, done=0, running=2, **study):
+    line = StudyLine(
+        name="p_1:sgld", **{"done": done, "running": running, "failed": 0, "pruned": 0, "total": 10} | study
+    )
+    references = (ReferenceLine("p_1", "certified 1.234 ± 0.003"),)
+    return Snapshot(studies=(line,), references=references, executors=(ExecutorLine("htex32", 2, 4),), elapsed=elapsed)
+
+
+def test_lines_off_a_terminal(clock_at):
+    stream = io.StringIO()
+    with Progress(stream) as progress:
+        progress.update(snapshot(0))
+        progress.update(snapshot(20, done=1, failed=1, pruned=2, best=0.01234))
+    assert stream.getvalue() == (
+        "[0:00:00] p_1 reference: certified 1.234 ± 0.003\n"
+        "[0:00:00] p_1:sgld: 0/10 trials (2 running, 0 failed, 0 pruned), best –, ETA –\n"
+        "[0:00:00] busy: htex32 2/4\n"
+        "[0:00:20] p_1 reference: certified 1.234 ± 0.003\n"
+        "[0:00:20] p_1:sgld: 4/10 trials (2 running, 1 failed, 2 pruned), best 0.01234, ETA 0:00:30\n"
+        "[0:00:20] busy: htex32 2/4\n"
+    )
+
+
+def test_lines_come_every_half_minute_and_once_at_the_end(clock_at):
+    stream = io.StringIO()
+    with Progress(stream) as progress:
+        for second in range(65):
+            clock_at(second)
+            progress.update(snapshot(second))
+    times = [line.split("]")[0] for line in stream.getvalue().splitlines() if "busy" in line]
+    assert times == ["[0:00:00", "[0:00:30", "[0:01:00", "[0:01:04"]
+
+
+def test_eta_counts_from_where_this_command_began(clock_at):
+    with Progress(io.StringIO()) as progress:
+        progress.update(snapshot(0, done=6, running=0))  # resumed, and its reference takes 100 s
+        progress.update(snapshot(100, done=6))
+        later = snapshot(110, done=8)
+        progress.update(later)
+        assert progress.eta(later.studies[0], later.elapsed) == pytest.approx(10.0)
+
+
+@pytest.mark.parametrize(("is_quiet", "verbosity", "expected"), [
+    (False, 0, "one\nWarning: three\n"),
+    (False, 1, "one\ntwo\nWarning: three\n"),
+    (True, 0, "Warning: three\n"),
+])  # fmt: skip
+def test_quiet_leaves_warnings_only(is_quiet, verbosity, expected):
+    stream = io.StringIO()
+    with Progress(stream, is_quiet, verbosity) as progress:
+        progress.message("one")
+        progress.message("two", level=1)
+        progress.warning("three")
+        if is_quiet:
+            progress.update(snapshot(0))
+    assert stream.getvalue() == expected
+
+
+def test_messages_keep_their_brackets_and_long_lines():
+    stream = io.StringIO()
+    text = "[bold]" + "x" * 300
+    with Progress(stream) as progress:
+        progress.message(text)
+    assert stream.getvalue() == f"{text}\n"
+
+
+def test_tables_on_a_terminal(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    stream = Terminal()
+    with Progress(stream) as progress:
+        progress.update(snapshot(5, done=3, best=0.5))
+        progress.message("a message")
+        progress.warning("careful")
+    text = stream.getvalue()
+    for part in ("p_1:sgld", "certified 1.234 ± 0.003", "htex32 2/4", "a message", "Warning: careful", "\x1b[33m"):
+        assert part in text
+
+
+def test_no_color_is_honoured(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("NO_COLOR", "1")
+    stream = Terminal()
+    with Progress(stream) as progress:
+        progress.warning("careful")
+    assert "\x1b[3" not in stream.getvalue()
+
+
+@pytest.mark.parametrize("environment", [{"TERM": "dumb"}, {"FORCE_COLOR": "1"}])
+def test_terminals_that_cannot_and_files_that_are_no_terminal_get_lines(monkeypatch, environment):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    stream = Terminal() if "TERM" in environment else io.StringIO()
+    with Progress(stream) as progress:
+        progress.update(snapshot(5))
+    assert stream.getvalue().startswith("[0:00:05] p_1 reference")
+
+
+def test_numbers():
+    assert clock(3725.4) == "1:02:05"
+    assert number(None) == number(float("nan")) == number(float("inf")) == "–"
+    assert estimate(15.6374, 0.0071) == "15.6374 ± 0.0071"
+    assert estimate(1542.61, 2.3) == "1542.6 ± 2.3"
+    assert estimate(1542.61, 230.0) == "1543 ± 230"
+    assert estimate(None, 1.0) == "–"
+    assert estimate(1.5, None) == "1.5 ± ?"

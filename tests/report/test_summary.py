@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+
+from lambda_hat.report.summary import best_row, print_summary
+
+REFERENCE = {
+    "llc": 15.637, "se": 0.021, "is_certified": True, "reasons": [], "laplace_llc": 15.74, "localization": 100.0,
+    "radius": None, "nbeta": 263.1, "num_gradient_evaluations": 123456.0, "seconds": 43.21, "certificate": [],
+}  # fmt: skip
+
+
+def row(number, state="COMPLETE", method="sgld", **values):
+    known = {"pid": "p_1", "method": method, "run_id": f"r_{number}", "number": number, "state": state}
+    return known | {"hyperparameters": '{"eta0": 0.001, "precond_type": "adam"}'} | values
+
+
+BEST = row(
+    2, objective=0.1, llc_hat=15.7, se_hat=0.05, error=0.063, relative_error=0.004, z=1.16, rhat=1.004, k_hat=None
+)
+ROWS = [
+    row(0, objective=0.5, llc_hat=16.1),
+    row(1, "FAIL"),
+    BEST,
+    row(3, "PRUNED", objective=0.0),
+    row(0, "FAIL", "vi"),
+]
+
+
+def summary(rows, references, **titles):
+    stream = io.StringIO()
+    print_summary(stream, rows, references, {"run": Path("/runs/x"), "table": Path("/runs/x/t.parquet")}, titles)
+    return stream.getvalue()
+
+
+def test_the_whole_summary():
+    text = summary(ROWS, {"p_1": REFERENCE}, p_1="mlp, seed 0")
+    assert [line.rstrip() for line in text.splitlines()] == [
+        "p_1  mlp, seed 0",
+        "  reference λ = 15.637 ± 0.021  certified",
+        "  Laplace 15.74  γ_loc 100  nβ 263.1  gradients 123,456  seconds 43.2",
+        "  best of               λ̂   error  relative     z      R̂  k̂",
+        "  sgld     15.700 ± 0.050  +0.063     +0.4%  +1.2  1.004  –",
+        "  vi                    –       –         –     –      –  –",
+        "  sgld: 2 complete, 1 pruned, 1 failed; best is trial 2 (r_2): eta0=0.001, precond_type=adam",
+        "  vi: 1 failed",
+        "",
+        "run    /runs/x",
+        "table  /runs/x/t.parquet",
+    ]
+
+
+def test_an_uncertified_reference_says_why():
+    reference = REFERENCE | {"is_certified": False, "reasons": ["R̂ of r² is 1.15, at most 1.01 wanted"], "radius": 0.1}
+    text = summary([], {"p_1": reference}, p_1="x")
+    assert "not certified\n    because R̂ of r² is 1.15, at most 1.01 wanted\n" in text
+    assert "ρ 0.1" in text
+
+
+def test_a_problem_without_a_reference_says_so():
+    assert "  reference: none\n" in summary([], {}, p_1="x")
+
+
+@pytest.mark.parametrize("columns", ["20", "80", "300"])
+def test_nothing_is_cut_off_however_narrow_the_terminal(monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    text = summary(ROWS, {"p_1": REFERENCE}, p_1="a long title " * 20)
+    assert "…" not in text
+    assert "15.700 ± 0.050  +0.063     +0.4%  +1.2  1.004  –" in text
+
+
+def test_the_best_is_a_completed_one():
+    assert best_row(ROWS) is BEST
+    assert best_row([row(1, "FAIL"), row(2, "PRUNED", objective=0.0)]) is None

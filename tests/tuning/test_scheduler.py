@@ -1,0 +1,181 @@
+"""Every task ends once, no bound is exceeded, turns are fair, and lost workers are tried again."""
+
+import threading
+import time
+from collections import Counter
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lambda_hat.errors import ExecutionError, WorkerLostError
+from lambda_hat.tuning.scheduler import Scheduler, Task
+
+
+class CountingLane:
+    """Hands out `num_tasks` tasks and remembers what became of them."""
+
+    def __init__(self, name, num_tasks, label="a", max_in_flight=4, opens=(), function=dict):
+        self.name, self.label, self.max_in_flight = name, label, max_in_flight
+        self.num_left, self.opens, self.function = num_tasks, list(opens), function
+        self.ends, self.progress, self.retries, self.num_closed = [], [], [], 0
+
+    def next_task(self):
+        if self.num_left == 0:
+            return None
+        self.num_left -= 1
+        return Task(f"{self.name}{self.num_left}", self.function)
+
+    def on_progress(self, task):
+        self.progress.append(task.name)
+
+    def on_retry(self, task):
+        self.retries.append(task.name)
+
+    def on_done(self, task, result):
+        self.ends.append((task.name, "done"))
+        return self.opens
+
+    def on_error(self, task, error):
+        self.ends.append((task.name, type(error).__name__))
+        return ()
+
+    def close(self):
+        self.num_closed += 1
+
+
+class ManualPool:
+    """Futures that end when `step` says so, in an order drawn by hypothesis or first come, first served."""
+
+    def __init__(self, choose=lambda size: 0, outcome=lambda task: None):
+        self.choose, self.outcome = choose, outcome
+        self.pending, self.started = [], []
+        self.most_by_label, self.most_by_lane = Counter(), Counter()
+
+    def submit(self, task, label):
+        future = Future()
+        self.pending.append((task, label, future))
+        self.started.append(task.name)
+        for most, key in ((self.most_by_label, 1), (self.most_by_lane, 0)):
+            for name, count in Counter((t.name[0], lab)[key] for t, lab, _ in self.pending).items():
+                most[name] = max(most[name], count)
+        return future
+
+    def step(self):
+        task, _, future = self.pending.pop(self.choose(len(self.pending)))
+        error = self.outcome(task)
+        if error is None:
+            future.set_result({})
+        else:
+            future.set_exception(error)
+
+
+def run_by_hand(pool, lanes, caps, monkeypatch, max_retries=0):
+    """Run the scheduler with a `wait` that lets one task end whenever nothing more can start."""
+
+    def wait(futures, timeout, return_when):
+        if timeout > 0:
+            pool.step()
+        return {future for future in futures if future.done()}, set()
+
+    monkeypatch.setattr("lambda_hat.tuning.scheduler.wait", wait)
+    scheduler = Scheduler(pool.submit, caps, max_retries=max_retries, poll_interval=1e6)
+    for lane in lanes:
+        scheduler.add(lane)
+    scheduler.run()
+
+
+@given(data=st.data())
+def test_bounds_hold_and_every_task_ends_once(data):
+    lanes = [
+        CountingLane(name, data.draw(st.integers(0, 8)), data.draw(st.sampled_from("xy")), data.draw(st.integers(1, 4)))
+        for name in "abc"
+    ]
+    caps = data.draw(st.dictionaries(st.sampled_from("xy"), st.integers(1, 3)))
+    num_tasks = sum(lane.num_left for lane in lanes)
+    errors = st.sampled_from([None, None, WorkerLostError("gone"), ValueError("bad")])
+    pool = ManualPool(lambda size: data.draw(st.integers(0, size - 1)), lambda task: data.draw(errors))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        run_by_hand(pool, lanes, caps, monkeypatch, max_retries=2)
+    assert sum(len(lane.ends) for lane in lanes) == num_tasks
+    assert len({name for lane in lanes for name, _ in lane.ends}) == num_tasks
+    assert len(pool.started) == num_tasks + sum(len(lane.retries) for lane in lanes)
+    assert all(pool.most_by_label[label] <= cap for label, cap in caps.items())
+    assert all(pool.most_by_lane[lane.name] <= lane.max_in_flight for lane in lanes)
+    assert all(lane.num_closed == 1 for lane in lanes)
+
+
+def test_a_label_is_filled_to_its_cap_and_lanes_take_turns(monkeypatch):
+    lanes = [CountingLane(name, 6, max_in_flight=6) for name in "abc"]
+    pool = ManualPool()
+    run_by_hand(pool, lanes, {"a": 3}, monkeypatch)
+    assert pool.most_by_label == {"a": 3}
+    assert "".join(name[0] for name in pool.started) == "abc" * 6
+
+
+def test_a_label_does_not_wait_for_a_lane_that_is_at_its_bound(monkeypatch):
+    pool = ManualPool()
+    run_by_hand(pool, [CountingLane("a", 9, max_in_flight=1), CountingLane("b", 9, max_in_flight=9)], {}, monkeypatch)
+    assert pool.most_by_label == {"a": 10}
+
+
+def test_a_full_label_does_not_hold_up_another(monkeypatch):
+    pool = ManualPool()
+    run_by_hand(pool, [CountingLane("a", 9, "x"), CountingLane("b", 9, "y")], {"x": 1, "y": 2}, monkeypatch)
+    assert pool.most_by_label == {"x": 1, "y": 2}
+
+
+def test_a_finished_task_may_open_lanes(monkeypatch):
+    studies = [CountingLane(name, 3) for name in "bc"]
+    reference = CountingLane("a", 1, opens=studies)
+    run_by_hand(ManualPool(), [reference], {}, monkeypatch)
+    assert [len(lane.ends) for lane in (reference, *studies)] == [1, 3, 3]
+    assert [lane.num_closed for lane in (reference, *studies)] == [1, 1, 1]
+
+
+def test_a_lost_worker_is_retried_so_often_and_an_error_never(monkeypatch):
+    lost, wrong = CountingLane("a", 1), CountingLane("b", 1)
+    pool = ManualPool(outcome=lambda task: WorkerLostError("gone") if task.name[0] == "a" else KeyError("bad"))
+    run_by_hand(pool, [lost, wrong], {}, monkeypatch, max_retries=2)
+    assert pool.started == ["a0", "b0", "a0", "a0"]
+    assert (lost.ends, lost.retries) == ([("a0", "WorkerLostError")], ["a0", "a0"])
+    assert (wrong.ends, wrong.retries) == ([("b0", "KeyError")], [])
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(143), ExecutionError("all executors are gone")])
+def test_whatever_ends_the_run_comes_out_after_the_lanes_are_closed(error):
+    lane = CountingLane("a", 3)
+    submitted = []
+
+    def submit(task, label):
+        if submitted:
+            raise error
+        submitted.append(task)
+        return Future()
+
+    scheduler = Scheduler(submit, {}, max_retries=0)
+    scheduler.add(lane)
+    with pytest.raises(type(error)):
+        scheduler.run()
+    assert lane.num_closed == 1
+
+
+def test_it_wakes_at_once_polls_and_sleeps_otherwise():
+    is_free = threading.Event()
+    lane = CountingLane("a", 2, max_in_flight=2, function=lambda: is_free.wait(5) and {})
+    events = []
+    with ThreadPoolExecutor(2) as pool:
+        scheduler = Scheduler(
+            lambda task, label: pool.submit(task.function), {}, 0, poll_interval=0.1, on_event=events.append
+        )
+        scheduler.add(lane)
+        threading.Timer(1.0, is_free.set).start()
+        cpu, wall = time.thread_time(), time.monotonic()
+        scheduler.run()
+        cpu, wall = time.thread_time() - cpu, time.monotonic() - wall
+    assert 1.0 <= wall < 1.6
+    assert cpu < 0.05 * wall
+    assert 8 <= len(lane.progress) <= 20
+    assert [event.kind for event in events] == ["started", "started", "done", "done"]
+    assert {event.task for event in events} == {"a0", "a1"}

@@ -1,0 +1,52 @@
+"""What a search space allows is what comes out."""
+
+import optuna
+import pytest
+
+from lambda_hat.config.study import CategoricalDist, FloatDist, IntDist, PrunerSpec, SearchAlgorithm
+from lambda_hat.errors import ConfigError
+from lambda_hat.tuning.algorithms import build_pruner, build_search_algorithm
+from lambda_hat.tuning.space import suggest_params_from_yaml
+
+SPACE = {
+    "eta0": FloatDist(dist="float", low=1e-6, high=1e-1, log=True),
+    "gamma": FloatDist(dist="float", low=0.3, high=1.0),
+    "batch": CategoricalDist(dist="categorical", choices=(32, 64)),
+    "precond_type": CategoricalDist(dist="categorical", choices=("none", "adam")),
+    "steps": IntDist(dist="int", low=5_000, high=20_000, step=1_000),
+}
+
+
+@pytest.mark.parametrize("algorithm", ["tpe", "random", "qmc"])
+@pytest.mark.parametrize("pruner", ["median", "hyperband", "none"])
+def test_values_lie_in_the_space_and_have_its_types(algorithm, pruner):
+    study = optuna.create_study(
+        sampler=build_search_algorithm(SearchAlgorithm(type=algorithm, n_startup_trials=3), 0),
+        pruner=build_pruner(PrunerSpec(type=pruner)),
+    )
+    for _ in range(12):
+        trial = study.ask()
+        params = suggest_params_from_yaml(trial, SPACE)
+        trial.report(1.0, 1)
+        trial.should_prune()
+        study.tell(trial, params["eta0"])
+        assert list(params) == list(SPACE)
+        assert 1e-6 <= params["eta0"] <= 1e-1
+        assert 0.3 <= params["gamma"] <= 1.0
+        assert params["batch"] in (32, 64)
+        assert params["precond_type"] in ("none", "adam")
+        assert type(params["steps"]) is int
+        assert params["steps"] % 1_000 == 0
+
+
+def test_an_option_that_the_algorithm_lacks_is_a_configuration_error():
+    with pytest.raises(ConfigError, match=r"optuna\.sampler\.options: random: .*n_ei_candidates"):
+        build_search_algorithm(SearchAlgorithm(type="random", options={"n_ei_candidates": 3}), 0)
+    with pytest.raises(ConfigError, match=r"optuna\.sampler\.options: tpe: .*seed"):
+        build_search_algorithm(SearchAlgorithm(options={"seed": 3}), 0)
+
+
+def test_an_algorithm_without_its_package_says_so(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"optuna\.sampler\.type: `cmaes` needs the package"):
+        build_search_algorithm(SearchAlgorithm(type="cmaes"), 0)

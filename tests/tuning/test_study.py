@@ -1,0 +1,189 @@
+"""A study keeps every trial, through crashes and in its pickle, and tells Optuna only finite numbers."""
+
+import math
+import pickle
+
+import optuna
+import pytest
+
+from lambda_hat.artifacts.paths import Paths
+from lambda_hat.config.study import FloatDist, IntDist, Objective, OptunaSection, PrunerSpec, SearchAlgorithm
+from lambda_hat.errors import RunStateError
+from lambda_hat.tuning.objective import WORST_VALUE
+from lambda_hat.tuning.study import StudyStore
+
+SPACE = {
+    "eta0": FloatDist(dist="float", low=1e-6, high=1e-1, log=True),
+    "steps": IntDist(dist="int", low=100, high=1000, step=50),
+}
+SPEC = OptunaSection(sampler=SearchAlgorithm(n_startup_trials=5), pruner=PrunerSpec(n_startup_trials=2))
+
+
+@pytest.fixture
+def paths(tmp_path):
+    (tmp_path / "studies").mkdir()
+    return Paths(tmp_path)
+
+
+def open_study(store):
+    return store.open("p_1", "sgld", SPACE)
+
+
+def run_trials(study, num_trials):
+    params = []
+    for _ in range(num_trials):
+        trial = study.ask()
+        study.attach_run(trial.number, f"r_{trial.number}", seed=trial.number)
+        study.tell_complete(trial.number, abs(math.log10(trial.params["eta0"]) + 3))
+        params.append(trial.params)
+    return params
+
+
+def test_the_search_is_reproducible_and_does_not_repeat_itself_after_reopening(tmp_path):
+    searches = []
+    for name in ("a", "b"):
+        folder = tmp_path / name
+        (folder / "studies").mkdir(parents=True)
+        with StudyStore(Paths(folder), SPEC) as store:
+            first = run_trials(open_study(store), 12)
+        with StudyStore(Paths(folder), SPEC) as store:
+            searches.append(first + run_trials(open_study(store), 12))
+    assert searches[0] == searches[1]
+    assert len({trial["eta0"] for trial in searches[0]}) == 24
+
+
+def test_reopening_finds_every_trial(paths):
+    with StudyStore(paths, SPEC) as store:
+        study = open_study(store)
+        run_trials(study, 3)
+        study.tell_failed(study.ask().number, "no luck")
+        study.report(study.ask().number, 1, 0.7)
+        study.tell_pruned(4)
+        study.tell_pruned(study.ask().number, 123.0)
+        study.attach_run(study.ask().number, "r_6", seed=6)
+        before = study.trials
+    with StudyStore(paths, SPEC) as store:
+        study = open_study(store)
+        assert study.trials == before
+        assert [trial.state for trial in study.trials] == ["COMPLETE"] * 3 + ["FAIL", "PRUNED", "PRUNED", "RUNNING"]
+        assert [trial.value for trial in study.trials[3:6]] == [None, 0.7, 123.0]
+        assert study.trials[3].attrs == {"reason": "no luck"}
+        assert [(trial.number, trial.run_id, trial.attrs["seed"]) for trial in study.running] == [(6, "r_6", 6)]
+        assert (study.num_asked, study.num_finished) == (7, 6)
+        assert study.best == min(study.trials[:3], key=lambda trial: trial.value)
+
+
+def test_studies_of_one_journal_are_apart(paths):
+    with StudyStore(paths, SPEC) as store:
+        run_trials(open_study(store), 3)
+        other = store.open("p_2", "sgld", SPACE)
+        run_trials(other, 2)
+        assert other.num_asked == 2
+        assert open_study(store).num_asked == 3
+
+
+def test_a_torn_record_costs_only_itself(paths):
+    with StudyStore(paths, SPEC) as store:
+        run_trials(open_study(store), 3)
+    with paths.journal.open("ab") as file:
+        file.write(b'{"op_code": 4, "wor')
+    with StudyStore(paths, SPEC) as store:
+        run_trials(open_study(store), 2)
+    with StudyStore(paths, SPEC) as store:
+        assert open_study(store).num_finished == 5
+
+
+def test_a_damaged_journal_is_an_error_that_names_it(paths):
+    paths.journal.write_bytes(b"{}}\n{}\n")
+    with pytest.raises(RunStateError, match=r"optuna\.journal is damaged"):
+        StudyStore(paths, SPEC)
+
+
+def test_optuna_reads_the_journal_while_it_is_written(paths):
+    with StudyStore(paths, SPEC) as store:
+        run_trials(open_study(store), 3)
+        backend = optuna.storages.journal.JournalFileBackend(str(paths.journal))
+        study = optuna.load_study(study_name="p_1:sgld", storage=optuna.storages.JournalStorage(backend))
+        assert len(study.trials) == 3
+        run_trials(open_study(store), 1)
+        assert len(study.trials) == 4
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan, 1e300])
+def test_infinity_is_never_told(paths, value):
+    with StudyStore(paths, SPEC) as store:
+        study = open_study(store)
+        study.report(study.ask().number, 1, value)
+        study.tell_complete(0, value)
+        study.tell_pruned(study.ask().number, value)
+        assert [trial.value for trial in study.trials] == [WORST_VALUE, WORST_VALUE]
+
+
+def test_the_pruner_stops_what_is_worse_than_the_median(paths):
+    with StudyStore(paths, SPEC) as store:
+        study = open_study(store)
+        for value in (3.0, 2.0, 1.0):
+            number = study.ask().number
+            study.report(number, 2, value)
+            assert not study.should_prune(number)
+            study.tell_complete(number, value)
+        number = study.ask().number
+        study.report(number, 2, 9.0)
+        assert study.should_prune(number)
+
+
+def test_enqueued_values_come_first_and_interrupted_trials_come_again_without_counting(paths):
+    known = {"eta0": 1e-3, "steps": 500}
+    with StudyStore(paths, SPEC) as store:
+        study = open_study(store)
+        study.enqueue(known)
+        assert study.num_asked == 0
+        assert study.ask().params == known
+        partial = study.ask().params
+        assert study.num_asked == 2
+    with StudyStore(paths, SPEC) as store:
+        study = open_study(store)
+        for trial in study.running:
+            study.requeue(trial.number)
+        assert study.num_asked == 0
+        assert [study.ask().params for _ in range(2)] == [known, partial]
+        assert [trial.is_interrupted for trial in study.trials] == [True, True, False, False]
+        assert study.counts == {"WAITING": 0, "RUNNING": 2}
+    with StudyStore(paths, SPEC) as store:
+        assert open_study(store).num_asked == 2
+
+
+def test_another_space_or_objective_is_refused_by_name(paths):
+    with StudyStore(paths, SPEC) as store:
+        open_study(store)
+    changed = {"eta0": SPACE["eta0"].model_copy(update={"high": 0.2}), "gamma": SPACE["eta0"]}
+    with (
+        StudyStore(paths, OptunaSection(objective=Objective(type="relative"))) as store,
+        pytest.raises(RunStateError) as caught,
+    ):
+        store.open("p_1", "sgld", changed)
+    assert str(caught.value) == (
+        "The study p_1:sgld was begun with another `optuna.objective`, `search_space.eta0`, `search_space.gamma`, "
+        "`search_space.steps`. Restore it, or choose another `store.namespace`."
+    )
+
+
+@pytest.mark.parametrize("algorithm", ["tpe", "random", "qmc"])
+def test_the_pickle_is_a_study_that_goes_on(paths, algorithm):
+    spec = OptunaSection(sampler=SearchAlgorithm(type=algorithm, n_startup_trials=5))
+    with StudyStore(paths, spec) as store:
+        study = open_study(store)
+        run_trials(study, 10)
+        study.tell_failed(study.ask().number, "no luck")
+        study.ask()
+        study.save_pickle()
+    paths.journal.unlink()
+    loaded = pickle.loads(paths.study_pickle("p_1", "sgld").read_bytes())
+    assert isinstance(loaded, optuna.Study)
+    assert [trial.number for trial in loaded.trials] == list(range(12))
+    assert loaded.trials[10].user_attrs["reason"] == "no luck"
+    assert type(loaded.sampler).__module__.startswith("optuna.")
+    loaded.tell(11, 0.1)
+    trial = loaded.ask()
+    loaded.tell(trial, trial.suggest_float("eta0", 1e-6, 1e-1, log=True))
+    assert len(loaded.trials) == 13

@@ -1,0 +1,206 @@
+"""A study's trials from manifest to told value, with workers that only write files."""
+
+import json
+import pickle
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from lambda_hat.artifacts.files import append_json_line, read_json, write_json_atomic
+from lambda_hat.artifacts.ids import run_id
+from lambda_hat.artifacts.paths import MANIFEST_JSON, METRICS_JSON, PROGRESS_JSONL, STOP_FLAG, Paths
+from lambda_hat.config.study import Concurrency, FloatDist, IntDist, OptunaSection, PrunerSpec, SearchAlgorithm
+from lambda_hat.errors import WorkerLostError
+from lambda_hat.tuning.objective import WORST_VALUE
+from lambda_hat.tuning.plan import StudyPlan
+from lambda_hat.tuning.scheduler import Scheduler
+from lambda_hat.tuning.study import StudyStore
+from lambda_hat.tuning.trials import TrialLane
+
+SPACE = {
+    "eta0": FloatDist(dist="float", low=1e-6, high=1e-1, log=True),
+    "steps": IntDist(dist="int", low=100, high=1000, step=50),
+}
+SPEC = OptunaSection(
+    max_trials_per_method=12,
+    concurrency=Concurrency(batch_size=3),
+    sampler=SearchAlgorithm(n_startup_trials=5),
+    pruner=PrunerSpec(n_startup_trials=2, n_warmup_steps=0),
+)
+
+
+def estimate(trial_dir, problem_dir):
+    """A trial that completes with λ̂ = 2 + eta0."""
+    settings = read_json(Path(trial_dir) / MANIFEST_JSON)["settings"]
+    append_json_line(Path(trial_dir) / PROGRESS_JSONL, {"step": 50, "llc_hat": 3.0, "fraction": 0.5})
+    metrics = {"state": "COMPLETE", "reason": "", "llc_hat": 2.0 + settings["eta0"], "se_hat": 0.1, "rhat": 1.0}
+    metrics |= {"timings": {"load": 0.1, "sample": 0.5}, "num_gradient_evaluations": 10, "host": "here", "pid": 1}
+    write_json_atomic(Path(trial_dir) / METRICS_JSON, metrics)
+    return metrics
+
+
+def failing(trial_dir, problem_dir):
+    return {"state": "FAIL", "reason": "no draw before the deadline"}
+
+
+def diverging(trial_dir, problem_dir):
+    return {"state": "PRUNED", "reason": "diverged", "llc_hat": None}
+
+
+def not_a_number(trial_dir, problem_dir):
+    return {"state": "COMPLETE", "reason": "", "llc_hat": None}
+
+
+def raising(trial_dir, problem_dir):
+    raise ValueError("a bug")
+
+
+def lost(trial_dir, problem_dir):
+    append_json_line(Path(trial_dir) / PROGRESS_JSONL, {"step": 50, "llc_hat": 3.0, "fraction": 0.5})
+    raise WorkerLostError("worker is gone")
+
+
+def lost_after_its_end(trial_dir, problem_dir):
+    estimate(trial_dir, problem_dir)
+    raise WorkerLostError("worker is gone")
+
+
+@pytest.fixture
+def paths(tmp_path):
+    (tmp_path / "studies").mkdir()
+    return Paths(tmp_path)
+
+
+def build_lane(store, paths, function=estimate, spec=SPEC):
+    plan = StudyPlan(
+        pid="p_1", method="sgld", label="htex32", settings={"num_chains": 2, "steps": 7}, llc_ref=2.0, se_ref=0.01,
+        seed=3, trial_sec=60.0, function=function,
+    )  # fmt: skip
+    return TrialLane(store.open("p_1", "sgld", SPACE), plan, spec, paths)
+
+
+def run(lane, max_retries=0, poll_interval=0.05):
+    with ThreadPoolExecutor(3) as pool:
+        scheduler = Scheduler(
+            lambda task, label: pool.submit(task.function, *task.args), {}, max_retries, poll_interval=poll_interval
+        )
+        scheduler.add(lane)
+        scheduler.run()
+
+
+def test_a_study_from_manifests_to_rows(paths):
+    with StudyStore(paths, SPEC) as store:
+        lane = build_lane(store, paths)
+        run(lane)
+        rows = lane.rows()
+    assert len(rows) == 12
+    for row in rows:
+        folder = paths.trial_dir("p_1", "sgld", row["run_id"])
+        manifest = read_json(folder / MANIFEST_JSON)
+        assert run_id(manifest) == row["run_id"]
+        assert set(manifest) == {"pid", "method", "hyperparams", "settings", "seed", "budget"}
+        assert manifest["hyperparams"] == json.loads(row["hyperparameters"])
+        assert manifest["settings"] == {"num_chains": 2, **manifest["hyperparams"]}
+        assert manifest["seed"] == row["seed"]
+        assert manifest["budget"] == {"trial_sec": 60.0}
+        assert row["state"] == "COMPLETE"
+        assert row["llc_hat"] == 2.0 + row["param_eta0"]
+        assert row["objective"] == pytest.approx(row["param_eta0"])
+        assert row["relative_error"] == pytest.approx(row["param_eta0"] / 2)
+        assert (row["sample_sec"], row["compile_sec"], row["executor"]) == (0.5, None, "htex32")
+    assert len({row["seed"] for row in rows}) == 12
+    assert len(pickle.loads(paths.study_pickle("p_1", "sgld").read_bytes()).trials) == 12
+
+
+@pytest.mark.parametrize(
+    ("function", "state", "value", "reason"),
+    [
+        (failing, "FAIL", None, "no draw before the deadline"),
+        (not_a_number, "FAIL", None, "the estimate is not a finite number"),
+        (diverging, "PRUNED", WORST_VALUE, "diverged"),
+        (raising, "FAIL", None, "ValueError: a bug"),
+        (lost, "FAIL", None, "WorkerLostError: worker is gone"),
+    ],
+)
+def test_how_a_trial_may_end_otherwise(paths, function, state, value, reason):
+    spec = SPEC.model_copy(update={"max_trials_per_method": 1})
+    with StudyStore(paths, spec) as store:
+        lane = build_lane(store, paths, function, spec)
+        run(lane, max_retries=1)
+        (row,) = lane.rows()
+    assert (row["state"], row["objective"], row["reason"], row["llc_hat"]) == (state, value, reason, None)
+    if function is raising:
+        metrics = read_json(paths.trial_dir("p_1", "sgld", row["run_id"]) / METRICS_JSON)
+        assert "in raising" in metrics["traceback"]
+
+
+def test_a_trial_that_ended_before_its_worker_was_lost_counts(paths):
+    spec = SPEC.model_copy(update={"max_trials_per_method": 1})
+    with StudyStore(paths, spec) as store:
+        lane = build_lane(store, paths, lost_after_its_end, spec)
+        run(lane)
+        assert [row["state"] for row in lane.rows()] == ["COMPLETE"]
+
+
+def test_too_many_failures_end_the_study(paths):
+    with StudyStore(paths, SPEC) as store:
+        lane = build_lane(store, paths, failing)
+        run(lane)
+        assert lane.has_too_many_failed
+        assert 5 <= lane.study.num_asked <= 5 + SPEC.concurrency.batch_size
+        assert lane.study.num_finished == lane.study.num_asked
+
+
+def test_a_hopeless_trial_is_asked_to_stop_and_keeps_its_last_value(paths):
+    def slow(trial_dir, problem_dir):
+        folder = Path(trial_dir)
+        is_hopeless = read_json(folder / MANIFEST_JSON)["hyperparams"] == {"eta0": 1e-1, "steps": 1000}
+        for tenth in range(1, 4):
+            llc_hat = 9.0 if is_hopeless else 2.1
+            append_json_line(folder / PROGRESS_JSONL, {"step": tenth, "llc_hat": llc_hat, "fraction": tenth / 10})
+            deadline = time.monotonic() + (5.0 if is_hopeless else 0.1)
+            while time.monotonic() < deadline:
+                if (folder / STOP_FLAG).exists():
+                    return {"state": "PRUNED", "reason": "stopped", "llc_hat": 9.0}
+                time.sleep(0.01)
+        return {"state": "COMPLETE", "reason": "", "llc_hat": 2.1}
+
+    spec = SPEC.model_copy(update={"max_trials_per_method": 4, "concurrency": Concurrency(batch_size=1)})
+    with StudyStore(paths, spec) as store:
+        lane = build_lane(store, paths, slow, spec)
+        for params in ({"steps": 100}, {"steps": 150}, {"steps": 200}, {"eta0": 1e-1, "steps": 1000}):
+            lane.study.enqueue(params)
+        run(lane, poll_interval=0.02)
+        trials = lane.study.trials
+    assert [trial.state for trial in trials] == ["COMPLETE"] * 3 + ["PRUNED"]
+    assert trials[3].value == 7.0
+
+
+def test_an_interrupted_command_is_settled_and_finished(paths):
+    with StudyStore(paths, SPEC) as store:
+        lane = build_lane(store, paths)
+        tasks = [lane.next_task() for _ in range(4)]
+        lane.on_done(tasks[0], estimate(*tasks[0].args))
+        estimate(*tasks[1].args)  # ended, but nobody was there to tell it
+    with StudyStore(paths, SPEC) as store:
+        lane = build_lane(store, paths)
+        lane.settle_interrupted()
+        assert lane.study.counts == {"COMPLETE": 2, "WAITING": 2, "RUNNING": 0}
+        run(lane)
+        rows = lane.rows()
+    assert [row["state"] for row in rows] == ["COMPLETE", "COMPLETE", "FAIL", "FAIL"] + ["COMPLETE"] * 10
+    assert [row["reason"] for row in rows[2:4]] == ["interrupted"] * 2
+    assert [row["hyperparameters"] for row in rows[4:6]] == [row["hyperparameters"] for row in rows[2:4]]
+    assert len({row["run_id"] for row in rows}) == 14
+
+
+def test_a_finished_trial_is_not_run_again_when_the_journal_is_lost(paths):
+    with StudyStore(paths, SPEC) as store:
+        run(build_lane(store, paths, spec=SPEC.model_copy(update={"concurrency": Concurrency(batch_size=1)})))
+    paths.journal.unlink()
+    with StudyStore(paths, SPEC) as store:
+        lane = build_lane(store, paths, raising)
+        assert lane.next_task() is None
+        assert lane.study.counts["COMPLETE"] == 12

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lambda_hat.artifacts.files import write_json_atomic
+from lambda_hat.artifacts.ids import problem_id
+from lambda_hat.config.load import load_cfg
+from lambda_hat.errors import ConfigError
+from lambda_hat.workflows.plan import build_plan, check_execution, problem_titles
+
+STUDY = """\
+problems:
+  - {model: small}
+  - {target: quadratic, seed: 3, overrides: {dim: 5}}
+methods: [sgld, mclmc]
+optuna: {max_trials_per_method: 10, concurrency: {batch_size: 2, per_executor: {htex64: 3}}}
+search_space:
+  sgld: {eta0: {dist: float, low: 1e-6, high: 1e-1, log: true}}
+  mclmc: {step_size: {dist: float, low: 1e-4, high: 1e-1, log: true}}
+execution:
+  budget: {hmc_sec: 100, trial_sec: 10}
+"""
+CARD = """\
+type: local
+executors:
+  - {label: htex64, max_workers: 4}
+  - {label: htex32, max_workers: 1}
+"""
+
+
+@pytest.fixture
+def load(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("study.yaml").write_text(STUDY, encoding="utf-8")
+    Path("card.yaml").write_text(CARD, encoding="utf-8")
+    return lambda *sets: load_cfg("study.yaml", sets, parsl_card="card.yaml")
+
+
+def test_everything_is_to_do_in_a_new_place(load):
+    plan = build_plan(load())
+    assert [problem.needs_reference for problem in plan.problems] == [True, True]
+    assert [(study.method, study.label, study.num_to_run) for study in plan.studies] == [
+        ("sgld", "htex32", 10), ("mclmc", "htex64", 10), ("sgld", "htex32", 10), ("mclmc", "htex64", 10),
+    ]  # fmt: skip
+    assert not plan.is_begun
+    assert not plan.needs_resume
+
+
+def test_what_is_there_is_not_run_again(load):
+    loaded = load()
+    plan = build_plan(loaded)
+    first, second = (problem.pid for problem in plan.problems)
+    folder = plan.paths.problem_dir(first)
+    folder.mkdir(parents=True)
+    (folder / "target.npz").touch()
+    write_json_atomic(folder / "ref.json", {"is_certified": True})
+    plan.paths.problem_dir(second).mkdir(parents=True)
+    write_json_atomic(plan.paths.problem_dir(second) / "ref.json", {"is_certified": False})
+    for number in range(12):
+        trial = plan.paths.trial_dir(first, "sgld" if number < 10 else "mclmc", f"r_{number}")
+        trial.mkdir(parents=True)
+        write_json_atomic(trial / "metrics.json", {"state": "COMPLETE"})
+    running = plan.paths.trial_dir(first, "mclmc", "r_99")
+    running.mkdir()
+    (running / "metrics.json").write_text('{"state": "COMP')
+    plan.paths.journal.parent.mkdir()
+    plan.paths.journal.touch()
+
+    plan = build_plan(loaded)
+    assert [(p.has_target, p.has_reference, p.is_certified) for p in plan.problems] == [
+        (True, True, True), (False, True, False),
+    ]  # fmt: skip
+    assert [study.num_to_run for study in plan.studies] == [0, 8, 10, 10]
+    assert plan.needs_resume
+
+
+def test_the_bound_counts_references_first_then_the_slowest_executor(load):
+    plan = build_plan(load())
+    references, trials64, trials32 = plan.bounds
+    assert (references.num_tasks, references.num_parallel, references.seconds) == (2, 3, 100.0)
+    assert (trials64.num_tasks, trials64.num_parallel, trials64.num_rounds) == (20, 3, 9)  # 10/3 rounds, then 5 of two
+    assert (trials32.num_tasks, trials32.num_parallel, trials32.num_rounds) == (20, 1, 20)
+    assert plan.max_seconds == 300.0
+
+
+@pytest.mark.parametrize(("batch_size", "num_rounds"), [(1, 14), (2, 9), (3, 7), (16, 7)])
+def test_a_batch_smaller_than_the_executor_costs_rounds(load, batch_size, num_rounds):
+    plan = build_plan(load(f"optuna.concurrency.batch_size={batch_size}"))
+    assert plan.bounds[1].num_rounds == num_rounds
+
+
+def test_titles_are_by_the_ids_of_the_resolved_problems(load):
+    loaded = load()
+    ids = [problem_id(problem.to_dict()) for problem in loaded.study.resolved_problems]
+    texts = ["mlp, model small, data small, teacher _null, seed 0", "quadratic, seed 3, dim=5"]
+    assert problem_titles(loaded) == dict(zip(ids, texts, strict=True))
+
+
+def test_one_executor_takes_everything_with_a_warning(load):
+    Path("card.yaml").write_text("type: slurm\nlabel: all\nmax_workers: 2\nmax_blocks: 3\n", encoding="utf-8")
+    plan = build_plan(load("optuna.concurrency.per_executor={}"))
+    assert plan.capacity == {"all": 6}
+    assert {route.label for route in plan.routes.values()} == {"all"}
+    assert plan.warnings == ("The card has one executor, `all`: hmc, methods.sgld, methods.mclmc go there.",)
+
+
+def test_faults_of_study_and_card_are_found_together_and_located(load):
+    Path("card.yaml").write_text("type: slurm\nlabel: all\nwalltime: 00:01:00\n", encoding="utf-8")
+    sets = ("execution.executor_map.hmc=htex64",)
+    faults = check_execution(load(*sets))
+    assert [(fault.source, fault.line, fault.key) for fault in faults] == [
+        ("card.yaml", None, "max_workers"),
+        ('--set "execution.executor_map.hmc=htex64"', None, "execution.executor_map.hmc"),
+        ("study.yaml", 5, "optuna.concurrency.per_executor.htex64"),
+        ("study.yaml", 10, "execution.budget.hmc_sec"),
+    ]
+    with pytest.raises(ConfigError, match="raise the card's `walltime`"):
+        build_plan(load(*sets))
