@@ -72,6 +72,8 @@ def _bound_line(bound: TimeBound) -> str:
 
 
 def _total_line(plan: Plan) -> str:
+    if not plan.bounds:
+        return "nothing is left to run"
     return (
         f"in all {clock(plan.max_seconds)}: references first, then the trials of all executors side by side; "
         "waiting for Slurm, starting workers and repeating lost tasks come on top"

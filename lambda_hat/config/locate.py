@@ -41,8 +41,8 @@ class Finding:
 class YamlLoader(yaml.SafeLoader):
     """Safe YAML with the types of YAML 1.2: 1e-6 is a number, 12:00:00 and `no` are text; and 5_000 is one too."""
 
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012  PyYAML's own attribute
-    yaml_constructors = {  # noqa: RUF012  likewise
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+    yaml_constructors = {
         tag: function
         for tag, function in yaml.SafeLoader.yaml_constructors.items()
         if tag is None or tag.removeprefix(_TAG) in {"null", "bool", "float", "str", "seq", "map"}

@@ -1,6 +1,7 @@
 """The settings of every method. YAML's names (`eta0`, `M`) are aliases; code uses the long ones.
 
-A search-space name must be one of a method's aliases; whatever is sampled is validated here and handed to the sampler whole.
+A search-space name must be one of a method's aliases; whatever is sampled is validated here and handed to the sampler
+whole.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class MethodSettings(Frozen):
 
     method: ClassVar[str]
 
-    num_steps: PositiveInt = Field(1000, alias="steps")
+    num_steps: PositiveInt = Field(default=1000, alias="steps")
     num_chains: Annotated[int, Field(ge=1)] = 4
     burn_in_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.25
     dtype: Literal["float32", "float64"] = "float64"
@@ -42,15 +43,15 @@ class SGLDSettings(MethodSettings):
 
     method: ClassVar[str] = "sgld"
 
-    initial_step_size: PositiveFloat = Field(1e-4, alias="eta0")
-    annealing_exponent: Annotated[float, Field(ge=0)] = Field(0.0, alias="gamma")
-    annealing_offset: PositiveFloat = Field(1000.0, alias="t0")  # steps
-    batch_size: PositiveInt = Field(128, alias="batch")
-    preconditioner: Literal["none", "rmsprop", "adam"] = Field("none", alias="precond_type")
-    num_steps: PositiveInt = Field(10_000, alias="steps")
-    gradient_decay: OpenUnit = Field(0.9, alias="b1")  # adam's first moment
-    square_decay: OpenUnit = Field(0.999, alias="b2")  # second moment
-    damping: PositiveFloat = Field(1e-2, alias="eps")  # ε in P = 1/(√v + ε)
+    initial_step_size: PositiveFloat = Field(default=1e-4, alias="eta0")
+    annealing_exponent: Annotated[float, Field(ge=0)] = Field(default=0.0, alias="gamma")
+    annealing_offset: PositiveFloat = Field(default=1000.0, alias="t0")  # steps
+    batch_size: PositiveInt = Field(default=128, alias="batch")
+    preconditioner: Literal["none", "rmsprop", "adam"] = Field(default="none", alias="precond_type")
+    num_steps: PositiveInt = Field(default=10_000, alias="steps")
+    gradient_decay: OpenUnit = Field(default=0.9, alias="b1")  # adam's first moment
+    square_decay: OpenUnit = Field(default=0.999, alias="b2")  # second moment
+    damping: PositiveFloat = Field(default=1e-2, alias="eps")  # ε in P = 1/(√v + ε)
     dtype: Literal["float32", "float64"] = "float32"
     chunk_size: PositiveInt = 500
 
@@ -62,9 +63,9 @@ class MCLMCSettings(MethodSettings):
 
     step_size: PositiveFloat = 0.1  # start of the adaptation; unit: posterior standard deviations × √d
     target_accept: OpenUnit = 0.9
-    decoherence_length: PositiveFloat = Field(1.0, alias="L")  # unit: √d posterior standard deviations
-    num_steps: PositiveInt = Field(1000, alias="steps")  # draws per chain
-    is_adjusted: bool = Field(True, alias="adjusted")
+    decoherence_length: PositiveFloat = Field(default=1.0, alias="L")  # unit: √d posterior standard deviations
+    num_steps: PositiveInt = Field(default=1000, alias="steps")  # draws per chain
+    is_adjusted: bool = Field(default=True, alias="adjusted")
     chunk_size: PositiveInt = 50
 
 
@@ -73,11 +74,11 @@ class VISettings(MethodSettings):
 
     method: ClassVar[str] = "vi"
 
-    learning_rate: PositiveFloat = Field(1e-2, alias="lr")
-    num_components: PositiveInt = Field(4, alias="M")
-    rank: Annotated[int, Field(ge=0)] = Field(2, alias="r")
+    learning_rate: PositiveFloat = Field(default=1e-2, alias="lr")
+    num_components: PositiveInt = Field(default=4, alias="M")
+    rank: Annotated[int, Field(ge=0)] = Field(default=2, alias="r")
     whitening_mode: Literal["none", "rmsprop", "adam"] = "none"
-    num_steps: PositiveInt = Field(5_000, alias="steps")
+    num_steps: PositiveInt = Field(default=5_000, alias="steps")
     batch_size: PositiveInt = 128
     num_chains: Annotated[int, Field(ge=1)] = 2  # independent fits
     num_draws: Annotated[int, Field(ge=100)] = 2000  # from each fit, for λ̂ and importance sampling
@@ -94,7 +95,7 @@ class HMCSettings(MethodSettings):
     step_size: PositiveFloat = 0.3  # start of the adaptation, whitened units
     num_integration_steps: PositiveInt = 4  # mean; each trajectory draws uniformly from 1 … 2·mean − 1
     target_accept: OpenUnit = 0.8
-    num_steps: PositiveInt = Field(1000, alias="steps")  # draws per chain
+    num_steps: PositiveInt = Field(default=1000, alias="steps")  # draws per chain
     chunk_size: PositiveInt = 50
 
 

@@ -150,7 +150,7 @@ class ReferenceSpec(Frozen):
 
 
 class Study(Frozen):
-    """A whole study, resolved: `problems` are the entries, `resolved_problems` what presets and overrides make of them."""
+    """A whole study: `problems` are its entries, `resolved_problems` what presets and overrides make of them."""
 
     problems: Annotated[tuple[ProblemEntry, ...], Field(min_length=1)]
     methods: Annotated[tuple[Method, ...], Field(min_length=1)]

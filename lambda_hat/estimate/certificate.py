@@ -102,12 +102,16 @@ def certify(info: Info | None, nbeta: float, *, target_accept: float, max_relati
             Criterion("fraction of divergent steps", divergent, MAX_DIVERGENT_FRACTION),
             Criterion("E-BFMI", bfmi(info.energy), MIN_BFMI, is_upper=False),
             Criterion("largest deviation of a chain's mean loss, in MCSE", deviation, MAX_CHAIN_DEVIATION),
-            Criterion("smallest acceptance of a chain", acceptance, MIN_ACCEPTANCE_RATIO * target_accept, is_upper=False),
+            Criterion(
+                "smallest acceptance of a chain", acceptance, MIN_ACCEPTANCE_RATIO * target_accept, is_upper=False
+            ),
         )
     )
 
 
-def step_size_agreement(info: Info | None, finer: Info | None, nbeta: float, *, max_relative_mcse: float) -> Certificate:
+def step_size_agreement(
+    info: Info | None, finer: Info | None, nbeta: float, *, max_relative_mcse: float
+) -> Certificate:
     """Agreement of λ̂ with chains at half the step size, which must be long enough to tell."""
     rhat = relative_mcse = deviation = math.nan
     if info is not None and finer is not None:

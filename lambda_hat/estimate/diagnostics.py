@@ -7,6 +7,7 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)  # announces ArviZ 1.0, which this project does not use yet
@@ -33,7 +34,7 @@ def _finite(value: object, default: float) -> float:
     return number if math.isfinite(number) else default
 
 
-def diagnose_trace(trace: np.ndarray) -> TraceDiagnostics:
+def diagnose_trace(trace: ArrayLike) -> TraceDiagnostics:
     """Diagnostics of `(num_chains, num_draws)`; too few draws or a constant trace give R̂ = ∞ and ESS = 0.
 
     With one chain R̂ compares its halves.
@@ -53,7 +54,7 @@ def diagnose_trace(trace: np.ndarray) -> TraceDiagnostics:
     )
 
 
-def bfmi(energy: np.ndarray) -> float:
+def bfmi(energy: ArrayLike) -> float:
     """Smallest energy Bayesian fraction of missing information over chains (Betancourt 1604.00695)."""
     return _finite(np.min(az.bfmi(np.asarray(energy, np.float64))), 0.0)
 

@@ -1,7 +1,6 @@
-"""Pareto-smoothed importance sampling (Vehtari et al. 1507.02646): an expectation under π from draws of another density."""
+"""An expectation under π from draws of another density, by Pareto-smoothed importance sampling (1507.02646)."""
 
 from __future__ import annotations
-
 
 import numpy as np
 
@@ -22,7 +21,9 @@ def psis_estimate(values: np.ndarray, log_weights: np.ndarray) -> tuple[float, f
     values = np.asarray(values, np.float64)
     log_weights = np.asarray(log_weights, np.float64)
     if not (np.isfinite(values).all() and np.isfinite(log_weights).all()):
-        raise InputError("Importance sampling needs finite values and log-weights; the fit they come from has diverged.")
+        raise InputError(
+            "Importance sampling needs finite values and log-weights; the fit they come from has diverged."
+        )
     smoothed, k_hat = psislw(log_weights)
     weights = np.exp(smoothed)
     mean = float(weights @ values)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lambda_hat.estimate.diagnostics import block_means, diagnose_trace
+from lambda_hat.estimate.diagnostics import TraceDiagnostics, block_means, diagnose_trace
 from lambda_hat.samplers.base import Info
 
 __all__ = ["LLCEstimate", "drop_burn_in", "estimate_llc_from_traces", "pool_fits", "weighted_mean_error"]
 
-NUM_BLOCKS = 100  # per chain, for R̂ and ESS of noisy loss readings
+NUM_BLOCKS = 100  # per chain, for R̂ and ESS of readings with minibatch noise
 
 
 @dataclass(frozen=True)
@@ -50,18 +50,23 @@ def weighted_mean_error(values: np.ndarray, weights: np.ndarray) -> tuple[float,
     return mean, diagnose_trace(influence).mcse
 
 
-def estimate_llc_from_traces(info: Info, nbeta: float) -> LLCEstimate:
-    """λ̂ from traces without burn-in."""
+def estimate_llc_from_traces(info: Info, nbeta: float, *, has_minibatch_noise: bool) -> LLCEstimate:
+    """λ̂ from traces without burn-in.
+
+    With minibatch noise R̂ and ESS are those of block means: the noise of single readings, independent from step to
+    step, would hide chains that disagree.
+    """
     readings = nbeta * np.asarray(info.excess_loss, np.float64)
     weights = np.asarray(info.weight, np.float64)
     if readings.shape[1] == 0 or not np.isfinite(readings).all():
-        return LLCEstimate(math.nan, math.inf, math.inf, 0.0, 0.0, math.inf, math.inf, readings.shape[1])
+        return LLCEstimate(math.nan, math.inf, math.inf, 0.0, 0.0, math.inf, math.inf, readings.size)
     llc, se = weighted_mean_error(readings, weights)
-    loss = diagnose_trace(block_means(readings, NUM_BLOCKS) if readings.shape[1] >= 10 * NUM_BLOCKS else readings)
-    distances = np.asarray(info.squared_distance, np.float64)
-    distance = diagnose_trace(
-        block_means(distances, NUM_BLOCKS) if distances.shape[1] >= 10 * NUM_BLOCKS else distances
-    )
+    loss = diagnose_trace(block_means(readings, NUM_BLOCKS) if has_minibatch_noise else readings)
+    distance = diagnose_trace(np.asarray(info.squared_distance, np.float64))
+    return _estimate(llc, se, loss, distance, readings.size)
+
+
+def _estimate(llc: float, se: float, loss: TraceDiagnostics, distance: TraceDiagnostics, num_draws: int) -> LLCEstimate:
     return LLCEstimate(
         llc=llc,
         se=se,
@@ -70,7 +75,7 @@ def estimate_llc_from_traces(info: Info, nbeta: float) -> LLCEstimate:
         ess_tail=min(loss.ess_tail, distance.ess_tail),
         rhat_loss=loss.rhat,
         rhat_distance=distance.rhat,
-        num_draws=int(readings.size),
+        num_draws=num_draws,
     )
 
 
@@ -85,13 +90,4 @@ def pool_fits(readings: np.ndarray, distances: np.ndarray) -> LLCEstimate:
     if num_fits > 1:
         variance = max(variance, float(means.var(ddof=1)) / num_fits)
     loss, distance = diagnose_trace(readings), diagnose_trace(distances)
-    return LLCEstimate(
-        llc=float(means.mean()),
-        se=math.sqrt(variance),
-        rhat=max(loss.rhat, distance.rhat),
-        ess_bulk=min(loss.ess_bulk, distance.ess_bulk),
-        ess_tail=min(loss.ess_tail, distance.ess_tail),
-        rhat_loss=loss.rhat,
-        rhat_distance=distance.rhat,
-        num_draws=int(readings.size),
-    )
+    return _estimate(float(means.mean()), math.sqrt(variance), loss, distance, readings.size)

@@ -112,7 +112,13 @@ class _Chains:
             return self.work.is_in_time()
 
         chains = run_chains(
-            self.sampler, rng_key, self.states, num_steps, num_warmup=num_warmup, chunk_size=CHUNK_SIZE, on_chunk=on_chunk
+            self.sampler,
+            rng_key,
+            self.states,
+            num_steps,
+            num_warmup=num_warmup,
+            chunk_size=CHUNK_SIZE,
+            on_chunk=on_chunk,
         )
         self.sampler, self.states = chains.sampler, chains.states
         return chains.info
@@ -266,13 +272,13 @@ def sample_reference(
     spec: ReferenceSpec,
     *,
     deadline: float,
-    on_progress: Callable[[ReferenceProgress], None] = lambda progress: None,
+    on_progress: Callable[[ReferenceProgress], None] = lambda _: None,
 ) -> Reference:
-    """Whiten, sample in rounds, and stop as soon as the certificate is complete or `deadline` (`time.monotonic`) has passed.
+    """Whiten and sample in rounds until the certificate is complete or `deadline` (`time.monotonic`) has passed.
 
-    Coordinates come from the Hessian at w0 (A0), then from the mean absolute Hessian over the draws of two pilots. The final
-    chains start over-dispersed. Every round adds draws to them; once all else holds, chains at half the step size must
-    agree. Where those do not, they replace the first ones and are halved again.
+    Coordinates come from the Hessian at w0 (A0), then from the mean absolute Hessian over the draws of two pilots. The
+    final chains start over-dispersed. Every round adds draws to them; once all else holds, chains at half the step size
+    must agree. Where those do not, they replace the first ones and are halved again.
     """
     work = _Work(deadline, on_progress)
     sampling = _Sampling(posterior, spec, work)

@@ -55,7 +55,9 @@ class MethodRun:
     extras: dict[str, float]
 
 
-def _build(posterior: LocalPosterior, settings: MethodSettings, whitening: Whitening, rng_key: Array) -> tuple[Any, Array]:
+def _build(
+    posterior: LocalPosterior, settings: MethodSettings, whitening: Whitening, rng_key: Array
+) -> tuple[Any, Array]:
     """The sampler and the displacements its chains start from: w0, or a draw of the whitened Gaussian."""
     shape = (settings.num_chains, posterior.dim)
     at_w0 = jnp.zeros(shape, posterior.w0.dtype)
@@ -130,7 +132,7 @@ def run_method(
     seed: int,
     deadline: float = math.inf,
     should_stop: Callable[[], bool] = lambda: False,
-    on_progress: Callable[[RunProgress], None] = lambda progress: None,
+    on_progress: Callable[[RunProgress], None] = lambda _: None,
 ) -> MethodRun:
     """Run `settings` on `posterior` until done, diverged, stopped or `deadline` (`time.monotonic`).
 
@@ -155,7 +157,9 @@ def run_method(
         estimate, extras = _judge_fits(posterior, settings, chains, draw_key)
         extras["elbo"] = -float(np.mean(info.energy[:, -settings.chunk_size :]))
     else:
-        estimate = estimate_llc_from_traces(info, float(posterior.nbeta))
+        estimate = estimate_llc_from_traces(
+            info, float(posterior.nbeta), has_minibatch_noise=isinstance(settings, SGLDSettings | VISettings)
+        )
     if isinstance(settings, MCLMCSettings | HMCSettings):
         extras["acceptance_rate"] = float(np.mean(info.acceptance_rate))
         extras["adapted_step_size"] = float(chains.sampler.step_size)

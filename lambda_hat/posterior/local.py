@@ -17,7 +17,7 @@ from lambda_hat.config.problems import LocalizationRadius, PosteriorSpec
 
 __all__ = ["LocalPosterior", "LossFn", "build_posterior", "localization_of", "nbeta_of"]
 
-# Per-example losses (B,) of one flat position (d,) on a batch of rows; hashable, so that kernels compiled for it are shared.
+# Per-example losses (B,) of one flat position (d,) on a batch of rows; hashable, so that compiled kernels are shared.
 LossFn: TypeAlias = Callable[[Array, tuple[Array, ...]], Array]
 
 ROWS_PER_CHUNK = 512  # rows whose activations stay in cache; more data than this is reduced chunk by chunk
@@ -37,9 +37,10 @@ def localization_of(spec: PosteriorSpec, w0: np.ndarray) -> float:
 
 
 class LocalPosterior(eqx.Module):
-    """Log-density, loss and their gradients around `w0`, all traced: another data set of the same shape compiles nothing.
+    """Log-density, loss and gradients around `w0`, all traced: another data set of the same shape compiles nothing.
 
-    `rows` holds the data in chunks `(num_chunks, rows, ...)`, the last one padded; `row_weights` is 1/n for real rows and 0 for padding.
+    `rows` holds the data in chunks `(num_chunks, rows, ...)`, the last one padded; `row_weights` is 1/n for real rows
+    and 0 for padding.
     """
 
     loss_fn: LossFn = eqx.field(static=True)
@@ -66,7 +67,7 @@ class LocalPosterior(eqx.Module):
         return -self.nbeta * self.excess_loss(position) - 0.5 * self.localization * jnp.sum((position - self.w0) ** 2)
 
     def excess_loss_from(self, logdensity: Array, squared_distance: Array) -> Array:
-        """L_n(w) − L_n(w0) recovered from a log-density already computed, r² = |w − w0|²: no second pass over the data."""
+        """L_n(w) − L_n(w0) recovered from a log-density that is known, r² = |w − w0|²: no second pass over the data."""
         return (-logdensity - 0.5 * self.localization * squared_distance) / self.nbeta
 
     def take(self, indices: Array) -> tuple[tuple[Array, ...], Array]:
@@ -104,7 +105,7 @@ def _excess_loss(loss_fn: LossFn, position: Array, rows: Any, row_weights: Array
 def _excess_loss_forward(
     loss_fn: LossFn, position: Array, rows: Any, row_weights: Array, row_losses_at_w0: Array
 ) -> tuple[Array, Array]:
-    # Value and gradient in one pass, chunk by chunk: reverse mode through the scan would keep or recompute every activation.
+    # Value and gradient in one pass, chunk by chunk: reverse mode through the scan would keep or recompute activations.
     def add_chunk(total: tuple[Array, Array], chunk: Any) -> tuple[tuple[Array, Array], None]:
         batch, weights, at_w0 = chunk
         value, gradient = jax.value_and_grad(lambda w: jnp.sum(weights * (loss_fn(w, batch) - at_w0)))(position)
@@ -137,7 +138,7 @@ def build_posterior(
     dtype: str,
     rows_per_chunk: int = ROWS_PER_CHUNK,
 ) -> LocalPosterior:
-    """A local posterior in `dtype`; L_n(w0) is its full-data value in the same precision and code path as the samples."""
+    """A local posterior in `dtype`; L_n(w0) is the full-data value in the precision and code path of the samples."""
     num_data = data[0].shape[0]
     num_chunks = max(1, math.ceil(num_data / rows_per_chunk))
     size = math.ceil(num_data / num_chunks)

@@ -1,9 +1,10 @@
-"""The contract of every sampler: built from frozen settings and a problem, `init` makes a State, `step` gives (State, Info)."""
+"""The contract of every sampler: `init` makes a State, `step` gives (State, Info)."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
+import numpy as np
 from jaxtyping import Array, Float
 
 __all__ = ["Info", "Sampler", "State", "TunableSampler", "halton"]
@@ -12,7 +13,7 @@ State: TypeAlias = Any  # a pytree of arrays, whose shapes and dtypes never chan
 
 
 class Info(NamedTuple):
-    """What one step tells about itself; every field a scalar of the sampler's dtype.
+    """What one step tells about itself: every field a scalar of the sampler's dtype, or the NumPy trace of many steps.
 
     Attributes:
         excess_loss: L_n(w) − L_n(w0) of the new position, or an unbiased estimate of it.
@@ -24,13 +25,13 @@ class Info(NamedTuple):
         num_gradient_evaluations: on the full-data scale; a minibatch of B counts B/n.
     """
 
-    excess_loss: Array
-    squared_distance: Array
-    acceptance_rate: Array
-    energy: Array
-    is_divergent: Array
-    weight: Array
-    num_gradient_evaluations: Array
+    excess_loss: Array | np.ndarray
+    squared_distance: Array | np.ndarray
+    acceptance_rate: Array | np.ndarray
+    energy: Array | np.ndarray
+    is_divergent: Array | np.ndarray
+    weight: Array | np.ndarray
+    num_gradient_evaluations: Array | np.ndarray
 
 
 class Sampler(Protocol):
@@ -50,7 +51,7 @@ class Sampler(Protocol):
 
 
 @runtime_checkable
-class TunableSampler(Protocol):
+class TunableSampler(Sampler, Protocol):
     """A sampler whose step size the runner adapts to `target_accept` during warm-up."""
 
     step_size: Array

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from blackjax.mcmc import hmc
 from jaxtyping import Array, Float
@@ -16,13 +15,13 @@ from lambda_hat.samplers.base import Info, halton
 
 __all__ = ["HMC", "HMCState", "build_hmc"]
 
-_kernel = hmc.build_kernel()
+_kernel: Any = hmc.build_kernel()  # BlackJAX declares traced arrays as Python numbers
 
 
 class HMCState(NamedTuple):
     """Chain state in whitened coordinates, and the number of steps taken (it drives the jitter)."""
 
-    chain: hmc.HMCState
+    chain: Any  # BlackJAX's HMCState
     num_steps: Array
 
 

@@ -1,8 +1,8 @@
-"""Metropolis-adjusted microcanonical Langevin Monte Carlo in whitened coordinates (Robnik et al. 2212.08549, 2503.01707)."""
+"""Adjusted microcanonical Langevin Monte Carlo in whitened coordinates (Robnik et al. 2212.08549, 2503.01707)."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -19,13 +19,15 @@ __all__ = ["MAX_INTEGRATION_STEPS", "AdjustedMCLMC", "AdjustedMCLMCState", "buil
 # A warm-up that starts at a tiny step must not integrate L/step_size times before it has learned a better one.
 MAX_INTEGRATION_STEPS = 64
 
-_kernel = adjusted_mclmc.build_kernel(integrator=isokinetic_velocity_verlet)
+_kernel: Any = adjusted_mclmc.build_kernel(
+    integrator=isokinetic_velocity_verlet
+)  # BlackJAX declares traced arrays as Python numbers
 
 
 class AdjustedMCLMCState(NamedTuple):
     """Chain state in whitened coordinates, and the number of steps taken (it drives the jitter)."""
 
-    chain: hmc.HMCState
+    chain: Any  # BlackJAX's HMCState
     num_steps: Array
 
 

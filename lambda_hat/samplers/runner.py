@@ -46,7 +46,9 @@ class _Tuner(eqx.Module):
 
     def update(self, acceptance_rate: Array) -> _Tuner:
         _, update, _ = dual_averaging_adaptation(self.target_accept)  # pyright: ignore[reportArgumentType]
-        state = jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), update(self.state, acceptance_rate), self.state)
+        state = jax.tree.map(
+            lambda new, old: jnp.asarray(new, old.dtype), update(self.state, acceptance_rate), self.state
+        )
         return _Tuner(state, self.target_accept)
 
     def step_size(self, is_warmup: Array) -> Array:

@@ -30,11 +30,12 @@ class SGLDState(NamedTuple):
 class SGLD(eqx.Module):
     """w ← w − (η_t/2) P ⊙ (nβ ĝ + γ_loc (w − w0)) + √(η_t P) ⊙ ξ, with η_t = η_0 (1 + t/t0)^(−exponent).
 
-    The drift is η/2 and the noise √η (Lau et al. 2308.12108). `none`: P = 1. `rmsprop`: P = 1/(√v̂ + ε). `adam`: the same P, and
-    the bias-corrected first moment m̂ in place of ĝ. Moments are those of the loss gradient alone (Hitchcock & Hoogland
-    2507.21449, appendix D.3); they start at 0 *with* bias correction.
+    The drift is η/2 and the noise √η (Lau et al. 2308.12108). `none`: P = 1. `rmsprop`: P = 1/(√v̂ + ε). `adam`: the
+    same P, and the bias-corrected first moment m̂ in place of ĝ. Moments are those of the loss gradient alone (Hitchcock
+    & Hoogland 2507.21449, appendix D.3); they start at 0 *with* bias correction.
 
-    The loss of a draw is the paired minibatch reading at the position *before* the step, whose batch is independent of it.
+    The loss of a draw is the paired minibatch reading at the position *before* the step, whose batch is independent of
+    it.
     """
 
     posterior: LocalPosterior

@@ -1,4 +1,4 @@
-"""Variational inference: a mixture of Gaussians with diagonal-plus-low-rank covariance, fitted by Adam to the local posterior."""
+"""Variational inference: a mixture of Gaussians with diagonal-plus-low-rank covariance, fitted by Adam."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DRAWS_PER_PASS = 16  # draws whose full-data loss is computed at once
 
 
 class Mixture(NamedTuple):
-    """Unconstrained parameters in whitened units: component k is N(mean, diag(e^(2 log_scale)) + F Fᵀ), F its `factors`."""
+    """Unconstrained parameters, whitened: component k is N(mean, diag(e^(2 log_scale)) + F Fᵀ), F its `factors`."""
 
     logits: Float[Array, " components"]
     means: Float[Array, "components d"]
@@ -46,7 +46,7 @@ class VIState(NamedTuple):
 
 
 class FitDraws(NamedTuple):
-    """Draws of a fitted q judged on the full data, each `(num_draws,)`; weights are those towards π, up to a constant."""
+    """Draws of a fitted q judged on the full data, each `(num_draws,)`; weights lead to π, up to a constant."""
 
     excess_loss: Array
     squared_distance: Array
@@ -56,16 +56,18 @@ class FitDraws(NamedTuple):
 class VI(eqx.Module):
     """Maximises E_q[−nβ (L_B(w) − L_B(w0)) − (γ_loc/2) |w − w0|²] + H[q] by Adam with a constant learning rate.
 
-    q = Σ_k π_k N(μ_k, diag(σ_k²) + F_k F_kᵀ) in z, w = w0 + S z with S = diag(`scale`). Every step takes one minibatch and one
-    reparametrised sample per component, f_k = log p(w_k) − log q(w_k), and follows Σ_k π_k f_k. The parameters inside log q are
-    held fixed ("sticking the landing", Roeder et al. 1703.09194): the term dropped has expectation E_q[∂ log q] = 0, for the
-    mixture as a whole and so for its weights too, whose gradient is the stratified Σ_k ∂π_k f_k (no score-function noise).
+    q = Σ_k π_k N(μ_k, diag(σ_k²) + F_k F_kᵀ) in z, w = w0 + S z with S = diag(`scale`). Every step takes one
+    minibatch and one reparametrised sample per component, f_k = log p(w_k) − log q(w_k), and follows Σ_k π_k f_k. The
+    parameters inside log q are held fixed ("sticking the landing", Roeder et al. 1703.09194): the term dropped has
+    expectation E_q[∂ log q] = 0, for the mixture as a whole and so for its weights too, whose gradient is the
+    stratified Σ_k ∂π_k f_k (no score-function noise).
 
-    Masked components have logit −∞ and masked factor columns are zero and stay so: M and r are values, not shapes. Their random
-    numbers depend on their index alone, so that unused slots change nothing.
+    Masked components have logit −∞ and masked factor columns are zero and stay so: M and r are values, not shapes.
+    Their random numbers depend on their index alone, so that unused slots change nothing.
 
-    Info's `excess_loss` and `squared_distance` are π-weighted readings of the iterate; `energy` is −ELBO as estimated by the step,
-    with normalised q and the log-density that is zero at w0, so that −`energy` is a noisy lower bound of log ∫ π.
+    Info's `excess_loss` and `squared_distance` are π-weighted readings of the iterate; `energy` is −ELBO as estimated
+    by the step, with normalised q and the log-density that is zero at w0, so that −`energy` is a noisy lower bound of
+    log ∫ π.
     """
 
     posterior: LocalPosterior
@@ -81,10 +83,9 @@ class VI(eqx.Module):
         dtype = displacement.dtype
 
         def component(k: Array) -> tuple[Array, Array]:
-            key = jax.random.fold_in(rng_key, k)
-            mean = displacement / self.scale + INITIAL_SPREAD * jax.random.normal(key, (dim,), dtype)
-            columns = jax.vmap(lambda j: jax.random.normal(jax.random.fold_in(key, j), (dim,), dtype))
-            return mean, INITIAL_SPREAD**2 * columns(jnp.arange(rank)).T * self.rank_mask
+            noise = jax.random.normal(jax.random.fold_in(rng_key, k), (1 + rank, dim), dtype)
+            mean = displacement / self.scale + INITIAL_SPREAD * noise[0]
+            return mean, INITIAL_SPREAD**2 * noise[1:].T * self.rank_mask
 
         means, factors = jax.vmap(component)(jnp.arange(num_components))
         mixture = Mixture(
@@ -107,10 +108,8 @@ class VI(eqx.Module):
     def sample_component(self, rng_key: Array, mixture: Mixture, k: Array) -> Float[Array, " d"]:
         """w − w0 of one reparametrised sample of component k."""
         mean, log_scale, factors = mixture.means[k], mixture.log_scales[k], mixture.factors[k] * self.rank_mask
-        columns = jnp.arange(1, 1 + self.rank_mask.size)
-        noise = jax.random.normal(jax.random.fold_in(rng_key, 0), mean.shape, mean.dtype)
-        factor_noise = jax.vmap(lambda j: jax.random.normal(jax.random.fold_in(rng_key, j), (), mean.dtype))(columns)
-        return self.scale * (mean + jnp.exp(log_scale) * noise + factors @ factor_noise)
+        noise = jax.random.normal(rng_key, (mean.size + self.rank_mask.size,), mean.dtype)
+        return self.scale * (mean + jnp.exp(log_scale) * noise[: mean.size] + factors @ noise[mean.size :])
 
     def log_q(self, mixture: Mixture, displacement: Float[Array, " d"]) -> Array:
         """Normalised log-density of q at w0 + displacement, with respect to w."""
@@ -159,7 +158,7 @@ class VI(eqx.Module):
         (energy, (excess_loss, squared_distance)), gradient = value_and_grad(state.mixture, rng_key)
         updates, optimizer = optax.adam(self.learning_rate).update(gradient, state.optimizer)
         mixture: Mixture = optax.apply_updates(state.mixture, updates)  # pyright: ignore[reportAssignmentType]
-        # Polynomial-decay averaging (Shamir & Zhang 1212.1824): Adam's iterates hover, and nβ turns that into excess loss.
+        # Polynomial-decay averaging (Shamir & Zhang 1212.1824): Adam's iterates hover, and nβ makes that excess loss.
         share = (1 + AVERAGING_EXPONENT) / (1 + AVERAGING_EXPONENT + state.num_steps.astype(energy.dtype))
         average = jax.tree.map(lambda mean, new: mean + share * (new - mean), state.average, mixture)
         one = jnp.ones((), energy.dtype)
@@ -176,7 +175,9 @@ class VI(eqx.Module):
 
 
 @eqx.filter_jit
-def draw(vi: VI, rng_key: Array, state: VIState, num_draws: int) -> tuple[Float[Array, "draws d"], Float[Array, " draws"]]:
+def draw(
+    vi: VI, rng_key: Array, state: VIState, num_draws: int
+) -> tuple[Float[Array, "draws d"], Float[Array, " draws"]]:
     """Independent draws of the fitted q: w − w0, and log q(w)."""
     mixture = state.average
 
@@ -218,9 +219,10 @@ def _gradient_moments(posterior: LocalPosterior, indices: Array) -> tuple[Array,
 def whitening_scale(posterior: LocalPosterior, mode: str, rng_key: Array) -> Float[Array, " d"]:
     """Scale of each coordinate, 1/√(nβ v + γ_loc), from the moments of per-example loss gradients ĝ at w0.
 
-    For a log-likelihood E[ĝ²] is the diagonal of the Fisher information, that is of the Hessian where the model is true.
-    `rmsprop`: v = E[ĝ²]. `adam`: v = E[ĝ²] − E[ĝ]², which leaves out the slope that remains where w0 is not quite a minimum.
-    `none`: the mean of E[ĝ²] over coordinates, the same for all: the learning rate keeps its unit, nothing is reshaped.
+    For a log-likelihood E[ĝ²] is the diagonal of the Fisher information, that is of the Hessian where the model is
+    true. `rmsprop`: v = E[ĝ²]. `adam`: v = E[ĝ²] − E[ĝ]², which leaves out the slope that remains where w0 is not
+    quite a minimum. `none`: the mean of E[ĝ²] over coordinates, the same for all: the learning rate keeps its unit,
+    nothing is reshaped.
     """
     rows = jax.random.permutation(rng_key, posterior.num_data)[:MOMENT_ROWS]
     mean, square = _gradient_moments(posterior, rows)

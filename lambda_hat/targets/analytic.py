@@ -40,9 +40,7 @@ class QuadraticLoss:
     @classmethod
     def from_problem(cls, problem: QuadraticProblem) -> QuadraticLoss:
         """The loss of `problem`."""
-        return cls(
-            problem.dim, problem.smallest_curvature, problem.largest_curvature, problem.is_rotated, problem.seed
-        )
+        return cls(problem.dim, problem.smallest_curvature, problem.largest_curvature, problem.is_rotated, problem.seed)
 
     @property
     def geometry(self) -> QuadraticGeometry:

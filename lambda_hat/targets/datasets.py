@@ -8,6 +8,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -97,7 +98,7 @@ def build_dataset(problem: MLPProblem) -> Dataset:
         law_rng = random_stream(problem.seed, Stream.INPUT_LAW)
         inputs = draw_inputs(spec, num_rows, model.in_dim, law_rng, random_stream(problem.seed, input_stream))
         noise = draw_noise(spec, inputs, model.out_dim, random_stream(problem.seed, noise_stream))
-        return inputs, np.asarray(teacher(position, inputs)) + noise
+        return inputs, np.asarray(teacher(jnp.asarray(position), jnp.asarray(inputs))) + noise
 
     return Dataset(
         rows(spec.num_data, Stream.INPUTS, Stream.NOISE),

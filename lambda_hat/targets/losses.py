@@ -1,4 +1,4 @@
-"""Per-example losses as hashable values: equal specifications are equal objects, so that compiled kernels are shared."""
+"""Per-example losses as hashable values: equal ones share their compiled kernels."""
 
 from __future__ import annotations
 

@@ -12,9 +12,8 @@ from jaxtyping import Float
 from lambda_hat.targets.fullbatch import hessian_vector_product, mean_hessian, mean_loss_and_grad
 from lambda_hat.targets.target import Data, PerExampleLossFn
 
-__all__ = ["MAX_DENSE_DIM", "LocalModel", "build_local_model"]
+__all__ = ["LocalModel", "build_local_model"]
 
-MAX_DENSE_DIM = 2000  # a Hessian this large and its eigenvalues cost seconds
 _NUM_LANCZOS_STEPS = 60
 
 Vector = Float[np.ndarray, " d"]
@@ -22,10 +21,10 @@ Vector = Float[np.ndarray, " d"]
 
 @dataclass(frozen=True, eq=False)
 class LocalModel:
-    """Second-order model of L_n at a position: its value, and slopes g_j and curvatures h_j along orthonormal directions.
+    """Second-order model of L_n at a position: its value, slopes g_j and curvatures h_j along orthonormal directions.
 
-    The directions are all eigenvectors of the Hessian up to `MAX_DENSE_DIM` parameters; beyond, the Ritz vectors of a
-    Lanczos process started from the gradient, whose Gauss quadrature stands for the sums over eigenvalues.
+    The directions are all eigenvectors of the Hessian, or the Ritz vectors of a Lanczos process started from the
+    gradient, whose Gauss quadrature stands for the sums over eigenvalues.
     """
 
     loss: float
@@ -55,7 +54,7 @@ class LocalModel:
 
     @property
     def saddle_gain(self) -> float:
-        """½ nβ|h|/γ_loc for the most negative curvature h: what its direction offers at the posterior's radius 1/√γ_loc."""
+        """½ nβ|h|/γ_loc: what the most negative curvature h offers at the posterior's own radius 1/√γ_loc."""
         return float(0.5 * self.nbeta * max(0.0, -self.curvatures[0]) / self.localization)
 
     def is_minimum(self, tolerance: float) -> bool:
@@ -77,12 +76,12 @@ class LocalModel:
 
 
 def build_local_model(
-    loss_fn: PerExampleLossFn, position: Vector, data: Data, nbeta: float, localization: float
+    loss_fn: PerExampleLossFn, position: Vector, data: Data, nbeta: float, localization: float, *, is_dense: bool
 ) -> LocalModel:
-    """Model of L_n at `position` from full-data derivatives."""
+    """Model of L_n at `position` from full-data derivatives: from all d eigenpairs, or from min(d, 60) Ritz pairs."""
     loss, gradient = mean_loss_and_grad(loss_fn, jnp.asarray(position), data)
     gradient = np.asarray(gradient)
-    if position.size <= MAX_DENSE_DIM:
+    if is_dense or position.size <= _NUM_LANCZOS_STEPS:
         hessian = np.asarray(mean_hessian(loss_fn, jnp.asarray(position), data))
         curvatures, directions = np.linalg.eigh(hessian)
     else:
@@ -94,6 +93,8 @@ def _ritz_pairs(
     loss_fn: PerExampleLossFn, position: Vector, start: Vector, data: Data
 ) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, "d k"]]:
     """Ritz values, ascending, and Ritz vectors of ∇²L_n(position) in the Krylov space of `start`."""
+    if not np.any(start):
+        start = np.ones_like(start)  # a stationary point: any generic direction finds the extreme curvatures
     basis = (start / np.linalg.norm(start))[None]
     diagonal, off_diagonal = np.empty(0), np.empty(0)
     for _ in range(_NUM_LANCZOS_STEPS):
@@ -101,7 +102,11 @@ def _ritz_pairs(
         diagonal = np.append(diagonal, image @ basis[-1])
         for _ in range(2):  # once is not enough to keep the basis orthogonal in floating point
             image = image - basis.T @ (basis @ image)
-        off_diagonal = np.append(off_diagonal, np.linalg.norm(image))
-        basis = np.vstack([basis, image / off_diagonal[-1]])
-    values, vectors = scipy.linalg.eigh_tridiagonal(diagonal, off_diagonal[:-1])
-    return values, basis[:-1].T @ vectors
+        residual = np.linalg.norm(image)
+        if residual <= 1e-10 * np.abs(diagonal).max():
+            break  # the space is invariant: nothing more to find
+        off_diagonal = np.append(off_diagonal, residual)
+        basis = np.vstack([basis, image / residual])
+    num_pairs = len(diagonal)
+    values, vectors = scipy.linalg.eigh_tridiagonal(diagonal, off_diagonal[: num_pairs - 1])
+    return values, basis[:num_pairs].T @ vectors

@@ -22,7 +22,7 @@ _ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "softplus": jax.nn.softplus,
     "identity": lambda x: x,
 }
-# Variance of a weight is gain / fan_in: LeCun where the activation has slope one at zero, He where half the units are off.
+# Variance of a weight times fan_in: LeCun where the activation has slope one at zero, He where half the units are off.
 _GAINS: dict[str, float] = {"tanh": 1.0, "identity": 1.0, "relu": 2.0, "gelu": 2.0, "softplus": 2.0}
 
 

@@ -29,7 +29,9 @@ class PerExampleLossFn(Hashable, Protocol):
     Hashable, and equal where it computes the same, because compiled kernels take it as a static argument.
     """
 
-    def __call__(self, position: Float[Array, " d"], batch: Data) -> Float[Array, " B"]: ...
+    def __call__(self, position: Float[Array, " d"], batch: Data) -> Float[Array, " B"]:
+        """Losses of the rows of `batch`."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,9 +70,10 @@ class Target:
         if not self.problem_id:
             raise TargetError("A target without a problem_id cannot be saved: it was not made from a problem.")
         header = {"format": _FORMAT, "problem_id": self.problem_id, "num_arrays": len(self.data), "info": self.info}
-        arrays = {f"data_{index}": array for index, array in enumerate(self.data)}
+        arrays = {"header": np.array(json.dumps(header)), "w0": self.w0}
+        arrays |= {f"data_{index}": array for index, array in enumerate(self.data)}
         buffer = io.BytesIO()
-        np.savez(buffer, header=np.array(json.dumps(header)), w0=self.w0, **arrays)
+        np.savez(buffer, allow_pickle=False, **arrays)
         write_bytes_atomic(path, buffer.getvalue())
 
     @classmethod

@@ -25,30 +25,39 @@ class _CompileClock:
         self.seconds = 0.0
         jax.monitoring.register_event_duration_secs_listener(self._listen)
 
-    def _listen(self, event: str, duration: float, **_: Any) -> None:
+    def _listen(self, event: str, duration_secs: float, **_: Any) -> None:
         if event.startswith("/jax/core/compile/"):
-            self.seconds += duration
+            self.seconds += duration_secs
 
 
 _compile_clock = _CompileClock()
 
 
 class Clock:
-    """Wall seconds of a trial by part; compilation is counted apart from what it interrupts."""
+    """Wall seconds of a trial in three parts that add up: loading, compiling, and the rest, which is sampling."""
 
     def __init__(self) -> None:
         self.started = now()
-        self.start = self.loaded = time.monotonic()
-        self.compile_start = _compile_clock.seconds
+        self._start = time.monotonic()
+        self._compiled_before = _compile_clock.seconds
+        self._load = 0.0
+
+    @property
+    def start(self) -> float:
+        """`time.monotonic` when the trial began."""
+        return self._start
 
     def mark_loaded(self) -> None:
-        self.loaded = time.monotonic()
+        """Target and posterior are there."""
+        self._load = time.monotonic() - self._start - self._compiling()
+
+    def _compiling(self) -> float:
+        return _compile_clock.seconds - self._compiled_before
 
     def timings(self) -> dict[str, float]:
-        total = time.monotonic() - self.start
-        compiling = _compile_clock.seconds - self.compile_start
-        load = self.loaded - self.start
-        return {"load": load, "compile": compiling, "sample": max(0.0, total - load - compiling), "total": total}
+        """Seconds so far."""
+        total, compiling = time.monotonic() - self._start, self._compiling()
+        return {"load": self._load, "compile": compiling, "sample": total - self._load - compiling, "total": total}
 
 
 @functools.cache

@@ -112,11 +112,9 @@ def _save_arrays(path: Path, reference: Reference) -> None:
         "whitening": np.asarray(reference.whitening.matrix),
     }
     if reference.info is not None:
-        arrays["excess_loss"] = reference.info.excess_loss
-        arrays["squared_distance"] = reference.info.squared_distance
-        arrays["energy"] = reference.info.energy
+        arrays["excess_loss"] = np.asarray(reference.info.excess_loss)
+        arrays["squared_distance"] = np.asarray(reference.info.squared_distance)
+        arrays["energy"] = np.asarray(reference.info.energy)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # pyright: ignore[reportArgumentType]
     write_bytes_atomic(path, buffer.getvalue())
-
-

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from lambda_hat.artifacts.files import append_json_line, read_json, write_json_atomic
 from lambda_hat.artifacts.paths import MANIFEST_JSON, METRICS_JSON, PROGRESS_JSONL, STOP_FLAG
@@ -71,7 +72,7 @@ def _trial(
         **_judgement(run),
         "timings": clock.timings(),
         "dtype": str(run.info.excess_loss.dtype),
-        "x64": bool(jax.config.jax_enable_x64),
+        "x64": jnp.result_type(float) == jnp.float64,
         "started": clock.started,
         "finished": now(),
         **provenance(),

@@ -21,7 +21,6 @@ from lambda_hat.errors import (
     UncertifiedReference,
 )
 from lambda_hat.execution.cluster import Cluster
-from lambda_hat.execution.routing import effective_map, single_executor_warning
 from lambda_hat.report.progress import ExecutorLine, Progress, ReferenceLine, Snapshot, StudyLine
 from lambda_hat.report.tables import with_reference, write_trials_table
 from lambda_hat.tasks import trial_task
@@ -37,7 +36,7 @@ __all__ = ["Outcome", "run_optuna"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run left: rows of the trials table, references by problem, where things lie, and what went wrong at last."""
+    """What a run left: rows of the trials table, references by problem, where things lie, and what went wrong."""
 
     rows: list[dict[str, Any]]
     references: dict[str, dict[str, Any]]
@@ -167,6 +166,7 @@ class _Run:
                 self.reference_lanes.append(lane)
                 scheduler.add(lane)
         scheduler.run()
+        self.progress.update(self._snapshot(scheduler.busy, caps))
         for lane in self.reference_lanes:
             if lane.result is not None and lane.result["state"] != "FAIL":
                 self.references.setdefault(lane.pid, lane.result)

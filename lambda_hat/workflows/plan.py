@@ -183,7 +183,7 @@ def _bounds(
     if num_references := sum(problem.needs_reference for problem in problems):
         cap = caps[reference_label]
         rounds = math.ceil(num_references / cap)
-        yield TimeBound("references", reference_label, num_references, cap, rounds, budget.hmc_sec)
+        yield TimeBound("references", reference_label, num_references, min(cap, num_references), rounds, budget.hmc_sec)
     for label, cap in caps.items():
         counts = [study.num_to_run for study in studies if study.label == label and study.num_to_run]
         if counts:

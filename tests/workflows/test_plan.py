@@ -79,7 +79,7 @@ def test_what_is_there_is_not_run_again(load):
 def test_the_bound_counts_references_first_then_the_slowest_executor(load):
     plan = build_plan(load())
     references, trials64, trials32 = plan.bounds
-    assert (references.num_tasks, references.num_parallel, references.seconds) == (2, 3, 100.0)
+    assert (references.num_tasks, references.num_parallel, references.seconds) == (2, 2, 100.0)
     assert (trials64.num_tasks, trials64.num_parallel, trials64.num_rounds) == (20, 3, 9)  # 10/3 rounds, then 5 of two
     assert (trials32.num_tasks, trials32.num_parallel, trials32.num_rounds) == (20, 1, 20)
     assert plan.max_seconds == 300.0

@@ -1,0 +1,62 @@
+"""Fixtures that several packages' tests share. JAX is imported inside them, so that tests which must not load it can tell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from lambda_hat.posterior import LocalPosterior
+    from lambda_hat.targets import Target
+
+BuildQuadratic = "Callable[..., tuple[Target, LocalPosterior]]"
+
+MAX_DEVIATION = 4.0  # Monte Carlo standard errors
+
+
+@pytest.fixture
+def float64() -> Iterator[None]:
+    """JAX in 64-bit mode for one test."""
+    import jax
+
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture
+def build_quadratic() -> BuildQuadratic:
+    """Builds a target with a quadratic loss and its posterior. Defaults are shared, so that tests share compiled kernels."""
+    import jax
+
+    from lambda_hat.config.problems import PosteriorSpec, QuadraticProblem
+    from lambda_hat.posterior import build_posterior, localization_of, nbeta_of
+    from lambda_hat.targets import build_target
+
+    def build(*, localization: float = 10.0, dtype: str = "float64", **fields: object) -> tuple[Target, LocalPosterior]:
+        fields = {"dim": 5, "num_data": 300, "smallest_curvature": 0.5, "largest_curvature": 5.0} | fields
+        problem = QuadraticProblem(posterior=PosteriorSpec(localization=localization), **fields)
+        with jax.enable_x64(True):
+            target = build_target(problem)
+            posterior = build_posterior(
+                target.per_example_loss_fn,
+                target.w0,
+                target.data,
+                nbeta=nbeta_of(target.num_data, None),
+                localization=localization_of(problem.posterior, target.w0),
+                dtype=dtype,
+            )
+        return target, posterior
+
+    return build
+
+
+@pytest.fixture
+def is_within() -> Callable[[float, float, float], bool]:
+    """The one criterion of every statistical test: an estimate with its standard error against the truth."""
+
+    def is_within(estimate: float, error: float, truth: float) -> bool:
+        return abs(estimate - truth) <= MAX_DEVIATION * error  # False for a NaN
+
+    return is_within

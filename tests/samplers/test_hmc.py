@@ -1,0 +1,157 @@
+"""HMC against closed forms and quadrature, and broken HMC against the same criterion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.special import k0, k1
+
+from lambda_hat.config.methods import HMCSettings
+from lambda_hat.posterior import build_posterior, hessian_whitening, identity_whitening
+from lambda_hat.samplers import hmc
+from lambda_hat.samplers.hmc import HMC, build_hmc
+from lambda_hat.samplers.runner import init_chains, run_chains
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+SETTINGS = HMCSettings(step_size=0.3, num_integration_steps=4)
+NUM_STEPS = 2000
+
+
+def a0(posterior):
+    return hessian_whitening(posterior, posterior.w0[None])[0]
+
+
+@pytest.fixture
+def quadratic(build_quadratic):
+    target, posterior = build_quadratic()
+    return posterior, target.exact_llc(float(posterior.nbeta), 10.0)
+
+
+def test_quadratic_in_closed_form(quadratic, sample_llc, is_within, without_localization):
+    posterior, exact = quadratic
+    sampler = build_hmc(posterior, a0(posterior), SETTINGS)
+    sound = sample_llc(sampler, NUM_STEPS)
+    assert is_within(sound.llc, sound.se, exact)
+    assert sound.rhat < 1.01
+    assert sound.se < 0.02 * exact  # tight enough to tell the following apart
+    for broken in (
+        without_localization(sampler),
+        eqx.tree_at(lambda s: s.posterior.localization, sampler, 2 * posterior.localization),
+    ):
+        estimate = sample_llc(broken, NUM_STEPS)
+        assert not is_within(estimate.llc, estimate.se, exact)
+
+
+def test_gradient_of_the_wrong_sign_is_noticed(quadratic, sample_llc, is_within, recast, monkeypatch):
+    posterior, exact = quadratic
+
+    def uphill(rng_key, state, logdensity_fn, *args, kernel=hmc._kernel):
+        return kernel(rng_key, state, lambda z: -logdensity_fn(z), *args)
+
+    class Uphill(HMC):
+        """Moves and decides by the negative of the log-density."""
+
+    monkeypatch.setattr(hmc, "_kernel", uphill)
+    sampler = recast(build_hmc(posterior, a0(posterior), SETTINGS), Uphill)
+    estimate = sample_llc(sampler, NUM_STEPS)
+    assert not is_within(estimate.llc, estimate.se, exact)
+
+
+def test_steps_too_long_for_no_metropolis_decision(
+    quadratic, sample_llc, is_within, recast, never_rejecting, monkeypatch
+):
+    posterior, exact = quadratic
+
+    class Unadjusted(HMC):
+        """HMC that never rejects."""
+
+    # In whitened coordinates leapfrog's own stationary variance is 1/(1 − ε²/4): 1.3 at ε = 1.
+    sound = build_hmc(posterior, a0(posterior), HMCSettings(step_size=1.0), log_step_size_jitter=0.0)
+    estimate = sample_llc(sound, NUM_STEPS, num_burn_in=0)
+    assert is_within(estimate.llc, estimate.se, exact)
+    monkeypatch.setattr(hmc, "_kernel", never_rejecting(hmc._kernel))
+    estimate = sample_llc(recast(sound, Unadjusted), NUM_STEPS, num_burn_in=0)
+    assert not is_within(estimate.llc, estimate.se, exact)
+
+
+def test_whitening_changes_no_expectation(quadratic, sample_llc, is_within, recast):
+    posterior, exact = quadratic
+    plain = sample_llc(build_hmc(posterior, identity_whitening(posterior), SETTINGS), NUM_STEPS)
+    assert is_within(plain.llc, plain.se, exact)
+
+    class LocalizedInZ(HMC):
+        """The localization on z instead of w: another posterior."""
+
+        def _logdensity(self, z):
+            displacement = self.whitening.displacement(z)
+            squares = jnp.sum(displacement**2) - jnp.sum(z**2)
+            return self.posterior.logdensity(self.posterior.w0 + displacement) + 0.5 * self.posterior.localization * squares
+
+    broken = sample_llc(recast(build_hmc(posterior, a0(posterior), SETTINGS), LocalizedInZ), NUM_STEPS)
+    assert not is_within(broken.llc, broken.se, exact)
+
+
+def test_reported_loss_and_distance_are_those_of_the_state(quadratic):
+    posterior, _ = quadratic
+    sampler = build_hmc(posterior, a0(posterior), SETTINGS)
+    states = init_chains(sampler, jax.random.key(0), jnp.zeros((8, 5)))
+    chains = run_chains(sampler, jax.random.key(1), states, 20)
+    displacements = jax.jit(jax.vmap(sampler.displacement))(chains.states)
+    excess = jax.jit(jax.vmap(posterior.excess_loss))(posterior.w0 + displacements)
+    np.testing.assert_allclose(chains.info.excess_loss[:, -1], excess, rtol=1e-9)
+    np.testing.assert_allclose(chains.info.squared_distance[:, -1], np.sum(displacements**2, axis=1), rtol=1e-9)
+
+
+@dataclass(frozen=True)
+class Potential:
+    """w₁²ᵏ w₂²ˡ; the one row of data is (k, l), so that all of them share a program."""
+
+    def __call__(self, position, batch):
+        return jnp.prod((position**2) ** batch[0], axis=-1)
+
+
+# (k, l), γ_loc, λ̂ by quadrature at nβ = 1000
+SINGULAR = [
+    ((1, 1), 1.0, 0.390273),
+    ((1, 1), 10.0, 0.290274),
+    ((1, 1), 100.0, 0.060988),
+    ((1, 2), 1.0, 0.224851),
+    ((2, 2), 1.0, 0.165238),
+    ((1, 3), 1.0, 0.150909),
+]
+
+
+def singular_posterior(exponents, localization):
+    data = (np.array([exponents], np.float64),)
+    return build_posterior(
+        Potential(), np.zeros(2), data, nbeta=1000.0, localization=localization, dtype="float64"
+    )
+
+
+@pytest.mark.parametrize(("exponents", "localization", "truth"), SINGULAR)
+def test_singular_potentials_by_quadrature(
+    exponents, localization, truth, sample_llc, is_within, without_localization
+):
+    posterior = singular_posterior(exponents, localization)
+    settings = HMCSettings(step_size=0.1, num_integration_steps=16, target_accept=0.8)
+    # Steps jittered widely: fixed ones never enter the stiff wings.
+    sampler = build_hmc(posterior, identity_whitening(posterior), settings, log_step_size_jitter=1.0)
+    estimate = sample_llc(sampler, 20_000)
+    assert is_within(estimate.llc, estimate.se, truth)
+    assert estimate.se < 0.02 * truth
+    broken = eqx.tree_at(lambda s: s.posterior.localization, sampler, 2.0 * posterior.localization)
+    other = sample_llc(broken, 20_000)
+    assert not is_within(other.llc, other.se, truth)
+
+
+def test_quadrature_agrees_with_the_closed_form():
+    for (exponents, localization, truth) in SINGULAR[:3]:
+        assert exponents == (1, 1)
+        a = localization**2 / 8000
+        assert 0.5 + a * (1 - k1(a) / k0(a)) == pytest.approx(truth, abs=1e-6)

@@ -1,0 +1,333 @@
+"""Variational inference against closed forms: Gaussian posteriors that the family contains."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jaxtyping import Array
+
+from lambda_hat.config.methods import VISettings
+from lambda_hat.errors import InputError
+from lambda_hat.estimate.importance import psis_estimate
+from lambda_hat.posterior import LocalPosterior, build_posterior
+from lambda_hat.samplers.runner import Chains, init_chains, run_chains
+from lambda_hat.samplers.vi import VI, FitDraws, Mixture, build_vi, draw, evaluate_fit, whitening_scale
+
+NBETA, LOCALIZATION, NUM_DATA = 50.0, 5.0, 400
+CURVATURE = np.array([0.02, 0.3, 1.0, 4.0, 20.0])  # of L_n along the axes
+SETTINGS = VISettings(lr=2e-2, M=2, r=1, steps=2500, batch_size=64, whitening_mode="rmsprop")
+
+
+@pytest.fixture(autouse=True)
+def _enable_x64() -> Iterator[None]:
+    # As in a worker: float32 fits run in processes where float64 exists, and must stay float32.
+    with jax.enable_x64(True):
+        yield
+
+
+def regression_loss(position: Array, batch: tuple[Array, ...]) -> Array:
+    """½ (x·w − y)², whose Hessian is E[x xᵀ] and whose per-example gradients at the minimum are noise · x."""
+    inputs, outputs = batch
+    return 0.5 * (inputs @ position - outputs) ** 2
+
+
+def regression_posterior(rotation: np.ndarray | None = None, dtype: str = "float32") -> tuple[LocalPosterior, float, float]:
+    """A Gaussian posterior whose minimum w0 is exact, with its λ̂ and log Z; axis-aligned without a rotation."""
+    rng = np.random.default_rng(0)
+    dim = CURVATURE.size
+    basis, _ = np.linalg.qr(rng.normal(size=(NUM_DATA, dim + 1)))
+    inputs = basis[:, :dim] * np.sqrt(NUM_DATA * CURVATURE)  # E[x xᵀ] = diag(CURVATURE) exactly
+    if rotation is not None:
+        inputs = inputs @ rotation.T
+    noise = rng.normal(size=NUM_DATA)
+    noise -= basis[:, :dim] @ (basis[:, :dim].T @ noise)
+    w0 = rng.normal(size=dim)
+    posterior = build_posterior(
+        regression_loss, w0, (inputs, inputs @ w0 + noise), nbeta=NBETA, localization=LOCALIZATION, dtype=dtype
+    )
+    precision = NBETA * CURVATURE + LOCALIZATION
+    llc = 0.5 * float(np.sum(NBETA * CURVATURE / precision))
+    return posterior, llc, 0.5 * float(np.sum(np.log(2 * math.pi / precision)))
+
+
+def fit(posterior: LocalPosterior, settings: VISettings, vi: VI | None = None, num_chains: int = 2) -> Chains:
+    vi = build_vi(posterior, settings, jax.random.key(0)) if vi is None else vi
+    states = init_chains(vi, jax.random.key(1), jnp.zeros((num_chains, posterior.dim), posterior.w0.dtype))
+    return run_chains(vi, jax.random.key(2), states, settings.num_steps, chunk_size=500)
+
+
+def judge(posterior: LocalPosterior, chains: Chains, num_draws: int = 4000) -> list[FitDraws]:
+    keys = jax.random.split(jax.random.key(3), chains.info.energy.shape[0])
+    return [
+        evaluate_fit(chains.sampler, key, jax.tree.map(lambda leaf, i=i: leaf[i], chains.states), num_draws)
+        for i, key in enumerate(keys)
+    ]
+
+
+def relative_excess(posterior: LocalPosterior, draws: FitDraws, llc: float) -> float:
+    """(λ̂ − λ)/λ beyond 4 Monte Carlo errors, 0 within them."""
+    values = float(posterior.nbeta) * np.asarray(draws.excess_loss, np.float64)
+    error, margin = values.mean() - llc, 4 * values.std() / math.sqrt(values.size)
+    return math.copysign(max(abs(error) - margin, 0.0), error) / llc
+
+
+def random_rotation(dim: int) -> np.ndarray:
+    rotation, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(dim, dim)))
+    return rotation
+
+
+OPTIMISATION_TOLERANCE = 0.01  # of λ, on top of 4 Monte Carlo errors
+
+
+@pytest.mark.parametrize("mode", ["none", "rmsprop", "adam"])
+def test_axis_aligned_gaussian(mode: str) -> None:
+    posterior, llc, log_z = regression_posterior()
+    chains = fit(posterior, SETTINGS.model_copy(update={"whitening_mode": mode}))
+    for draws in judge(posterior, chains):
+        assert abs(relative_excess(posterior, draws, llc)) <= OPTIMISATION_TOLERANCE
+        log_weights = np.asarray(draws.log_weights, np.float64)
+        assert log_weights.mean() <= log_z + 1e-3  # a lower bound
+        assert log_weights.mean() == pytest.approx(log_z, abs=0.02)
+        corrected, se, k_hat = psis_estimate(float(posterior.nbeta) * np.asarray(draws.excess_loss), log_weights)
+        assert k_hat < 0.5
+        assert corrected == pytest.approx(llc, abs=4 * se)
+    trace = -chains.info.energy[:, -500:].mean()
+    assert trace == pytest.approx(log_z, abs=0.3)  # the iterate hovers, with minibatch noise
+
+
+def test_rotated_gaussian_needs_its_rank() -> None:
+    posterior, llc, log_z = regression_posterior(random_rotation(CURVATURE.size))
+    full = SETTINGS.model_copy(update={"num_components": 1, "rank": CURVATURE.size - 1, "num_steps": 4000})
+    for draws in judge(posterior, fit(posterior, full)):
+        assert abs(relative_excess(posterior, draws, llc)) <= 0.03
+        assert float(draws.log_weights.mean()) == pytest.approx(log_z, abs=0.1)
+    diagonal = SETTINGS.model_copy(update={"num_components": 1, "rank": 0})
+    for draws in judge(posterior, fit(posterior, diagonal)):
+        # A diagonal q has precision diag(H): λ̂ = ½ Σ nβ H_ii / (nβ H_ii + γ_loc), and it is the bias of the family.
+        hessian = np.diagonal(np.asarray(posterior.hessian(posterior.w0)))
+        biased = 0.5 * float(np.sum(hessian / (hessian + LOCALIZATION)))
+        assert biased > 1.03 * llc
+        assert abs(relative_excess(posterior, draws, biased)) <= OPTIMISATION_TOLERANCE
+
+
+class WithoutEntropy(VI):
+    """A broken fit: nothing keeps q from collapsing."""
+
+    def log_q(self, mixture: Mixture, displacement: Array) -> Array:
+        return 0 * super().log_q(mixture, displacement)
+
+
+class WrongSign(VI):
+    """A broken fit: it minimises the ELBO."""
+
+    def objective(self, mixture: Mixture, rng_key: Array) -> tuple[Array, tuple[Array, Array]]:
+        energy, readings = super().objective(mixture, rng_key)
+        return -energy, readings
+
+
+@pytest.mark.parametrize("broken", [WithoutEntropy, WrongSign])
+def test_the_criterion_sees_a_broken_fit(broken: type[VI]) -> None:
+    posterior, llc, _ = regression_posterior()
+    sound = build_vi(posterior, SETTINGS, jax.random.key(0))
+    chains = fit(posterior, SETTINGS, vi=broken(**vars(sound)))
+    draws = judge(posterior, chains)[0]
+    assert not abs(relative_excess(posterior, draws, llc)) <= OPTIMISATION_TOLERANCE
+
+
+def test_the_gradient_is_that_of_the_exact_elbo() -> None:
+    # One dimension, two overlapping components, far from the optimum: the exact ELBO by quadrature.
+    inputs = np.random.default_rng(2).normal(size=(64, 1))
+    posterior = build_posterior(
+        regression_loss, np.zeros(1), (inputs, 0.1 * inputs[:, 0] ** 2), nbeta=3.0, localization=0.5, dtype="float64"
+    )
+    settings = VISettings(M=2, r=1, batch_size=8, whitening_mode="rmsprop", dtype="float64")
+    vi = build_vi(posterior, settings, jax.random.key(0))
+    mixture = Mixture(
+        logits=jnp.array([0.4, -0.3]),
+        means=jnp.array([[-0.8], [0.9]]),
+        log_scales=jnp.array([[-0.2], [0.1]]),
+        factors=jnp.array([[[0.5]], [[-0.7]]]),
+    )
+    grid = jnp.linspace(-10, 10, 4001)[:, None] * vi.scale
+
+    def exact_negative_elbo(mixture: Mixture) -> Array:
+        log_q = jax.vmap(lambda w: vi.log_q(mixture, w))(grid)
+        log_p = jax.vmap(posterior.logdensity)(posterior.w0 + grid)
+        return -jnp.sum(jnp.exp(log_q) * (log_p - log_q)) * (grid[1, 0] - grid[0, 0])
+
+    @jax.jit
+    def estimates(keys: Array) -> Mixture:
+        return jax.lax.map(jax.grad(lambda m, key: vi.objective(m, key)[0]).__get__(mixture), keys, batch_size=1000)
+
+    exact = jax.grad(exact_negative_elbo)(mixture)
+    samples = estimates(jax.random.split(jax.random.key(5), 200_000))
+    for name, truth, sample in zip(Mixture._fields, exact, samples, strict=True):
+        error = sample.std(axis=0) / math.sqrt(sample.shape[0])
+        np.testing.assert_array_less(jnp.abs(sample.mean(axis=0) - truth), 4.5 * error, err_msg=name)
+        assert float(jnp.max(jnp.abs(truth) / error)) > 20, name  # the comparison is not vacuous
+
+
+def test_log_q_is_the_mixture_density() -> None:
+    posterior, _, _ = regression_posterior(dtype="float64")
+    vi = build_vi(posterior, SETTINGS.model_copy(update={"rank": 2}), jax.random.key(0))
+    keys = jax.random.split(jax.random.key(1), 5)
+    dim = posterior.dim
+    mixture = Mixture(
+        logits=jax.random.normal(keys[0], (2,)),
+        means=jax.random.normal(keys[1], (2, dim)),
+        log_scales=0.5 * jax.random.normal(keys[2], (2, dim)),
+        factors=jax.random.normal(keys[3], (2, dim, 2)),
+    )
+    displacement = vi.scale * jax.random.normal(keys[4], (dim,))
+    density = 0.0
+    for k, weight in enumerate(jax.nn.softmax(mixture.logits)):
+        covariance = jnp.diag(jnp.exp(2 * mixture.log_scales[k])) + mixture.factors[k] @ mixture.factors[k].T
+        covariance = covariance * jnp.outer(vi.scale, vi.scale)
+        mean = vi.scale * mixture.means[k]
+        density += weight * jax.scipy.stats.multivariate_normal.pdf(displacement, mean, covariance)
+    assert float(vi.log_q(mixture, displacement)) == pytest.approx(math.log(float(density)), abs=1e-10)
+
+
+def test_draws_follow_q() -> None:
+    posterior, _, _ = regression_posterior(dtype="float64")
+    vi = build_vi(posterior, SETTINGS, jax.random.key(0))
+    state = vi.init(jax.random.key(1), jnp.zeros(posterior.dim))
+    spread = Mixture(
+        logits=jnp.array([0.5, -0.5]),
+        means=2.0 * state.average.means / jnp.std(state.average.means),
+        log_scales=state.average.log_scales + 2.0,
+        factors=state.average.factors + 0.5,
+    )
+    state = state._replace(average=spread)
+    displacements, log_q = draw(vi, jax.random.key(2), state, 20_000)
+    error = displacements.std(axis=0) / math.sqrt(displacements.shape[0])
+    np.testing.assert_array_less(jnp.abs(displacements.mean(axis=0) - vi.displacement(state)), 4.5 * error)
+    # E_q[r(w)/q(w)] = 1 for any density r that q dominates.
+    narrow = -0.5 * jnp.sum((displacements / vi.scale / 0.5) ** 2 + math.log(2 * math.pi * 0.25), axis=1)
+    ratios = np.exp(np.asarray(narrow - jnp.sum(jnp.log(vi.scale)) - log_q))
+    assert ratios.mean() == pytest.approx(1.0, abs=4 * ratios.std() / math.sqrt(ratios.size))
+
+
+def test_masked_slots_change_nothing() -> None:
+    posterior, _, _ = regression_posterior()
+    settings = SETTINGS.model_copy(update={"num_steps": 300})
+    exact = fit(posterior, settings)
+    masked = fit(posterior, settings.model_copy(update={"max_components": 4, "max_rank": 3}))
+    np.testing.assert_allclose(masked.info.energy, exact.info.energy, rtol=1e-3, atol=1e-3)
+    np.testing.assert_array_equal(masked.info.num_gradient_evaluations, exact.info.num_gradient_evaluations)
+    for wide, narrow in zip(masked.states.average, exact.states.average, strict=True):
+        np.testing.assert_allclose(wide[tuple(slice(size) for size in narrow.shape)], narrow, rtol=1e-3, atol=1e-3)
+    assert not np.any(masked.states.mixture.factors[..., 1:])
+    for wide, narrow in zip(judge(posterior, masked, 200), judge(posterior, exact, 200), strict=True):
+        np.testing.assert_allclose(wide.excess_loss, narrow.excess_loss, rtol=1e-2, atol=1e-4)
+        np.testing.assert_allclose(wide.log_weights, narrow.log_weights, rtol=1e-2, atol=1e-2)
+
+
+CHANGES = [
+    {"learning_rate": 1e-2},
+    {"num_components": 1},
+    {"rank": 0},
+    {"whitening_mode": "none"},
+    {"whitening_mode": "adam"},
+    {"batch_size": 32},
+]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: "-".join(map(str, *change.items())))
+def test_every_hyperparameter_changes_the_run(change: dict[str, object]) -> None:
+    # w0 off the minimum: `adam` differs from `rmsprop` by the slope that is left there.
+    posterior, _, _ = regression_posterior()
+    posterior = build_posterior(
+        regression_loss,
+        np.asarray(posterior.w0) + 0.3,
+        tuple(np.asarray(rows).reshape(-1, *rows.shape[2:]) for rows in posterior.rows),
+        nbeta=NBETA,
+        localization=LOCALIZATION,
+        dtype="float32",
+    )
+    settings = SETTINGS.model_copy(update={"num_steps": 200, "max_components": 2, "max_rank": 1})
+    base, changed = fit(posterior, settings), fit(posterior, settings.model_copy(update=change))
+    means = (run.info.excess_loss[:, -50:].mean() for run in (base, changed))
+    assert abs(np.subtract(*means)) > 1e-5
+
+
+def test_numbers_compile_nothing() -> None:
+    posterior, _, _ = regression_posterior()
+    slots = SETTINGS.model_copy(update={"num_steps": 2, "max_components": 3, "max_rank": 2})
+    fit(posterior, slots)
+    traces = 0
+
+    class Counting(VI):
+        def objective(self, mixture: Mixture, rng_key: Array) -> tuple[Array, tuple[Array, Array]]:
+            nonlocal traces
+            traces += 1
+            return super().objective(mixture, rng_key)
+
+    for change in ({}, {"learning_rate": 0.1}, {"num_components": 3}, {"rank": 2}, {"whitening_mode": "none"}):
+        settings = slots.model_copy(update=change)
+        fit(posterior, settings, vi=Counting(**vars(build_vi(posterior, settings, jax.random.key(0)))))
+        if not change:
+            first = traces
+    assert traces == first
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("batch_size", [16, NUM_DATA])
+def test_state_keeps_its_shapes_and_dtypes(dtype: str, batch_size: int) -> None:
+    posterior, _, _ = regression_posterior(dtype=dtype)
+    vi = build_vi(posterior, SETTINGS.model_copy(update={"batch_size": batch_size}), jax.random.key(0))
+    state = vi.init(jax.random.key(1), jnp.zeros_like(posterior.w0))
+    new, info = vi.step(jax.random.key(2), state)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), new) == jax.tree.map(lambda x: (x.shape, x.dtype), state)
+    assert {x.dtype.name for x in jax.tree.leaves((state, info)) if x.dtype.name != "int32"} == {dtype}
+    assert all(reading.shape == () for reading in info)
+    assert float(info.num_gradient_evaluations) == pytest.approx(2 * batch_size / NUM_DATA)
+    draws = evaluate_fit(vi, jax.random.key(3), new, 40)
+    assert all(x.shape == (40,) and x.dtype == dtype for x in draws)
+
+
+def test_fits_are_independent_of_each_other_and_resume() -> None:
+    posterior, _, _ = regression_posterior(dtype="float64")
+    vi = build_vi(posterior, SETTINGS, jax.random.key(0))
+    states = init_chains(vi, jax.random.key(1), jnp.zeros((2, posterior.dim)))
+    through = run_chains(vi, jax.random.key(2), states, 20, chunk_size=10)
+    first = run_chains(vi, jax.random.key(2), states, 10, chunk_size=10)
+    rest = run_chains(vi, jax.random.key(2), first.states, 10, start=10, chunk_size=10)
+    np.testing.assert_array_equal(rest.info.energy, through.info.energy[:, 10:])
+    for chain in range(2):
+        state = jax.tree.map(lambda leaf, chain=chain: leaf[chain], states)
+        for t in range(3):
+            key = jax.random.split(jax.random.fold_in(jax.random.key(2), t), 2)[chain]
+            state, info = vi.step(key, state)
+            assert float(info.energy) == pytest.approx(through.info.energy[chain, t], rel=1e-9)
+
+
+def test_whitening_scale() -> None:
+    posterior, _, _ = regression_posterior(dtype="float64")
+    inputs, outputs = (np.asarray(rows).reshape(-1, *rows.shape[2:]) for rows in posterior.rows)
+    gradients = inputs * (inputs @ np.asarray(posterior.w0) - outputs)[:, None]
+    key = jax.random.key(0)
+    square, mean = (gradients**2).mean(axis=0), gradients.mean(axis=0)
+    np.testing.assert_allclose(whitening_scale(posterior, "rmsprop", key), (NBETA * square + LOCALIZATION) ** -0.5)
+    centred = NBETA * (square - mean**2) + LOCALIZATION
+    np.testing.assert_allclose(whitening_scale(posterior, "adam", key), centred**-0.5)
+    isotropic = np.full(posterior.dim, (NBETA * square.mean() + LOCALIZATION) ** -0.5)
+    np.testing.assert_allclose(whitening_scale(posterior, "none", key), isotropic)
+
+
+def test_too_many_components_for_the_slots() -> None:
+    posterior, _, _ = regression_posterior()
+    settings = SETTINGS.model_copy(update={"num_components": 4, "max_components": 2})
+    with pytest.raises(InputError, match="M = 4 does not fit in 2 slots"):
+        build_vi(posterior, settings, jax.random.key(0))
+
+
+def test_divergence_is_told() -> None:
+    posterior, _, _ = regression_posterior()
+    chains = fit(posterior, SETTINGS.model_copy(update={"learning_rate": 1e4, "num_steps": 20}))
+    assert chains.info.is_divergent[:, -1].all()

@@ -1,0 +1,193 @@
+"""Whole studies on real Parsl executors, by the command line, as a user runs them."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+import yaml
+
+from lambda_hat.report.tables import read_trials_table
+
+STUDY = {
+    "problems": [{"target": "quadratic", "seed": 3, "overrides": {"dim": 4, "num_data": 200}}],
+    "methods": ["sgld", "vi", "mclmc"],
+    "optuna": {
+        "max_trials_per_method": 5,
+        "concurrency": {"batch_size": 2},
+        "sampler": {"n_startup_trials": 3},
+        "pruner": {"type": "none"},
+    },
+    "search_space": {
+        "sgld": {
+            "eta0": {"dist": "float", "low": 1e-4, "high": 1e-3, "log": True},
+            "gamma": {"dist": "float", "low": 0.0, "high": 0.3},
+            "batch": {"dist": "categorical", "choices": [50]},
+            "precond_type": {"dist": "categorical", "choices": ["none", "rmsprop"]},
+            "steps": {"dist": "int", "low": 4000, "high": 8000, "step": 1000},
+        },
+        "vi": {
+            "lr": {"dist": "float", "low": 5e-3, "high": 5e-2, "log": True},
+            "M": {"dist": "categorical", "choices": [1, 2]},
+            "r": {"dist": "categorical", "choices": [1, 3]},
+            "steps": {"dist": "int", "low": 500, "high": 2000, "step": 500},
+        },
+        "mclmc": {
+            "step_size": {"dist": "float", "low": 0.05, "high": 0.5, "log": True},
+            "L": {"dist": "float", "low": 1.0, "high": 2.0},
+            "steps": {"dist": "int", "low": 300, "high": 600, "step": 100},
+        },
+    },
+    "samplers": {"vi": {"batch_size": 200}},
+    "execution": {"budget": {"hmc_sec": 120, "trial_sec": 60}},
+}
+
+POOL = {"max_workers": 1, "cores_per_worker": 1}
+TWO_POOLS = {
+    "type": "local",
+    "executors": [
+        {"label": "htex64", "worker_init": "export JAX_ENABLE_X64=true", **POOL},
+        {"label": "htex32", "worker_init": "export JAX_ENABLE_X64=false", **POOL},
+    ],
+}
+ONE_POOL = {"type": "local", "executors": [{"label": "only", "worker_init": "export JAX_ENABLE_X64=true", **POOL}]}
+
+
+def run_study(folder: Path, study: dict, card: dict, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`lambda-hat workflow optuna` on files in `folder`; afterwards none of its processes may be alive."""
+    (folder / "study.yaml").write_text(yaml.safe_dump(study))
+    (folder / "card.yaml").write_text(yaml.safe_dump(card))
+    command = [sys.executable, "-m", "lambda_hat", "workflow", "optuna", "--config", "study.yaml"]
+    result = subprocess.run(
+        [*command, "--parsl-card", "card.yaml", *arguments], cwd=folder, capture_output=True, text=True, timeout=400
+    )
+    left = [process for process in psutil.process_iter(["cmdline"]) if str(folder) in " ".join(process.info["cmdline"] or ())]
+    assert left == []
+    return result
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    folder = tmp_path_factory.mktemp("study")
+    return folder, run_study(folder, STUDY, TWO_POOLS)
+
+
+def table_of(folder: Path) -> pd.DataFrame:
+    return read_trials_table(folder / "runs/optuna/v1/tables/optuna_trials.parquet")
+
+
+@pytest.mark.slow
+def test_a_study_ends_well_and_tells_what_it_found(finished: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, result = finished
+    assert result.returncode == 0, result.stderr
+    assert "certified" in result.stdout
+    (reference_path,) = (folder / "runs/optuna/v1/problems").glob("p_*/ref.json")
+    reference = json.loads(reference_path.read_text())
+    assert reference["is_certified"]
+    assert abs(reference["llc"] - reference["exact_llc"]) < 4 * reference["se"]
+
+
+@pytest.mark.slow
+def test_every_trial_has_its_row_executor_precision_and_files(
+    finished: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    folder, _ = finished
+    table = table_of(folder)
+    assert table.groupby("method").size().to_dict() == {"mclmc": 5, "sgld": 5, "vi": 5}
+    assert set(table["state"]) == {"COMPLETE"}
+    by_method = table.groupby("method")[["executor", "dtype", "x64"]].agg(["unique"])
+    assert {method: [cell[0] for cell in by_method.loc[method]] for method in by_method.index} == {
+        "mclmc": ["htex64", "float64", True],
+        "sgld": ["htex32", "float32", False],
+        "vi": ["htex32", "float32", False],
+    }
+    assert table["run_id"].is_unique
+    assert table["seed"].is_unique
+    assert (table["total_sec"] >= table["sample_sec"]).all()
+    assert (table["sample_sec"] > 0).all()
+    root = folder / "runs/optuna/v1"
+    for row in table.itertuples():
+        trial = root / "trials" / row.pid / row.method / row.run_id
+        metrics = json.loads((trial / "metrics.json").read_text())
+        assert metrics["executor_label"] == row.executor  # said by the worker itself
+        assert json.loads((trial / "manifest.json").read_text())["hyperparams"] == json.loads(row.hyperparameters)
+    assert (root / "meta/resolved_config.yaml").is_file()
+    assert (root / "parsl_runinfo/selected_parsl_card.yaml").is_file()
+
+
+@pytest.mark.slow
+def test_estimates_are_right(finished: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, _ = finished
+    table = table_of(folder)
+    mclmc = table[table["method"] == "mclmc"]
+    assert (mclmc["z"].abs() < 4).all()
+    best = table.loc[table.groupby("method")["objective"].idxmin()]
+    assert (best["relative_error"].abs() < 0.1).all()
+
+
+@pytest.mark.slow
+def test_pickles_hold_all_trials_and_searches_go_on(finished: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, _ = finished
+    pickles = sorted((folder / "runs/optuna/v1/studies").glob("*.pkl"))
+    assert len(pickles) == 3
+    for path in pickles:
+        study = pickle.loads(path.read_bytes())
+        assert len(study.trials) == 5
+        trial = study.ask()
+        assert trial.number == 5
+
+
+@pytest.mark.slow
+def test_a_finished_study_is_not_run_again(finished: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, _ = finished
+    before = table_of(folder)
+    result = run_study(folder, STUDY, TWO_POOLS)
+    assert result.returncode == 0, result.stderr
+    pd.testing.assert_frame_equal(table_of(folder), before)
+
+
+@pytest.mark.slow
+def test_one_executor_runs_everything_in_its_own_precision(tmp_path: Path) -> None:
+    study = {**STUDY, "methods": ["sgld", "mclmc"]}
+    result = run_study(tmp_path, study, ONE_POOL, "--set", "optuna.max_trials_per_method=2")
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.count("Warning:") == 1
+    assert "The card has one executor, `only`" in result.stderr
+    table = table_of(tmp_path)
+    assert set(table["executor"]) == {"only"}
+    assert table["pid_worker"].nunique() == 1
+    assert table.groupby("method")["dtype"].unique().map(list).to_dict() == {"mclmc": ["float64"], "sgld": ["float32"]}
+
+
+@pytest.mark.slow
+def test_trials_that_diverge_or_crash_do_not_stop_the_study(tmp_path: Path) -> None:
+    space = {
+        "sgld": {
+            "eta0": {"dist": "categorical", "choices": [1e3, 5e-4]},  # the first runs away
+            "gamma": {"dist": "float", "low": 0.0, "high": 0.1},
+        }
+    }
+    study = {**STUDY, "methods": ["sgld"], "search_space": space}
+    result = run_study(tmp_path, study, ONE_POOL, "--set", "optuna.max_trials_per_method=6")
+    assert result.returncode == 0, result.stderr
+    table = table_of(tmp_path)
+    diverged = table["param_eta0"] == 1e3
+    assert diverged.any()
+    assert set(table.loc[diverged, "state"]) == {"PRUNED"}
+    assert table.loc[diverged, "reason"].str.len().gt(0).all()
+    assert (table.loc[diverged, "objective"] < float("inf")).all()
+    assert set(table.loc[~diverged, "state"]) == {"COMPLETE"}
+
+
+@pytest.mark.slow
+def test_an_uncertified_reference_ends_with_exit_code_4_and_advice(tmp_path: Path) -> None:
+    result = run_study(tmp_path, STUDY, ONE_POOL, "--set", "execution.budget.hmc_sec=0.1")
+    assert result.returncode == 4
+    assert "execution.budget.hmc_sec" in result.stderr
+    assert not list((tmp_path / "runs/optuna/v1/trials").iterdir())
