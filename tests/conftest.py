@@ -1,7 +1,8 @@
-"""Fixtures that several packages' tests share. JAX is imported inside them, so that tests which must not load it can tell."""
+"""Fixtures that several packages' tests share. JAX is imported inside them, for the tests which must not load it."""
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,13 @@ BuildQuadratic = "Callable[..., tuple[Target, LocalPosterior]]"
 MAX_DEVIATION = 4.0  # Monte Carlo standard errors
 
 
+@pytest.fixture(scope="session", autouse=True)
+def children_can_be_interrupted() -> None:
+    """A shell that runs pytest in the background has it ignore SIGINT, and whatever it starts inherits that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture
 def float64() -> Iterator[None]:
     """JAX in 64-bit mode for one test."""
@@ -27,7 +35,7 @@ def float64() -> Iterator[None]:
 
 @pytest.fixture
 def build_quadratic() -> BuildQuadratic:
-    """Builds a target with a quadratic loss and its posterior. Defaults are shared, so that tests share compiled kernels."""
+    """Builds a target with a quadratic loss and its posterior. Tests that keep the defaults share compiled kernels."""
     import jax
 
     from lambda_hat.config.problems import PosteriorSpec, QuadraticProblem

@@ -70,7 +70,8 @@ def _build(
             noise = jax.random.normal(rng_key, shape, posterior.w0.dtype)
             build = build_mclmc if isinstance(settings, MCLMCSettings) else build_hmc
             return build(posterior, whitening, settings), jax.vmap(whitening.displacement)(noise)  # pyright: ignore[reportArgumentType]
-    raise TypeError(f"no sampler for {type(settings).__name__}")
+        case _:
+            raise TypeError(f"no sampler for {type(settings).__name__}")
 
 
 class _Watch:

@@ -11,6 +11,7 @@ from blackjax.mcmc.integrators import isokinetic_velocity_verlet
 from jaxtyping import Array, Float
 
 from lambda_hat.config.methods import MCLMCSettings
+from lambda_hat.errors import InputError
 from lambda_hat.posterior import LocalPosterior, Whitening
 from lambda_hat.samplers.base import Info, halton
 
@@ -82,7 +83,15 @@ class AdjustedMCLMC(eqx.Module):
 
 
 def build_mclmc(posterior: LocalPosterior, whitening: Whitening, settings: MCLMCSettings) -> AdjustedMCLMC:
-    """MCLMC as `settings` say."""
+    """MCLMC as `settings` say.
+
+    Raises:
+        InputError: without the Metropolis decision, which no kernel here leaves out.
+    """
+    if not settings.is_adjusted:
+        raise InputError(
+            "mclmc: adjusted = false is not available; only the Metropolis-adjusted kernel is. Set it to true."
+        )
     dtype = posterior.w0.dtype
     return AdjustedMCLMC(
         posterior=posterior,

@@ -41,7 +41,7 @@ class _Tuner(eqx.Module):
     def start(cls, sampler: TunableSampler) -> _Tuner:
         init, _, _ = dual_averaging_adaptation(sampler.target_accept)  # pyright: ignore[reportArgumentType]
         step_size = jnp.asarray(sampler.step_size)
-        state = jax.tree.map(lambda x: jnp.asarray(x, step_size.dtype), init(step_size))  # pyright: ignore[reportArgumentType]
+        state = jax.tree.map(lambda x: jnp.asarray(x, step_size.dtype), init(step_size))
         return cls(state, sampler.target_accept)
 
     def update(self, acceptance_rate: Array) -> _Tuner:

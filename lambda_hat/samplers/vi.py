@@ -20,8 +20,7 @@ from lambda_hat.samplers.base import Info
 
 __all__ = ["VI", "FitDraws", "Mixture", "VIState", "build_vi", "draw", "evaluate_fit", "whitening_scale"]
 
-INITIAL_SPREAD = 0.1  # whitened units: components start narrow and apart, inside the posterior even where it is stiff
-AVERAGING_EXPONENT = 8  # the average weights iterate t by about t⁸: its window is the last ninth of the fit
+INITIAL_SPREAD = 0.5  # whitened units: wide enough for a small learning rate, narrower than most of the posterior
 MOMENT_ROWS = 1024  # rows whose gradients at w0 give the scale; each of its entries is then known to a few per cent
 ROWS_PER_PASS = 64  # per-example gradients held at once
 DRAWS_PER_PASS = 16  # draws whose full-data loss is computed at once
@@ -37,10 +36,9 @@ class Mixture(NamedTuple):
 
 
 class VIState(NamedTuple):
-    """The iterate, its running average (which is the fit), Adam's moments, and the number of steps taken."""
+    """The fit so far, Adam's moments, and the number of steps taken."""
 
     mixture: Mixture
-    average: Mixture
     optimizer: optax.OptState
     num_steps: Array
 
@@ -54,7 +52,10 @@ class FitDraws(NamedTuple):
 
 
 class VI(eqx.Module):
-    """Maximises E_q[−nβ (L_B(w) − L_B(w0)) − (γ_loc/2) |w − w0|²] + H[q] by Adam with a constant learning rate.
+    """Maximises E_q[−nβ (L_B(w) − L_B(w0)) − (γ_loc/2) |w − w0|²] + H[q] by Adam.
+
+    The learning rate falls linearly to 0 over `num_steps`. At a constant rate the iterates hover, with E[σ²] right but
+    E[log σ] low: λ̂ of a Gaussian posterior came out 20 % low at a rate of 0.1, even from averaged iterates.
 
     q = Σ_k π_k N(μ_k, diag(σ_k²) + F_k F_kᵀ) in z, w = w0 + S z with S = diag(`scale`). Every step takes one
     minibatch and one reparametrised sample per component, f_k = log p(w_k) − log q(w_k), and follows Σ_k π_k f_k. The
@@ -65,7 +66,7 @@ class VI(eqx.Module):
     Masked components have logit −∞ and masked factor columns are zero and stay so: M and r are values, not shapes.
     Their random numbers depend on their index alone, so that unused slots change nothing.
 
-    Info's `excess_loss` and `squared_distance` are π-weighted readings of the iterate; `energy` is −ELBO as estimated
+    Info's `excess_loss` and `squared_distance` are π-weighted readings before the step; `energy` is −ELBO as estimated
     by the step, with normalised q and the log-density that is zero at w0, so that −`energy` is a noisy lower bound of
     log ∫ π.
     """
@@ -74,6 +75,7 @@ class VI(eqx.Module):
     batch_size: int = eqx.field(static=True)
     scale: Float[Array, " d"]
     learning_rate: Array
+    num_steps: Array  # over which the rate falls to 0
     component_mask: Array  # (components,) of bool
     rank_mask: Array  # (rank,) of 0 and 1
 
@@ -94,11 +96,11 @@ class VI(eqx.Module):
             log_scales=jnp.full((num_components, dim), math.log(INITIAL_SPREAD), dtype),
             factors=factors,
         )
-        return VIState(mixture, mixture, optax.adam(self.learning_rate).init(mixture), jnp.zeros((), jnp.int32))
+        return VIState(mixture, optax.adam(self.learning_rate).init(mixture), jnp.zeros((), jnp.int32))
 
     def displacement(self, state: VIState) -> Float[Array, " d"]:
         """Mean of the fitted q, minus w0."""
-        return self.scale * (jnp.exp(self.log_mixture_weights(state.average)) @ state.average.means)
+        return self.scale * (jnp.exp(self.log_mixture_weights(state.mixture)) @ state.mixture.means)
 
     def log_mixture_weights(self, mixture: Mixture) -> Float[Array, " components"]:
         """log π_k; −∞ where masked."""
@@ -156,11 +158,9 @@ class VI(eqx.Module):
         """One gradient of the ELBO and one step of Adam."""
         value_and_grad = jax.value_and_grad(self.objective, has_aux=True)
         (energy, (excess_loss, squared_distance)), gradient = value_and_grad(state.mixture, rng_key)
-        updates, optimizer = optax.adam(self.learning_rate).update(gradient, state.optimizer)
+        rate = self.learning_rate * jnp.maximum(1 - state.num_steps.astype(energy.dtype) / self.num_steps, 0)
+        updates, optimizer = optax.adam(rate).update(gradient, state.optimizer)
         mixture: Mixture = optax.apply_updates(state.mixture, updates)  # pyright: ignore[reportAssignmentType]
-        # Polynomial-decay averaging (Shamir & Zhang 1212.1824): Adam's iterates hover, and nβ makes that excess loss.
-        share = (1 + AVERAGING_EXPONENT) / (1 + AVERAGING_EXPONENT + state.num_steps.astype(energy.dtype))
-        average = jax.tree.map(lambda mean, new: mean + share * (new - mean), state.average, mixture)
         one = jnp.ones((), energy.dtype)
         info = Info(
             excess_loss=excess_loss,
@@ -171,7 +171,7 @@ class VI(eqx.Module):
             weight=one,
             num_gradient_evaluations=jnp.sum(self.component_mask) * (one * self.batch_size / self.posterior.num_data),
         )
-        return VIState(mixture, average, optimizer, state.num_steps + 1), info
+        return VIState(mixture, optimizer, state.num_steps + 1), info
 
 
 @eqx.filter_jit
@@ -179,7 +179,7 @@ def draw(
     vi: VI, rng_key: Array, state: VIState, num_draws: int
 ) -> tuple[Float[Array, "draws d"], Float[Array, " draws"]]:
     """Independent draws of the fitted q: w − w0, and log q(w)."""
-    mixture = state.average
+    mixture = state.mixture
 
     def one(key: Array) -> tuple[Array, Array]:
         component_key, sample_key = jax.random.split(key)
@@ -247,6 +247,7 @@ def build_vi(posterior: LocalPosterior, settings: VISettings, rng_key: Array) ->
         batch_size=min(settings.batch_size, posterior.num_data),
         scale=whitening_scale(posterior, settings.whitening_mode, rng_key),
         learning_rate=jnp.asarray(settings.learning_rate, dtype),
+        num_steps=jnp.asarray(settings.num_steps, dtype),
         component_mask=jnp.arange(components) < settings.num_components,
         rank_mask=(jnp.arange(rank) < settings.rank).astype(dtype),
     )

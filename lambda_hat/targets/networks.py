@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
@@ -63,7 +64,7 @@ class MLP:
     def layers(self) -> tuple[Layer, ...]:
         """Shapes and offsets of the affine maps, first to last."""
         layers, offset = [], 0
-        for in_dim, out_dim in zip(self.sizes[:-1], self.sizes[1:], strict=True):
+        for in_dim, out_dim in pairwise(self.sizes):
             bias_offset = offset + in_dim * out_dim if self.has_bias else None
             layers.append(Layer(in_dim, out_dim, offset, bias_offset))
             offset += in_dim * out_dim + (out_dim if self.has_bias else 0)

@@ -91,7 +91,8 @@ class Target:
         """
         remedy = "Delete it and run again to make it anew."
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            # Read whole first: np.load leaves a torn file open.
+            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
                 header = json.loads(str(archive["header"]))
                 if header["format"] != _FORMAT:
                     raise TargetError(f"{path}: format {header['format']}, expected {_FORMAT}. {remedy}")

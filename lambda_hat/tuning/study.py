@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, cast
+from typing import Any, Literal, Self
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -246,4 +246,4 @@ class TuningStudy:
 
 
 def _record(trial: FrozenTrial) -> TrialRecord:
-    return TrialRecord(trial.number, cast(State, trial.state.name), trial.params, trial.value, trial.user_attrs)
+    return TrialRecord(trial.number, trial.state.name, trial.params, trial.value, trial.user_attrs)

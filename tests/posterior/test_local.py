@@ -93,7 +93,9 @@ def test_custom_gradient_is_that_of_the_definition():
     tripled = jax.jit(jax.vmap(jax.grad(lambda w: 3.0 * posterior.logdensity(w))))(position[None])
     np.testing.assert_allclose(tripled[0], 3.0 * plain_gradient, rtol=1e-11)
     second = jax.jit(jax.hessian(lambda w: plain_logdensity(posterior, w)))(position)
-    np.testing.assert_allclose(hessian_of(posterior, position), -second - LOCALIZATION * np.eye(posterior.dim), atol=1e-10)
+    np.testing.assert_allclose(
+        hessian_of(posterior, position), -second - LOCALIZATION * np.eye(posterior.dim), atol=1e-10
+    )
 
 
 @pytest.mark.parametrize("rows_per_chunk", [1, 7, 16, 60, 61, 1000])

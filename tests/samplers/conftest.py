@@ -29,7 +29,9 @@ def sample_llc() -> Callable[..., LLCEstimate]:
         states = init_chains(sampler, init_key, starts)
         chains = run_chains(sampler, run_key, states, num_burn_in + num_steps, num_warmup=num_burn_in)
         return estimate_llc_from_traces(
-            drop_burn_in(chains.info, num_burn_in), float(posterior.nbeta), has_minibatch_noise=isinstance(sampler, SGLD)
+            drop_burn_in(chains.info, num_burn_in),
+            float(posterior.nbeta),
+            has_minibatch_noise=isinstance(sampler, SGLD),
         )
 
     return sample_llc

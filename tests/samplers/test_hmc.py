@@ -91,7 +91,10 @@ def test_whitening_changes_no_expectation(quadratic, sample_llc, is_within, reca
         def _logdensity(self, z):
             displacement = self.whitening.displacement(z)
             squares = jnp.sum(displacement**2) - jnp.sum(z**2)
-            return self.posterior.logdensity(self.posterior.w0 + displacement) + 0.5 * self.posterior.localization * squares
+            return (
+                self.posterior.logdensity(self.posterior.w0 + displacement)
+                + 0.5 * self.posterior.localization * squares
+            )
 
     broken = sample_llc(recast(build_hmc(posterior, a0(posterior), SETTINGS), LocalizedInZ), NUM_STEPS)
     assert not is_within(broken.llc, broken.se, exact)
@@ -129,15 +132,11 @@ SINGULAR = [
 
 def singular_posterior(exponents, localization):
     data = (np.array([exponents], np.float64),)
-    return build_posterior(
-        Potential(), np.zeros(2), data, nbeta=1000.0, localization=localization, dtype="float64"
-    )
+    return build_posterior(Potential(), np.zeros(2), data, nbeta=1000.0, localization=localization, dtype="float64")
 
 
 @pytest.mark.parametrize(("exponents", "localization", "truth"), SINGULAR)
-def test_singular_potentials_by_quadrature(
-    exponents, localization, truth, sample_llc, is_within, without_localization
-):
+def test_singular_potentials_by_quadrature(exponents, localization, truth, sample_llc, is_within, without_localization):
     posterior = singular_posterior(exponents, localization)
     settings = HMCSettings(step_size=0.1, num_integration_steps=16, target_accept=0.8)
     # Steps jittered widely: fixed ones never enter the stiff wings.
@@ -151,7 +150,7 @@ def test_singular_potentials_by_quadrature(
 
 
 def test_quadrature_agrees_with_the_closed_form():
-    for (exponents, localization, truth) in SINGULAR[:3]:
+    for exponents, localization, truth in SINGULAR[:3]:
         assert exponents == (1, 1)
         a = localization**2 / 8000
         assert 0.5 + a * (1 - k1(a) / k0(a)) == pytest.approx(truth, abs=1e-6)

