@@ -142,7 +142,7 @@ class ReferenceSpec(Frozen):
 
     num_chains: Annotated[int, Field(ge=4)] = 8
     draws_per_round: Annotated[int, Field(ge=50)] = 250  # per chain
-    target_accept: Annotated[float, Field(gt=0, lt=1)] = 0.8
+    target_accept: Annotated[float, Field(gt=0, lt=1)] = 0.9
     num_integration_steps: PositiveInt = 4
     max_relative_mcse: PositiveFloat = 0.01
     seed: Annotated[int, Field(ge=0)] = 0

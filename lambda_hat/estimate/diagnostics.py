@@ -37,18 +37,17 @@ def _finite(value: object, default: float) -> float:
 def diagnose_trace(trace: ArrayLike) -> TraceDiagnostics:
     """Diagnostics of `(num_chains, num_draws)`; too few draws or a constant trace give R̂ = ∞ and ESS = 0.
 
-    With one chain R̂ compares its halves.
+    With one chain, which ArviZ refuses, R̂ compares its halves.
     """
     trace = np.asarray(trace, np.float64)
     mean = float(trace.mean()) if trace.size else math.nan
     if trace.shape[1] < 8 or not np.isfinite(trace).all() or np.ptp(trace) == 0.0:
         return TraceDiagnostics(mean, math.inf, math.inf, 0.0, 0.0)
-    halves = trace[:, : trace.shape[1] // 2 * 2].reshape(2 * trace.shape[0], -1)
+    split = trace if trace.shape[0] > 1 else trace[:, : trace.shape[1] // 2 * 2].reshape(2, -1)
     return TraceDiagnostics(
         mean=mean,
         mcse=_finite(az.mcse(trace, method="mean"), math.inf),
-        # split by hand: ArviZ refuses a single chain
-        rhat=_finite(az.rhat(halves, method="rank"), math.inf),
+        rhat=_finite(az.rhat(split, method="rank"), math.inf),
         ess_bulk=_finite(az.ess(trace, method="bulk"), 0.0),
         ess_tail=_finite(az.ess(trace, method="tail"), 0.0),
     )

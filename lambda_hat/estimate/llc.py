@@ -56,7 +56,8 @@ def estimate_llc_from_traces(info: Info, nbeta: float, *, has_minibatch_noise: b
     With minibatch noise R̂ and ESS are those of block means: the noise of single readings, independent from step to
     step, would hide chains that disagree.
     """
-    readings = nbeta * np.asarray(info.excess_loss, np.float64)
+    with np.errstate(over="ignore"):  # a diverged chain: the infinities are judged below
+        readings = nbeta * np.asarray(info.excess_loss, np.float64)
     weights = np.asarray(info.weight, np.float64)
     if readings.shape[1] == 0 or not np.isfinite(readings).all():
         return LLCEstimate(math.nan, math.inf, math.inf, 0.0, 0.0, math.inf, math.inf, readings.size)

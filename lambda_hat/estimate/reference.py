@@ -32,7 +32,7 @@ STEPS_BETWEEN_SNAPSHOTS = 10
 NUM_WARMUP = 200
 # Fixed steps never enter stiff wings (w₁²w₂⁴ at acceptance 0.85: 2.9 % low); steps jittered over e^±0.5 do.
 LOG_STEP_SIZE_JITTER = 0.5
-OVERDISPERSION = 2.0
+OVERDISPERSION = 1.5
 MAX_INTEGRATION_STEPS = 64
 CHUNK_SIZE = 50
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 __all__ = ["Info", "Sampler", "State", "TunableSampler", "halton"]
+
+HALTON_PERIOD = 1024
 
 State: TypeAlias = Any  # a pytree of arrays, whose shapes and dtypes never change
 
@@ -62,14 +66,19 @@ class TunableSampler(Sampler, Protocol):
         ...
 
 
-def halton(index: Array, base: int, num_bits: int = 20) -> Array:
-    """The van der Corput number of `index` in `base`, in [0, 1): a low-discrepancy sequence.
+def halton(index: Array, base: int) -> Array:
+    """The van der Corput number of `index` (modulo 1024) in `base`, in [0, 1): a low-discrepancy sequence.
 
     All chains share it, so that under `vmap` every trajectory of a step has the same number of integration steps.
     """
-    total, factor = 0.0, 1.0 / base
-    for _ in range(num_bits):
-        total = total + (index % base) * factor
-        index = index // base
-        factor = factor / base
-    return total  # pyright: ignore[reportReturnType]
+    return jnp.asarray(_van_der_corput(base))[index % HALTON_PERIOD]
+
+
+@functools.cache
+def _van_der_corput(base: int) -> np.ndarray:
+    # A table: digits computed in the program cost XLA seconds of compilation.
+    numbers, factor, rest = np.zeros(HALTON_PERIOD), 1.0 / base, np.arange(HALTON_PERIOD)
+    while rest.any():
+        numbers += (rest % base) * factor
+        rest, factor = rest // base, factor / base
+    return numbers

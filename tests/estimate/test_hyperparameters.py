@@ -1,0 +1,91 @@
+"""No hyperparameter of the default search space is ignored: changing it changes the run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import yaml
+
+from lambda_hat.config.methods import hyperparameter_names, parse_settings
+from lambda_hat.config.problems import MLPProblem, PosteriorSpec
+from lambda_hat.estimate.run import run_method
+from lambda_hat.posterior import LocalPosterior, build_posterior, hessian_whitening
+from lambda_hat.targets.losses import SquaredError
+
+STUDY = yaml.safe_load((Path(__file__).parents[2] / "config/optuna/default.yaml").read_text(encoding="utf-8"))
+NUM_DATA = 600  # more than the largest batch of the search space
+
+BASE = {
+    "sgld": {"eta0": 1e-4, "gamma": 0.3, "batch": 32, "precond_type": "none", "steps": 60, "num_chains": 1},
+    "vi": {
+        "lr": 1e-2,
+        "M": 2,
+        "r": 1,
+        "whitening_mode": "none",
+        "steps": 20,
+        "batch_size": 32,
+        "num_chains": 1,
+        "num_draws": 100,
+        "max_components": 4,
+        "max_rank": 2,
+    },
+    "mclmc": {"step_size": 0.05, "target_accept": 0.7, "L": 1.0, "steps": 40, "num_chains": 1},
+}
+OTHER = {
+    "sgld": {"eta0": 2e-4, "gamma": 0.9, "batch": 64, "precond_type": ["rmsprop", "adam"], "steps": 80},
+    "vi": {"lr": 2e-2, "M": 4, "r": 2, "whitening_mode": ["rmsprop", "adam"], "steps": 30, "batch_size": 64},
+    "mclmc": {"step_size": 0.1, "target_accept": 0.95, "L": 2.0, "steps": 60},
+}
+CASES = [
+    (method, name, value)
+    for method, space in STUDY["search_space"].items()
+    for name in space
+    for value in np.atleast_1d(OTHER[method][name]).tolist()
+]
+
+
+@pytest.fixture(scope="module")
+def posteriors() -> dict[str, LocalPosterior]:
+    problem = MLPProblem(posterior=PosteriorSpec(localization=100.0))
+    loss_fn = SquaredError.from_problem(problem)
+    rng = np.random.default_rng(0)
+    data = (rng.normal(size=(NUM_DATA, 4)), rng.normal(size=(NUM_DATA, 1)))
+    w0 = loss_fn.network.init(rng)
+    posteriors = {}
+    for dtype in ("float32", "float64"):
+        with jax.enable_x64(dtype == "float64"):
+            posteriors[dtype] = build_posterior(loss_fn, w0, data, nbeta=90.0, localization=100.0, dtype=dtype)
+    return posteriors
+
+
+def llc(posteriors: dict[str, LocalPosterior], method: str, values: dict[str, object]) -> float:
+    settings = parse_settings(method, values)
+    posterior = posteriors[settings.dtype]
+    with jax.enable_x64(settings.dtype == "float64"):
+        whitening, _ = hessian_whitening(posterior, posterior.w0[None])
+        return run_method(posterior, settings, whitening=whitening, seed=1).estimate.llc
+
+
+@pytest.fixture(scope="module")
+def baselines(posteriors: dict[str, LocalPosterior]) -> dict[str, float]:
+    return {method: llc(posteriors, method, dict(values)) for method, values in BASE.items()}
+
+
+@pytest.mark.parametrize("method", BASE)
+def test_every_name_of_the_search_space_is_one_the_method_takes(method: str) -> None:
+    assert set(STUDY["search_space"][method]) <= set(hyperparameter_names(method))
+    assert set(OTHER[method]) == set(STUDY["search_space"][method])
+
+
+def test_the_same_settings_give_the_same_run(posteriors, baselines) -> None:
+    for method, values in BASE.items():
+        assert llc(posteriors, method, dict(values)) == baselines[method]
+
+
+@pytest.mark.parametrize(("method", "name", "value"), CASES, ids=lambda part: str(part))
+def test_changing_a_hyperparameter_changes_the_run(posteriors, baselines, method, name, value) -> None:
+    assert np.isfinite(baselines[method])
+    assert llc(posteriors, method, {**BASE[method], name: value}) != baselines[method]

@@ -1,0 +1,152 @@
+"""What every sampler must do, whatever it samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lambda_hat.config.methods import HMCSettings, MCLMCSettings, SGLDSettings, VISettings
+from lambda_hat.posterior import DenseWhitening, build_posterior
+from lambda_hat.samplers.base import TunableSampler
+from lambda_hat.samplers.hmc import build_hmc
+from lambda_hat.samplers.mclmc import build_mclmc
+from lambda_hat.samplers.runner import init_chains, run_chains
+from lambda_hat.samplers.sgld import build_sgld
+from lambda_hat.samplers.vi import build_vi
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+DIM, NUM_DATA, NUM_CHAINS, CHUNK_SIZE = 5, 40, 3, 10
+SLOTS = {"max_components": 3, "max_rank": 2, "batch_size": 16}
+METHODS = ("hmc", "mclmc", "sgld", "vi")
+
+
+@dataclass(frozen=True)
+class CountingLoss:
+    """A convex, not quite quadratic loss that counts how often it is traced."""
+
+    num_traces: ClassVar[int] = 0
+
+    def __call__(self, position, batch):
+        type(self).num_traces += 1
+        inputs, outputs = batch
+        return jnp.log(jnp.cosh(inputs @ position - outputs))
+
+
+def build(method: str, dtype: str = "float64", **settings: Any):
+    rng = np.random.default_rng(0)
+    inputs = rng.standard_normal((NUM_DATA, DIM))
+    data = (inputs, inputs @ np.ones(DIM) + rng.standard_normal(NUM_DATA))
+    posterior = build_posterior(CountingLoss(), np.ones(DIM), data, nbeta=10.0, localization=2.0, dtype=dtype)
+    whitening = DenseWhitening(jnp.asarray(0.3 * np.eye(DIM), dtype))
+    match method:
+        case "hmc":
+            return build_hmc(posterior, whitening, HMCSettings(**settings))
+        case "mclmc":
+            return build_mclmc(posterior, whitening, MCLMCSettings(**settings))
+        case "sgld":
+            return build_sgld(posterior, SGLDSettings(**{"initial_step_size": 1e-2, "batch_size": 16} | settings))
+        case _:
+            return build_vi(
+                posterior, VISettings(**{"num_components": 2, "rank": 1} | SLOTS | settings), jax.random.key(9)
+            )
+
+
+def start(sampler, rng_key):
+    return init_chains(sampler, rng_key, jnp.full((NUM_CHAINS, DIM), 0.1, sampler.posterior.w0.dtype))
+
+
+def run(sampler, num_steps: int, states=None, **options: Any):
+    states = start(sampler, jax.random.key(0)) if states is None else states
+    return run_chains(sampler, jax.random.key(1), states, num_steps, chunk_size=CHUNK_SIZE, **options)
+
+
+def shapes(tree):
+    return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("method", METHODS)
+def test_state_keeps_its_shapes_and_dtypes(method, dtype):
+    sampler = build(method, dtype)
+    key = jax.random.key(0)
+    state = eqx.filter_eval_shape(sampler.init, key, jnp.zeros(DIM, dtype))
+    after, info = eqx.filter_eval_shape(sampler.step, key, state)
+    assert shapes(after) == shapes(state)
+    assert {(leaf.shape, leaf.dtype) for leaf in info} == {((), np.dtype(dtype))}
+    displacement = eqx.filter_eval_shape(sampler.displacement, state)
+    assert (displacement.shape, displacement.dtype) == ((DIM,), np.dtype(dtype))
+    floats = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    assert {leaf.dtype for leaf in floats} == {np.dtype(dtype)}
+    if isinstance(sampler, TunableSampler):
+        assert shapes(sampler.with_step_size(sampler.step_size * 2)) == shapes(sampler)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_chains_equal_a_loop_over_them(method):
+    sampler = build(method)
+    together = run(sampler, 4).info
+    init, step = eqx.filter_jit(sampler.init), eqx.filter_jit(sampler.step)
+    keys = jax.random.split(jax.random.key(0), NUM_CHAINS)
+    states = [init(key, jnp.full(DIM, 0.1)) for key in keys]
+    for t in range(4):
+        keys = jax.random.split(jax.random.fold_in(jax.random.key(1), t), NUM_CHAINS)
+        pairs = [step(key, state) for key, state in zip(keys, states, strict=True)]
+        states = [state for state, _ in pairs]
+        for chain, (_, info) in enumerate(pairs):
+            np.testing.assert_allclose([field[chain, t] for field in together], info, rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_stopping_and_resuming_equals_running_through(method):
+    sampler = build(method)
+    whole = run(sampler, 25)
+    first = run(sampler, 13)
+    rest = run(sampler, 12, first.states, start=13)
+    for expected, one, two in zip(whole.info, first.info, rest.info, strict=True):
+        np.testing.assert_array_equal(expected, np.concatenate([one, two], axis=1))
+    jax.tree.map(np.testing.assert_array_equal, whole.states, rest.states)
+    # Another numbering of the steps is another run: the comparison above is not of constants.
+    elsewhere = run(sampler, 12, first.states, start=14)
+    assert not np.array_equal(elsewhere.info.excess_loss, rest.info.excess_loss)
+
+
+# Another value for every number that the sampler reads; none may cost a compilation.
+OTHER_VALUES = {
+    "hmc": [{"step_size": 0.1}, {"num_integration_steps": 9}, {"target_accept": 0.6}],
+    "mclmc": [{"step_size": 0.3}, {"decoherence_length": 2.0}, {"target_accept": 0.6}],
+    "sgld": [
+        {"initial_step_size": 3e-3},
+        {"annealing_exponent": 0.5},
+        {"annealing_offset": 5.0},
+        {"preconditioner": "rmsprop"},
+        {"preconditioner": "adam"},
+        {"gradient_decay": 0.5},
+        {"square_decay": 0.9},
+        {"damping": 0.3},
+    ],
+    "vi": [
+        {"learning_rate": 1e-3},
+        {"num_components": 3},
+        {"rank": 2},
+        {"whitening_mode": "rmsprop"},
+        {"whitening_mode": "adam"},
+    ],
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_numbers_are_traced(method):
+    run(build(method), 12)  # whatever there is to compile
+    before = CountingLoss.num_traces
+    for change in OTHER_VALUES[method]:
+        run(build(method, **change), 25)
+    assert CountingLoss.num_traces == before
+    run_chains(build(method), jax.random.key(1), start(build(method), jax.random.key(0)), 1, chunk_size=CHUNK_SIZE + 1)
+    assert CountingLoss.num_traces > before  # a new shape is counted

@@ -1,0 +1,124 @@
+"""The chunked runner, with a sampler small enough to be followed by hand."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lambda_hat.samplers.base import Info, TunableSampler, halton
+from lambda_hat.samplers.runner import init_chains, run_chains
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+
+class WalkState(NamedTuple):
+    position: jax.Array
+
+
+class Walk(eqx.Module):
+    """A random walk that reports its position and the step size it was given; acceptance falls with the step size."""
+
+    step_size: jax.Array
+    target_accept: jax.Array
+
+    def with_step_size(self, step_size):
+        return eqx.tree_at(lambda walk: walk.step_size, self, step_size)
+
+    def init(self, rng_key, displacement):
+        return WalkState(displacement[0])
+
+    def displacement(self, state):
+        return state.position[None]
+
+    def step(self, rng_key, state):
+        position = state.position + self.step_size * jax.random.normal(rng_key)
+        one = jnp.ones(())
+        return WalkState(position), Info(
+            position, position**2, jnp.exp(-self.step_size), one, 0 * one, self.step_size, one
+        )
+
+
+class Untunable(eqx.Module):
+    """The same walk without a step size to adapt."""
+
+    walk: Walk
+
+    def init(self, rng_key, displacement):
+        return self.walk.init(rng_key, displacement)
+
+    def displacement(self, state):
+        return self.walk.displacement(state)
+
+    def step(self, rng_key, state):
+        return self.walk.step(rng_key, state)
+
+
+def walk(step_size: float = 1.0, target_accept: float = 0.8) -> Walk:
+    return Walk(jnp.asarray(step_size), jnp.asarray(target_accept))
+
+
+def run(sampler, num_steps, **options):
+    states = init_chains(sampler, jax.random.key(0), jnp.arange(3.0)[:, None])
+    return run_chains(sampler, jax.random.key(1), states, num_steps, **options)
+
+
+@pytest.mark.parametrize("num_warmup", [0, 17])
+def test_chunk_size_changes_nothing(num_warmup):
+    whole = run(walk(), 40, num_warmup=num_warmup, chunk_size=40)
+    for chunk_size in (1, 7, 39, 100):
+        chains = run(walk(), 40, num_warmup=num_warmup, chunk_size=chunk_size)
+        for expected, found in zip(whole.info, chains.info, strict=True):
+            assert found.shape == (3, 40)
+            np.testing.assert_allclose(found, expected, rtol=1e-12)
+        np.testing.assert_allclose(chains.sampler.step_size, whole.sampler.step_size, rtol=1e-12)
+
+
+def test_every_step_has_its_own_key_and_every_chain_its_own_noise():
+    positions = run(walk(), 60, chunk_size=7).info.excess_loss
+    steps = np.diff(positions, axis=1)
+    assert np.unique(steps).size == steps.size
+
+
+def test_traces_start_where_the_chains_start():
+    positions = run(walk(1e-9), 5, chunk_size=2).info.excess_loss
+    np.testing.assert_allclose(positions, np.repeat(np.arange(3.0)[:, None], 5, axis=1), atol=1e-6)
+
+
+def test_stops_when_told():
+    seen = []
+
+    def on_chunk(info, num_done):
+        seen.append((info.excess_loss.shape, num_done))
+        return num_done < 20
+
+    chains = run(walk(), 45, chunk_size=10, on_chunk=on_chunk)
+    assert seen == [((3, 10), 10), ((3, 10), 20)]
+    assert (chains.num_done, chains.is_complete, chains.info.excess_loss.shape) == (20, False, (3, 20))
+    whole = run(walk(), 45, chunk_size=10)
+    assert (whole.num_done, whole.is_complete) == (45, True)
+    np.testing.assert_array_equal(chains.info.excess_loss, whole.info.excess_loss[:, :20])
+
+
+def test_warm_up_adapts_to_the_target_acceptance_and_then_freezes():
+    chains = run(walk(5.0, 0.8), 600, num_warmup=500)
+    assert float(chains.sampler.step_size) == pytest.approx(-np.log(0.8), rel=0.1)
+    used = chains.info.weight
+    assert np.unique(used[:, :500]).size > 400
+    np.testing.assert_allclose(used[:, 500:], float(chains.sampler.step_size), rtol=1e-12)
+
+
+def test_nothing_is_adapted_without_warm_up_or_without_a_step_size():
+    assert np.all(run(walk(), 20).info.weight == 1.0)
+    assert not isinstance(Untunable(walk()), TunableSampler)
+    assert np.all(run(Untunable(walk()), 20, num_warmup=20).info.weight == 1.0)
+
+
+@pytest.mark.parametrize("base", [2, 3])
+def test_halton_numbers_fill_the_interval_evenly(base):
+    numbers = np.sort(np.asarray(halton(jnp.arange(base**5), base)))
+    np.testing.assert_allclose(numbers, np.arange(base**5) / base**5, atol=1e-12)

@@ -1,0 +1,210 @@
+"""What a worker leaves in the folders of a problem and of its trials."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from lambda_hat.artifacts.files import read_json, read_json_lines
+from lambda_hat.config.explain import to_yaml
+from lambda_hat.config.problems import QuadraticProblem
+from lambda_hat.config.study import ReferenceSpec
+from lambda_hat.targets import build_target
+from lambda_hat.tasks import reference_task, trial_task
+
+PROBLEM = QuadraticProblem(dim=4, num_data=200)
+SPEC = ReferenceSpec(num_chains=4, max_relative_mcse=0.03)
+
+SGLD = {"eta0": 2e-3, "steps": 4000, "chunk_size": 1000, "batch": 64}
+MCLMC = {"steps": 600, "chunk_size": 200, "step_size": 0.5}
+
+
+@pytest.fixture(scope="module")
+def exact() -> float:
+    with jax.enable_x64(True):
+        target = build_target(PROBLEM)
+        return target.exact_llc(PROBLEM.posterior.nbeta(200), 1.0)
+
+
+def write_problem(folder: Path, problem=PROBLEM) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "problem.yaml").write_text(to_yaml(problem.to_dict()), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def problem_dir(tmp_path_factory) -> Path:
+    """A problem whose reference is there."""
+    folder = write_problem(tmp_path_factory.mktemp("problem"))
+    assert reference_task(str(folder), SPEC.to_dict(), 60.0)["state"] == "COMPLETE"
+    return folder
+
+
+@pytest.fixture
+def run(problem_dir, tmp_path):
+    """Runs one trial in `tmp_path`."""
+
+    def run(method, settings, *, trial_sec=60.0, seed=3, **more):
+        manifest = {"method": method, "settings": settings, "seed": seed, "budget": {"trial_sec": trial_sec}, **more}
+        (tmp_path / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+        return trial_task(str(tmp_path), str(problem_dir))
+
+    return run
+
+
+def test_reference_is_certified_and_right(problem_dir, exact, is_within):
+    reference = read_json(problem_dir / "ref.json")
+    assert reference["state"] == "COMPLETE"
+    assert reference["is_certified"], reference["reasons"]
+    assert reference["reasons"] == []
+    assert all(row["is_met"] for row in reference["certificate"])
+    assert is_within(reference["llc"], reference["se"], exact)
+    assert reference["se"] < 0.03 * exact
+    assert reference["exact_llc"] == pytest.approx(exact)
+    assert reference["laplace_llc"] == pytest.approx(exact)
+    assert reference["nbeta"] == pytest.approx(200 / math.log(200))
+    assert (reference["localization"], reference["radius"]) == (1.0, None)
+    assert (reference["dim"], reference["num_data"], reference["dtype"]) == (4, 200, "float64")
+    assert reference["loss_at_w0"] == pytest.approx(0.0, abs=1e-12)
+    assert reference["spec"] == SPEC.to_dict()
+    assert reference["num_gradient_evaluations"] > reference["num_draws"] > 0
+    assert {"certificate", "step_size", "stages", "seconds", "host", "pid", "device", "versions"} <= reference.keys()
+    stages = [line["stage"] for line in read_json_lines(problem_dir / "progress.jsonl", 0)[0]]
+    assert stages[0] == "training"
+    assert "half step size" in stages
+
+
+def test_reference_arrays(problem_dir):
+    reference = read_json(problem_dir / "ref.json")
+    with np.load(problem_dir / "ref.npz", allow_pickle=False) as arrays:
+        assert arrays["whitening"].shape == (4, 4)
+        assert arrays["excess_loss"].shape == arrays["squared_distance"].shape
+        assert arrays["excess_loss"].size == reference["num_draws"]
+        assert reference["nbeta"] * arrays["excess_loss"].mean() == pytest.approx(reference["llc"])
+        np.testing.assert_allclose(
+            np.sort(arrays["hessian_eigenvalues"]), reference["nbeta"] * np.geomspace(0.1, 10, 4), rtol=1e-6
+        )
+
+
+def test_reference_out_of_time_is_not_certified(tmp_path):
+    reference = reference_task(str(write_problem(tmp_path)), SPEC.to_dict(), 1e-6)
+    assert reference["state"] == "COMPLETE"
+    assert reference["is_certified"] is False
+    assert "number of draws is 0, at least 400 wanted" in reference["reasons"]
+    assert reference["llc"] is None
+    assert (tmp_path / "ref.npz").exists()
+    assert (tmp_path / "target.npz").exists()
+
+
+@pytest.mark.parametrize("spec", [{}, {"num_chains": 1}], ids=["no problem.yaml", "a spec that is none"])
+def test_reference_that_fails_says_why(tmp_path, spec):
+    result = reference_task(str(tmp_path), spec, 1.0)
+    assert result["state"] == "FAIL"
+    assert result["reason"].startswith("ValidationError" if spec else "FileNotFoundError")
+    assert "Traceback" in result["traceback"]
+    assert not (tmp_path / "ref.json").exists()
+
+
+@pytest.mark.parametrize("is_x64", [False, True])
+@pytest.mark.parametrize(("method", "settings", "dtype"), [("sgld", SGLD, "float32"), ("mclmc", MCLMC, "float64")])
+def test_trial_in_its_own_precision(run, tmp_path, exact, is_within, method, settings, dtype, is_x64):
+    with jax.enable_x64(is_x64):
+        metrics = run(method, settings)
+        assert jax.config.jax_enable_x64 == is_x64
+    assert (metrics["state"], metrics["reason"]) == ("COMPLETE", "")
+    assert (metrics["dtype"], metrics["x64"]) == (dtype, dtype == "float64")
+    assert metrics == read_json(tmp_path / "metrics.json")
+    assert not metrics["is_diverged"]
+    assert not metrics["is_truncated"]
+    assert metrics["num_steps_done"] == settings["steps"]
+    assert metrics["num_draws"] == 4 * settings["steps"] * 0.75
+    assert metrics["rhat"] == max(metrics["rhat_loss"], metrics["rhat_distance"]) < 1.1
+    assert 0 < metrics["se_hat"] < 0.2 * exact
+    if method == "mclmc":
+        assert is_within(metrics["llc_hat"], metrics["se_hat"], exact)
+        assert 0.7 < metrics["acceptance_rate"] <= 1
+        assert metrics["num_gradient_evaluations"] >= 4 * 600
+    else:
+        assert metrics["llc_hat"] == pytest.approx(exact, rel=0.3)  # the bias of its finite steps
+        assert metrics["num_gradient_evaluations"] == pytest.approx(4 * 4000 * 64 / 200, rel=1e-5)
+    timings = metrics["timings"]
+    assert timings["load"] + timings["compile"] + timings["sample"] == pytest.approx(timings["total"])
+    assert {"started", "finished", "host", "pid", "device", "executor_label", "versions"} <= metrics.keys()
+
+
+def test_progress_grows_chunk_by_chunk(run, tmp_path):
+    metrics = run("sgld", SGLD)
+    lines, _ = read_json_lines(tmp_path / "progress.jsonl", 0)
+    assert [line["step"] for line in lines] == [1000, 2000, 3000, 4000]
+    assert [line["fraction"] for line in lines] == [0.25, 0.5, 0.75, 1.0]
+    assert lines[-1]["llc_hat"] == pytest.approx(metrics["llc_hat"], rel=1e-4)
+
+
+def test_same_manifest_same_result(run):
+    first, again, other = run("sgld", SGLD), run("sgld", SGLD), run("sgld", SGLD, seed=4)
+    assert first["llc_hat"] == again["llc_hat"] != other["llc_hat"]
+
+
+def test_stop_flag_prunes(run, tmp_path):
+    (tmp_path / "stop").touch()
+    metrics = run("sgld", SGLD)
+    assert (metrics["state"], metrics["reason"]) == ("PRUNED", "stopped by the pruner after 1000 steps")
+    assert not metrics["is_diverged"]
+    assert metrics["num_steps_done"] == 1000
+    assert math.isfinite(metrics["llc_hat"])
+
+
+@pytest.mark.parametrize(("method", "settings"), [("sgld", SGLD), ("mclmc", MCLMC)])
+def test_deadline_keeps_what_there_is(run, method, settings):
+    metrics = run(method, settings, trial_sec=1e-3)
+    chunk = settings["chunk_size"]
+    assert metrics["state"] == "COMPLETE"
+    assert metrics["is_truncated"]
+    assert metrics["reason"] == f"out of time after {chunk} of {settings['steps']} steps"
+    assert metrics["num_draws"] == 4 * chunk * 0.75
+    assert math.isfinite(metrics["llc_hat"])
+
+
+@pytest.mark.parametrize("eta0", [0.5, 1e10])
+def test_divergence_is_pruned(run, tmp_path, eta0):
+    metrics = run("sgld", SGLD | {"eta0": eta0})
+    assert (metrics["state"], metrics["is_diverged"]) == ("PRUNED", True)
+    assert "|w − w0|²" in metrics["reason"] or "not finite" in metrics["reason"]
+    assert metrics["num_steps_done"] == 1000
+    stored = read_json(tmp_path / "metrics.json")
+    assert (stored["state"], stored["is_diverged"]) == ("PRUNED", True)
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "more", "reason"),
+    [
+        ("sgld", {"eta": 1e-3}, {}, "ValidationError"),
+        ("sgld", {"eta0": -1.0}, {}, "ValidationError"),
+        ("nuts", {}, {}, "KeyError"),
+        ("mclmc", {"adjusted": False}, {}, "InputError"),
+        ("sgld", SGLD, {"seed": None}, "TypeError"),
+        ("sgld", SGLD, {"budget": {}}, "KeyError: 'trial_sec'"),
+    ],
+)
+def test_bad_manifest_fails_with_its_traceback(run, tmp_path, method, settings, more, reason):
+    manifest_fields = {"method": method, "settings": settings, **more}
+    metrics = run(**manifest_fields)
+    assert metrics["state"] == "FAIL"
+    assert metrics["reason"].startswith(reason)
+    assert "Traceback" in metrics["traceback"]
+    assert metrics == read_json(tmp_path / "metrics.json")
+
+
+@pytest.mark.parametrize("text", [None, '{"method": "sgld", '], ids=["missing", "torn"])
+def test_manifest_that_cannot_be_read(tmp_path, problem_dir, text):
+    if text is not None:
+        (tmp_path / "manifest.json").write_text(text, encoding="utf-8")
+    metrics = trial_task(str(tmp_path), str(problem_dir))
+    assert metrics["state"] == "FAIL"
+    assert "manifest.json is missing or torn" in metrics["reason"]
+    assert read_json(tmp_path / "metrics.json")["state"] == "FAIL"
