@@ -62,6 +62,7 @@ class Cluster:
         self._executors: dict[str, HighThroughputExecutor] = {}
         self._pending: dict[Future[Any], str] = {}
         self._dead: dict[str, str] = {}  # label: why nothing can be submitted any more
+        self._seen: set[psutil.Process] = set()
         self._is_ending = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="cluster-watch", daemon=True)
         self._old_handlers: dict[signal.Signals, Any] = {}
@@ -138,8 +139,12 @@ class Cluster:
         return self._dead.get(label)
 
     def _watch(self) -> None:
-        """Notice an interchange that ended: Parsl does not, and its futures would wait for ever."""
+        """Notice an interchange that ended: Parsl does not, and its futures would wait for ever.
+
+        Remember every process, too: those of a manager that was killed are nobody's children any more.
+        """
         while not self._is_ending.wait(_WATCH_PERIOD):
+            self._seen |= self._local_processes()
             for label, executor in self._executors.items():
                 process = executor.interchange_proc
                 if label not in self._dead and process is not None and process.poll() is not None:
@@ -149,7 +154,7 @@ class Cluster:
     def _end(self) -> None:
         """End every process of the cluster, with Parsl's help or without it; a second interruption only hurries."""
         self._is_ending.set()
-        processes = self._local_processes()
+        processes = self._seen | self._local_processes()
         cleaner = threading.Thread(target=self._clean_up, name="cluster-clean-up", daemon=True)
         try:
             if self._kernel is not None:

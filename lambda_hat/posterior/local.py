@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from lambda_hat.config.problems import LocalizationRadius, PosteriorSpec
+from lambda_hat.config.problems import PosteriorSpec
 
 __all__ = ["LocalPosterior", "LossFn", "build_posterior", "localization_of", "nbeta_of"]
 
@@ -25,15 +25,12 @@ ROWS_PER_CHUNK = 512  # rows whose activations stay in cache; more data than thi
 
 def nbeta_of(num_data: int, inverse_temperature: float | None) -> float:
     """nβ, with β = 1/log n unless given."""
-    return num_data * (1.0 / math.log(num_data) if inverse_temperature is None else inverse_temperature)
+    return PosteriorSpec(inverse_temperature=inverse_temperature).nbeta(num_data)
 
 
 def localization_of(spec: PosteriorSpec, w0: np.ndarray) -> float:
-    """γ_loc: as given, or d / (ρ |w0|)² from a radius ρ relative to |w0| (a w0 at the origin counts as |w0| = 1)."""
-    if not isinstance(spec.localization, LocalizationRadius):
-        return float(spec.localization)
-    norm = float(np.linalg.norm(w0)) or 1.0
-    return w0.size / (spec.localization.radius * norm) ** 2
+    """γ_loc: as given, or d / (ρ |w0|)² from a radius ρ relative to |w0|."""
+    return spec.localization_at(w0.size, float(np.linalg.norm(w0)))
 
 
 class LocalPosterior(eqx.Module):

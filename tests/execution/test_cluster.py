@@ -98,12 +98,16 @@ def test_lost_manager_is_replaced_and_its_busy_worker_ends(tmp_path):
     with Cluster(ONE_POOL, tmp_path) as cluster:
         worker = psutil.Process(ask(cluster, os.getpid, label="only"))
         nap = cluster.submit(time.sleep, 600, label="only")
-        time.sleep(1.0)
-        worker.parent().kill()
+        time.sleep(2.5)  # longer than the cluster takes to look at its processes
+        manager = worker.parent()
+        helpers = manager.children(recursive=True)
+        manager.kill()
         with pytest.raises(WorkerLostError, match="The worker on `only` was lost"):
             nap.result(SECONDS)
         assert not worker.is_running(), "it would go on writing to a trial that is given away"
         assert ask(cluster, os.getpid, label="only") != worker.pid
+    _, alive = psutil.wait_procs(helpers, timeout=5)
+    assert alive == []
 
 
 @pytest.mark.slow

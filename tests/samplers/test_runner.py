@@ -70,7 +70,7 @@ def run(sampler, num_steps, **options):
 @pytest.mark.parametrize("num_warmup", [0, 17])
 def test_chunk_size_changes_nothing(num_warmup):
     whole = run(walk(), 40, num_warmup=num_warmup, chunk_size=40)
-    for chunk_size in (1, 7, 39, 100):
+    for chunk_size in (7, 100):
         chains = run(walk(), 40, num_warmup=num_warmup, chunk_size=chunk_size)
         for expected, found in zip(whole.info, chains.info, strict=True):
             assert found.shape == (3, 40)

@@ -73,7 +73,7 @@ def build(build_quadratic):
 def test_stationary_law_of_a_quadratic(case, build, sample_llc, is_within):
     sampler, truth, target = build(CASES[case])
     exact = target.exact_llc(float(sampler.posterior.nbeta), LOCALIZATION)
-    estimate = sample_llc(sampler, NUM_STEPS, num_burn_in=5000)
+    estimate = sample_llc(sampler, NUM_STEPS, num_burn_in=5000, seed=1)
     assert is_within(estimate.llc, estimate.se, truth)
     assert estimate.se < 0.02 * truth
     # The test sees discretisation and minibatch noise, not only the posterior.
