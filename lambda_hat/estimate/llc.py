@@ -45,8 +45,6 @@ def weighted_mean_error(values: np.ndarray, weights: np.ndarray) -> tuple[float,
     """
     mean = float(np.sum(weights * values) / np.sum(weights))
     influence = weights * (values - mean) / np.mean(weights)
-    if np.ptp(influence) == 0.0:
-        return mean, 0.0
     return mean, diagnose_trace(influence).mcse
 
 
