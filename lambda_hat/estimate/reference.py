@@ -19,7 +19,7 @@ from lambda_hat.config.study import ReferenceSpec
 from lambda_hat.estimate.certificate import Certificate, certify, step_size_agreement
 from lambda_hat.estimate.diagnostics import TraceDiagnostics, diagnose_trace
 from lambda_hat.estimate.llc import drop_burn_in
-from lambda_hat.posterior import DenseWhitening, LocalPosterior, hessian_whitening, laplace_llc
+from lambda_hat.posterior import LocalPosterior, Whitening, hessian_whitening, laplace_llc
 from lambda_hat.samplers.base import Info
 from lambda_hat.samplers.hmc import HMC, HMCState, build_hmc
 from lambda_hat.samplers.runner import init_chains, run_chains
@@ -58,8 +58,8 @@ class Reference:
     certificate: Certificate
     laplace_llc: float
     hessian_eigenvalues: np.ndarray  # of nβL_n at w0, ascending
-    hessian_whitening: DenseWhitening  # A0
-    whitening: DenseWhitening  # of the final chains
+    hessian_whitening: Whitening  # A0
+    whitening: Whitening  # of the final chains
     info: Info | None  # retained draws, (num_chains, num_draws)
     step_size: float
     num_integration_steps: int
@@ -151,7 +151,7 @@ class _Chains:
 
 
 def _overdispersed(
-    whitening: DenseWhitening, draws: Float[Array, "draws d"], rng_key: Array, num_chains: int
+    whitening: Whitening, draws: Float[Array, "draws d"], rng_key: Array, num_chains: int
 ) -> Float[Array, "chains d"]:
     """Starts from pilot draws moved away from their mean, plus whitened noise, both by the same factor."""
     pick_key, noise_key = jax.random.split(rng_key)

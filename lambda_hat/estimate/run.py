@@ -16,7 +16,7 @@ from jaxtyping import Array
 from lambda_hat.config.methods import HMCSettings, MCLMCSettings, MethodSettings, SGLDSettings, VISettings
 from lambda_hat.estimate.importance import psis_estimate
 from lambda_hat.estimate.llc import LLCEstimate, drop_burn_in, estimate_llc_from_traces, pool_fits
-from lambda_hat.posterior import LocalPosterior, Whitening
+from lambda_hat.posterior import Coordinates, LocalPosterior
 from lambda_hat.samplers.base import Info
 from lambda_hat.samplers.hmc import build_hmc
 from lambda_hat.samplers.mclmc import build_mclmc
@@ -56,7 +56,7 @@ class MethodRun:
 
 
 def _build(
-    posterior: LocalPosterior, settings: MethodSettings, whitening: Whitening, rng_key: Array
+    posterior: LocalPosterior, settings: MethodSettings, coordinates: Coordinates, rng_key: Array
 ) -> tuple[Any, Array]:
     """The sampler and the displacements its chains start from: w0, or a draw of the whitened Gaussian."""
     shape = (settings.num_chains, posterior.dim)
@@ -67,6 +67,7 @@ def _build(
         case VISettings():
             return build_vi(posterior, settings, rng_key), at_w0
         case MCLMCSettings() | HMCSettings():
+            whitening = coordinates.averaged
             noise = jax.random.normal(rng_key, shape, posterior.w0.dtype)
             build = build_mclmc if isinstance(settings, MCLMCSettings) else build_hmc
             return build(posterior, whitening, settings), jax.vmap(whitening.displacement)(noise)  # pyright: ignore[reportArgumentType]
@@ -129,7 +130,7 @@ def run_method(
     posterior: LocalPosterior,
     settings: MethodSettings,
     *,
-    whitening: Whitening,
+    coordinates: Coordinates,
     seed: int,
     deadline: float = math.inf,
     should_stop: Callable[[], bool] = lambda: False,
@@ -137,11 +138,11 @@ def run_method(
 ) -> MethodRun:
     """Run `settings` on `posterior` until done, diverged, stopped or `deadline` (`time.monotonic`).
 
-    Between chunks the deadline and `should_stop` are looked at; what was sampled until then is kept. `whitening` serves
-    HMC and MCLMC alone.
+    Between chunks the deadline and `should_stop` are looked at; what was sampled until then is kept.
+    `coordinates` serve the methods that sample in whitened ones.
     """
     build_key, init_key, run_key, draw_key = jax.random.split(jax.random.key(seed), 4)
-    sampler, starts = _build(posterior, settings, whitening, build_key)
+    sampler, starts = _build(posterior, settings, coordinates, build_key)
     watch = _Watch(posterior, settings, deadline, should_stop, on_progress)
     chains = run_chains(
         sampler,

@@ -2,16 +2,19 @@
 
 from lambda_hat.posterior.local import LocalPosterior, LossFn, build_posterior, localization_of, nbeta_of
 from lambda_hat.posterior.whitening import (
+    Coordinates,
     DenseWhitening,
     DiagonalWhitening,
     Whitening,
     hessian_whitening,
     identity_whitening,
     laplace_llc,
+    whitening_from_arrays,
     whitening_from_hessian,
 )
 
 __all__ = [
+    "Coordinates",
     "DenseWhitening",
     "DiagonalWhitening",
     "LocalPosterior",
@@ -23,5 +26,6 @@ __all__ = [
     "laplace_llc",
     "localization_of",
     "nbeta_of",
+    "whitening_from_arrays",
     "whitening_from_hessian",
 ]

@@ -5,22 +5,26 @@ Whitening changes coordinates, never the target: the localization stays in the o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import abc
+from collections.abc import Mapping, Sequence
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from lambda_hat.posterior.local import LocalPosterior
 
 __all__ = [
+    "Coordinates",
     "DenseWhitening",
     "DiagonalWhitening",
     "Whitening",
     "hessian_whitening",
     "identity_whitening",
     "laplace_llc",
+    "whitening_from_arrays",
     "whitening_from_hessian",
 ]
 
@@ -28,8 +32,33 @@ __all__ = [
 MAX_ABSOLUTE_DIM = 300
 
 
-class DenseWhitening(eqx.Module):
-    """A = U diag(1/√scale) with orthogonal U: one dense matrix."""
+class Whitening(eqx.Module):
+    """A linear map A of z to w − w0, and what samplers need of it."""
+
+    @abc.abstractmethod
+    def displacement(self, z: Float[Array, " d"]) -> Float[Array, " d"]:
+        """w − w0 = A z."""
+
+    @abc.abstractmethod
+    def coordinates(self, displacement: Float[Array, " d"]) -> Float[Array, " d"]:
+        """The z with A z = w − w0."""
+
+    @abc.abstractmethod
+    def pullback(self, gradient: Float[Array, " d"]) -> Float[Array, " d"]:
+        """Aᵀ g: the gradient with respect to z of a function whose gradient with respect to w is g."""
+
+    @property
+    @abc.abstractmethod
+    def log_abs_det(self) -> Float[Array, ""]:
+        """log |det A|: a density in w is that in z, less this in logarithms."""
+
+    @abc.abstractmethod
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """What `whitening_from_arrays` makes it from."""
+
+
+class DenseWhitening(Whitening):
+    """A as one dense matrix."""
 
     matrix: Float[Array, "d d"]
 
@@ -41,8 +70,21 @@ class DenseWhitening(eqx.Module):
         """The z with A z = w − w0."""
         return jnp.linalg.solve(self.matrix, displacement)
 
+    def pullback(self, gradient: Float[Array, " d"]) -> Float[Array, " d"]:
+        """Aᵀ g."""
+        return gradient @ self.matrix
 
-class DiagonalWhitening(eqx.Module):
+    @property
+    def log_abs_det(self) -> Float[Array, ""]:
+        """log |det A|."""
+        return jnp.linalg.slogdet(self.matrix)[1]
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """The matrix."""
+        return {"dense": np.asarray(self.matrix)}
+
+
+class DiagonalWhitening(Whitening):
     """A = diag(scale)."""
 
     scale: Float[Array, " d"]
@@ -55,8 +97,36 @@ class DiagonalWhitening(eqx.Module):
         """The z with A z = w − w0."""
         return displacement / self.scale
 
+    def pullback(self, gradient: Float[Array, " d"]) -> Float[Array, " d"]:
+        """Aᵀ g."""
+        return self.scale * gradient
 
-Whitening = DenseWhitening | DiagonalWhitening
+    @property
+    def log_abs_det(self) -> Float[Array, ""]:
+        """log |det A|."""
+        return jnp.sum(jnp.log(jnp.abs(self.scale)))
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """The scales."""
+        return {"diagonal": np.asarray(self.scale)}
+
+
+class Coordinates(eqx.Module):
+    """What is known of a posterior's shape: from the curvature at w0 alone (A0), and averaged over draws (A1)."""
+
+    at_w0: Whitening
+    averaged: Whitening
+
+
+def whitening_from_arrays(arrays: Mapping[str, np.ndarray], dtype: str) -> Whitening:
+    """The whitening that `to_arrays` took apart, in `dtype`.
+
+    Raises:
+        KeyError: the arrays are not those of a whitening.
+    """
+    if "dense" in arrays:
+        return DenseWhitening(jnp.asarray(arrays["dense"], dtype=dtype))
+    return DiagonalWhitening(jnp.asarray(arrays["diagonal"], dtype=dtype))
 
 
 def identity_whitening(posterior: LocalPosterior) -> DiagonalWhitening:

@@ -32,4 +32,8 @@ class SquaredError:
     def __call__(self, position: Float[Array, " d"], batch: tuple[Array, Array]) -> Float[Array, " B"]:
         """Losses of a batch of (inputs, labels)."""
         inputs, labels = batch
-        return self.weight * jnp.sum(jnp.square(self.network(position, inputs) - labels), axis=-1)
+        return self.of_outputs(self.network(position, inputs), labels)
+
+    def of_outputs(self, outputs: Float[Array, "B out"], labels: Float[Array, "B out"]) -> Float[Array, " B"]:
+        """Losses of a batch whose outputs the network has computed."""
+        return self.weight * jnp.sum(jnp.square(outputs - labels), axis=-1)

@@ -6,17 +6,23 @@ import functools
 from dataclasses import dataclass
 from pathlib import Path
 
-import jax.numpy as jnp
 import numpy as np
 import yaml
 from pydantic import TypeAdapter
 
 from lambda_hat.artifacts.paths import PROBLEM_YAML, REFERENCE_NPZ, TARGET_NPZ
 from lambda_hat.config.problems import Problem
-from lambda_hat.posterior import DenseWhitening, LocalPosterior, build_posterior, localization_of, nbeta_of
+from lambda_hat.posterior import (
+    Coordinates,
+    LocalPosterior,
+    build_posterior,
+    localization_of,
+    nbeta_of,
+    whitening_from_arrays,
+)
 from lambda_hat.targets import Target, load_target
 
-__all__ = ["LoadedProblem", "load_problem", "load_whitening", "read_problem"]
+__all__ = ["LoadedProblem", "load_coordinates", "load_problem", "read_problem"]
 
 _PROBLEM: TypeAdapter[Problem] = TypeAdapter(Problem)
 
@@ -64,7 +70,13 @@ def load_problem(folder: Path) -> LoadedProblem:
 
 
 @functools.lru_cache(maxsize=8)
-def load_whitening(folder: Path, dtype: str) -> DenseWhitening:
+def load_coordinates(folder: Path, dtype: str) -> Coordinates:
     """The coordinates that the problem's reference found."""
     with np.load(folder / REFERENCE_NPZ, allow_pickle=False) as arrays:
-        return DenseWhitening(jnp.asarray(arrays["whitening"], dtype=dtype))
+        at_w0, averaged = (
+            whitening_from_arrays(
+                {name.removeprefix(prefix): arrays[name] for name in arrays.files if name.startswith(prefix)}, dtype
+            )
+            for prefix in ("at_w0.", "averaged.")
+        )
+    return Coordinates(at_w0, averaged)

@@ -108,9 +108,9 @@ def _reference(folder: Path, spec: ReferenceSpec, deadline: float) -> dict[str, 
 def _save_arrays(path: Path, reference: Reference) -> None:
     arrays = {
         "hessian_eigenvalues": reference.hessian_eigenvalues,
-        "hessian_whitening": np.asarray(reference.hessian_whitening.matrix),
-        "whitening": np.asarray(reference.whitening.matrix),
     }
+    for prefix, whitening in (("at_w0", reference.hessian_whitening), ("averaged", reference.whitening)):
+        arrays |= {f"{prefix}.{name}": array for name, array in whitening.to_arrays().items()}
     if reference.info is not None:
         arrays["excess_loss"] = np.asarray(reference.info.excess_loss)
         arrays["squared_distance"] = np.asarray(reference.info.squared_distance)

@@ -13,7 +13,7 @@ from lambda_hat.artifacts.files import append_json_line, read_json, write_json_a
 from lambda_hat.artifacts.paths import MANIFEST_JSON, METRICS_JSON, PROGRESS_JSONL, STOP_FLAG
 from lambda_hat.config.methods import MethodSettings, parse_settings
 from lambda_hat.estimate.run import MethodRun, RunProgress, run_method
-from lambda_hat.tasks.problem import load_problem, load_whitening
+from lambda_hat.tasks.problem import load_coordinates, load_problem
 from lambda_hat.tasks.provenance import Clock, now, provenance
 
 __all__ = ["run_trial"]
@@ -50,7 +50,7 @@ def _trial(
     deadline = clock.start + float(manifest["budget"]["trial_sec"])
     loaded = load_problem(problem_dir)
     posterior = loaded.posterior(settings.dtype)
-    whitening = load_whitening(problem_dir, settings.dtype)
+    coordinates = load_coordinates(problem_dir, settings.dtype)
     clock.mark_loaded()
 
     def on_progress(progress: RunProgress) -> None:
@@ -62,7 +62,7 @@ def _trial(
     run = run_method(
         posterior,
         settings,
-        whitening=whitening,
+        coordinates=coordinates,
         seed=int(manifest["seed"]),
         deadline=deadline,
         should_stop=(folder / STOP_FLAG).exists,

@@ -12,7 +12,7 @@ import yaml
 from lambda_hat.config.methods import hyperparameter_names, parse_settings
 from lambda_hat.config.problems import MLPProblem, PosteriorSpec
 from lambda_hat.estimate.run import run_method
-from lambda_hat.posterior import LocalPosterior, build_posterior, hessian_whitening
+from lambda_hat.posterior import Coordinates, LocalPosterior, build_posterior, hessian_whitening
 from lambda_hat.targets.losses import SquaredError
 
 STUDY = yaml.safe_load((Path(__file__).parents[2] / "config/optuna/default.yaml").read_text(encoding="utf-8"))
@@ -66,7 +66,7 @@ def llc(posteriors: dict[str, LocalPosterior], method: str, values: dict[str, ob
     posterior = posteriors[settings.dtype]
     with jax.enable_x64(settings.dtype == "float64"):
         whitening, _ = hessian_whitening(posterior, posterior.w0[None])
-        return run_method(posterior, settings, whitening=whitening, seed=1).estimate.llc
+        return run_method(posterior, settings, coordinates=Coordinates(whitening, whitening), seed=1).estimate.llc
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from lambda_hat.posterior import (
     hessian_whitening,
     identity_whitening,
     laplace_llc,
+    whitening_from_arrays,
     whitening_from_hessian,
 )
 
@@ -53,9 +54,14 @@ def cubic(position, batch):
     [DiagonalWhitening(np.array([0.5, 2.0, 3.0])), DenseWhitening(np.array([[1.0, 2, 0], [0, 1, 4], [5, 0, 1]]))],
     ids=["diagonal", "dense"],
 )
-def test_coordinates_and_displacement_are_inverse(whitening):
+def test_a_whitening_is_one_linear_map_seen_from_all_sides(whitening):
     z = jax.random.normal(jax.random.key(0), (3,))
+    matrix = jax.jacobian(whitening.displacement)(z)
     np.testing.assert_allclose(whitening.coordinates(whitening.displacement(z)), z, rtol=1e-10)
+    np.testing.assert_allclose(whitening.pullback(z), matrix.T @ z, rtol=1e-10)
+    np.testing.assert_allclose(whitening.log_abs_det, jnp.linalg.slogdet(matrix)[1], rtol=1e-10)
+    restored = whitening_from_arrays(whitening.to_arrays(), "float64")
+    np.testing.assert_array_equal(restored.displacement(z), whitening.displacement(z))
 
 
 def test_identity_leaves_displacements_alone(build_quadratic):
