@@ -140,11 +140,12 @@ class Store(Frozen):
 class ReferenceSpec(Frozen):
     """The certified HMC reference of each problem."""
 
-    num_chains: Annotated[int, Field(ge=4)] = 8
+    num_chains: Annotated[int, Field(ge=4)] | Literal["auto"] = "auto"  # 8; 4 above a thousand parameters
     draws_per_round: Annotated[int, Field(ge=50)] = 250  # per chain
     target_accept: Annotated[float, Field(gt=0, lt=1)] = 0.9
-    num_integration_steps: PositiveInt = 4
+    num_integration_steps: PositiveInt = 6
     max_relative_mcse: PositiveFloat = 0.01
+    cross_check: Literal["mclmc"] | None = None  # another sampler that has to agree
     seed: Annotated[int, Field(ge=0)] = 0
     on_uncertified: Literal["fail", "warn"] = "fail"
 

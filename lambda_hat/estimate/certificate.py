@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from lambda_hat.estimate.diagnostics import bfmi, diagnose_trace
+from lambda_hat.estimate.diagnostics import bfmi, diagnose_trace, mcse
 from lambda_hat.samplers.base import Info
 
-__all__ = ["Certificate", "Criterion", "certify", "step_size_agreement"]
+__all__ = ["DIVERGENCES", "Certificate", "Criterion", "agreement", "certify", "is_refuted", "judge_minimum"]
 
 MAX_RHAT = 1.01
 MIN_ESS = 400.0
@@ -18,7 +18,8 @@ MAX_DIVERGENT_FRACTION = 1e-3
 MIN_BFMI = 0.3
 MAX_CHAIN_DEVIATION = 4.0  # of the chain's own MCSE
 MIN_ACCEPTANCE_RATIO = 0.5  # of the target acceptance
-MAX_STEP_SIZE_DEVIATION = 3.0  # combined MCSE
+MAX_DISAGREEMENT = 3.0  # combined MCSE
+DIVERGENCES = "fraction of divergent steps"
 
 
 @dataclass(frozen=True)
@@ -70,15 +71,14 @@ class Certificate:
 
 def _largest_chain_deviation(trace: np.ndarray) -> float:
     """Largest |mean of a chain − mean of the others| in units of the combined MCSE."""
-    worst = 0.0
-    for chain in range(trace.shape[0]):
-        own = diagnose_trace(trace[chain : chain + 1])
-        rest = diagnose_trace(np.delete(trace, chain, axis=0))
-        error = math.hypot(own.mcse, rest.mcse)
-        if not math.isfinite(error):
-            return math.inf
-        worst = max(worst, abs(own.mean - rest.mean) / error)
-    return worst
+    means = trace.mean(axis=1)
+    errors = np.array([mcse(chain[None]) for chain in trace])
+    if not np.isfinite(errors).all():
+        return math.inf
+    num_others = len(means) - 1
+    rest = (means.sum() - means) / num_others
+    rest_errors = np.sqrt(np.sum(errors**2) - errors**2) / num_others
+    return float(np.max(np.abs(means - rest) / np.hypot(errors, rest_errors)))
 
 
 def certify(info: Info | None, nbeta: float, *, target_accept: float, max_relative_mcse: float) -> Certificate:
@@ -99,7 +99,7 @@ def certify(info: Info | None, nbeta: float, *, target_accept: float, max_relati
             Criterion("bulk ESS of r²", distance.ess_bulk, MIN_ESS, is_upper=False),
             Criterion("tail ESS of r²", distance.ess_tail, MIN_ESS, is_upper=False),
             Criterion("MCSE over λ̂", relative_mcse, max_relative_mcse),
-            Criterion("fraction of divergent steps", divergent, MAX_DIVERGENT_FRACTION),
+            Criterion(DIVERGENCES, divergent, MAX_DIVERGENT_FRACTION),
             Criterion("E-BFMI", bfmi(info.energy), MIN_BFMI, is_upper=False),
             Criterion("largest deviation of a chain's mean loss, in MCSE", deviation, MAX_CHAIN_DEVIATION),
             Criterion(
@@ -109,22 +109,34 @@ def certify(info: Info | None, nbeta: float, *, target_accept: float, max_relati
     )
 
 
-def step_size_agreement(
-    info: Info | None, finer: Info | None, nbeta: float, *, max_relative_mcse: float
+def agreement(
+    info: Info | None, others: Info | None, nbeta: float, name: str, *, max_relative_mcse: float
 ) -> Certificate:
-    """Agreement of λ̂ with chains at half the step size, which must be long enough to tell."""
+    """Agreement of λ̂ with other chains, by `name`, which must be long enough to tell. The last criterion is theirs."""
     rhat = relative_mcse = deviation = math.nan
-    if info is not None and finer is not None:
-        coarse = diagnose_trace(nbeta * np.asarray(info.excess_loss, np.float64))
-        fine = diagnose_trace(nbeta * np.asarray(finer.excess_loss, np.float64))
-        error = math.hypot(coarse.mcse, fine.mcse)
-        rhat = fine.rhat
-        relative_mcse = fine.mcse / abs(fine.mean) if fine.mean else math.inf
-        deviation = abs(coarse.mean - fine.mean) / error if math.isfinite(error) and error > 0 else math.inf
+    if info is not None and others is not None:
+        ours = diagnose_trace(nbeta * np.asarray(info.excess_loss, np.float64))
+        theirs = diagnose_trace(nbeta * np.asarray(others.excess_loss, np.float64))
+        error = math.hypot(ours.mcse, theirs.mcse)
+        rhat = theirs.rhat
+        relative_mcse = theirs.mcse / abs(theirs.mean) if theirs.mean else math.inf
+        deviation = abs(ours.mean - theirs.mean) / error if math.isfinite(error) and error > 0 else math.inf
     return Certificate(
         (
-            Criterion("R̂ of the loss at half the step size", rhat, MAX_RHAT),
-            Criterion("MCSE over λ̂ at half the step size", relative_mcse, max_relative_mcse),
-            Criterion("disagreement with half the step size, in MCSE", deviation, MAX_STEP_SIZE_DEVIATION),
+            Criterion(f"R̂ of the loss at {name}", rhat, MAX_RHAT),
+            Criterion(f"MCSE over λ̂ at {name}", relative_mcse, max_relative_mcse),
+            Criterion(f"disagreement with {name}, in MCSE", deviation, MAX_DISAGREEMENT),
         )
     )
+
+
+def is_refuted(judgement: Certificate) -> bool:
+    """Whether the other chains of an `agreement` are long enough to tell, and tell something else."""
+    *others, disagreement = judgement.criteria
+    return all(criterion.is_met for criterion in others) and not disagreement.is_met
+
+
+def judge_minimum(decrease_available: float, llc: float, max_relative_mcse: float) -> Certificate:
+    """What the local potential can still lose near w0, as a share of λ̂: a w0 that is no minimum has no LLC."""
+    share = decrease_available / abs(llc) if llc and math.isfinite(llc) else math.nan
+    return Certificate((Criterion("decrease still available at w0, over λ̂", share, max_relative_mcse),))

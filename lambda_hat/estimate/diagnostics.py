@@ -13,7 +13,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)  # announces ArviZ 1.0, which this project does not use yet
     import arviz as az
 
-__all__ = ["TraceDiagnostics", "bfmi", "block_means", "diagnose_trace", "psislw"]
+__all__ = ["TraceDiagnostics", "bfmi", "block_means", "diagnose_trace", "mcse", "psislw"]
 
 psislw = az.psislw
 
@@ -51,6 +51,14 @@ def diagnose_trace(trace: ArrayLike) -> TraceDiagnostics:
         ess_bulk=_finite(az.ess(trace, method="bulk"), 0.0),
         ess_tail=_finite(az.ess(trace, method="tail"), 0.0),
     )
+
+
+def mcse(trace: ArrayLike) -> float:
+    """Monte Carlo standard error of the mean of `(num_chains, num_draws)`; infinite where it cannot be known."""
+    trace = np.asarray(trace, np.float64)
+    if trace.shape[1] < 8 or not np.isfinite(trace).all() or np.ptp(trace) == 0.0:
+        return math.inf
+    return _finite(az.mcse(trace, method="mean"), math.inf)
 
 
 def bfmi(energy: ArrayLike) -> float:

@@ -3,50 +3,42 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import math
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
-from lambda_hat.config.methods import HMCSettings
+from lambda_hat.config.methods import HMCSettings, MCLMCSettings
 from lambda_hat.config.study import ReferenceSpec
-from lambda_hat.estimate.certificate import Certificate, certify, step_size_agreement
+from lambda_hat.estimate.certificate import DIVERGENCES, Certificate, agreement, certify, is_refuted, judge_minimum
+from lambda_hat.estimate.chains import GrowingChains
+from lambda_hat.estimate.coordinates import LOG_STEP_SIZE_JITTER, find_coordinates, start_hmc
 from lambda_hat.estimate.diagnostics import TraceDiagnostics, diagnose_trace
-from lambda_hat.estimate.llc import drop_burn_in
-from lambda_hat.posterior import LocalPosterior, Whitening, hessian_whitening, laplace_llc
+from lambda_hat.estimate.starts import Wells, decrease_from_w0, find_wells, overdispersed_starts
+from lambda_hat.estimate.work import OutOfTime, Progress, Work
+from lambda_hat.posterior import (
+    Coordinates,
+    LocalPosterior,
+    Spectrum,
+    Whitening,
+    geometry_at_w0,
+    identity_whitening,
+    whitening_from_arrays,
+)
+from lambda_hat.posterior.local import LARGE_DIM
 from lambda_hat.samplers.base import Info
-from lambda_hat.samplers.hmc import HMC, HMCState, build_hmc
-from lambda_hat.samplers.runner import init_chains, run_chains
+from lambda_hat.samplers.hmc import build_hmc
+from lambda_hat.samplers.mclmc import build_mclmc
 
-__all__ = ["Reference", "ReferenceProgress", "sample_reference"]
+__all__ = ["Reference", "coordinates_from_arrays", "sample_reference"]
 
-NUM_PILOTS = 2
-PILOT_SNAPSHOTS = 20  # positions of every chain that the next Hessian is averaged over
-STEPS_BETWEEN_SNAPSHOTS = 10
-NUM_WARMUP = 200
-# Fixed steps never enter stiff wings (w₁²w₂⁴ at acceptance 0.85: 2.9 % low); steps jittered over e^±0.5 do.
-LOG_STEP_SIZE_JITTER = 0.5
-OVERDISPERSION = 1.5
-MAX_INTEGRATION_STEPS = 64
-CHUNK_SIZE = 50
-
-
-@dataclass(frozen=True)
-class ReferenceProgress:
-    """What is known after a stage or round."""
-
-    stage: str
-    seconds: float
-    llc: float = math.nan
-    se: float = math.nan
-    rhat: float = math.nan
-    ess: float = math.nan
+INITIAL_STEP_SIZE = 0.1
+GROWTH = 0.25  # of what there is, at least a round: judging costs little then, and overshoots little
+NUM_CHECK_WARMUP = 200
 
 
 @dataclass(frozen=True)
@@ -56,207 +48,139 @@ class Reference:
     llc: float
     se: float
     certificate: Certificate
+    diagnostics: dict[str, TraceDiagnostics]  # of the loss and of r² = |w − w0|²
+    spectrum: Spectrum | None  # of the Hessian of nβL_n at w0
     laplace_llc: float
-    hessian_eigenvalues: np.ndarray  # of nβL_n at w0, ascending
-    hessian_whitening: Whitening  # A0
-    whitening: Whitening  # of the final chains
+    laplace_se: float
+    decrease_available: float  # of the local potential near w0
+    wells: Wells
+    coordinates: Coordinates | None
     info: Info | None  # retained draws, (num_chains, num_draws)
     step_size: float
     num_integration_steps: int
+    evaluation_dtype: str
+    evaluation_error: float
     num_gradient_evaluations: float  # of everything, on the full-data scale
-    num_hessian_evaluations: int
+    num_curvature_passes: int
     seconds: dict[str, float]  # by stage
+    arrays: dict[str, np.ndarray]  # all that another call needs to go on from here
 
 
-class _OutOfTime(Exception):
-    """The deadline has passed."""
+def num_chains_of(spec: ReferenceSpec, dim: int) -> int:
+    """As the specification says; `auto` is 8, and 4 where a chain is much work."""
+    if spec.num_chains == "auto":
+        return 8 if dim <= LARGE_DIM else 4  # R̂ needs an ESS of 100 per chain to fall to 1.01
+    return spec.num_chains
 
 
-class _Work:
-    """Time and gradient evaluations spent; raises between stages once the deadline has passed."""
+def coordinates_from_arrays(arrays: Mapping[str, np.ndarray], dtype: str) -> Coordinates:
+    """The coordinates among `Reference.arrays`.
 
-    def __init__(self, deadline: float, on_progress: Callable[[ReferenceProgress], None]) -> None:
-        self.deadline = deadline
-        self.on_progress = on_progress
-        self.start = self.clock = time.monotonic()
-        self.seconds: dict[str, float] = {}
-        self.num_gradient_evaluations = 0.0
-
-    def is_in_time(self) -> bool:
-        return time.monotonic() < self.deadline
-
-    def done(self, stage: str, label: str = "", **figures: float) -> None:
-        now = time.monotonic()
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self.clock
-        self.clock = now
-        self.on_progress(ReferenceProgress(label or stage, now - self.start, **figures))
-        if not self.is_in_time():
-            raise _OutOfTime
+    Raises:
+        KeyError: there are none.
+    """
+    at_w0, averaged = (whitening_from_arrays(_within(arrays, prefix), dtype) for prefix in ("at_w0.", "averaged."))
+    return Coordinates(at_w0, averaged)
 
 
-class _Chains:
-    """Chains that grow round by round; the first quarter of what there is never counts."""
-
-    def __init__(self, sampler: HMC, states: HMCState, work: _Work) -> None:
-        self.sampler = sampler
-        self.states = states
-        self.work = work
-        self.info: Info | None = None
-
-    def run(self, rng_key: Array, num_steps: int, *, num_warmup: int = 0) -> Info:
-        """Advance without keeping the draws."""
-
-        def on_chunk(info: Info, num_done: int) -> bool:
-            del num_done
-            self.work.num_gradient_evaluations += float(np.sum(info.num_gradient_evaluations))
-            return self.work.is_in_time()
-
-        chains = run_chains(
-            self.sampler,
-            rng_key,
-            self.states,
-            num_steps,
-            num_warmup=num_warmup,
-            chunk_size=CHUNK_SIZE,
-            on_chunk=on_chunk,
-        )
-        self.sampler, self.states = chains.sampler, chains.states
-        return chains.info
-
-    def extend(self, rng_key: Array, num_steps: int) -> None:
-        """Advance and keep the draws."""
-        new = self.run(rng_key, num_steps)
-        old = self.info
-        self.info = new if old is None else Info(*(np.concatenate(pair, axis=1) for pair in zip(old, new, strict=True)))
-
-    @property
-    def retained(self) -> Info | None:
-        """The last three quarters: over-dispersed starts must be forgotten before anything counts."""
-        return None if self.info is None else drop_burn_in(self.info, self.info.excess_loss.shape[1] // 4)
-
-    @property
-    def displacements(self) -> Float[Array, "chains d"]:
-        return jax.vmap(self.sampler.displacement)(self.states)
-
-    def lengthen(self) -> None:
-        """Twice as many leapfrog steps from here on, up to a limit; a traced number, so nothing is compiled again."""
-        doubled = min(2 * int(self.sampler.num_integration_steps), MAX_INTEGRATION_STEPS)
-        self.sampler = self.sampler.with_num_integration_steps(doubled)
-
-    def at_half_step_size(self) -> _Chains:
-        """New chains from where these are, at half the step size and with twice the leapfrog steps."""
-        finer = _Chains(self.sampler.with_step_size(self.sampler.step_size / 2), self.states, self.work)
-        finer.lengthen()
-        return finer
+def _within(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
-def _overdispersed(
-    whitening: Whitening, draws: Float[Array, "draws d"], rng_key: Array, num_chains: int
-) -> Float[Array, "chains d"]:
-    """Starts from pilot draws moved away from their mean, plus whitened noise, both by the same factor."""
-    pick_key, noise_key = jax.random.split(rng_key)
-    picked = jax.random.permutation(pick_key, draws)[:num_chains]
-    mean = jnp.mean(draws, axis=0)
-    noise = jax.vmap(whitening.displacement)(jax.random.normal(noise_key, picked.shape, picked.dtype))
-    return mean + OVERDISPERSION * (picked - mean + noise)
+def _prefixed(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {prefix + name: array for name, array in arrays.items()}
+
+
+class _Keys:
+    """Random keys, counted, so that going on uses none of them twice."""
+
+    def __init__(self, seed: int, num_used: int = 0) -> None:
+        self.num_used = num_used
+        self._root = jax.random.key(seed)
+
+    def __iter__(self) -> Iterator[Array]:
+        return self
+
+    def __next__(self) -> Array:
+        self.num_used += 1
+        return jax.random.fold_in(self._root, self.num_used - 1)
 
 
 class _Sampling:
-    """One reference on its way: the coordinates, the chains that count and the finer ones they are checked by."""
+    """One reference on its way: the coordinates, the chains that count, and those that they are checked by."""
 
-    def __init__(self, posterior: LocalPosterior, spec: ReferenceSpec, work: _Work) -> None:
+    def __init__(self, posterior: LocalPosterior, spec: ReferenceSpec, work: Work) -> None:
         self.posterior = posterior
         self.spec = spec
         self.work = work
         self.nbeta = float(posterior.nbeta)
-        self.keys = (jax.random.fold_in(jax.random.key(spec.seed), i) for i in itertools.count())
-        self.hessian_whitening, self.eigenvalues = hessian_whitening(posterior, posterior.w0[None])
-        self.num_hessian_evaluations = 1
-        self.whitening = self.hessian_whitening
-        self.chains: _Chains | None = None
-        self.finer: _Chains | None = None
-
-    def start_chains(self, displacements: Array) -> _Chains:
-        """Chains in the present coordinates, warmed up."""
-        settings = HMCSettings(
-            step_size=0.1,
-            num_integration_steps=self.spec.num_integration_steps,
-            target_accept=self.spec.target_accept,
+        self.num_chains = num_chains_of(spec, posterior.dim)
+        self.keys = _Keys(spec.seed)
+        self.settings = HMCSettings(
+            step_size=INITIAL_STEP_SIZE,
+            num_integration_steps=spec.num_integration_steps,
+            target_accept=spec.target_accept,
         )
-        sampler = build_hmc(self.posterior, self.whitening, settings, log_step_size_jitter=LOG_STEP_SIZE_JITTER)
-        chains = _Chains(sampler, init_chains(sampler, next(self.keys), displacements), self.work)
-        chains.run(next(self.keys), NUM_WARMUP, num_warmup=NUM_WARMUP)
-        return chains
+        self.spectrum: Spectrum | None = None
+        self.coordinates: Coordinates | None = None
+        self.wells = Wells(np.zeros((0, posterior.dim)), np.zeros(0), 0)
+        self.decrease_available = math.nan
+        self.evaluation_error = 0.0
+        self.chains: GrowingChains | None = None
+        self.finer: GrowingChains | None = None
+        self.cross_check: GrowingChains | None = None
 
-    def find_coordinates(self) -> Float[Array, "draws d"]:
-        """Pilots, each in the coordinates that the one before it found; the draws of the last."""
-        shape = (self.spec.num_chains, self.posterior.dim)
-        noise = jax.random.normal(next(self.keys), shape, self.posterior.w0.dtype)
-        starts = draws = jax.vmap(self.whitening.displacement)(noise)
-        for pilot in range(NUM_PILOTS):
-            chains = self.start_chains(starts)
-            snapshots = []
-            for _ in range(PILOT_SNAPSHOTS):
-                chains.run(next(self.keys), STEPS_BETWEEN_SNAPSHOTS)
-                snapshots.append(chains.displacements)
-            starts, draws = snapshots[-1], jnp.concatenate(snapshots)
-            self.work.done("pilots", f"pilot {pilot + 1}")
-            self.whitening, _ = hessian_whitening(self.posterior, self.posterior.w0 + draws)
-            self.num_hessian_evaluations += draws.shape[0]
-            self.work.done("whitening", f"whitening {pilot + 1}")
-        return draws
+    def prepare(self) -> GrowingChains:
+        """Look at w0, find coordinates and wells, and start chains that forget where they started."""
+        geometry = geometry_at_w0(self.posterior, next(self.keys))
+        self.spectrum, self.coordinates = geometry.spectrum, Coordinates(geometry.whitening, geometry.whitening)
+        self.work.num_curvature_passes += geometry.num_passes
+        self.decrease_available = decrease_from_w0(self.posterior, geometry.whitening, next(self.keys), self.work)
+        self.work.done("hessian")
+        found = find_coordinates(self.posterior, geometry, self.settings, self.num_chains, self.keys, self.work)
+        self.posterior, self.evaluation_error = found.posterior, found.evaluation_error
+        self.coordinates, whitening = found.coordinates, found.coordinates.averaged
+        curvatures = geometry.spectrum.values[0] if geometry.spectrum.is_exact else None
+        self.wells = find_wells(self.posterior, whitening, curvatures, self.num_chains, self.keys, self.work)
+        self.work.done("wells")
+        starts = overdispersed_starts(whitening, found.draws, self.wells, next(self.keys), self.num_chains)
+        return start_hmc(self.posterior, whitening, self.settings, starts, self.keys, self.work)
 
     def sample(self) -> None:
         """Rounds until certified; raises when out of time."""
-        draws = self.find_coordinates()
-        starts = _overdispersed(self.whitening, draws, next(self.keys), self.spec.num_chains)
-        self.chains = self.start_chains(starts)
+        if self.chains is None:
+            self.chains = self.prepare()
         while True:
-            self.chains.extend(next(self.keys), self.spec.draws_per_round)
-            self.report("rounds")
-            alone = self.judge_alone()
-            if not alone.is_certified:
-                loss, distance = self.diagnose()
-                if distance.ess_bulk < loss.ess_bulk / 4:
-                    # r² mixes more slowly than the loss: longer trajectories serve it better than more of them.
-                    self.chains.lengthen()
+            if not self.judge_chains().is_certified:
+                self.extend_chains(self.chains)
                 continue
             if self.finer is None:
-                self.finer = self.chains.at_half_step_size()
-            self.finer.extend(next(self.keys), self.spec.draws_per_round)
-            self.report("half step size")
-            agreement = self.judge_agreement()
-            if agreement.is_certified:
+                self.finer = self.chains.at_half_step_size(next(self.keys))
+            if not self.judge_finer().is_certified:
+                self.extend(self.finer, "half step size")
+                if is_refuted(self.judge_finer()):
+                    # The finer ones are the better: they are the chains from now on, checked by finer ones still.
+                    self.chains, self.finer, self.cross_check = self.finer, None, None
+                continue
+            if self.judge_cross_check().is_certified:
                 return
-            if agreement.criteria[0].is_met and agreement.criteria[1].is_met:
-                # They disagree, and the finer ones are the better: go on with those.
-                self.chains, self.finer = self.finer, None
+            if self.cross_check is None:
+                self.cross_check = self.start_cross_check(self.chains)
+            self.extend(self.cross_check, "cross-check")
 
-    def diagnose(self) -> tuple[TraceDiagnostics, TraceDiagnostics]:
-        """Diagnostics of nβ (L_n(w) − L_n(w0)) and of r²."""
-        info = None if self.chains is None else self.chains.retained
-        if info is None:
-            nothing = TraceDiagnostics(math.nan, math.inf, math.inf, 0.0, 0.0)
-            return nothing, nothing
-        return diagnose_trace(self.nbeta * info.excess_loss), diagnose_trace(info.squared_distance)
+    def extend_chains(self, chains: GrowingChains) -> None:
+        """One more round; then longer trajectories, or smaller steps, where those are what is missing."""
+        self.extend(chains, "rounds")
+        loss, distance = self.diagnose()
+        if distance.ess_bulk < loss.ess_bulk / 4:
+            # r² mixes more slowly than the loss: longer trajectories serve it better than more of them.
+            chains.lengthen()
+        if [c.name for c in self.judge_chains().criteria if not c.is_met] == [DIVERGENCES]:
+            self.chains, self.finer, self.cross_check = chains.at_half_step_size(next(self.keys)), None, None
 
-    def judge_alone(self) -> Certificate:
-        return certify(
-            None if self.chains is None else self.chains.retained,
-            self.nbeta,
-            target_accept=self.spec.target_accept,
-            max_relative_mcse=self.spec.max_relative_mcse,
-        )
-
-    def judge_agreement(self) -> Certificate:
-        return step_size_agreement(
-            None if self.chains is None else self.chains.retained,
-            None if self.finer is None else self.finer.retained,
-            self.nbeta,
-            max_relative_mcse=self.spec.max_relative_mcse,
-        )
-
-    def report(self, stage: str) -> None:
+    def extend(self, chains: GrowingChains, stage: str) -> None:
+        """More draws of some chains, and word of it."""
+        chains.extend(next(self.keys), max(self.spec.draws_per_round, int(GROWTH * chains.num_done)))
         loss, distance = self.diagnose()
         self.work.done(
             stage,
@@ -266,39 +190,165 @@ class _Sampling:
             ess=min(loss.ess_bulk, distance.ess_bulk),
         )
 
+    def start_cross_check(self, chains: GrowingChains) -> GrowingChains:
+        """Chains of another sampler, from where these are."""
+        check = GrowingChains(self.build_cross_check(), next(self.keys), chains.displacements, self.work)
+        check.advance(next(self.keys), NUM_CHECK_WARMUP, num_warmup=NUM_CHECK_WARMUP)
+        return check
+
+    def build_chains(self) -> Any:
+        """The sampler of the chains that count."""
+        return build_hmc(self.posterior, self.whitening, self.settings, log_step_size_jitter=LOG_STEP_SIZE_JITTER)
+
+    def build_cross_check(self) -> Any:
+        """The sampler of the second opinion."""
+        settings = MCLMCSettings(step_size=INITIAL_STEP_SIZE, target_accept=self.spec.target_accept)
+        return build_mclmc(self.posterior, self.whitening, settings)
+
+    @property
+    def whitening(self) -> Whitening:
+        """A1."""
+        return identity_whitening(self.posterior) if self.coordinates is None else self.coordinates.averaged
+
+    def diagnose(self) -> tuple[TraceDiagnostics, TraceDiagnostics]:
+        """Diagnostics of nβ (L_n(w) − L_n(w0)) and of r²."""
+        info = None if self.chains is None else self.chains.retained
+        if info is None:
+            nothing = TraceDiagnostics(math.nan, math.inf, math.inf, 0.0, 0.0)
+            return nothing, nothing
+        return diagnose_trace(self.nbeta * info.excess_loss), diagnose_trace(info.squared_distance)
+
+    def judge_chains(self) -> Certificate:
+        return certify(
+            None if self.chains is None else self.chains.retained,
+            self.nbeta,
+            target_accept=self.spec.target_accept,
+            max_relative_mcse=self.spec.max_relative_mcse,
+        )
+
+    def judge_finer(self) -> Certificate:
+        return self._agreement(self.finer, "half the step size")
+
+    def judge_cross_check(self) -> Certificate:
+        return Certificate(()) if self.spec.cross_check is None else self._agreement(self.cross_check, "mclmc")
+
+    def _agreement(self, others: GrowingChains | None, name: str) -> Certificate:
+        return agreement(
+            None if self.chains is None else self.chains.retained,
+            None if others is None else others.retained,
+            self.nbeta,
+            name,
+            max_relative_mcse=self.spec.max_relative_mcse,
+        )
+
+    def certificate(self) -> Certificate:
+        """Every criterion there is."""
+        judgements = (
+            self.judge_chains(),
+            self.judge_finer(),
+            self.judge_cross_check(),
+            judge_minimum(self.decrease_available, self.diagnose()[0].mean, self.spec.max_relative_mcse),
+        )
+        return Certificate(tuple(criterion for judgement in judgements for criterion in judgement.criteria))
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """What `restore` goes on from; coordinates and spectrum also serve the trials."""
+        arrays = {
+            "num_keys": np.asarray(self.keys.num_used),
+            "num_gradient_evaluations": np.asarray(self.work.num_gradient_evaluations),
+            "num_curvature_passes": np.asarray(self.work.num_curvature_passes),
+            "decrease_available": np.asarray(self.decrease_available),
+            "evaluation_error": np.asarray(self.evaluation_error),
+            "evaluation_dtype": np.asarray(self.posterior.evaluation_dtype),
+            "wells.displacements": self.wells.displacements,
+            "wells.log_masses": self.wells.log_masses,
+            "wells.num_descents": np.asarray(self.wells.num_descents),
+        }
+        if self.coordinates is not None and self.spectrum is not None:
+            arrays |= {"spectrum.values": self.spectrum.values, "spectrum.weights": self.spectrum.weights}
+            arrays |= {"spectrum.is_exact": np.asarray(self.spectrum.is_exact)}
+            arrays |= _prefixed(self.coordinates.at_w0.to_arrays(), "at_w0.")
+            arrays |= _prefixed(self.coordinates.averaged.to_arrays(), "averaged.")
+        for prefix, chains in (("chains.", self.chains), ("finer.", self.finer), ("cross_check.", self.cross_check)):
+            if chains is not None:
+                arrays |= _prefixed(chains.to_arrays(), prefix)
+        return arrays
+
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Go on from what `to_arrays` put down, unless it had not got as far as chains."""
+        if not any(name.startswith("chains.") for name in arrays):
+            return
+        self.keys.num_used = int(arrays["num_keys"])
+        self.work.num_gradient_evaluations = float(arrays["num_gradient_evaluations"])
+        self.work.num_curvature_passes = int(arrays["num_curvature_passes"])
+        self.decrease_available = float(arrays["decrease_available"])
+        self.evaluation_error = float(arrays["evaluation_error"])
+        if (evaluation_dtype := str(arrays["evaluation_dtype"])) != self.posterior.evaluation_dtype:
+            self.posterior = self.posterior.evaluated_in(evaluation_dtype)
+        wells = _within(arrays, "wells.")
+        self.wells = Wells(wells["displacements"], wells["log_masses"], int(wells["num_descents"]))
+        spectrum = _within(arrays, "spectrum.")
+        self.spectrum = Spectrum(spectrum["values"], spectrum["weights"], bool(spectrum["is_exact"]))
+        self.coordinates = coordinates_from_arrays(arrays, str(self.posterior.w0.dtype))
+        restored = [
+            GrowingChains.restore(build(), next(self.keys), stored, self.work) if stored else None
+            for build, prefix in (
+                (self.build_chains, "chains."),
+                (self.build_chains, "finer."),
+                (self.build_cross_check, "cross_check."),
+            )
+            for stored in (_within(arrays, prefix),)
+        ]
+        self.chains, self.finer, self.cross_check = restored
+
 
 def sample_reference(
     posterior: LocalPosterior,
     spec: ReferenceSpec,
     *,
     deadline: float,
-    on_progress: Callable[[ReferenceProgress], None] = lambda _: None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+    stored: Mapping[str, np.ndarray] | None = None,
 ) -> Reference:
     """Whiten and sample in rounds until the certificate is complete or `deadline` (`time.monotonic`) has passed.
 
-    Coordinates come from the Hessian at w0 (A0), then from the mean absolute Hessian over the draws of two pilots. The
-    final chains start over-dispersed. Every round adds draws to them; once all else holds, chains at half the step size
-    must agree. Where those do not, they replace the first ones and are halved again.
+    Coordinates come from the curvature at w0 (A0), then from that over the draws of pilots (A1). The final chains start
+    over-dispersed, around every well that descents from the localization's Gaussian find. Every round adds draws to
+    them; once all else holds, chains at half the step size must agree, and those of another sampler where
+    `spec.cross_check` says so. Chains at half the step size that do not agree replace the first ones.
+
+    `stored` are the `arrays` of an earlier reference of the same posterior by the same `spec`, but for budget and
+    bounds: it is gone on from.
     """
-    work = _Work(deadline, on_progress)
+    work = Work(deadline, on_progress)
     sampling = _Sampling(posterior, spec, work)
-    with contextlib.suppress(_OutOfTime):
-        work.done("hessian")
+    if stored is not None:
+        sampling.restore(stored)
+    with contextlib.suppress(OutOfTime):
         sampling.sample()
-    loss, _ = sampling.diagnose()
-    chains = sampling.chains
+    loss, distance = sampling.diagnose()
+    chains, spectrum = sampling.chains, sampling.spectrum
+    laplace_llc, laplace_se = (
+        (math.nan, math.nan) if spectrum is None else spectrum.laplace_llc(float(posterior.localization))
+    )
     return Reference(
         llc=loss.mean,
         se=loss.mcse,
-        certificate=Certificate(sampling.judge_alone().criteria + sampling.judge_agreement().criteria),
-        laplace_llc=laplace_llc(sampling.eigenvalues, posterior.localization),
-        hessian_eigenvalues=np.asarray(sampling.eigenvalues),
-        hessian_whitening=sampling.hessian_whitening,
-        whitening=sampling.whitening,
+        certificate=sampling.certificate(),
+        diagnostics={"loss": loss, "distance": distance},
+        spectrum=spectrum,
+        laplace_llc=laplace_llc,
+        laplace_se=laplace_se,
+        decrease_available=sampling.decrease_available,
+        wells=sampling.wells,
+        coordinates=sampling.coordinates,
         info=None if chains is None else chains.retained,
         step_size=math.nan if chains is None else float(chains.sampler.step_size),
         num_integration_steps=0 if chains is None else int(chains.sampler.num_integration_steps),
+        evaluation_dtype=sampling.posterior.evaluation_dtype,
+        evaluation_error=sampling.evaluation_error,
         num_gradient_evaluations=work.num_gradient_evaluations,
-        num_hessian_evaluations=sampling.num_hessian_evaluations,
+        num_curvature_passes=work.num_curvature_passes,
         seconds=work.seconds,
+        arrays=sampling.to_arrays(),
     )

@@ -1,6 +1,8 @@
 """The local posterior around a trained solution, and the coordinates in which it is easy to sample."""
 
+from lambda_hat.posterior.geometry import Geometry, average_whitening, geometry_at_w0, whitening_from_arrays
 from lambda_hat.posterior.local import LocalPosterior, LossFn, build_posterior, localization_of, nbeta_of
+from lambda_hat.posterior.spectrum import Spectrum
 from lambda_hat.posterior.whitening import (
     Coordinates,
     DenseWhitening,
@@ -8,8 +10,6 @@ from lambda_hat.posterior.whitening import (
     Whitening,
     hessian_whitening,
     identity_whitening,
-    laplace_llc,
-    whitening_from_arrays,
     whitening_from_hessian,
 )
 
@@ -17,13 +17,16 @@ __all__ = [
     "Coordinates",
     "DenseWhitening",
     "DiagonalWhitening",
+    "Geometry",
     "LocalPosterior",
     "LossFn",
+    "Spectrum",
     "Whitening",
+    "average_whitening",
     "build_posterior",
+    "geometry_at_w0",
     "hessian_whitening",
     "identity_whitening",
-    "laplace_llc",
     "localization_of",
     "nbeta_of",
     "whitening_from_arrays",

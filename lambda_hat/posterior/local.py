@@ -15,12 +15,16 @@ from jaxtyping import Array, Float
 
 from lambda_hat.config.problems import PosteriorSpec
 
-__all__ = ["LocalPosterior", "LossFn", "build_posterior", "localization_of", "nbeta_of"]
+__all__ = ["LARGE_DIM", "LocalPosterior", "LossFn", "build_posterior", "localization_of", "nbeta_of"]
 
 # Per-example losses (B,) of one flat position (d,) on a batch of rows; hashable, so that compiled kernels are shared.
 LossFn: TypeAlias = Callable[[Array, tuple[Array, ...]], Array]
 
-ROWS_PER_CHUNK = 512  # rows whose activations stay in cache; more data than this is reduced chunk by chunk
+# Rows whose activations stay in cache; more data than this is reduced chunk by chunk. Many small chunks cost little
+# where a row is much work, and much where it is little.
+ROWS_PER_CHUNK = 512
+ROWS_PER_CHUNK_OF_LARGE = 256
+LARGE_DIM = 1000  # parameters
 
 
 def nbeta_of(num_data: int, inverse_temperature: float | None) -> float:
@@ -38,10 +42,13 @@ class LocalPosterior(eqx.Module):
 
     `rows` holds the data in chunks `(num_chunks, rows, ...)`, the last one padded; `row_weights` is 1/n for real rows
     and 0 for padding.
+
+    Losses may be evaluated in float32 while positions and sums over rows are float64 (`evaluated_in`).
     """
 
     loss_fn: LossFn = eqx.field(static=True)
     num_data: int = eqx.field(static=True)
+    evaluation_dtype: str = eqx.field(static=True)  # of the loss and its gradient; sums and positions keep their own
     rows: tuple[Array, ...]
     row_weights: Float[Array, "chunks rows"]
     w0: Float[Array, " d"]
@@ -81,19 +88,57 @@ class LocalPosterior(eqx.Module):
 
         def add_chunk(total: Array, chunk: tuple[tuple[Array, ...], Array]) -> tuple[Array, None]:
             batch, weights = chunk
-            value = jax.hessian(lambda w: jnp.sum(weights * self.loss_fn(w, batch)))(position)
+            value = jax.hessian(lambda w: jnp.sum(weights * self.loss_fn(w, batch)))(self._evaluated(position))
             return total + value, None
 
         zero = jnp.zeros((self.dim, self.dim), position.dtype)
         total, _ = jax.lax.scan(add_chunk, zero, (self.rows, self.row_weights))
         return self.nbeta * 0.5 * (total + total.T)
 
+    def hessian_vector_product(self, position: Float[Array, " d"], vector: Float[Array, " d"]) -> Float[Array, " d"]:
+        """∇²(nβ L_n)(w) v on the full data, without the matrix."""
+
+        def add_chunk(total: Array, chunk: tuple[tuple[Array, ...], Array]) -> tuple[Array, None]:
+            batch, weights = chunk
+            gradient_fn = jax.grad(lambda w: jnp.sum(weights * self.loss_fn(w, batch)))
+            at, along = self._evaluated(position), self._evaluated(vector)
+            return total + jax.jvp(gradient_fn, (at,), (along,))[1], None
+
+        total, _ = jax.lax.scan(add_chunk, jnp.zeros_like(position), (self.rows, self.row_weights))
+        return self.nbeta * total
+
+    def _evaluated(self, vector: Array) -> Array:
+        return vector.astype(self.evaluation_dtype)
+
+    def evaluated_in(self, dtype: str) -> LocalPosterior:
+        """The same posterior with losses and gradients evaluated in `dtype`; positions and sums stay as they are."""
+
+        def cast(array: Array) -> Array:
+            return array.astype(dtype) if jnp.issubdtype(array.dtype, jnp.floating) else array
+
+        rows = tuple(map(cast, self.rows))
+        losses = _row_losses(self.loss_fn, self.w0.astype(dtype), rows)
+        return LocalPosterior(
+            loss_fn=self.loss_fn,
+            num_data=self.num_data,
+            evaluation_dtype=dtype,
+            rows=rows,
+            row_weights=cast(self.row_weights),
+            w0=self.w0,
+            row_losses_at_w0=losses,
+            loss_at_w0=jnp.sum(self.row_weights * losses),
+            nbeta=self.nbeta,
+            localization=self.localization,
+        )
+
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _excess_loss(loss_fn: LossFn, position: Array, rows: Any, row_weights: Array, row_losses_at_w0: Array) -> Array:
+    evaluated = position.astype(row_weights.dtype)
+
     def add_chunk(total: Array, chunk: Any) -> tuple[Array, None]:
         batch, weights, at_w0 = chunk
-        return total + jnp.sum(weights * (loss_fn(position, batch) - at_w0)), None
+        return total + jnp.sum(weights * (loss_fn(evaluated, batch) - at_w0)), None
 
     total, _ = jax.lax.scan(add_chunk, jnp.zeros((), position.dtype), (rows, row_weights, row_losses_at_w0))
     return total
@@ -103,9 +148,11 @@ def _excess_loss_forward(
     loss_fn: LossFn, position: Array, rows: Any, row_weights: Array, row_losses_at_w0: Array
 ) -> tuple[Array, Array]:
     # Value and gradient in one pass, chunk by chunk: reverse mode through the scan would keep or recompute activations.
+    evaluated = position.astype(row_weights.dtype)
+
     def add_chunk(total: tuple[Array, Array], chunk: Any) -> tuple[tuple[Array, Array], None]:
         batch, weights, at_w0 = chunk
-        value, gradient = jax.value_and_grad(lambda w: jnp.sum(weights * (loss_fn(w, batch) - at_w0)))(position)
+        value, gradient = jax.value_and_grad(lambda w: jnp.sum(weights * (loss_fn(w, batch) - at_w0)))(evaluated)
         return (total[0] + value, total[1] + gradient), None
 
     zero = (jnp.zeros((), position.dtype), jnp.zeros_like(position))
@@ -133,10 +180,12 @@ def build_posterior(
     nbeta: float,
     localization: float,
     dtype: str,
-    rows_per_chunk: int = ROWS_PER_CHUNK,
+    rows_per_chunk: int | None = None,
 ) -> LocalPosterior:
     """A local posterior in `dtype`; L_n(w0) is the full-data value in the precision and code path of the samples."""
     num_data = data[0].shape[0]
+    if rows_per_chunk is None:
+        rows_per_chunk = ROWS_PER_CHUNK if w0.size <= LARGE_DIM else ROWS_PER_CHUNK_OF_LARGE
     num_chunks = max(1, math.ceil(num_data / rows_per_chunk))
     size = math.ceil(num_data / num_chunks)
     padding = num_chunks * size - num_data
@@ -155,6 +204,7 @@ def build_posterior(
     return LocalPosterior(
         loss_fn=loss_fn,
         num_data=num_data,
+        evaluation_dtype=dtype,
         rows=rows,
         row_weights=row_weights,
         w0=position,

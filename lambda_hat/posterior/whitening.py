@@ -6,7 +6,6 @@ Whitening changes coordinates, never the target: the localization stays in the o
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping, Sequence
 
 import equinox as eqx
 import jax
@@ -23,8 +22,6 @@ __all__ = [
     "Whitening",
     "hessian_whitening",
     "identity_whitening",
-    "laplace_llc",
-    "whitening_from_arrays",
     "whitening_from_hessian",
 ]
 
@@ -118,17 +115,6 @@ class Coordinates(eqx.Module):
     averaged: Whitening
 
 
-def whitening_from_arrays(arrays: Mapping[str, np.ndarray], dtype: str) -> Whitening:
-    """The whitening that `to_arrays` took apart, in `dtype`.
-
-    Raises:
-        KeyError: the arrays are not those of a whitening.
-    """
-    if "dense" in arrays:
-        return DenseWhitening(jnp.asarray(arrays["dense"], dtype=dtype))
-    return DiagonalWhitening(jnp.asarray(arrays["diagonal"], dtype=dtype))
-
-
 def identity_whitening(posterior: LocalPosterior) -> DiagonalWhitening:
     """z = w − w0."""
     return DiagonalWhitening(jnp.ones_like(posterior.w0))
@@ -166,9 +152,3 @@ def hessian_whitening(
     """
     hessian = _mean_hessian(posterior, positions, posterior.dim <= MAX_ABSOLUTE_DIM and positions.shape[0] > 1)
     return whitening_from_hessian(hessian, posterior.localization), jnp.linalg.eigvalsh(hessian)
-
-
-def laplace_llc(eigenvalues: Sequence[float] | Array, localization: float | Array) -> float:
-    """½ Σ |h|/(|h| + γ_loc) over the eigenvalues h of the Hessian of nβL_n: λ̂ if the posterior were Gaussian."""
-    h = jnp.abs(jnp.asarray(eigenvalues))
-    return float(0.5 * jnp.sum(h / (h + localization)))

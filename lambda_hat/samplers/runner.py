@@ -13,6 +13,7 @@ import numpy as np
 from blackjax.adaptation.step_size import dual_averaging_adaptation
 from jaxtyping import Array
 
+from lambda_hat.posterior.local import LARGE_DIM
 from lambda_hat.samplers.base import Info, Sampler, State, TunableSampler
 
 __all__ = ["Chains", "init_chains", "run_chains"]
@@ -75,18 +76,24 @@ def _run_chunk(
     num_steps: Array,
     num_warmup: Array,
     chunk_size: int,
+    is_sequential: bool,
 ) -> tuple[State, _Tuner | None, Info]:
     num_chains = jax.tree.leaves(states)[0].shape[0]
+
+    def step_all(sampler: Sampler, keys: Array, states: State) -> tuple[State, Info]:
+        if is_sequential:
+            return jax.lax.map(lambda pair: sampler.step(*pair), (keys, states))
+        return jax.vmap(sampler.step)(keys, states)
 
     def advance(tuner: _Tuner | None, states: State, t: Array) -> tuple[_Tuner | None, State, Info]:
         # One key per step, not per chunk: the chunk size never changes a result.
         keys = jax.random.split(jax.random.fold_in(rng_key, t), num_chains)
         if tuner is None:
-            states, info = jax.vmap(sampler.step)(keys, states)
+            states, info = step_all(sampler, keys, states)
             return None, states, info
         is_warmup = t < num_warmup
         tuned = sampler.with_step_size(tuner.step_size(is_warmup))  # pyright: ignore[reportAttributeAccessIssue]
-        states, info = jax.vmap(tuned.step)(keys, states)
+        states, info = step_all(tuned, keys, states)
         updated = tuner.update(jnp.mean(info.acceptance_rate))
         return jax.tree.map(lambda new, old: jnp.where(is_warmup, new, old), updated, tuner), states, info
 
@@ -120,6 +127,9 @@ def run_chains(
     (without warm-up) equals running through. The sampler's step size is adapted while t < `num_warmup` if it can be.
     """
     tuner = _Tuner.start(sampler) if num_warmup > start and isinstance(sampler, TunableSampler) else None
+    # A large network's activations for one chain fill the cache; for all of them at once they do not fit.
+    dim = eqx.filter_eval_shape(jax.vmap(sampler.displacement), states).shape[1]
+    is_sequential = dim > LARGE_DIM and jax.default_backend() == "cpu"
     parts: list[Info] = []
     done = 0
     while done < num_steps:
@@ -133,6 +143,7 @@ def run_chains(
             np.asarray(size, np.int32),  # pyright: ignore[reportArgumentType]
             np.asarray(num_warmup, np.int32),  # pyright: ignore[reportArgumentType]
             chunk_size,
+            is_sequential,
         )
         part: Info = jax.tree.map(lambda x, size=size: np.asarray(x)[:, :size], info)
         parts.append(part)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 import numpy as np
-import scipy.linalg
 from jaxtyping import Float
 
 from lambda_hat.targets.fullbatch import hessian_vector_product, mean_hessian, mean_loss_and_grad
+from lambda_hat.targets.lanczos import lanczos
 from lambda_hat.targets.target import Data, PerExampleLossFn
 
 __all__ = ["LocalModel", "build_local_model"]
@@ -95,18 +95,11 @@ def _ritz_pairs(
     """Ritz values, ascending, and Ritz vectors of ∇²L_n(position) in the Krylov space of `start`."""
     if not np.any(start):
         start = np.ones_like(start)  # a stationary point: any generic direction finds the extreme curvatures
-    basis = (start / np.linalg.norm(start))[None]
-    diagonal, off_diagonal = np.empty(0), np.empty(0)
-    for _ in range(_NUM_LANCZOS_STEPS):
-        image = np.asarray(hessian_vector_product(loss_fn, jnp.asarray(position), jnp.asarray(basis[-1]), data))
-        diagonal = np.append(diagonal, image @ basis[-1])
-        for _ in range(2):  # once is not enough to keep the basis orthogonal in floating point
-            image = image - basis.T @ (basis @ image)
-        residual = np.linalg.norm(image)
-        if residual <= 1e-10 * np.abs(diagonal).max():
-            break  # the space is invariant: nothing more to find
-        off_diagonal = np.append(off_diagonal, residual)
-        basis = np.vstack([basis, image / residual])
-    num_pairs = len(diagonal)
-    values, vectors = scipy.linalg.eigh_tridiagonal(diagonal, off_diagonal[: num_pairs - 1])
-    return values, basis[:num_pairs].T @ vectors
+    values, vectors, basis = lanczos(
+        lambda vector: np.asarray(
+            hessian_vector_product(loss_fn, jnp.asarray(position), jnp.asarray(vector), data), np.float64
+        ),
+        start,
+        _NUM_LANCZOS_STEPS,
+    )
+    return values, basis.T @ vectors

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -77,15 +77,24 @@ class MLP:
 
     def __call__(self, position: Float[Array, " d"], inputs: Float[Array, "B in"]) -> Float[Array, "B out"]:
         """Outputs for a batch, in the precision of the arguments."""
+        return self.trace(position, inputs)[0]
+
+    def trace(
+        self, position: Float[Array, " d"], inputs: Float[Array, "B in"], taps: Sequence[Array] = ()
+    ) -> tuple[Float[Array, "B out"], list[Array]]:
+        """Outputs, and the inputs of every layer. `taps`, one per layer, are added to the outputs of the layers."""
         activation_fn = _ACTIVATIONS[self.activation]
-        hidden = inputs
-        for layer in self.layers:
-            if layer is not self.layers[0]:
+        hidden, layer_inputs = inputs, []
+        for index, layer in enumerate(self.layers):
+            if index:
                 hidden = activation_fn(hidden)
+            layer_inputs.append(hidden)
             hidden = hidden @ position[layer.weight].reshape(layer.in_dim, layer.out_dim)
             if layer.bias is not None:
                 hidden = hidden + position[layer.bias]
-        return hidden
+            if taps:
+                hidden = hidden + taps[index]
+        return hidden, layer_inputs
 
     def init(self, rng: np.random.Generator) -> Float[np.ndarray, " d"]:
         """Starting point of training: N(0, gain/fan_in) weights (He or LeCun by activation), zero biases."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,17 +13,17 @@ from pydantic import TypeAdapter
 
 from lambda_hat.artifacts.paths import PROBLEM_YAML, REFERENCE_NPZ, TARGET_NPZ
 from lambda_hat.config.problems import Problem
+from lambda_hat.estimate.reference import coordinates_from_arrays
 from lambda_hat.posterior import (
     Coordinates,
     LocalPosterior,
     build_posterior,
     localization_of,
     nbeta_of,
-    whitening_from_arrays,
 )
 from lambda_hat.targets import Target, load_target
 
-__all__ = ["LoadedProblem", "load_coordinates", "load_problem", "read_problem"]
+__all__ = ["LoadedProblem", "load_coordinates", "load_problem", "read_arrays", "read_problem"]
 
 _PROBLEM: TypeAdapter[Problem] = TypeAdapter(Problem)
 
@@ -69,14 +70,13 @@ def load_problem(folder: Path) -> LoadedProblem:
     return LoadedProblem(problem, load_target(folder / TARGET_NPZ, problem))
 
 
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of an archive; pickles in it are refused."""
+    with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
 @functools.lru_cache(maxsize=8)
 def load_coordinates(folder: Path, dtype: str) -> Coordinates:
     """The coordinates that the problem's reference found."""
-    with np.load(folder / REFERENCE_NPZ, allow_pickle=False) as arrays:
-        at_w0, averaged = (
-            whitening_from_arrays(
-                {name.removeprefix(prefix): arrays[name] for name in arrays.files if name.startswith(prefix)}, dtype
-            )
-            for prefix in ("at_w0.", "averaged.")
-        )
-    return Coordinates(at_w0, averaged)
+    return coordinates_from_arrays(read_arrays(folder / REFERENCE_NPZ), dtype)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 import time
 import traceback
 from pathlib import Path
@@ -17,13 +16,17 @@ from lambda_hat.artifacts.paths import PROGRESS_JSONL, REFERENCE_JSON, REFERENCE
 from lambda_hat.config.problems import LocalizationRadius
 from lambda_hat.config.study import ReferenceSpec
 from lambda_hat.errors import TargetError
-from lambda_hat.estimate.certificate import Certificate, Criterion
-from lambda_hat.estimate.reference import Reference, ReferenceProgress, sample_reference
-from lambda_hat.targets import Target, build_target, load_target
-from lambda_hat.tasks.problem import LoadedProblem, read_problem
+from lambda_hat.estimate.diagnostics import TraceDiagnostics
+from lambda_hat.estimate.reference import Reference, sample_reference
+from lambda_hat.estimate.work import Progress
+from lambda_hat.targets import build_target, load_target
+from lambda_hat.tasks.problem import LoadedProblem, read_arrays, read_problem
 from lambda_hat.tasks.provenance import now, provenance
 
 __all__ = ["run_reference"]
+
+# What a stored reference may differ in and still be gone on from.
+_BOUNDS = ("max_relative_mcse", "on_uncertified", "cross_check", "draws_per_round")
 
 
 def run_reference(problem_dir: str, spec: dict[str, Any], hmc_sec: float) -> dict[str, Any]:
@@ -35,86 +38,116 @@ def run_reference(problem_dir: str, spec: dict[str, Any], hmc_sec: float) -> dic
         return {"state": "FAIL", "reason": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
 
 
-def _decrease_available(target: Target) -> float:
-    """nβ × what L_n can still lose near w0, by going downhill or along a direction of negative curvature."""
-    return max(float(target.info["decrease_available"]), float(target.info.get("saddle_gain", 0.0)))
-
-
 def _reference(folder: Path, spec: ReferenceSpec, deadline: float) -> dict[str, Any]:
     started, clock = now(), time.monotonic()
     progress_path = folder / PROGRESS_JSONL
     progress_path.unlink(missing_ok=True)
     append_json_line(progress_path, {"stage": "training"})
+    loaded = _load_or_train(folder)
+    training_sec = time.monotonic() - clock
+    earlier = _earlier(folder, spec)
+
+    def on_progress(progress: Progress) -> None:
+        append_json_line(progress_path, vars(progress))
+
+    reference = sample_reference(
+        loaded.posterior("float64"),
+        spec,
+        deadline=deadline,
+        on_progress=on_progress,
+        stored=read_arrays(folder / REFERENCE_NPZ) if earlier else None,
+    )
+    stages = dict(earlier.get("stages", {}))
+    for stage, seconds in {"training": training_sec, **reference.seconds}.items():
+        stages[stage] = stages.get(stage, 0.0) + seconds
+    content = {
+        **_of_problem(loaded),
+        **_of_reference(reference),
+        "stages": stages,
+        "seconds": sum(seconds for stage, seconds in stages.items() if stage != "training"),
+        "num_extensions": earlier.get("num_extensions", -1) + 1,
+        "spec": spec.to_dict(),
+        "started": started,
+        "finished": now(),
+        **provenance(),
+    }
+    _save_arrays(folder / REFERENCE_NPZ, reference.arrays)
+    write_json_atomic(folder / REFERENCE_JSON, content)
+    return read_json(folder / REFERENCE_JSON) or content
+
+
+def _load_or_train(folder: Path) -> LoadedProblem:
     problem = read_problem(folder)
     try:
         target = load_target(folder / TARGET_NPZ, problem)
     except TargetError:
         target = build_target(problem)
         target.save(folder / TARGET_NPZ)
-    training_sec = time.monotonic() - clock
-    loaded = LoadedProblem(problem, target)
-    posterior = loaded.posterior("float64")
+    return LoadedProblem(problem, target)
 
-    def on_progress(progress: ReferenceProgress) -> None:
-        append_json_line(progress_path, vars(progress))
 
-    reference = sample_reference(posterior, spec, deadline=deadline, on_progress=on_progress)
-    certificate = Certificate(
-        (
-            *reference.certificate.criteria,
-            Criterion(
-                "nβ × decrease of the loss still available at w0, over λ̂",
-                _decrease_available(target) / abs(reference.llc) if reference.llc else math.inf,
-                spec.max_relative_mcse,
-            ),
-        )
-    )
-    localization = problem.posterior.localization
-    content = {
-        "state": "COMPLETE",
-        "llc": reference.llc,
-        "se": reference.se,
-        "is_certified": certificate.is_certified,
-        "reasons": list(certificate.reasons),
-        "certificate": certificate.to_list(),
-        "laplace_llc": reference.laplace_llc,
+def _earlier(folder: Path, spec: ReferenceSpec) -> dict[str, Any]:
+    """What an earlier call wrote, if this one can go on from it; empty otherwise."""
+    stored = read_json(folder / REFERENCE_JSON) or {}
+
+    def sampling(spec: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in spec.items() if name not in _BOUNDS}
+
+    is_whole = (folder / REFERENCE_NPZ).is_file() and "stages" in stored
+    return stored if is_whole and sampling(stored.get("spec", {})) == sampling(spec.to_dict()) else {}
+
+
+def _of_problem(loaded: LoadedProblem) -> dict[str, Any]:
+    target, localization = loaded.target, loaded.problem.posterior.localization
+    return {
         "exact_llc": target.exact_llc(loaded.nbeta, loaded.localization),
         "localization": loaded.localization,
         "radius": localization.radius if isinstance(localization, LocalizationRadius) else None,
         "nbeta": loaded.nbeta,
         "num_data": target.num_data,
         "dim": target.dim,
-        "loss_at_w0": float(posterior.loss_at_w0),
+        "loss_at_w0": float(loaded.posterior("float64").loss_at_w0),
         "target": {key: value for key, value in target.info.items() if isinstance(value, bool | int | float | str)},
-        "num_chains": spec.num_chains,
-        "num_draws": 0 if reference.info is None else int(reference.info.excess_loss.size),
+    }
+
+
+def _of_reference(reference: Reference) -> dict[str, Any]:
+    def figures(trace: TraceDiagnostics) -> dict[str, float]:
+        return {"rhat": trace.rhat, "ess_bulk": trace.ess_bulk, "ess_tail": trace.ess_tail, "mcse": trace.mcse}
+
+    spectrum, info = reference.spectrum, reference.info
+    return {
+        "state": "COMPLETE",
+        "llc": reference.llc,
+        "se": reference.se,
+        "is_certified": reference.certificate.is_certified,
+        "reasons": list(reference.certificate.reasons),
+        "certificate": reference.certificate.to_list(),
+        "diagnostics": {name: figures(trace) for name, trace in reference.diagnostics.items()},
+        "laplace_llc": reference.laplace_llc,
+        "laplace_se": reference.laplace_se,
+        "spectrum": None
+        if spectrum is None
+        else {"smallest": spectrum.smallest, "largest": spectrum.largest, "is_exact": spectrum.is_exact},
+        "decrease_available": reference.decrease_available,
+        "wells": {
+            "num_descents": reference.wells.num_descents,
+            "log_masses": reference.wells.log_masses.tolist(),
+        },
+        "whitening": None if reference.coordinates is None else type(reference.coordinates.averaged).__name__,
+        "num_chains": 0 if info is None else int(info.excess_loss.shape[0]),
+        "num_draws": 0 if info is None else int(info.excess_loss.size),
         "step_size": reference.step_size,
         "num_integration_steps": reference.num_integration_steps,
         "num_gradient_evaluations": reference.num_gradient_evaluations,
-        "num_hessian_evaluations": reference.num_hessian_evaluations,
-        "seconds": sum(reference.seconds.values()),
-        "stages": {"training": training_sec, **reference.seconds},
-        "spec": spec.to_dict(),
-        "dtype": str(posterior.w0.dtype),
-        "started": started,
-        "finished": now(),
-        **provenance(),
+        "num_curvature_passes": reference.num_curvature_passes,
+        "dtype": "float64",
+        "evaluation_dtype": reference.evaluation_dtype,
+        "evaluation_error": reference.evaluation_error,
     }
-    _save_arrays(folder / REFERENCE_NPZ, reference)
-    write_json_atomic(folder / REFERENCE_JSON, content)
-    return read_json(folder / REFERENCE_JSON) or content
 
 
-def _save_arrays(path: Path, reference: Reference) -> None:
-    arrays = {
-        "hessian_eigenvalues": reference.hessian_eigenvalues,
-    }
-    for prefix, whitening in (("at_w0", reference.hessian_whitening), ("averaged", reference.whitening)):
-        arrays |= {f"{prefix}.{name}": array for name, array in whitening.to_arrays().items()}
-    if reference.info is not None:
-        arrays["excess_loss"] = np.asarray(reference.info.excess_loss)
-        arrays["squared_distance"] = np.asarray(reference.info.squared_distance)
-        arrays["energy"] = np.asarray(reference.info.energy)
+def _save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # pyright: ignore[reportArgumentType]
     write_bytes_atomic(path, buffer.getvalue())

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from lambda_hat.estimate.certificate import Certificate, Criterion, certify, step_size_agreement
+from lambda_hat.estimate.certificate import Certificate, Criterion, agreement, certify, is_refuted, judge_minimum
 from lambda_hat.samplers.base import Info
 
 NBETA = 20.0
@@ -145,7 +145,7 @@ def test_certificate_as_json():
 
 
 def agree(info, finer, max_relative_mcse=0.01):
-    return step_size_agreement(info, finer, NBETA, max_relative_mcse=max_relative_mcse)
+    return agreement(info, finer, NBETA, "half the step size", max_relative_mcse=max_relative_mcse)
 
 
 @pytest.mark.parametrize(("info", "finer"), [(None, None), (GOOD, None), (None, GOOD)])
@@ -169,8 +169,30 @@ def test_step_sizes_that_disagree():
     certificate = agree(GOOD, finer._replace(excess_loss=1.06 * finer.excess_loss))
     assert [criterion.is_met for criterion in certificate.criteria] == [True, True, False]
     assert "disagreement" in certificate.reasons[0]
+    assert is_refuted(certificate)
 
 
 def test_finer_chains_too_short_to_tell():
     short = Info(*(trace[:, :100] for trace in good_info(1)))
     assert [criterion.is_met for criterion in agree(GOOD, short, 0.015).criteria][1:] == [False, True]
+
+
+def test_nothing_is_refuted_by_chains_that_cannot_tell():
+    finer = good_info(1)
+    few = Info(*(trace[:, :100] for trace in finer))
+    assert not is_refuted(agree(GOOD, finer))
+    assert not is_refuted(agree(GOOD, few._replace(excess_loss=2 * few.excess_loss)))
+    assert not is_refuted(agree(GOOD, None))
+
+
+@pytest.mark.parametrize(
+    ("decrease", "llc", "is_met"),
+    [(0.0, 2.0, True), (0.019, 2.0, True), (0.021, 2.0, False), (0.021, -2.0, False), (0.0, 0.0, False)],
+)
+def test_a_minimum_has_nothing_to_lose(decrease, llc, is_met):
+    assert judge_minimum(decrease, llc, 0.01).is_certified is is_met
+
+
+def test_an_unknown_decrease_is_no_minimum():
+    (reason,) = judge_minimum(float("nan"), 2.0, 0.01).reasons
+    assert reason == "decrease still available at w0, over λ̂ is not known yet"

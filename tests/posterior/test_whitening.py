@@ -13,7 +13,6 @@ from lambda_hat.posterior import (
     build_posterior,
     hessian_whitening,
     identity_whitening,
-    laplace_llc,
     whitening_from_arrays,
     whitening_from_hessian,
 )
@@ -68,11 +67,3 @@ def test_identity_leaves_displacements_alone(build_quadratic):
     _, posterior = build_quadratic()
     z = jax.random.normal(jax.random.key(0), (5,))
     np.testing.assert_array_equal(identity_whitening(posterior).displacement(z), z)
-
-
-def test_laplace_value_is_exact_for_a_quadratic(build_quadratic):
-    target, posterior = build_quadratic()
-    _, eigenvalues = hessian_whitening(posterior, posterior.w0[None])
-    exact = target.exact_llc(float(posterior.nbeta), 10.0)
-    assert laplace_llc(eigenvalues, posterior.localization) == pytest.approx(exact, rel=1e-10)
-    assert laplace_llc([-3.0, 3.0], 1.0) == pytest.approx(0.75)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import jax
@@ -82,13 +83,35 @@ def test_reference_is_certified_and_right(problem_dir, exact, is_within):
 def test_reference_arrays(problem_dir):
     reference = read_json(problem_dir / "ref.json")
     with np.load(problem_dir / "ref.npz", allow_pickle=False) as arrays:
-        assert arrays["whitening"].shape == (4, 4)
-        assert arrays["excess_loss"].shape == arrays["squared_distance"].shape
-        assert arrays["excess_loss"].size == reference["num_draws"]
-        assert reference["nbeta"] * arrays["excess_loss"].mean() == pytest.approx(reference["llc"])
-        np.testing.assert_allclose(
-            np.sort(arrays["hessian_eigenvalues"]), reference["nbeta"] * np.geomspace(0.1, 10, 4), rtol=1e-6
-        )
+        assert arrays["at_w0.dense"].shape == arrays["averaged.dense"].shape == (4, 4)
+        trace = arrays["chains.excess_loss"]
+        assert trace.shape == arrays["chains.squared_distance"].shape
+        retained = trace[:, trace.shape[1] // 4 :]
+        assert retained.size == reference["num_draws"]
+        assert reference["nbeta"] * retained.mean(dtype=float) == pytest.approx(reference["llc"])
+        curvatures = reference["nbeta"] * np.geomspace(0.1, 10, 4)
+        np.testing.assert_allclose(np.sort(arrays["spectrum.values"][0]), curvatures, rtol=1e-6)
+        assert reference["spectrum"]["smallest"] == pytest.approx(curvatures[0])
+        assert reference["spectrum"]["largest"] == pytest.approx(curvatures[-1])
+
+
+def test_a_larger_budget_extends_a_reference(problem_dir, tmp_path, exact, is_within):
+    """Tighter bounds later go on from the chains that are there; another seed starts afresh."""
+    folder = tmp_path / "problem"
+    shutil.copytree(problem_dir, folder)
+    before = read_json(folder / "ref.json")
+    assert reference_task(str(folder), SPEC.to_dict() | {"max_relative_mcse": 1e-6}, 0.0)["num_extensions"] == 1
+    tighter = reference_task(str(folder), SPEC.to_dict() | {"max_relative_mcse": 0.02}, 60.0)
+    assert tighter["is_certified"], tighter["reasons"]
+    assert tighter["num_extensions"] == 2
+    assert tighter["num_draws"] > before["num_draws"]
+    assert tighter["num_gradient_evaluations"] > before["num_gradient_evaluations"]
+    assert tighter["step_size"] == pytest.approx(before["step_size"])
+    assert tighter["seconds"] > before["seconds"]
+    assert tighter["se"] < before["se"]
+    assert is_within(tighter["llc"], tighter["se"], exact)
+    afresh = reference_task(str(folder), SPEC.to_dict() | {"seed": 1}, 0.0)
+    assert (afresh["num_extensions"], afresh["num_draws"]) == (0, 0)
 
 
 def test_reference_out_of_time_is_not_certified(tmp_path):

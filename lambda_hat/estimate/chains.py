@@ -1,0 +1,113 @@
+"""Chains that grow round by round, and that can be put down and taken up again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from lambda_hat.estimate.llc import drop_burn_in
+from lambda_hat.estimate.work import Work
+from lambda_hat.samplers.base import Info
+from lambda_hat.samplers.runner import init_chains, run_chains
+
+__all__ = ["GrowingChains"]
+
+CHUNK_STEPS = 50  # steps between two looks at the deadline, fewer where a step is long
+MAX_INTEGRATION_STEPS = 64
+
+
+class GrowingChains:
+    """Chains of one sampler; the first quarter of what there is never counts: starts must be forgotten first."""
+
+    def __init__(self, sampler: Any, rng_key: Array, displacements: Float[Array, "chains d"], work: Work) -> None:
+        self.sampler = sampler
+        self.states = init_chains(sampler, rng_key, displacements)
+        self.info: Info | None = None
+        self._work = work
+        work.num_gradient_evaluations += displacements.shape[0]
+
+    @property
+    def num_done(self) -> int:
+        """Draws of each chain, those that do not count included."""
+        return 0 if self.info is None else self.info.excess_loss.shape[1]
+
+    @property
+    def retained(self) -> Info | None:
+        """The last three quarters of the draws."""
+        return None if self.info is None else drop_burn_in(self.info, self.num_done // 4)
+
+    @property
+    def displacements(self) -> Float[Array, "chains d"]:
+        """w − w0 of every chain now."""
+        return jax.vmap(self.sampler.displacement)(self.states)
+
+    def advance(self, rng_key: Array, num_steps: int, *, num_warmup: int = 0) -> Info:
+        """Go on without keeping the draws; a warm-up adapts the step size."""
+
+        def on_chunk(info: Info, num_done: int) -> bool:
+            del num_done
+            self._work.num_gradient_evaluations += float(np.sum(info.num_gradient_evaluations))
+            return self._work.is_in_time
+
+        chains = run_chains(
+            self.sampler,
+            rng_key,
+            self.states,
+            num_steps,
+            num_warmup=num_warmup,
+            chunk_size=CHUNK_STEPS,
+            on_chunk=on_chunk,
+        )
+        self.sampler, self.states = chains.sampler, chains.states
+        return chains.info
+
+    def extend(self, rng_key: Array, num_steps: int) -> None:
+        """Go on and keep the draws."""
+        new = self.advance(rng_key, num_steps)
+        old = self.info
+        self.info = new if old is None else Info(*(np.concatenate(pair, axis=1) for pair in zip(old, new, strict=True)))
+
+    def snapshots(self, keys: Any, num_snapshots: int, steps_between: int) -> Float[Array, "draws d"]:
+        """Positions of all chains, `num_snapshots` times with steps between."""
+        positions = []
+        for _ in range(num_snapshots):
+            self.advance(next(keys), steps_between)
+            positions.append(self.displacements)
+        return jnp.concatenate(positions)
+
+    def lengthen(self) -> None:
+        """Twice as many leapfrog steps from here on, up to a limit; a traced number, so nothing is compiled again."""
+        doubled = min(2 * int(self.sampler.num_integration_steps), MAX_INTEGRATION_STEPS)
+        self.sampler = self.sampler.with_num_integration_steps(doubled)
+
+    def at_half_step_size(self, rng_key: Array) -> GrowingChains:
+        """New chains from where these are, at half the step size and with twice the leapfrog steps."""
+        doubled = 2 * int(self.sampler.num_integration_steps)
+        sampler = self.sampler.with_step_size(self.sampler.step_size / 2).with_num_integration_steps(doubled)
+        return GrowingChains(sampler, rng_key, self.displacements, self._work)
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Traces, positions and adapted numbers: what `restore` goes on from."""
+        arrays = {"displacements": np.asarray(self.displacements), "step_size": np.asarray(self.sampler.step_size)}
+        if hasattr(self.sampler, "num_integration_steps"):
+            arrays["num_integration_steps"] = np.asarray(self.sampler.num_integration_steps)
+        if self.info is not None:
+            arrays |= {name: np.asarray(trace, np.float32) for name, trace in self.info._asdict().items()}
+        return arrays
+
+    @classmethod
+    def restore(cls, sampler: Any, rng_key: Array, arrays: Mapping[str, np.ndarray], work: Work) -> GrowingChains:
+        """The chains that `to_arrays` put down, of a sampler built as before."""
+        dtype = sampler.step_size.dtype
+        sampler = sampler.with_step_size(jnp.asarray(arrays["step_size"], dtype))
+        if "num_integration_steps" in arrays:
+            sampler = sampler.with_num_integration_steps(int(arrays["num_integration_steps"]))
+        chains = cls(sampler, rng_key, jnp.asarray(arrays["displacements"], dtype), work)
+        if "excess_loss" in arrays:
+            chains.info = Info(**{name: np.asarray(arrays[name], np.float64) for name in Info._fields})
+        return chains

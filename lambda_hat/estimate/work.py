@@ -1,0 +1,52 @@
+"""What a long computation has spent, stage by stage, and when it must end."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+__all__ = ["OutOfTime", "Progress", "Work"]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What is known after a stage or round."""
+
+    stage: str
+    seconds: float
+    llc: float = math.nan
+    se: float = math.nan
+    rhat: float = math.nan
+    ess: float = math.nan
+
+
+class OutOfTime(Exception):
+    """The deadline has passed."""
+
+
+class Work:
+    """Seconds by stage and evaluations spent; `done` raises once the deadline (`time.monotonic`) has passed."""
+
+    def __init__(self, deadline: float = math.inf, on_progress: Callable[[Progress], None] = lambda _: None) -> None:
+        self.deadline = deadline
+        self.on_progress = on_progress
+        self.start = self.clock = time.monotonic()
+        self.seconds: dict[str, float] = {}
+        self.num_gradient_evaluations = 0.0  # on the full-data scale
+        self.num_curvature_passes = 0  # over the data: one per column of a Hessian or Lanczos step
+
+    @property
+    def is_in_time(self) -> bool:
+        """Whether the deadline is still ahead."""
+        return time.monotonic() < self.deadline
+
+    def done(self, stage: str, label: str = "", **figures: float) -> None:
+        """Book the time since the last call to `stage`, tell of it, and raise `OutOfTime` where there is none left."""
+        now = time.monotonic()
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self.clock
+        self.clock = now
+        self.on_progress(Progress(label or stage, now - self.start, **figures))
+        if not self.is_in_time:
+            raise OutOfTime

@@ -1,0 +1,92 @@
+"""Which whitening a model gets, by its size and structure, and what its spectrum at w0 says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from lambda_hat.posterior.diagonal import diagonal_whitening
+from lambda_hat.posterior.kronecker import KroneckerWhitening, kronecker_whitening
+from lambda_hat.posterior.local import LocalPosterior
+from lambda_hat.posterior.spectrum import NUM_LANCZOS_STEPS, NUM_PROBES, Spectrum, spectrum_at_w0
+from lambda_hat.posterior.whitening import DenseWhitening, DiagonalWhitening, Whitening, hessian_whitening
+from lambda_hat.targets.networks import MLP
+
+__all__ = [
+    "MAX_DENSE_DIM",
+    "Geometry",
+    "average_whitening",
+    "geometry_at_w0",
+    "num_positions_to_average",
+    "whitening_from_arrays",
+]
+
+MAX_DENSE_DIM = 2000  # parameters up to which a Hessian is built and decomposed
+MAX_HESSIAN_COLUMNS = 20_000  # that one average is worth
+MAX_POSITIONS = 160
+POSITIONS_OF_LARGE = 8
+
+
+class Geometry(NamedTuple):
+    """The curvature at w0: coordinates A0, the spectrum, and the passes over the data that they took."""
+
+    whitening: Whitening
+    spectrum: Spectrum
+    num_passes: int
+
+
+def has_known_layers(posterior: LocalPosterior) -> bool:
+    """Whether the loss is that of an `MLP` on (inputs, labels), whose Kronecker factors can be formed."""
+    loss_fn: Any = posterior.loss_fn
+    return isinstance(getattr(loss_fn, "network", None), MLP) and hasattr(loss_fn, "of_outputs")
+
+
+def num_positions_to_average(dim: int) -> int:
+    """How many draws the curvature is averaged over: fewer where one costs more."""
+    if dim > MAX_DENSE_DIM:
+        return POSITIONS_OF_LARGE
+    return max(POSITIONS_OF_LARGE, min(MAX_POSITIONS, MAX_HESSIAN_COLUMNS // dim))
+
+
+def average_whitening(
+    posterior: LocalPosterior, positions: Float[Array, "draws d"], rng_key: Array
+) -> tuple[Whitening, int]:
+    """Whitening by the curvature averaged over `positions`, and the passes over the data that it took.
+
+    Up to `MAX_DENSE_DIM` parameters the Hessian; above that Kronecker factors where the layers are known, else the
+    diagonal.
+    """
+    num_positions = positions.shape[0]
+    if posterior.dim <= MAX_DENSE_DIM:
+        return hessian_whitening(posterior, positions)[0], num_positions * posterior.dim
+    if has_known_layers(posterior):
+        return kronecker_whitening(posterior, positions, rng_key), 2 * num_positions
+    return diagonal_whitening(posterior, positions, rng_key), num_positions
+
+
+def geometry_at_w0(posterior: LocalPosterior, rng_key: Array) -> Geometry:
+    """Coordinates A0 and the spectrum at w0: of the whole Hessian up to `MAX_DENSE_DIM` parameters, else estimated."""
+    if posterior.dim <= MAX_DENSE_DIM:
+        whitening, eigenvalues = hessian_whitening(posterior, posterior.w0[None])
+        return Geometry(whitening, Spectrum.from_eigenvalues(eigenvalues), posterior.dim)
+    factor_key, probe_key = jax.random.split(rng_key)
+    whitening, num_passes = average_whitening(posterior, posterior.w0[None], factor_key)
+    return Geometry(whitening, spectrum_at_w0(posterior, probe_key), num_passes + NUM_PROBES * NUM_LANCZOS_STEPS)
+
+
+def whitening_from_arrays(arrays: Mapping[str, np.ndarray], dtype: str) -> Whitening:
+    """The whitening that `to_arrays` took apart, in `dtype`.
+
+    Raises:
+        KeyError: the arrays are not those of a whitening.
+    """
+    if "spans" in arrays:
+        return KroneckerWhitening.from_arrays(arrays, dtype)
+    if "dense" in arrays:
+        return DenseWhitening(jnp.asarray(arrays["dense"], dtype=dtype))
+    return DiagonalWhitening(jnp.asarray(arrays["diagonal"], dtype=dtype))

@@ -1,0 +1,170 @@
+"""Whitening of fully connected networks by eigenvalue-corrected Kronecker factors (EKFAC, George et al. 1806.03884)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from lambda_hat.posterior.local import LocalPosterior
+from lambda_hat.posterior.whitening import Whitening
+from lambda_hat.targets.networks import MLP, Layer
+
+__all__ = ["KroneckerWhitening", "kronecker_whitening"]
+
+
+class KroneckerWhitening(Whitening):
+    """A as one block per layer: (w − w0) = U (s ⊙ Z) Vᵀ for its weights and bias as a matrix (in_dim + 1, out_dim).
+
+    U and V are orthogonal, eigenvectors of the second moments of the layer's inputs and of the gradients of its
+    outputs; s are the scales 1/√(nβ e + γ_loc) with e the second moments of the weights' gradients along U ⊗ V.
+    """
+
+    spans: tuple[tuple[int, int], ...] = eqx.field(static=True)  # of each layer in the flat vector
+    in_bases: tuple[Float[Array, "in in"], ...]
+    out_bases: tuple[Float[Array, "out out"], ...]
+    scales: tuple[Float[Array, "in out"], ...]
+
+    def _blocks(self, vector: Array) -> list[Array]:
+        return [
+            vector[start:end].reshape(scale.shape) for (start, end), scale in zip(self.spans, self.scales, strict=True)
+        ]
+
+    def _rotated(self, blocks: list[Array]) -> list[Array]:
+        return [u.T @ block @ v for u, block, v in zip(self.in_bases, blocks, self.out_bases, strict=True)]
+
+    def displacement(self, z: Float[Array, " d"]) -> Float[Array, " d"]:
+        """w − w0 = A z."""
+        scaled = [scale * block for scale, block in zip(self.scales, self._blocks(z), strict=True)]
+        turned = [u @ block @ v.T for u, block, v in zip(self.in_bases, scaled, self.out_bases, strict=True)]
+        return jnp.concatenate([block.ravel() for block in turned])
+
+    def coordinates(self, displacement: Float[Array, " d"]) -> Float[Array, " d"]:
+        """The z with A z = w − w0."""
+        blocks = self._rotated(self._blocks(displacement))
+        return jnp.concatenate([(block / scale).ravel() for block, scale in zip(blocks, self.scales, strict=True)])
+
+    def pullback(self, gradient: Float[Array, " d"]) -> Float[Array, " d"]:
+        """Aᵀ g."""
+        blocks = self._rotated(self._blocks(gradient))
+        return jnp.concatenate([(scale * block).ravel() for block, scale in zip(blocks, self.scales, strict=True)])
+
+    @property
+    def log_abs_det(self) -> Float[Array, ""]:
+        """log |det A|."""
+        return sum((jnp.sum(jnp.log(scale)) for scale in self.scales), jnp.zeros(()))
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Bases and scales of every layer, and where it lies."""
+        arrays = {"spans": np.asarray(self.spans)}
+        for name in ("in_bases", "out_bases", "scales"):
+            arrays |= {f"{name}.{i}": np.asarray(array) for i, array in enumerate(getattr(self, name))}
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: Any, dtype: str) -> KroneckerWhitening:
+        """What `to_arrays` took apart."""
+        spans = tuple((int(start), int(end)) for start, end in arrays["spans"])
+        in_bases, out_bases, scales = (
+            tuple(jnp.asarray(arrays[f"{name}.{i}"], dtype=dtype) for i in range(len(spans)))
+            for name in ("in_bases", "out_bases", "scales")
+        )
+        return cls(spans, in_bases, out_bases, scales)
+
+
+def _span(layer: Layer) -> tuple[int, int]:
+    return layer.weight_offset, (layer.weight if layer.bias is None else layer.bias).stop
+
+
+def _signals(
+    network: MLP, loss_fn: Any, position: Array, batch: Any, rng_key: Array
+) -> tuple[list[Array], list[Array]]:
+    """Inputs of every layer, a one appended for the bias, and gradients of its outputs.
+
+    The gradients are those of random outputs whose second moment is the loss's own curvature there (a symmetric root
+    of it times random signs), so that second moments of the weights' gradients are the Gauss–Newton matrix.
+    """
+    inputs, labels = batch
+    position = position.astype(inputs.dtype)
+    taps = [jnp.zeros((inputs.shape[0], layer.out_dim), position.dtype) for layer in network.layers]
+
+    def outputs_of(taps: list[Array]) -> tuple[Array, list[Array]]:
+        return network.trace(position, inputs, taps)
+
+    outputs, pullback, layer_inputs = jax.vjp(outputs_of, taps, has_aux=True)
+    curvature = jax.vmap(jax.hessian(lambda output, label: loss_fn.of_outputs(output[None], label[None])[0]))(
+        outputs, labels
+    )
+    if outputs.shape[1] == 1:
+        values, vectors = curvature[:, 0], jnp.ones_like(curvature)
+    else:
+        values, vectors = jnp.linalg.eigh(curvature)
+    signs = jax.random.rademacher(rng_key, outputs.shape, outputs.dtype)
+    (gradients,) = pullback(jnp.einsum("bij,bj->bi", vectors, jnp.sqrt(jnp.maximum(values, 0.0)) * signs))
+    if network.has_bias:
+        layer_inputs = [jnp.pad(array, ((0, 0), (0, 1)), constant_values=1.0) for array in layer_inputs]
+    return layer_inputs, gradients
+
+
+@eqx.filter_jit
+def kronecker_whitening(
+    posterior: LocalPosterior, positions: Float[Array, "draws d"], rng_key: Array
+) -> KroneckerWhitening:
+    """EKFAC from Gauss–Newton moments averaged over `positions` and all rows.
+
+    The loss must be that of an `MLP` on rows (inputs, labels), with the attributes `network` and `of_outputs`.
+    """
+    loss_fn: Any = posterior.loss_fn
+    network: MLP = loss_fn.network
+
+    def mean_over_signals(statistic_fn: Any) -> Any:
+        """Mean of `statistic_fn(inputs, gradients, weights)` over rows and positions."""
+
+        def add_chunk(total: Any, chunk: Any) -> tuple[Any, None]:
+            position, key, batch, weights = chunk
+            statistic = statistic_fn(*_signals(network, loss_fn, position, batch, key), weights)
+            return jax.tree.map(jnp.add, total, statistic), None
+
+        def add_position(total: Any, pair: Any) -> tuple[Any, None]:
+            position, key = pair
+            keys = jax.random.split(key, posterior.row_weights.shape[0])
+            repeated = jnp.broadcast_to(position, (keys.shape[0], position.size))
+            return jax.lax.scan(add_chunk, total, (repeated, keys, posterior.rows, posterior.row_weights))
+
+        pairs = (positions, jax.random.split(rng_key, positions.shape[0]))
+        chunk = jax.tree.map(lambda x: x[0], (posterior.rows, posterior.row_weights))
+        shapes = jax.eval_shape(
+            lambda: statistic_fn(*_signals(network, loss_fn, positions[0], chunk[0], rng_key), chunk[1])
+        )
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, positions.dtype), shapes)
+        total, _ = jax.lax.scan(add_position, zeros, pairs)
+        return jax.tree.map(lambda x: x / positions.shape[0], total)
+
+    def second_moments(inputs: list[Array], gradients: list[Array], weights: Array) -> Any:
+        return (
+            [(weights[:, None] * array).T @ array for array in inputs],
+            [(weights[:, None] * array).T @ array for array in gradients],
+        )
+
+    in_moments, out_moments = mean_over_signals(second_moments)
+    in_bases = [jnp.linalg.eigh(moment)[1] for moment in in_moments]
+    out_bases = [jnp.linalg.eigh(moment)[1] for moment in out_moments]
+
+    def along_bases(inputs: list[Array], gradients: list[Array], weights: Array) -> list[Array]:
+        return [
+            (weights[:, None] * jnp.square(a @ u)).T @ jnp.square(g @ v)
+            for a, u, g, v in zip(inputs, in_bases, gradients, out_bases, strict=True)
+        ]
+
+    curvatures = mean_over_signals(along_bases)
+    scales = [1.0 / jnp.sqrt(posterior.nbeta * curvature + posterior.localization) for curvature in curvatures]
+    return KroneckerWhitening(
+        spans=tuple(_span(layer) for layer in network.layers),
+        in_bases=tuple(in_bases),
+        out_bases=tuple(out_bases),
+        scales=tuple(scales),
+    )
