@@ -168,7 +168,7 @@ class PotentialProblem(Frozen):
 
 
 class LinearNetworkProblem(Frozen):
-    """f(w, x) = x W₁⋯W_L, labelled without noise by a product of low rank, with w0 among the factors of that product."""
+    """f(w, x) = x W₁⋯W_L, labelled without noise by a product of low rank, of which w0 is one factorisation."""
 
     has_exact_llc: ClassVar[bool] = False
 

@@ -138,7 +138,7 @@ class Store(Frozen):
 
 
 class ReferenceSpec(Frozen):
-    """The reference of each problem: certified HMC, or the exact value where it is known; the text `exact` is enough."""
+    """The reference of each problem: certified HMC, or the exact value where it is known; `exact` alone will do."""
 
     method: Literal["hmc", "exact"] = "hmc"
     num_chains: Annotated[int, Field(ge=4)] = 8

@@ -20,6 +20,7 @@ from lambda_hat.errors import TargetError
 from lambda_hat.estimate.certificate import Certificate, Criterion
 from lambda_hat.estimate.reference import Reference, ReferenceProgress, sample_reference
 from lambda_hat.targets import Target, build_target, load_target
+from lambda_hat.tasks.exact import write_exact_reference
 from lambda_hat.tasks.problem import LoadedProblem, read_problem
 from lambda_hat.tasks.provenance import now, provenance
 
@@ -53,6 +54,8 @@ def _reference(folder: Path, spec: ReferenceSpec, deadline: float) -> dict[str, 
         target.save(folder / TARGET_NPZ)
     training_sec = time.monotonic() - clock
     loaded = LoadedProblem(problem, target)
+    if spec.method == "exact":
+        return write_exact_reference(folder, loaded, spec, started=started, training_sec=training_sec)
     posterior = loaded.posterior("float64")
 
     def on_progress(progress: ReferenceProgress) -> None:
@@ -72,6 +75,7 @@ def _reference(folder: Path, spec: ReferenceSpec, deadline: float) -> dict[str, 
     localization = problem.posterior.localization
     content = {
         "state": "COMPLETE",
+        "method": spec.method,
         "llc": reference.llc,
         "se": reference.se,
         "is_certified": certificate.is_certified,

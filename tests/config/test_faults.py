@@ -291,8 +291,8 @@ PROBLEMS = {
     ),
     "noise on classes": (
         "{overrides: {loss: cross_entropy, model.out_dim: 3, data.noise: student_t}}",
-        "2:69  problems.0.overrides.data.noise: found 'student_t' with loss `cross_entropy`, whose labels are drawn and "
-        "have no added noise\n    Remove it; `data.noise_scale` is the temperature of the classes.",
+        "2:69  problems.0.overrides.data.noise: found 'student_t' with loss `cross_entropy`, whose labels are drawn "
+        "and have no added noise\n    Remove it; `data.noise_scale` is the temperature of the classes.",
     ),
     "degrees of freedom of another loss": (
         "{overrides: {loss_dof: 3}}",

@@ -51,7 +51,7 @@ def test_exact_llc_is_the_gaussian_expectation(nbeta, localization):
 
 def test_without_rotation_the_axes_are_eigenvectors(float64):
     target = build_target(PROBLEM.model_copy(update={"is_rotated": False}))
-    np.testing.assert_array_equal(target.per_example_loss_fn.geometry.hessian, np.diag(target.curvatures))
+    np.testing.assert_array_equal(target.per_example_loss_fn.geometry.hessian, np.diag(target.exact_llc_fn.curvatures))
 
 
 def test_noise_does_not_change_the_geometry(float64):
