@@ -16,6 +16,8 @@ from lambda_hat.targets.target import Target
 
 __all__ = ["build_linear_network", "draw_factors", "jacobian_rank", "linear_network_loss", "product_ranks"]
 
+_RANK_TOLERANCE = 1e-9  # of singular values, which are about one or rounding
+
 Matrix = Float[np.ndarray, "rows columns"]
 
 
@@ -57,7 +59,10 @@ def product_ranks(factors: list[Matrix]) -> tuple[tuple[int, ...], tuple[int, ..
         before.append(before[-1] @ factor)
     for factor in reversed(factors):
         after.append(factor @ after[-1])
-    p, q = (tuple(int(np.linalg.matrix_rank(product)) for product in chain) for chain in (before, after))
+    p, q = (
+        tuple(int(np.linalg.matrix_rank(product, tol=_RANK_TOLERANCE)) for product in chain)
+        for chain in (before, after)
+    )
     return p, q[::-1]
 
 

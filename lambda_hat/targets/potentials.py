@@ -60,7 +60,7 @@ class PotentialLLC:
 
 
 def build_potential(problem: PotentialProblem) -> Target:
-    """The target of `problem` at w0 = 0; as nβ → ∞ its λ̂ falls, slowly, to 1/(2 max(k, l)), the `asymptotic_llc`."""
+    """The target of `problem` at w0 = 0; as nβ → ∞ its λ̂ rises to 1/(2 max(k, l)), the `asymptotic_llc`."""
     noise = draw_gradient_noise(problem.num_data, 2, problem.gradient_noise, problem.seed)
     info = {
         "is_minimum": True,

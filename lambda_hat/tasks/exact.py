@@ -24,7 +24,7 @@ __all__ = ["write_exact_reference"]
 def write_exact_reference(
     folder: Path, loaded: LoadedProblem, spec: ReferenceSpec, *, started: str, training_sec: float
 ) -> dict[str, Any]:
-    """Write `ref.json` with the exact λ̂ and `ref.npz` with the whitening at w0, A0, in place of A1 too; return the first.
+    """Write `ref.json` with the exact λ̂, `ref.npz` with A0, the whitening at w0, in place of A1 too; return the first.
 
     Raises:
         InputError: the exact value of this target is not known.
