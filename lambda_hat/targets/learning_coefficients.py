@@ -49,8 +49,8 @@ def aoyagi_coefficient(widths: Sequence[int], rank: int) -> float:
     ceiling = -(-total // ell)
     a = total - (ceiling - 1) * ell
     pairs = sum(one * other for one, other in combinations(chosen, 2))
-    fixed = (rank * (widths[0] + widths[-1]) - rank**2) / 2
-    return fixed + a * (ell - a) / (4 * ell) - (ell - 1) * total**2 / (4 * ell) + pairs / 2
+    fixed = rank * (widths[0] + widths[-1]) - rank**2
+    return (2 * ell * (fixed + pairs) + a * (ell - a) - (ell - 1) * total**2) / (4 * ell)  # whole numbers: exact
 
 
 def reduced_rank_coefficient(in_dim: int, hidden_dim: int, out_dim: int, rank: int) -> float:
