@@ -10,7 +10,13 @@ import pytest
 
 from lambda_hat.artifacts.files import read_json, read_json_lines
 from lambda_hat.config.explain import to_yaml
-from lambda_hat.config.problems import LinearRegressionProblem, MLPProblem, PosteriorSpec, PotentialProblem
+from lambda_hat.config.problems import (
+    LinearRegressionProblem,
+    MLPProblem,
+    PosteriorSpec,
+    PotentialProblem,
+    TrainingSpec,
+)
 from lambda_hat.targets import build_target
 from lambda_hat.tasks import reference_task, trial_task
 from lambda_hat.workflows.references import stored_reference
@@ -58,7 +64,7 @@ def test_a_trial_agrees_with_an_exact_reference(tmp_path, problem, is_within):
 
 
 def test_a_reference_whose_value_is_not_known_fails_and_says_so(tmp_path):
-    problem = MLPProblem().model_copy(update={"training": {"num_steps": 1, "max_polish_steps": 0}})
+    problem = MLPProblem(training=TrainingSpec(num_steps=1, max_polish_steps=0))
     result = reference_task(write_problem(tmp_path, problem), EXACT, 60.0)
     assert result["state"] == "FAIL"
     assert result["reason"] == "InputError: the exact value of target `mlp` is not known"
