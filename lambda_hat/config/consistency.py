@@ -18,11 +18,20 @@ def inconsistencies(problem: Problem) -> Iterator[Finding]:
         case QuadraticProblem(smallest_curvature=low, largest_curvature=high) if low > high:
             message = f"found smallest_curvature {low} above largest_curvature {high}, expected smallest ≤ largest"
             yield Finding(("smallest_curvature",), message)
-        case DeepLinearProblem(rank=rank) | ReducedRankProblem(rank=rank) if rank > min(problem.widths):
-            message = f"found {rank}, expected at most {min(problem.widths)}, the smallest of the widths"
-            yield Finding(("rank",), message, "No product of such layers has a higher rank.")
+        case DeepLinearProblem() | ReducedRankProblem():
+            yield from _of_linear_network(problem)
         case _:
             pass
+
+
+def _of_linear_network(problem: DeepLinearProblem | ReducedRankProblem) -> Iterator[Finding]:
+    smallest, in_dim = min(problem.widths), problem.widths[0]
+    if problem.rank > smallest:
+        message = f"found {problem.rank}, expected at most {smallest}, the smallest of the widths"
+        yield Finding(("rank",), message, "No product of such layers has a higher rank.")
+    if problem.num_data < in_dim:
+        message = f"found {problem.num_data}, expected at least {in_dim}, the number of inputs"
+        yield Finding(("num_data",), message, "Fewer examples leave a part of the product free.")
 
 
 def _of_loss(problem: MLPProblem) -> Iterator[Finding]:

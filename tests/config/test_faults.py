@@ -304,6 +304,11 @@ PROBLEMS = {
         "2:64  problems.0.overrides.rank: found 4, expected at most 3, the smallest of the widths\n"
         "    No product of such layers has a higher rank.",
     ),
+    "fewer examples than inputs": (
+        "{target: reduced_rank, overrides: {num_data: 4}}",
+        "2:49  problems.0.overrides.num_data: found 4, expected at least 5, the number of inputs\n"
+        "    Fewer examples leave a part of the product free.",
+    ),
     "a network without hidden layers": (
         "{target: deep_linear, overrides: {widths: [4, 3]}}",
         "2:47  problems.0.overrides.widths: found a list, expected a list of at least three whole numbers "

@@ -31,7 +31,9 @@ def write_problem(folder, problem):
     return str(folder)
 
 
-@pytest.mark.parametrize("problem", [REGRESSION, POTENTIAL], ids=lambda problem: problem.target)
+@pytest.mark.parametrize(
+    "problem", [POTENTIAL, pytest.param(REGRESSION, marks=pytest.mark.slow)], ids=lambda problem: problem.target
+)
 def test_a_trial_agrees_with_an_exact_reference(tmp_path, problem, is_within):
     reference = reference_task(write_problem(tmp_path, problem), EXACT, 60.0)
     assert reference == read_json(tmp_path / "ref.json")
