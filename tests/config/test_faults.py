@@ -306,7 +306,7 @@ PROBLEMS = {
     ),
     "fewer examples than inputs": (
         "{target: reduced_rank, overrides: {num_data: 4}}",
-        "2:49  problems.0.overrides.num_data: found 4, expected at least 5, the number of inputs\n"
+        "2:50  problems.0.overrides.num_data: found 4, expected at least 5, the number of inputs\n"
         "    Fewer examples leave a part of the product free.",
     ),
     "a network without hidden layers": (
