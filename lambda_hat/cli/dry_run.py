@@ -35,7 +35,7 @@ def plan_to_text(plan: Plan) -> str:
     sections = {
         f"Configuration ({plan.loaded.source})": to_yaml(plan.loaded.resolved).rstrip().splitlines(),
         f"Executors ({plan.loaded.card_path})": _executor_lines(plan),
-        "Problems": [_problem_line(problem) for problem in plan.problems],
+        "Problems": [_problem_line(problem, plan.loaded.study.reference.method) for problem in plan.problems],
         "Studies": [
             f"{study.pid}:{study.method}  {study.num_finished} trials done, {study.num_to_run} to run on {study.label}"
             for study in plan.studies
@@ -55,11 +55,12 @@ def _executor_lines(plan: Plan) -> Iterator[str]:
         yield f"Warning: {warning}"
 
 
-def _problem_line(problem: PlannedProblem) -> str:
+def _problem_line(problem: PlannedProblem, reference_method: str) -> str:
     target = "target there" if problem.has_target else "target to train"
     reference = "reference certified, reused"
     if problem.needs_reference:
         reference = "reference not certified, to run again" if problem.has_reference else "reference to sample"
+        reference = "exact reference to compute" if reference_method == "exact" else reference
     return f"{problem.pid}  {problem.title}: {target}, {reference}"
 
 

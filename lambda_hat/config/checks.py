@@ -13,7 +13,9 @@ from pydantic import ValidationError
 from lambda_hat.config.describe import fields_of, scalar_types
 from lambda_hat.config.locate import Finding, KeyPath
 from lambda_hat.config.methods import METHODS, hyperparameter_names
+from lambda_hat.config.problems import TARGETS, ProblemEntry
 from lambda_hat.config.resolve import load_preset, resolve_sampler, unknown_preset
+from lambda_hat.config.study import ReferenceSpec
 from lambda_hat.config.suggest import did_you_mean
 from lambda_hat.config.validation import findings_of, found, is_number
 
@@ -21,7 +23,7 @@ __all__ = ["check_card", "check_study"]
 
 
 def check_study(data: Mapping[str, Any]) -> Iterator[Finding]:
-    """Faults of methods, search space and fixed settings."""
+    """Faults of methods, search space, fixed settings and the kind of reference."""
     methods, space, samplers = _list(data.get("methods")), _mapping(data.get("search_space")), data.get("samplers")
     for index, method in enumerate(methods):
         if method in methods[:index]:
@@ -38,6 +40,25 @@ def check_study(data: Mapping[str, Any]) -> Iterator[Finding]:
     for method, fixed in _mapping(samplers).items():
         if method in METHODS:
             yield from _check_fixed(method, _mapping(fixed), _mapping(space.get(method)))
+    reference = data.get("reference")
+    if reference == "exact" or _mapping(reference).get("method") == "exact":
+        yield from _check_exact(_list(data.get("problems")), _mapping(reference))
+
+
+def _check_exact(problems: list[Any], reference: Mapping[str, Any]) -> Iterator[Finding]:
+    exact = [name for name, problem in TARGETS.items() if problem.has_exact_llc]
+    for index, entry in enumerate(problems):
+        target = _mapping(entry).get("target", ProblemEntry.model_fields["target"].default)
+        if isinstance(entry, Mapping) and isinstance(target, str) and target in TARGETS.keys() - exact:
+            message = f"found `{target}`, whose exact value is not known, with `reference: exact`"
+            names = ", ".join(f"`{name}`" for name in exact)
+            hint = f"Exact values are known of {names}; others need `reference: hmc`."
+            yield Finding(("problems", index, "target"), message, hint)
+    for name, value in reference.items():
+        field = ReferenceSpec.model_fields.get(name)
+        if name != "method" and field is not None and value != field.default:
+            message = f"found {found(value)}, which has no effect with `method: exact`"
+            yield Finding(("reference", name), message, "Remove it.", is_about_key=True)
 
 
 def _check_distribution(method: str, name: str, distribution: object) -> Iterator[Finding]:

@@ -74,6 +74,7 @@ def _study_schema() -> dict[str, Any]:
         "properties": {method: _fixed_settings_schema(method) for method in METHODS},
     }
     properties["samplers"].pop("propertyNames", None)
+    properties["reference"] = {"anyOf": [{"enum": ["hmc", "exact"]}, properties["reference"]]}
     for kind in ("model", "data", "teacher"):
         definitions["ProblemEntry"]["properties"][kind]["enum"] = list(preset_names(kind))
     return schema | {"title": "lambda-hat study"}

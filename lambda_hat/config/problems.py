@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from lambda_hat.config.base import Frozen
 
 __all__ = [
+    "TARGETS",
     "DataSpec",
+    "DeepLinearProblem",
+    "LinearRegressionProblem",
     "LocalizationRadius",
     "MLPProblem",
     "ModelSpec",
     "PosteriorSpec",
+    "PotentialProblem",
     "Problem",
     "ProblemEntry",
     "QuadraticProblem",
+    "ReducedRankProblem",
     "TeacherSpec",
     "TrainingSpec",
 ]
@@ -69,7 +74,12 @@ class TeacherSpec(Frozen):
 
 
 class DataSpec(Frozen):
-    """Inputs, and labels = teacher + noise. All scales are standard deviations unless a comment says otherwise."""
+    """Inputs, and labels = teacher + noise. All scales are standard deviations unless a comment says otherwise.
+
+    With the loss `cross_entropy` labels are classes, drawn with probabilities softmax(teacher / noise_scale): there
+    `noise_scale` is a temperature, and `noise` stays `gauss`. A low one makes classes that can be separated, for which
+    no minimum exists.
+    """
 
     num_data: Annotated[int, Field(ge=2)] = 100
     num_test: Annotated[int, Field(ge=0)] = 0
@@ -96,20 +106,27 @@ class TrainingSpec(Frozen):
 
 
 class MLPProblem(Frozen):
-    """Teacher–student regression with a fully connected student."""
+    """Teacher–student regression or classification with a fully connected student."""
+
+    has_exact_llc: ClassVar[bool] = False
 
     target: Literal["mlp"] = "mlp"
     model: ModelSpec = ModelSpec()
     data: DataSpec = DataSpec()
     teacher: TeacherSpec = TeacherSpec()
     training: TrainingSpec = TrainingSpec()
-    loss: Literal["gaussian_nll", "mse"] = "gaussian_nll"
+    loss: Literal["gaussian_nll", "mse", "student_t_nll", "cross_entropy"] = "gaussian_nll"
+    loss_dof: Annotated[float, Field(gt=2)] | None = (
+        None  # student_t_nll: degrees of freedom; null means data.noise_dof
+    )
     posterior: PosteriorSpec = PosteriorSpec()
     seed: Annotated[int, Field(ge=0)] = 0
 
 
 class QuadraticProblem(Frozen):
     """L_n(w) = ½ (w − w0)ᵀ H (w − w0) with per-example linear terms g_i·(w − w0), Σ g_i = 0: exact in closed form."""
+
+    has_exact_llc: ClassVar[bool] = True
 
     target: Literal["quadratic"] = "quadratic"
     dim: PositiveInt = 10
@@ -122,13 +139,92 @@ class QuadraticProblem(Frozen):
     seed: Annotated[int, Field(ge=0)] = 0
 
 
-Problem = Annotated[MLPProblem | QuadraticProblem, Field(discriminator="target")]
+class LinearRegressionProblem(Frozen):
+    """y = w·x + N(0, σ²) noise with σ known, w0 the least-squares solution: exact in closed form."""
+
+    has_exact_llc: ClassVar[bool] = True
+
+    target: Literal["linear_regression"] = "linear_regression"
+    dim: PositiveInt = 10
+    num_data: Annotated[int, Field(ge=2)] = 1000
+    input_condition: Annotated[float, Field(ge=1)] = 10.0  # largest over smallest variance of the inputs
+    noise_scale: PositiveFloat = 1.0  # σ
+    posterior: PosteriorSpec = PosteriorSpec(localization=1.0)
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class PotentialProblem(Frozen):
+    """L_n(w) = w₁²ᵏ w₂²ˡ around w0 = 0, with linear terms g_i·w, Σ g_i = 0: singular, exact by quadrature."""
+
+    has_exact_llc: ClassVar[bool] = True
+
+    target: Literal["potential"] = "potential"
+    k: PositiveInt = 1
+    l: PositiveInt = 1  # noqa: E741
+    num_data: Annotated[int, Field(ge=2)] = 1000
+    gradient_noise: Annotated[float, Field(ge=0)] = 0.1  # standard deviation of each coordinate of g_i
+    posterior: PosteriorSpec = PosteriorSpec(localization=1.0)
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class LinearNetworkProblem(Frozen):
+    """f(w, x) = x W₁⋯W_L, labelled without noise by a product of low rank, of which w0 is one factorisation."""
+
+    has_exact_llc: ClassVar[bool] = False
+
+    rank: Annotated[int, Field(ge=0)] = 2  # of the product
+    # Where on the fibre of equal products w0 lies: where the learning coefficient is lowest, or where all layers but
+    # the last have full rank.
+    fibre: Literal["lowest", "full_rank"] = "lowest"
+    num_data: Annotated[int, Field(ge=2)] = 1000
+    noise_scale: PositiveFloat = 0.1  # σ of the loss |f − y|²/(2σ²)
+    posterior: PosteriorSpec = PosteriorSpec(localization=1.0)
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class DeepLinearProblem(LinearNetworkProblem):
+    """A deep linear network: inputs, hidden layers and outputs of the given widths."""
+
+    target: Literal["deep_linear"] = "deep_linear"
+    widths: Annotated[
+        tuple[PositiveInt, ...],
+        Field(min_length=3, description="a list of at least three whole numbers greater than 0"),
+    ] = (5, 5, 5, 5)
+
+
+class ReducedRankProblem(LinearNetworkProblem):
+    """Reduced-rank regression: a linear network with one hidden layer."""
+
+    target: Literal["reduced_rank"] = "reduced_rank"
+    in_dim: PositiveInt = 5
+    hidden_dim: PositiveInt = 3
+    out_dim: PositiveInt = 5
+
+    @property
+    def widths(self) -> tuple[int, int, int]:
+        """Inputs, hidden units, outputs."""
+        return self.in_dim, self.hidden_dim, self.out_dim
+
+
+Problem = Annotated[
+    MLPProblem | QuadraticProblem | LinearRegressionProblem | PotentialProblem | DeepLinearProblem | ReducedRankProblem,
+    Field(discriminator="target"),
+]
+
+TARGETS: dict[str, type[Problem]] = {
+    "mlp": MLPProblem,
+    "quadratic": QuadraticProblem,
+    "linear_regression": LinearRegressionProblem,
+    "potential": PotentialProblem,
+    "deep_linear": DeepLinearProblem,
+    "reduced_rank": ReducedRankProblem,
+}
 
 
 class ProblemEntry(Frozen):
     """One entry of `problems:` as the file has it: names of presets, a seed, overrides (dotted or nested)."""
 
-    target: Literal["mlp", "quadratic"] = "mlp"
+    target: Literal["mlp", "quadratic", "linear_regression", "potential", "deep_linear", "reduced_rank"] = "mlp"
     model: str = "small"
     data: str = "small"
     teacher: str = "_null"

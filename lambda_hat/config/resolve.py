@@ -9,8 +9,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from lambda_hat.config.consistency import inconsistencies
 from lambda_hat.config.locate import Finding, KeyPath, dotted, parse_value
-from lambda_hat.config.problems import MLPProblem, PosteriorSpec, Problem, ProblemEntry, QuadraticProblem
+from lambda_hat.config.problems import TARGETS, PosteriorSpec, Problem, ProblemEntry
 from lambda_hat.config.suggest import did_you_mean, one_of
 from lambda_hat.config.validation import findings_of
 from lambda_hat.errors import ConfigError, Fault
@@ -19,7 +20,6 @@ __all__ = ["load_preset", "preset_names", "problem_or_findings", "resolve_proble
 
 _PRESETS = files("lambda_hat.config") / "presets"
 _PRESET_KINDS = ("model", "data", "teacher")
-_TARGETS = {"mlp": MLPProblem, "quadratic": QuadraticProblem}
 
 
 @cache
@@ -55,7 +55,7 @@ def resolve_problem(entry: ProblemEntry, posterior: PosteriorSpec | None = None)
 
 def problem_or_findings(entry: ProblemEntry, posterior: PosteriorSpec | None) -> tuple[Problem | None, list[Finding]]:
     """The resolved problem, or else everything that is wrong with the entry."""
-    target = _TARGETS[entry.target]
+    target = TARGETS[entry.target]
     posteriors = (target.model_fields["posterior"].default, posterior)
     values: dict[str, Any] = {
         "target": entry.target,
@@ -94,10 +94,7 @@ def problem_or_findings(entry: ProblemEntry, posterior: PosteriorSpec | None) ->
     except ValidationError as error:
         found = findings_of(error, target, values)
         return None, findings + [_at_its_source(finding, written) for finding in found]
-    if isinstance(problem, QuadraticProblem) and problem.smallest_curvature > problem.largest_curvature:
-        low, high = problem.smallest_curvature, problem.largest_curvature
-        message = f"found smallest_curvature {low} above largest_curvature {high}, expected smallest ≤ largest"
-        findings.append(Finding(("overrides",), message))
+    findings += [_at_its_source(finding, written) for finding in inconsistencies(problem)]
     return (None if findings else problem), findings
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from lambda_hat.config.base import Frozen
 from lambda_hat.config.problems import PosteriorSpec, Problem, ProblemEntry
@@ -138,8 +138,9 @@ class Store(Frozen):
 
 
 class ReferenceSpec(Frozen):
-    """The certified HMC reference of each problem."""
+    """The reference of each problem: certified HMC, or the exact value where it is known; `exact` alone will do."""
 
+    method: Literal["hmc", "exact"] = "hmc"
     num_chains: Annotated[int, Field(ge=4)] | Literal["auto"] = "auto"  # 8; 4 above a thousand parameters
     draws_per_round: Annotated[int, Field(ge=50)] = 250  # per chain
     target_accept: Annotated[float, Field(gt=0, lt=1)] = 0.9
@@ -148,6 +149,11 @@ class ReferenceSpec(Frozen):
     cross_check: Literal["mclmc"] | None = None  # another sampler that has to agree
     seed: Annotated[int, Field(ge=0)] = 0
     on_uncertified: Literal["fail", "warn"] = "fail"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_shorthand(cls, data: Any) -> Any:
+        return {"method": data} if data in ("hmc", "exact") else data
 
 
 class Study(Frozen):
@@ -160,7 +166,7 @@ class Study(Frozen):
     execution: Execution = Execution()
     store: Store = Store()
     posterior: PosteriorSpec | None = None  # null: each target's own default
-    reference: ReferenceSpec = ReferenceSpec()
+    reference: Annotated[ReferenceSpec, Field(description="`hmc`, `exact` or a mapping")] = ReferenceSpec()
     samplers: dict[Method, dict[str, object]] = {}  # fixed settings per method; `preset` names one of presets/sampler
     resolved_problems: tuple[Problem, ...] = Field(default=(), exclude=True)
     resolved_samplers: dict[Method, dict[str, object]] = Field(default={}, exclude=True)

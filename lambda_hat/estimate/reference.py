@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -22,6 +22,7 @@ from lambda_hat.estimate.starts import Wells, decrease_from_w0, find_wells, over
 from lambda_hat.estimate.work import OutOfTime, Progress, Work
 from lambda_hat.posterior import (
     Coordinates,
+    Geometry,
     LocalPosterior,
     Spectrum,
     Whitening,
@@ -34,7 +35,7 @@ from lambda_hat.samplers.base import Info
 from lambda_hat.samplers.hmc import build_hmc
 from lambda_hat.samplers.mclmc import build_mclmc
 
-__all__ = ["Reference", "coordinates_from_arrays", "sample_reference"]
+__all__ = ["Reference", "coordinates_from_arrays", "exact_reference", "sample_reference"]
 
 INITIAL_STEP_SIZE = 0.1
 GROWTH = 0.25  # of what there is, at least a round: judging costs little then, and overshoots little
@@ -130,13 +131,18 @@ class _Sampling:
         self.finer: GrowingChains | None = None
         self.cross_check: GrowingChains | None = None
 
-    def prepare(self) -> GrowingChains:
-        """Look at w0, find coordinates and wells, and start chains that forget where they started."""
+    def look_at_w0(self) -> Geometry:
+        """The curvature there, and whether it is a minimum."""
         geometry = geometry_at_w0(self.posterior, next(self.keys))
         self.spectrum, self.coordinates = geometry.spectrum, Coordinates(geometry.whitening, geometry.whitening)
         self.work.num_curvature_passes += geometry.num_passes
         self.decrease_available = decrease_from_w0(self.posterior, geometry.whitening, next(self.keys), self.work)
         self.work.done("hessian")
+        return geometry
+
+    def prepare(self) -> GrowingChains:
+        """Find coordinates and wells, and start chains that forget where they started."""
+        geometry = self.look_at_w0()
         found = find_coordinates(self.posterior, geometry, self.settings, self.num_chains, self.keys, self.work)
         self.posterior, self.evaluation_error = found.posterior, found.evaluation_error
         self.coordinates, whitening = found.coordinates, found.coordinates.averaged
@@ -251,6 +257,35 @@ class _Sampling:
         )
         return Certificate(tuple(criterion for judgement in judgements for criterion in judgement.criteria))
 
+    def result(self) -> Reference:
+        """What is known by now."""
+        loss, distance = self.diagnose()
+        chains, spectrum = self.chains, self.spectrum
+        laplace_llc, laplace_se = (
+            (math.nan, math.nan) if spectrum is None else spectrum.laplace_llc(float(self.posterior.localization))
+        )
+        return Reference(
+            llc=loss.mean,
+            se=loss.mcse,
+            certificate=self.certificate(),
+            diagnostics={"loss": loss, "distance": distance},
+            spectrum=spectrum,
+            laplace_llc=laplace_llc,
+            laplace_se=laplace_se,
+            decrease_available=self.decrease_available,
+            wells=self.wells,
+            coordinates=self.coordinates,
+            info=None if chains is None else chains.retained,
+            step_size=math.nan if chains is None else float(chains.sampler.step_size),
+            num_integration_steps=0 if chains is None else int(chains.sampler.num_integration_steps),
+            evaluation_dtype=self.posterior.evaluation_dtype,
+            evaluation_error=self.evaluation_error,
+            num_gradient_evaluations=self.work.num_gradient_evaluations,
+            num_curvature_passes=self.work.num_curvature_passes,
+            seconds=self.work.seconds,
+            arrays=self.to_arrays(),
+        )
+
     def to_arrays(self) -> dict[str, np.ndarray]:
         """What `restore` goes on from; coordinates and spectrum also serve the trials."""
         arrays = {
@@ -326,29 +361,11 @@ def sample_reference(
         sampling.restore(stored)
     with contextlib.suppress(OutOfTime):
         sampling.sample()
-    loss, distance = sampling.diagnose()
-    chains, spectrum = sampling.chains, sampling.spectrum
-    laplace_llc, laplace_se = (
-        (math.nan, math.nan) if spectrum is None else spectrum.laplace_llc(float(posterior.localization))
-    )
-    return Reference(
-        llc=loss.mean,
-        se=loss.mcse,
-        certificate=sampling.certificate(),
-        diagnostics={"loss": loss, "distance": distance},
-        spectrum=spectrum,
-        laplace_llc=laplace_llc,
-        laplace_se=laplace_se,
-        decrease_available=sampling.decrease_available,
-        wells=sampling.wells,
-        coordinates=sampling.coordinates,
-        info=None if chains is None else chains.retained,
-        step_size=math.nan if chains is None else float(chains.sampler.step_size),
-        num_integration_steps=0 if chains is None else int(chains.sampler.num_integration_steps),
-        evaluation_dtype=sampling.posterior.evaluation_dtype,
-        evaluation_error=sampling.evaluation_error,
-        num_gradient_evaluations=work.num_gradient_evaluations,
-        num_curvature_passes=work.num_curvature_passes,
-        seconds=work.seconds,
-        arrays=sampling.to_arrays(),
-    )
+    return sampling.result()
+
+
+def exact_reference(posterior: LocalPosterior, llc: float) -> Reference:
+    """A λ̂ that is known as a reference without error: nothing is sampled, and A0 stands for A1 too."""
+    sampling = _Sampling(posterior, ReferenceSpec(method="exact"), Work())
+    sampling.look_at_w0()
+    return replace(sampling.result(), llc=llc, se=0.0, certificate=Certificate(()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from lambda_hat.posterior.kronecker import KroneckerWhitening, kronecker_whiteni
 from lambda_hat.posterior.local import LocalPosterior
 from lambda_hat.posterior.spectrum import NUM_LANCZOS_STEPS, NUM_PROBES, Spectrum, spectrum_at_w0
 from lambda_hat.posterior.whitening import DenseWhitening, DiagonalWhitening, Whitening, hessian_whitening
-from lambda_hat.targets.networks import MLP
+from lambda_hat.targets.losses import NetworkLoss
 
 __all__ = [
     "MAX_DENSE_DIM",
@@ -40,12 +40,6 @@ class Geometry(NamedTuple):
     num_passes: int
 
 
-def has_known_layers(posterior: LocalPosterior) -> bool:
-    """Whether the loss is that of an `MLP` on (inputs, labels), whose Kronecker factors can be formed."""
-    loss_fn: Any = posterior.loss_fn
-    return isinstance(getattr(loss_fn, "network", None), MLP) and hasattr(loss_fn, "of_outputs")
-
-
 def num_positions_to_average(dim: int) -> int:
     """How many draws the curvature is averaged over: fewer where one costs more."""
     if dim > MAX_DENSE_DIM:
@@ -64,7 +58,7 @@ def average_whitening(
     num_positions = positions.shape[0]
     if posterior.dim <= MAX_DENSE_DIM:
         return hessian_whitening(posterior, positions)[0], num_positions * posterior.dim
-    if has_known_layers(posterior):
+    if isinstance(posterior.loss_fn, NetworkLoss):
         return kronecker_whitening(posterior, positions, rng_key), 2 * num_positions
     return diagonal_whitening(posterior, positions, rng_key), num_positions
 

@@ -12,7 +12,8 @@ from jaxtyping import Array, Float
 
 from lambda_hat.posterior.local import LocalPosterior
 from lambda_hat.posterior.whitening import Whitening
-from lambda_hat.targets.networks import MLP, Layer
+from lambda_hat.targets.losses import NetworkLoss
+from lambda_hat.targets.networks import Layer
 
 __all__ = ["KroneckerWhitening", "kronecker_whitening"]
 
@@ -80,15 +81,13 @@ def _span(layer: Layer) -> tuple[int, int]:
     return layer.weight_offset, (layer.weight if layer.bias is None else layer.bias).stop
 
 
-def _signals(
-    network: MLP, loss_fn: Any, position: Array, batch: Any, rng_key: Array
-) -> tuple[list[Array], list[Array]]:
+def _signals(loss_fn: NetworkLoss, position: Array, batch: Any, rng_key: Array) -> tuple[list[Array], list[Array]]:
     """Inputs of every layer, a one appended for the bias, and gradients of its outputs.
 
     The gradients are those of random outputs whose second moment is the loss's own curvature there (a symmetric root
     of it times random signs), so that second moments of the weights' gradients are the Gauss–Newton matrix.
     """
-    inputs, labels = batch
+    network, (inputs, labels) = loss_fn.network, batch
     position = position.astype(inputs.dtype)
     taps = [jnp.zeros((inputs.shape[0], layer.out_dim), position.dtype) for layer in network.layers]
 
@@ -116,17 +115,16 @@ def kronecker_whitening(
 ) -> KroneckerWhitening:
     """EKFAC from Gauss–Newton moments averaged over `positions` and all rows.
 
-    The loss must be that of an `MLP` on rows (inputs, labels), with the attributes `network` and `of_outputs`.
+    The loss must be a `NetworkLoss` on rows (inputs, labels).
     """
     loss_fn: Any = posterior.loss_fn
-    network: MLP = loss_fn.network
 
     def mean_over_signals(statistic_fn: Any) -> Any:
         """Mean of `statistic_fn(inputs, gradients, weights)` over rows and positions."""
 
         def add_chunk(total: Any, chunk: Any) -> tuple[Any, None]:
             position, key, batch, weights = chunk
-            statistic = statistic_fn(*_signals(network, loss_fn, position, batch, key), weights)
+            statistic = statistic_fn(*_signals(loss_fn, position, batch, key), weights)
             return jax.tree.map(jnp.add, total, statistic), None
 
         def add_position(total: Any, pair: Any) -> tuple[Any, None]:
@@ -137,9 +135,7 @@ def kronecker_whitening(
 
         pairs = (positions, jax.random.split(rng_key, positions.shape[0]))
         chunk = jax.tree.map(lambda x: x[0], (posterior.rows, posterior.row_weights))
-        shapes = jax.eval_shape(
-            lambda: statistic_fn(*_signals(network, loss_fn, positions[0], chunk[0], rng_key), chunk[1])
-        )
+        shapes = jax.eval_shape(lambda: statistic_fn(*_signals(loss_fn, positions[0], chunk[0], rng_key), chunk[1]))
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, positions.dtype), shapes)
         total, _ = jax.lax.scan(add_position, zeros, pairs)
         return jax.tree.map(lambda x: x / positions.shape[0], total)
@@ -163,7 +159,7 @@ def kronecker_whitening(
     curvatures = mean_over_signals(along_bases)
     scales = [1.0 / jnp.sqrt(posterior.nbeta * curvature + posterior.localization) for curvature in curvatures]
     return KroneckerWhitening(
-        spans=tuple(_span(layer) for layer in network.layers),
+        spans=tuple(_span(layer) for layer in loss_fn.network.layers),
         in_bases=tuple(in_bases),
         out_bases=tuple(out_bases),
         scales=tuple(scales),

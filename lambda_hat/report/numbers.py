@@ -21,9 +21,11 @@ def number(value: float | None, spec: str = ".4g") -> str:
 
 
 def estimate(value: float | None, se: float | None) -> str:
-    """`15.637 ± 0.007`: both to the second significant digit of the standard error."""
+    """`15.637 ± 0.007`: both to the second significant digit of the standard error; `0.390273 exactly` without one."""
     if value is None or not math.isfinite(value):
         return MISSING
+    if se == 0:
+        return f"{value:.6g} exactly"
     if se is None or not math.isfinite(se) or se <= 0:
         return f"{value:.4g} ± ?"
     decimals = max(0, 1 - math.floor(math.log10(se)))

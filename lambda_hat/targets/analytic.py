@@ -1,4 +1,4 @@
-"""Targets whose local learning coefficient is known in closed form."""
+"""Targets whose posterior is a Gaussian, so that λ̂ is known in closed form."""
 
 from __future__ import annotations
 
@@ -10,10 +10,33 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from lambda_hat.config.problems import QuadraticProblem
-from lambda_hat.targets.datasets import Stream, random_stream
+from lambda_hat.config.problems import DataSpec, LinearRegressionProblem, QuadraticProblem
+from lambda_hat.targets.datasets import Stream, draw_inputs, random_stream
+from lambda_hat.targets.losses import SquaredError
+from lambda_hat.targets.networks import MLP
+from lambda_hat.targets.target import Target
 
-__all__ = ["QuadraticGeometry", "QuadraticLoss", "draw_gradient_noise"]
+__all__ = [
+    "GaussianLLC",
+    "QuadraticGeometry",
+    "QuadraticLoss",
+    "build_linear_regression",
+    "build_quadratic",
+    "draw_gradient_noise",
+    "linear_regression_curvatures",
+    "linear_regression_loss",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class GaussianLLC:
+    """½ Σ nβh/(nβh + γ_loc) over the eigenvalues h of ∇²L_n, where L_n is exactly quadratic."""
+
+    curvatures: Float[np.ndarray, " d"]
+
+    def __call__(self, nbeta: float, localization: float) -> float:
+        """λ̂."""
+        return float(0.5 * np.sum(nbeta * self.curvatures / (nbeta * self.curvatures + localization)))
 
 
 class QuadraticGeometry(NamedTuple):
@@ -68,8 +91,57 @@ def _build_geometry(loss: QuadraticLoss) -> QuadraticGeometry:
     return QuadraticGeometry(w0, 0.5 * (hessian + hessian.T), curvatures)
 
 
-def draw_gradient_noise(problem: QuadraticProblem) -> Float[np.ndarray, "n d"]:
-    """Rows g_i with standard deviation `gradient_noise` and a sum of zero, so that w0 is the minimum of L_n exactly."""
-    rng = random_stream(problem.seed, Stream.NOISE)
-    noise = problem.gradient_noise * rng.standard_normal((problem.num_data, problem.dim))
+def draw_gradient_noise(num_data: int, dim: int, scale: float, seed: int) -> Float[np.ndarray, "n d"]:
+    """Rows g_i with standard deviation `scale` and a sum of zero, so that g_i·(w − w0) adds nothing to L_n."""
+    noise = scale * random_stream(seed, Stream.NOISE).standard_normal((num_data, dim))
     return noise - noise.mean(axis=0)
+
+
+def build_quadratic(problem: QuadraticProblem) -> Target:
+    """The target of `problem`, with nothing to train."""
+    loss_fn = QuadraticLoss.from_problem(problem)
+    w0, _, curvatures = loss_fn.geometry
+    noise = draw_gradient_noise(problem.num_data, problem.dim, problem.gradient_noise, problem.seed)
+    info = {
+        "is_minimum": True,
+        "loss": 0.0,
+        "gradient_norm": float(np.linalg.norm(noise.mean(axis=0))),
+        "decrease_available": 0.0,
+        "smallest_curvature": float(curvatures[0]),
+        "largest_curvature": float(curvatures[-1]),
+    }
+    return Target(w0, (noise,), loss_fn, info)
+
+
+def linear_regression_loss(problem: LinearRegressionProblem) -> SquaredError:
+    """l_i(w) = (w·x_i − y_i)²/(2σ²), as the loss of a network of one layer without bias."""
+    return SquaredError(MLP((problem.dim, 1), "identity", False), 0.5 / problem.noise_scale**2)
+
+
+def linear_regression_curvatures(
+    problem: LinearRegressionProblem, inputs: Float[np.ndarray, "n d"]
+) -> Float[np.ndarray, " d"]:
+    """Eigenvalues of XᵀX/(nσ²), ascending; those that rounding leaves below zero are zero."""
+    gram = inputs.T @ inputs / (len(inputs) * problem.noise_scale**2)
+    return np.maximum(np.linalg.eigvalsh(gram), 0.0)
+
+
+def build_linear_regression(problem: LinearRegressionProblem) -> Target:
+    """Data of a teacher with N(0, 1) weights; w0 is their least-squares solution, the shortest if there are several."""
+    spec = DataSpec(inputs="gauss_aniso", input_condition=problem.input_condition)
+    rngs = {stream: random_stream(problem.seed, stream) for stream in Stream}
+    inputs = draw_inputs(spec, problem.num_data, problem.dim, rngs[Stream.INPUT_LAW], rngs[Stream.INPUTS])
+    teacher = rngs[Stream.TEACHER].standard_normal(problem.dim)
+    labels = inputs @ teacher + problem.noise_scale * rngs[Stream.NOISE].standard_normal(problem.num_data)
+    w0 = np.linalg.lstsq(inputs, labels)[0]
+    residuals = inputs @ w0 - labels
+    curvatures = linear_regression_curvatures(problem, inputs)
+    info = {
+        "is_minimum": True,
+        "loss": float(0.5 * np.mean(residuals**2) / problem.noise_scale**2),
+        "gradient_norm": float(np.linalg.norm(inputs.T @ residuals) / (problem.num_data * problem.noise_scale**2)),
+        "decrease_available": 0.0,
+        "smallest_curvature": float(curvatures[0]),
+        "largest_curvature": float(curvatures[-1]),
+    }
+    return Target(w0, (inputs, labels[:, None]), linear_regression_loss(problem), info)

@@ -1,4 +1,4 @@
-"""Synthetic regression data: inputs of several shapes, labelled by a teacher network with noise of several kinds.
+"""Synthetic data: inputs of several shapes, labelled by a teacher network with noise of several kinds, or with classes.
 
 Each purpose has its own stream of random numbers, so that changing one (the noise, say) leaves the others as they were.
 """
@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int32
 
 from lambda_hat.config.problems import DataSpec, MLPProblem
 from lambda_hat.targets.networks import MLP
 
-__all__ = ["Dataset", "Stream", "build_dataset", "draw_inputs", "draw_noise", "random_stream"]
+__all__ = ["Dataset", "Stream", "build_dataset", "draw_classes", "draw_inputs", "draw_noise", "random_stream"]
 
 Rows = Float[np.ndarray, "n k"]
 
@@ -42,8 +42,8 @@ def random_stream(seed: int, stream: Stream) -> np.random.Generator:
 class Dataset(NamedTuple):
     """Training and test rows, and the teacher's parameters."""
 
-    data: tuple[Rows, Rows]  # inputs, labels
-    test_data: tuple[Rows, Rows]
+    data: tuple[Rows, np.ndarray]  # inputs, labels
+    test_data: tuple[Rows, np.ndarray]
     teacher: MLP
     teacher_position: Float[np.ndarray, " k"]
 
@@ -87,18 +87,26 @@ def draw_noise(spec: DataSpec, inputs: Rows, out_dim: int, rng: np.random.Genera
     return spec.noise_scale * unit
 
 
+def draw_classes(outputs: Rows, temperature: float, rng: np.random.Generator) -> Int32[np.ndarray, " n"]:
+    """One class per row, drawn with probabilities softmax(outputs / temperature)."""
+    return np.argmax(outputs + temperature * rng.gumbel(size=outputs.shape), axis=1).astype(np.int32)
+
+
 def build_dataset(problem: MLPProblem) -> Dataset:
-    """Training and test rows of `problem`: labels are the teacher's outputs plus noise."""
+    """Training and test rows of `problem`: labels are the teacher's outputs plus noise, or classes (n,)."""
     model, spec = problem.model, problem.data
     overrides = problem.teacher.model_dump(include={"depth", "width", "activation"}, exclude_none=True)
     teacher = MLP.from_spec(model.model_copy(update=overrides))
     position = teacher.random_position(random_stream(problem.seed, Stream.TEACHER), problem.teacher.weight_scale)
 
-    def rows(num_rows: int, input_stream: Stream, noise_stream: Stream) -> tuple[Rows, Rows]:
+    def rows(num_rows: int, input_stream: Stream, noise_stream: Stream) -> tuple[Rows, np.ndarray]:
         law_rng = random_stream(problem.seed, Stream.INPUT_LAW)
         inputs = draw_inputs(spec, num_rows, model.in_dim, law_rng, random_stream(problem.seed, input_stream))
-        noise = draw_noise(spec, inputs, model.out_dim, random_stream(problem.seed, noise_stream))
-        return inputs, np.asarray(teacher(jnp.asarray(position), jnp.asarray(inputs))) + noise
+        outputs = np.asarray(teacher(jnp.asarray(position), jnp.asarray(inputs)))
+        noise_rng = random_stream(problem.seed, noise_stream)
+        if problem.loss == "cross_entropy":
+            return inputs, draw_classes(outputs, spec.noise_scale, noise_rng)
+        return inputs, outputs + draw_noise(spec, inputs, model.out_dim, noise_rng)
 
     return Dataset(
         rows(spec.num_data, Stream.INPUTS, Stream.NOISE),

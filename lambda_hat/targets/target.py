@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -36,14 +36,17 @@ class PerExampleLossFn(Hashable, Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """Parameters `w0` (d,), `data` (arrays of n rows) and the loss whose mean over the rows is L_n; all in float64."""
+    """Parameters `w0` (d,), `data` (arrays of n rows) and the loss whose mean over the rows is L_n.
+
+    Real numbers are float64; classes are int32.
+    """
 
     w0: Float[np.ndarray, " d"]
     data: tuple[np.ndarray, ...]
     per_example_loss_fn: PerExampleLossFn
     info: dict[str, Any] = field(default_factory=dict)  # JSON: how good a minimum w0 is, the training curve
     problem_id: str = ""  # of the problem it was made from; empty for a target that is not stored
-    curvatures: Float[np.ndarray, " d"] | None = None  # eigenvalues of ∇²L_n where L_n is exactly quadratic
+    exact_llc_fn: Callable[[float, float], float] | None = None  # λ̂ of (nβ, γ_loc), where it is known
 
     @property
     def num_data(self) -> int:
@@ -56,10 +59,8 @@ class Target:
         return self.w0.size
 
     def exact_llc(self, nbeta: float, localization: float) -> float | None:
-        """½ Σ nβh/(nβh + γ_loc) over the eigenvalues h of an exactly quadratic L_n; None for other targets."""
-        if self.curvatures is None:
-            return None
-        return float(0.5 * np.sum(nbeta * self.curvatures / (nbeta * self.curvatures + localization)))
+        """λ̂ itself where the target's own mathematics gives it, without sampling; None for other targets."""
+        return None if self.exact_llc_fn is None else self.exact_llc_fn(nbeta, localization)
 
     def save(self, path: Path) -> None:
         """Write the arrays and `info` to a NumPy archive at once; functions are rebuilt from the problem.
@@ -77,13 +78,7 @@ class Target:
         write_bytes_atomic(path, buffer.getvalue())
 
     @classmethod
-    def load(
-        cls,
-        path: Path,
-        problem_id: str,
-        per_example_loss_fn: PerExampleLossFn,
-        curvatures: Float[np.ndarray, " d"] | None = None,
-    ) -> Target:
+    def load(cls, path: Path, problem_id: str, per_example_loss_fn: PerExampleLossFn) -> Target:
         """The target that `save` wrote for `problem_id`.
 
         Raises:
@@ -104,4 +99,4 @@ class Target:
             raise TargetError(f"{path}: there is no stored target. Run its reference first.") from error
         except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
             raise TargetError(f"{path}: not a complete target file ({error}). {remedy}") from error
-        return cls(w0, data, per_example_loss_fn, header["info"], problem_id, curvatures)
+        return cls(w0, data, per_example_loss_fn, header["info"], problem_id)

@@ -15,9 +15,9 @@ from lambda_hat.artifacts.files import append_json_line, read_json, write_bytes_
 from lambda_hat.artifacts.paths import PROGRESS_JSONL, REFERENCE_JSON, REFERENCE_NPZ, TARGET_NPZ
 from lambda_hat.config.problems import LocalizationRadius
 from lambda_hat.config.study import ReferenceSpec
-from lambda_hat.errors import TargetError
+from lambda_hat.errors import InputError, TargetError
 from lambda_hat.estimate.diagnostics import TraceDiagnostics
-from lambda_hat.estimate.reference import Reference, sample_reference
+from lambda_hat.estimate.reference import Reference, exact_reference, sample_reference
 from lambda_hat.estimate.work import Progress
 from lambda_hat.targets import build_target, load_target
 from lambda_hat.tasks.problem import LoadedProblem, read_arrays, read_problem
@@ -50,17 +50,17 @@ def _reference(folder: Path, spec: ReferenceSpec, deadline: float) -> dict[str, 
     def on_progress(progress: Progress) -> None:
         append_json_line(progress_path, vars(progress))
 
-    reference = sample_reference(
-        loaded.posterior("float64"),
-        spec,
-        deadline=deadline,
-        on_progress=on_progress,
-        stored=read_arrays(folder / REFERENCE_NPZ) if earlier else None,
-    )
+    posterior = loaded.posterior("float64")
+    if spec.method == "exact":
+        reference = exact_reference(posterior, _exact_llc(loaded))
+    else:
+        stored = read_arrays(folder / REFERENCE_NPZ) if earlier else None
+        reference = sample_reference(posterior, spec, deadline=deadline, on_progress=on_progress, stored=stored)
     stages = dict(earlier.get("stages", {}))
     for stage, seconds in {"training": training_sec, **reference.seconds}.items():
         stages[stage] = stages.get(stage, 0.0) + seconds
     content = {
+        "method": spec.method,
         **_of_problem(loaded),
         **_of_reference(reference),
         "stages": stages,
@@ -84,6 +84,13 @@ def _load_or_train(folder: Path) -> LoadedProblem:
         target = build_target(problem)
         target.save(folder / TARGET_NPZ)
     return LoadedProblem(problem, target)
+
+
+def _exact_llc(loaded: LoadedProblem) -> float:
+    llc = loaded.target.exact_llc(loaded.nbeta, loaded.localization)
+    if llc is None:
+        raise InputError(f"the exact value of target `{loaded.problem.target}` is not known")
+    return llc
 
 
 def _earlier(folder: Path, spec: ReferenceSpec) -> dict[str, Any]:

@@ -98,7 +98,7 @@ class _Run:
         for warning in plan.warnings:
             progress.warning(warning)
         for pid in self.problems:
-            reference = stored_reference(paths.problem_dir(pid))
+            reference = stored_reference(paths.problem_dir(pid), self.study.reference.method)
             if reference is not None:
                 self.open_studies(pid, reference)
 

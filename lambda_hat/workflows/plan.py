@@ -124,7 +124,9 @@ def build_plan(loaded: LoadedStudy) -> Plan:
     paths = Paths.from_store(study.store)
     routes = effective_map(study.execution.executor_map, study.methods, labels)
     warning = single_executor_warning(routes, labels)
-    problems = tuple(_planned_problem(paths, pid, title) for pid, title in problem_titles(loaded).items())
+    problems = tuple(
+        _planned_problem(paths, pid, title, study.reference.method) for pid, title in problem_titles(loaded).items()
+    )
     num_trials = study.optuna.max_trials_per_method
     studies = tuple(
         PlannedStudy(
@@ -159,9 +161,11 @@ def _title(entry: ProblemEntry) -> str:
     return ", ".join(parts)
 
 
-def _planned_problem(paths: Paths, pid: str, title: str) -> PlannedProblem:
+def _planned_problem(paths: Paths, pid: str, title: str, reference_method: str) -> PlannedProblem:
     folder = paths.problem_dir(pid)
     reference = read_json(folder / REFERENCE_JSON)
+    if reference is not None and reference.get("method", "hmc") != reference_method:
+        reference = None
     is_certified = reference is not None and reference.get("is_certified") is True
     return PlannedProblem(pid, title, (folder / TARGET_NPZ).is_file(), reference is not None, is_certified)
 

@@ -18,10 +18,12 @@ from lambda_hat.tuning.scheduler import Lane, Task
 __all__ = ["ReferenceLane", "stored_reference"]
 
 
-def stored_reference(folder: Path) -> dict[str, Any] | None:
-    """What `ref.json` says, if it is certified; an uncertified one is sampled anew."""
+def stored_reference(folder: Path, method: str) -> dict[str, Any] | None:
+    """What `ref.json` says, if it is certified and of this method (`hmc`, `exact`); any other is made anew."""
     reference = read_json(folder / REFERENCE_JSON)
-    return reference if reference and reference.get("is_certified") else None
+    if not reference or reference.get("method", "hmc") != method:
+        return None
+    return reference if reference.get("is_certified") else None
 
 
 class ReferenceLane:

@@ -47,6 +47,11 @@ def test_it_tells_the_whole_plan_as_text(invoke):
         assert line in result.stdout
 
 
+def test_an_exact_reference_is_computed_not_sampled(invoke):
+    result = invoke(*DRY_RUN, "--set", "reference=exact", "--set", "problems=[{target: potential}]")
+    assert "potential, seed 0: target to train, exact reference to compute" in result.stdout
+
+
 def test_it_tells_the_same_as_json(invoke):
     result = invoke(*DRY_RUN, "--json", "--set", "execution.executor_map.hmc=htex32")
     plan = json.loads(result.stdout)

@@ -210,6 +210,21 @@ SECTIONS = {
         'store: {root: "${stor"}',
         "7:15  store.root: `${stor` is not a valid interpolation\n    Expected `${section.key}`.",
     ),
+    "exact values of a network": (
+        "reference: exact",
+        "2:5  problems.0.target: found `mlp`, whose exact value is not known, with `reference: exact`\n"
+        "    Exact values are known of `quadratic`, `linear_regression`, `potential`; others need `reference: hmc`.",
+    ),
+    "a reference of another kind": (
+        "reference: exakt",
+        "7:12  reference: found 'exakt' (text), expected `hmc`, `exact` or a mapping",
+    ),
+    "sampling that does not happen": (
+        "reference: {method: exact, num_chains: 16}",
+        "2:5  problems.0.target: found `mlp`, whose exact value is not known, with `reference: exact`\n"
+        "    Exact values are known of `quadratic`, `linear_regression`, `potential`; others need `reference: hmc`.\n"
+        "study.yaml:7:28  reference.num_chains: found 16, which has no effect with `method: exact`\n    Remove it.",
+    ),
     "key that is no text": ("5: a", "7:1  found `5` as a key, expected text\n    Put quotes around it."),
     "key given twice": (
         "methods: [sgld]",
@@ -266,8 +281,38 @@ PROBLEMS = {
     ),
     "inverted curvatures": (
         "{target: quadratic, overrides: {smallest_curvature: 20}}",
-        "2:36  problems.0.overrides: found smallest_curvature 20.0 above largest_curvature 10.0, "
+        "2:57  problems.0.overrides.smallest_curvature: found smallest_curvature 20.0 above largest_curvature 10.0, "
         "expected smallest ≤ largest",
+    ),
+    "classes without outputs": (
+        "{overrides: {loss: cross_entropy}}",
+        "2:6  problems.0.overrides.model.out_dim: found 1 with loss `cross_entropy`, expected one output per class, "
+        "at least 2\n    Set `model.out_dim` to the number of classes.",
+    ),
+    "noise on classes": (
+        "{overrides: {loss: cross_entropy, model.out_dim: 3, data.noise: student_t}}",
+        "2:69  problems.0.overrides.data.noise: found 'student_t' with loss `cross_entropy`, whose labels are drawn "
+        "and have no added noise\n    Remove it; `data.noise_scale` is the temperature of the classes.",
+    ),
+    "degrees of freedom of another loss": (
+        "{overrides: {loss_dof: 3}}",
+        "2:28  problems.0.overrides.loss_dof: found 3 with loss `gaussian_nll`, which has no degrees of freedom\n"
+        "    Remove it, or set `loss: student_t_nll`.",
+    ),
+    "rank above a width": (
+        "{target: deep_linear, overrides: {widths: [4, 3, 4], rank: 4}}",
+        "2:64  problems.0.overrides.rank: found 4, expected at most 3, the smallest of the widths\n"
+        "    No product of such layers has a higher rank.",
+    ),
+    "fewer examples than inputs": (
+        "{target: reduced_rank, overrides: {num_data: 4}}",
+        "2:50  problems.0.overrides.num_data: found 4, expected at least 5, the number of inputs\n"
+        "    Fewer examples leave a part of the product free.",
+    ),
+    "a network without hidden layers": (
+        "{target: deep_linear, overrides: {widths: [4, 3]}}",
+        "2:47  problems.0.overrides.widths: found a list, expected a list of at least three whole numbers "
+        "greater than 0",
     ),
     "not a mapping": ("small", "2:5  problems.0: found 'small' (text), expected a mapping"),
     "the same twice": (

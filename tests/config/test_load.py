@@ -11,7 +11,7 @@ from lambda_hat.config.card import LocalCard, SlurmCard
 from lambda_hat.config.explain import to_yaml
 from lambda_hat.config.load import load_cfg
 from lambda_hat.config.problems import LocalizationRadius, QuadraticProblem
-from lambda_hat.config.study import CategoricalDist, FloatDist, IntDist
+from lambda_hat.config.study import CategoricalDist, FloatDist, IntDist, ReferenceSpec
 from lambda_hat.errors import UsageError
 
 Write = Callable[..., str]
@@ -70,6 +70,14 @@ def test_numbers_and_text_as_yaml_1_2_has_them(study_file: Write) -> None:
     assert optuna.max_trials_per_method == 500
     assert type(optuna.max_trials_per_method) is int
     assert optuna.sampler.options == {"a": 1e-6, "b": 5000, "c": "12:00:00", "d": "no", "e": 10}
+
+
+def test_a_reference_by_one_word_is_its_method(study_file: Write) -> None:
+    study = study_file(("{model: small}", "{target: potential, overrides: {k: 2}}"))
+    assert load_cfg(study).study.reference.method == "hmc"
+    exact = load_cfg(study, ["reference=exact"])
+    assert exact.study.reference == ReferenceSpec(method="exact")
+    assert load_cfg(study_file(text=to_yaml(exact.resolved))).resolved == exact.resolved
 
 
 def test_interpolation(study_file: Write) -> None:

@@ -79,7 +79,8 @@ def test_faults_name_the_entrys_keys() -> None:
         resolve_problem(ProblemEntry(model="smal", overrides={"loss": "mae"}))
     assert str(caught.value) == (
         "model: found 'smal', expected a model preset: one of `base`, `small`\n    Did you mean `small`?\n"
-        "overrides.loss: found 'mae', expected one of `gaussian_nll`, `mse`\n    Did you mean `mse`?"
+        "overrides.loss: found 'mae', expected one of `gaussian_nll`, `mse`, `student_t_nll`, `cross_entropy`\n"
+        "    Did you mean `mse`?"
     )
 
 

@@ -57,7 +57,7 @@ class Potential:
 
 @dataclass(frozen=True)
 class Wells:
-    """nβL = −log(e^(−(w/0.05)²/2) + ½ e^(−((w−2)/0.4)²/2)) up to its value at 0: the far well holds most of the mass."""
+    """nβL = −log(e^(−(w/0.05)²/2) + ½ e^(−((w−2)/0.4)²/2)), zero at 0: the far well holds most of the mass."""
 
     def potential(self, w):
         near, far = -0.5 * (w / 0.05) ** 2, math.log(0.5) - 0.5 * ((w - 2.0) / 0.4) ** 2

@@ -128,3 +128,4 @@ def test_numbers():
     assert estimate(1542.61, 230.0) == "1543 ± 230"
     assert estimate(None, 1.0) == "–"
     assert estimate(1.5, None) == "1.5 ± ?"
+    assert estimate(0.39027266, 0.0) == "0.390273 exactly"

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lambda_hat.config.problems import QuadraticProblem
+from lambda_hat.config.problems import LinearRegressionProblem, QuadraticProblem
 from lambda_hat.targets import build_target
 from lambda_hat.targets.analytic import QuadraticLoss
 
@@ -51,7 +51,7 @@ def test_exact_llc_is_the_gaussian_expectation(nbeta, localization):
 
 def test_without_rotation_the_axes_are_eigenvectors(float64):
     target = build_target(PROBLEM.model_copy(update={"is_rotated": False}))
-    np.testing.assert_array_equal(target.per_example_loss_fn.geometry.hessian, np.diag(target.curvatures))
+    np.testing.assert_array_equal(target.per_example_loss_fn.geometry.hessian, np.diag(target.exact_llc_fn.curvatures))
 
 
 def test_noise_does_not_change_the_geometry(float64):
@@ -64,3 +64,43 @@ def test_losses_follow_the_precision_of_the_position(target):
     (rows,) = target.data
     losses = target.per_example_loss_fn(jnp.asarray(target.w0, jnp.float32), (jnp.asarray(rows, jnp.float32),))
     assert losses.dtype == jnp.float32
+
+
+REGRESSION = LinearRegressionProblem(dim=4, num_data=30, input_condition=50.0, noise_scale=0.3, seed=2)
+
+
+def test_w0_of_the_regression_is_the_least_squares_solution(float64):
+    target = build_target(REGRESSION)
+    inputs, labels = target.data
+    assert (inputs.shape, labels.shape) == ((30, 4), (30, 1))
+    np.testing.assert_allclose(target.w0, np.linalg.solve(inputs.T @ inputs, inputs.T @ labels[:, 0]), rtol=1e-9)
+    loss_fn = mean_loss_fn(target)
+    assert np.abs(jax.grad(loss_fn)(jnp.asarray(target.w0))).max() < 1e-12
+    assert float(loss_fn(jnp.asarray(target.w0))) == pytest.approx(target.info["loss"])
+    residuals = labels[:, 0] - inputs @ target.w0
+    np.testing.assert_allclose(
+        target.per_example_loss_fn(jnp.asarray(target.w0), target.data), residuals**2 / (2 * 0.3**2), rtol=1e-9
+    )
+    assert np.sqrt(30 / 26 * np.mean(residuals**2)) == pytest.approx(0.3, rel=0.3)
+    curvatures = np.linalg.eigvalsh(jax.hessian(loss_fn)(jnp.asarray(target.w0)))
+    np.testing.assert_allclose(target.exact_llc_fn.curvatures, curvatures, rtol=1e-9)
+
+
+def test_exact_llc_of_the_regression_is_that_of_independent_draws(float64, is_within):
+    target = build_target(REGRESSION)
+    nbeta, localization = 30.0, 40.0
+    inputs, _ = target.data
+    precision = nbeta * inputs.T @ inputs / (30 * 0.3**2) + localization * np.eye(4)
+    draws = target.w0 + np.random.default_rng(0).multivariate_normal(np.zeros(4), np.linalg.inv(precision), 4000)
+    losses = jax.jit(jax.vmap(mean_loss_fn(target)))(jnp.asarray(draws)) - target.info["loss"]
+    readings = nbeta * np.asarray(losses)
+    error = readings.std() / np.sqrt(4000)
+    assert is_within(readings.mean(), error, target.exact_llc(nbeta, localization))
+    assert not is_within(readings.mean(), error, target.exact_llc(2 * nbeta, localization))
+
+
+def test_more_parameters_than_data_leave_directions_without_curvature(float64):
+    target = build_target(REGRESSION.model_copy(update={"num_data": 3}))
+    assert target.exact_llc_fn.curvatures[0] == pytest.approx(0.0, abs=1e-12)
+    assert target.exact_llc(1e9, 1e-3) == pytest.approx(1.5, rel=1e-6)
+    assert target.info["loss"] == pytest.approx(0.0, abs=1e-20)

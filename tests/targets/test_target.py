@@ -3,7 +3,18 @@ import numpy as np
 import pytest
 
 from lambda_hat.artifacts.ids import problem_id
-from lambda_hat.config.problems import DataSpec, MLPProblem, ModelSpec, QuadraticProblem, TrainingSpec
+from lambda_hat.config.problems import (
+    TARGETS,
+    DataSpec,
+    DeepLinearProblem,
+    LinearRegressionProblem,
+    MLPProblem,
+    ModelSpec,
+    PotentialProblem,
+    QuadraticProblem,
+    ReducedRankProblem,
+    TrainingSpec,
+)
 from lambda_hat.errors import TargetError
 from lambda_hat.targets import Target, build_target, load_target
 
@@ -13,7 +24,17 @@ MLP_PROBLEM = MLPProblem(
 QUADRATIC = QuadraticProblem(dim=3, num_data=20)
 
 
-@pytest.mark.parametrize("problem", [MLP_PROBLEM, QUADRATIC], ids=["mlp", "quadratic"])
+PROBLEMS = [
+    MLP_PROBLEM,
+    QUADRATIC,
+    LinearRegressionProblem(dim=3, num_data=20),
+    PotentialProblem(num_data=20),
+    DeepLinearProblem(widths=(3, 2, 3), num_data=20),
+    ReducedRankProblem(num_data=20),
+]
+
+
+@pytest.mark.parametrize("problem", PROBLEMS, ids=lambda problem: problem.target)
 def test_load_gives_back_what_save_wrote_in_either_precision_mode(tmp_path, problem):
     path = tmp_path / "target.npz"
     with jax.enable_x64(True):
@@ -32,8 +53,10 @@ def test_load_gives_back_what_save_wrote_in_either_precision_mode(tmp_path, prob
     assert [file.name for file in tmp_path.iterdir()] == ["target.npz"]
 
 
-def test_mlp_has_no_exact_llc(float64):
-    assert build_target(MLP_PROBLEM).exact_llc(100.0, 1.0) is None
+def test_exact_values_are_known_where_the_configuration_says_so(float64):
+    assert {problem.target for problem in PROBLEMS} == set(TARGETS)
+    for problem in PROBLEMS:
+        assert (build_target(problem).exact_llc(100.0, 1.0) is not None) == problem.has_exact_llc
 
 
 @pytest.fixture

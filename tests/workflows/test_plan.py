@@ -76,6 +76,17 @@ def test_what_is_there_is_not_run_again(load):
     assert plan.needs_resume
 
 
+def test_a_reference_by_another_method_is_not_reused(load):
+    sets = ("problems=[{target: quadratic}]", "methods=[sgld]")
+    plan = build_plan(load(*sets))
+    folder = plan.paths.problem_dir(plan.problems[0].pid)
+    folder.mkdir(parents=True)
+    for method, other in (("hmc", "exact"), ("exact", "hmc")):
+        write_json_atomic(folder / "ref.json", {"is_certified": True, "method": method})
+        needs = [build_plan(load(*sets, f"reference={name}")).problems[0].needs_reference for name in (method, other)]
+        assert needs == [False, True]
+
+
 def test_the_bound_counts_references_first_then_the_slowest_executor(load):
     plan = build_plan(load())
     references, trials64, trials32 = plan.bounds
