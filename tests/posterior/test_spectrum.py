@@ -31,12 +31,9 @@ def test_quadrature_agrees_within_its_error(build_quadratic, is_within):
     assert 0 < error < 0.1 * exact
     assert is_within(value, error, exact)
     assert spectrum.largest == pytest.approx(float(posterior.nbeta) * 100.0, rel=1e-6)
+    curvatures = target.per_example_loss_fn.geometry.curvatures
     trace, trace_error = spectrum.trace(lambda h: h)
-    assert is_within(trace, trace_error, float(posterior.nbeta) * geometry_sum(target))
-
-
-def geometry_sum(target) -> float:
-    return float(np.sum(target.curvatures))
+    assert is_within(trace, trace_error, float(posterior.nbeta) * float(np.sum(curvatures)))
 
 
 def test_a_large_model_without_layers_falls_back_to_the_diagonal(build_quadratic, monkeypatch):
