@@ -144,7 +144,7 @@ class ReferenceSpec(Frozen):
     num_chains: Annotated[int, Field(ge=4)] | Literal["auto"] = "auto"  # 8; 4 above a thousand parameters
     draws_per_round: Annotated[int, Field(ge=50)] = 250  # per chain
     target_accept: Annotated[float, Field(gt=0, lt=1)] = 0.9
-    num_integration_steps: PositiveInt = 6
+    num_integration_steps: PositiveInt = 4
     max_relative_mcse: PositiveFloat = 0.01
     cross_check: Literal["mclmc"] | None = None  # another sampler that has to agree
     seed: Annotated[int, Field(ge=0)] = 0

@@ -1,0 +1,163 @@
+"""What a certified reference takes: `python benchmarks/reference.py FOLDER CASE ...`, one process per case.
+
+Cases: `relu45:GAMMA`, a 45-parameter ReLU network with a known answer at that localization; `MODEL-DATA-TEACHER:RADIUS`,
+a problem of presets; `yardstick`, the ESS of the loss per 1000 gradients on relu45 at localization 100 against BlackJAX's
+HMC with its window adaptation (diagonal mass, 10 leapfrog steps), in turns. Prints a row each; writes FOLDER/CASE.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ.update(OMP_NUM_THREADS="1", NPROC="1", JAX_ENABLE_X64="true")
+
+import blackjax
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lambda_hat.config.methods import HMCSettings
+from lambda_hat.config.problems import ProblemEntry
+from lambda_hat.config.resolve import resolve_problem
+from lambda_hat.config.study import ReferenceSpec
+from lambda_hat.estimate.coordinates import find_coordinates, start_hmc
+from lambda_hat.estimate.diagnostics import diagnose_trace
+from lambda_hat.estimate.reference import sample_reference
+from lambda_hat.estimate.work import Work
+from lambda_hat.posterior import LocalPosterior, build_posterior, geometry_at_w0, localization_of, nbeta_of
+from lambda_hat.targets import build_target
+from lambda_hat.targets.losses import SquaredError
+from lambda_hat.targets.networks import MLP
+
+RELU45 = Path(__file__).parents[1] / "tests" / "data" / "relu45.npz"
+TRUTH = {100.0: (15.637, 0.007), 10.0: (17.41, 0.05), 1.0: (18.23, 0.07)}
+NUM_REPEATS = 3
+SECONDS = 900.0
+
+
+def relu45(localization: float) -> LocalPosterior:
+    with np.load(RELU45) as arrays:
+        sizes = tuple(int(size) for size in arrays["sizes"])
+        loss_fn = SquaredError(MLP(sizes, "relu", True), 0.5 / 0.05**2)
+        data, w0 = (arrays["X"], arrays["Y"]), arrays["w0"]
+    return build_posterior(loss_fn, w0, data, nbeta=nbeta_of(2000, None), localization=localization, dtype="float64")
+
+
+def preset(names: str, radius: float) -> tuple[LocalPosterior, float]:
+    """The posterior of a problem of presets, and the CPU seconds that training it took."""
+    model, data, teacher = names.split("-", 2)
+    entry = ProblemEntry(
+        model=model, data=data, teacher=teacher, seed=42, overrides={"posterior.localization.radius": radius}
+    )
+    problem = resolve_problem(entry)
+    start = time.process_time()
+    target = build_target(problem)
+    posterior = build_posterior(
+        target.per_example_loss_fn,
+        target.w0,
+        target.data,
+        nbeta=nbeta_of(target.num_data, None),
+        localization=localization_of(problem.posterior, target.w0),
+        dtype="float64",
+    )
+    return posterior, time.process_time() - start
+
+
+def certify(case: str, seconds: float) -> dict[str, Any]:
+    name, _, number = case.partition(":")
+    localization = float(number)
+    posterior, training = (relu45(localization), 0.0) if name == "relu45" else preset(name, localization)
+    start = time.process_time()
+    result = sample_reference(posterior, ReferenceSpec(), deadline=time.monotonic() + seconds)
+    truth = TRUTH.get(localization) if name == "relu45" else None
+    loss, distance = result.diagnostics["loss"], result.diagnostics["distance"]
+    return {
+        "case": case,
+        "d": posterior.dim,
+        "n": posterior.num_data,
+        "localization": float(posterior.localization),
+        "llc": result.llc,
+        "se": result.se,
+        "truth": truth and truth[0],
+        "z": truth and (result.llc - truth[0]) / np.hypot(result.se, truth[1]),
+        "laplace": result.laplace_llc,
+        "laplace_se": result.laplace_se,
+        "is_certified": result.certificate.is_certified,
+        "reasons": list(result.certificate.reasons),
+        "rhat": max(loss.rhat, distance.rhat),
+        "ess": min(loss.ess_bulk, distance.ess_bulk),
+        "gradients": result.num_gradient_evaluations,
+        "evaluation": result.evaluation_dtype,
+        "training_cpu_sec": training,
+        "cpu_sec": time.process_time() - start,
+    }
+
+
+def ess_per_1000_of_window_adaptation(posterior: LocalPosterior, seed: int) -> float:
+    """Stock BlackJAX: window adaptation of step size and diagonal mass, 4 chains of 1000 draws of 10 steps."""
+    logdensity = lambda w: posterior.logdensity(w)  # noqa: E731
+    adaptation = blackjax.window_adaptation(blackjax.hmc, logdensity, num_integration_steps=10)
+
+    def chain(key: jax.Array) -> jax.Array:
+        warmup_key, key = jax.random.split(key)
+        (state, parameters), _ = adaptation.run(warmup_key, posterior.w0, 1000)
+        kernel = blackjax.hmc(logdensity, **parameters).step
+
+        def step(state: Any, key: jax.Array) -> tuple[Any, jax.Array]:
+            state, _ = kernel(key, state)
+            return state, posterior.excess_loss_from(state.logdensity, jnp.sum((state.position - posterior.w0) ** 2))
+
+        return jax.lax.scan(step, state, jax.random.split(key, 1000))[1]
+
+    trace = jax.jit(jax.vmap(chain))(jax.random.split(jax.random.key(seed), 4))
+    return 1000 * diagnose_trace(np.asarray(trace)).ess_bulk / (4 * 1000 * 10)
+
+
+def ess_per_1000_of_reference(posterior: LocalPosterior, seed: int) -> float:
+    """The reference's own chains in A1, as many gradients."""
+    keys = iter(jax.random.split(jax.random.key(seed), 1000))
+    settings = HMCSettings(step_size=0.1, num_integration_steps=4, target_accept=0.9)
+    found = find_coordinates(posterior, geometry_at_w0(posterior, next(keys)), settings, 8, keys, Work())
+    chains = start_hmc(posterior, found.coordinates.averaged, settings, found.draws[-8:], keys, Work())
+    info = chains.advance(next(keys), 1250)
+    return 1000 * diagnose_trace(info.excess_loss).ess_bulk / float(np.sum(info.num_gradient_evaluations))
+
+
+def yardstick() -> dict[str, Any]:
+    posterior = relu45(100.0)
+    pairs = [
+        (ess_per_1000_of_window_adaptation(posterior, seed), ess_per_1000_of_reference(posterior, seed))
+        for seed in range(NUM_REPEATS)
+    ]
+    ratios = [ours / theirs for theirs, ours in pairs]
+    return {
+        "case": "yardstick",
+        "window_adapted": statistics.median(theirs for theirs, _ in pairs),
+        "reference": statistics.median(ours for _, ours in pairs),
+        "ratio": statistics.median(ratios),
+        "ratios": ratios,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("cases", nargs="+")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="wall seconds of one reference")
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    for case in options.cases:
+        row = yardstick() if case == "yardstick" else certify(case, options.seconds)
+        print("  ".join(f"{k}={v:.5g}" if isinstance(v, float) else f"{k}={v}" for k, v in row.items()), flush=True)
+        path = options.folder / f"{case.replace(':', '_')}.json"
+        path.write_text(json.dumps(row, indent=2, default=float) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
