@@ -10,7 +10,7 @@ import numpy as np
 from lambda_hat.estimate.diagnostics import bfmi, diagnose_trace
 from lambda_hat.samplers.base import Info
 
-__all__ = ["Certificate", "Criterion", "certify", "step_size_agreement"]
+__all__ = ["Certificate", "Criterion", "certify", "minimum_criterion", "step_size_agreement"]
 
 MAX_RHAT = 1.01
 MIN_ESS = 400.0
@@ -128,3 +128,9 @@ def step_size_agreement(
             Criterion("disagreement with half the step size, in MCSE", deviation, MAX_STEP_SIZE_DEVIATION),
         )
     )
+
+
+def minimum_criterion(decrease_available: float, llc: float, max_share: float) -> Criterion:
+    """Whether w0 is a minimum worth the name: nβ × what the loss can still lose near it, against λ̂."""
+    share = decrease_available / abs(llc) if llc else math.inf
+    return Criterion("nβ × decrease of the loss still available at w0, over λ̂", share, max_share)

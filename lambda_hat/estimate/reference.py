@@ -185,6 +185,7 @@ class _Sampling:
         )
         sampler = build_hmc(self.posterior, self.whitening, settings, log_step_size_jitter=LOG_STEP_SIZE_JITTER)
         chains = _Chains(sampler, init_chains(sampler, next(self.keys), displacements), self.work)
+        self.work.num_gradient_evaluations += displacements.shape[0]  # at the starts
         chains.run(next(self.keys), NUM_WARMUP, num_warmup=NUM_WARMUP)
         return chains
 

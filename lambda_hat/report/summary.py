@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lambda_hat.report.numbers import estimate, number
+from lambda_hat.numbers import estimate, number
 
 __all__ = ["best_row", "print_summary"]
 

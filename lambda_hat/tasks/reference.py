@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 import time
 import traceback
 from pathlib import Path
@@ -17,7 +16,7 @@ from lambda_hat.artifacts.paths import PROGRESS_JSONL, REFERENCE_JSON, REFERENCE
 from lambda_hat.config.problems import LocalizationRadius
 from lambda_hat.config.study import ReferenceSpec
 from lambda_hat.errors import TargetError
-from lambda_hat.estimate.certificate import Certificate, Criterion
+from lambda_hat.estimate.certificate import Certificate, minimum_criterion
 from lambda_hat.estimate.reference import Reference, ReferenceProgress, sample_reference
 from lambda_hat.targets import Target, build_target, load_target
 from lambda_hat.tasks.problem import LoadedProblem, read_problem
@@ -62,11 +61,7 @@ def _reference(folder: Path, spec: ReferenceSpec, deadline: float) -> dict[str, 
     certificate = Certificate(
         (
             *reference.certificate.criteria,
-            Criterion(
-                "nβ × decrease of the loss still available at w0, over λ̂",
-                _decrease_available(target) / abs(reference.llc) if reference.llc else math.inf,
-                spec.max_relative_mcse,
-            ),
+            minimum_criterion(_decrease_available(target), reference.llc, spec.max_relative_mcse),
         )
     )
     localization = problem.posterior.localization
