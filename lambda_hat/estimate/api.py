@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, TypeAlias, TypeVar
 
 import equinox as eqx
@@ -14,9 +15,10 @@ from jaxtyping import Array, Float
 from pydantic import ValidationError
 
 from lambda_hat.config.base import Frozen
-from lambda_hat.config.methods import METHODS, HMCSettings, MCLMCSettings, MethodSettings
+from lambda_hat.config.locate import dotted
+from lambda_hat.config.methods import METHODS, HMCSettings, MCLMCSettings
 from lambda_hat.config.problems import LocalizationRadius, PosteriorSpec
-from lambda_hat.config.study import ReferenceSpec
+from lambda_hat.config.study import Budget, ReferenceSpec
 from lambda_hat.config.suggest import did_you_mean, one_of
 from lambda_hat.config.validation import findings_of
 from lambda_hat.errors import Fault, InputError
@@ -84,11 +86,10 @@ def estimate_llc(
         )
     method = _parse(METHODS[sampler], {"num_chains": num_chains, **settings}, f"setting of {sampler}")
     problem = _Problem.read(loss_fn, params, data, localization, inverse_temperature, seed)
-    posterior = problem.posterior(method.dtype)
-    surroundings = _look_around(problem, method)
+    posterior = problem.checked_posterior(method.dtype)
+    surroundings = _look_around(problem, posterior, is_whitened=isinstance(method, HMCSettings | MCLMCSettings))
     with _precision(method.dtype):
-        coordinates = _in_precision(surroundings.coordinates, posterior)
-        run = run_method(posterior, method, coordinates=coordinates, seed=seed)
+        run = run_method(posterior, method, coordinates=surroundings.coordinates, seed=seed)
     reasons = reasons_against(run, method, surroundings.decrease_available)
     return problem.result(
         run.estimate,
@@ -125,14 +126,15 @@ def certify_llc(
         InputError: an argument that is not usable: which, what was found and what is expected.
     """
     start = time.monotonic()
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
-        raise InputError(_fault("seconds", f"found {seconds!r}, expected a number greater than 0"))
+    hmc_sec = _parse(Budget, {"hmc_sec": seconds}, "argument", {"hmc_sec": "seconds"}).hmc_sec
     problem = _Problem.read(loss_fn, params, data, localization, inverse_temperature, seed)
+    if "on_uncertified" in settings:
+        raise InputError(_fault("on_uncertified", "found here, where nothing fails; expected only in a study"))
     spec = _parse(ReferenceSpec, {**settings, "seed": seed}, "setting of the reference")
-    posterior = problem.posterior("float64")
-    surroundings = _look_around(problem, HMCSettings())
+    posterior = problem.checked_posterior("float64")
+    surroundings = _look_around(problem, posterior, is_whitened=True)
     with _precision("float64"):
-        reference = sample_reference(posterior, spec, deadline=start + seconds)
+        reference = sample_reference(posterior, spec, deadline=start + hmc_sec)
     minimum = minimum_criterion(surroundings.decrease_available, reference.llc, spec.max_relative_mcse)
     certificate = Certificate((*reference.certificate.criteria, minimum))
     advice = {criterion.name: "Raise `seconds`, or make `localization` larger" for criterion in certificate.criteria}
@@ -178,6 +180,10 @@ class _Problem:
         with _precision(dtype):
             return self.model.posterior(nbeta=self.nbeta, localization=self.localization, dtype=dtype)
 
+    def checked_posterior(self, dtype: str) -> LocalPosterior:
+        with _precision(dtype):
+            return self.model.checked_posterior(nbeta=self.nbeta, localization=self.localization, dtype=dtype)
+
     def result(self, estimate: LLCEstimate, surroundings: _Surroundings, **fields: Any) -> LLCResult:
         return LLCResult(
             llc=estimate.llc,
@@ -211,35 +217,27 @@ def _gradient_at_w0(posterior: LocalPosterior) -> Float[Array, " d"]:
     return jax.grad(posterior.logdensity)(posterior.w0)
 
 
-def _look_around(problem: _Problem, method: MethodSettings) -> _Surroundings:
-    posterior = problem.posterior("float64")
-    with _precision("float64"):
-        if posterior.dim > MAX_DENSE_DIM and not isinstance(method, HMCSettings | MCLMCSettings):
-            whitening = identity_whitening(posterior)
-            model = build_local_model(
-                problem.model.loss_fn,
-                problem.model.w0,
-                problem.model.columns("float64"),
-                problem.nbeta,
-                problem.localization,
-                is_dense=False,
+def _look_around(problem: _Problem, posterior: LocalPosterior, *, is_whitened: bool) -> _Surroundings:
+    """Above `MAX_DENSE_DIM` parameters without a Hessian, unless the sampler needs its coordinates."""
+    if posterior.dim > MAX_DENSE_DIM and not is_whitened:
+        model, whitening = problem.model, identity_whitening(posterior)
+        with _precision("float64"):
+            columns = model.columns("float64")
+            local = build_local_model(
+                model.loss_fn, model.w0, columns, problem.nbeta, problem.localization, is_dense=False
             )
-            decrease = max(model.decrease_available, model.saddle_gain)
-            return _Surroundings(Coordinates(whitening, whitening), None, decrease, 0)
-        whitening, eigenvalues = hessian_whitening(posterior, posterior.w0[None])
+        decrease = max(local.decrease_available, local.saddle_gain)
+        return _Surroundings(Coordinates(whitening, whitening), None, decrease, 0)
+    with _precision("float64"):
+        double = posterior if posterior.w0.dtype == "float64" else problem.posterior("float64")
+        whitening, eigenvalues = hessian_whitening(double, double.w0[None])
         # One Newton step gains ½ |Aᵀ g|²; the most negative curvature h, at a distance of 1/√γ_loc, ½ |h|/γ_loc.
-        newton = 0.5 * float(np.sum(np.square(whitening.pullback(_gradient_at_w0(posterior)))))
+        newton = 0.5 * float(np.sum(np.square(whitening.pullback(_gradient_at_w0(double)))))
         saddle = 0.5 * max(0.0, -float(np.min(eigenvalues))) / problem.localization
-        laplace = laplace_llc(eigenvalues, posterior.localization)
-        return _Surroundings(Coordinates(whitening, whitening), laplace, max(newton, saddle), 1)
-
-
-def _in_precision(coordinates: Coordinates, posterior: LocalPosterior) -> Coordinates:
-    dtype = str(posterior.w0.dtype)
-    at_w0, averaged = (
-        whitening_from_arrays(whitening.to_arrays(), dtype) for whitening in (coordinates.at_w0, coordinates.averaged)
-    )
-    return Coordinates(at_w0, averaged)
+        laplace = laplace_llc(eigenvalues, double.localization)
+    with _precision(str(posterior.w0.dtype)):
+        whitening = whitening_from_arrays(whitening.to_arrays(), str(posterior.w0.dtype))
+    return _Surroundings(Coordinates(whitening, whitening), laplace, max(newton, saddle), 1)
 
 
 def _precision(dtype: str) -> Any:
@@ -272,16 +270,26 @@ def _traces_of(info: Info, nbeta: float) -> dict[str, Any]:
     }
 
 
-def _parse(spec: type[Spec], values: Mapping[str, Any], what: str) -> Spec:
-    """The values as `spec` declares them, NumPy's numbers as Python's; or every fault at once."""
+def _parse(
+    spec: type[Spec], values: Mapping[str, Any], what: str, arguments: Mapping[str, str] = MappingProxyType({})
+) -> Spec:
+    """The values as `spec` declares them, NumPy's numbers as Python's; or every fault at once.
+
+    `arguments` tells what the caller knows a field as, where that is another name.
+    """
     plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in values.items()}
+    for name, field in spec.model_fields.items():
+        if field.alias in plain and name in plain:
+            raise InputError(_fault(name, f"found beside `{field.alias}`, which is the same; expected one of them"))
     try:
         return spec.model_validate(plain)
     except ValidationError as error:
         findings = findings_of(error, spec, plain)
     faults = [
         _fault(
-            ".".join(map(str, finding.path)), finding.message.replace("unknown key", f"unknown {what}"), finding.hint
+            arguments.get(dotted(finding.path), dotted(finding.path)),
+            finding.message.replace("unknown key", f"unknown {what}").replace(" or null", " or None"),
+            finding.hint,
         )
         for finding in findings
     ]

@@ -31,7 +31,7 @@ class _Fixed:
 
     @classmethod
     def of(cls, leaf: Any) -> _Fixed:
-        if _is_array(leaf) and isinstance(leaf.dtype, np.dtype):
+        if _is_array(leaf) and not jnp.issubdtype(leaf.dtype, jax.dtypes.extended):
             array = np.asarray(leaf)
             return cls((array.dtype.str, array.shape, array.tobytes()), leaf)
         return cls((type(leaf), leaf if _is_hashable(leaf) else id(leaf)), leaf)
@@ -88,14 +88,19 @@ class Model:
         return tuple(_column(array, f"data[{index}]", dtype) for index, array in enumerate(self.data))
 
     def posterior(self, *, nbeta: float, localization: float, dtype: str) -> LocalPosterior:
-        """The local posterior in `dtype`, JAX being in the mode for it, and the loss fit to make one.
+        """The local posterior in `dtype`; JAX must be in the mode for it."""
+        return build_posterior(
+            self.loss_fn, self.w0, self.columns(dtype), nbeta=nbeta, localization=localization, dtype=dtype
+        )
+
+    def checked_posterior(self, *, nbeta: float, localization: float, dtype: str) -> LocalPosterior:
+        """The same, of a loss that can be sampled in `dtype`.
 
         Raises:
             InputError: a loss of another shape or type, that is not finite at w0, or that mixes rows.
         """
-        columns = self.columns(dtype)
-        _check_loss_type(self.loss_fn, self.w0.size, columns, dtype)
-        posterior = build_posterior(self.loss_fn, self.w0, columns, nbeta=nbeta, localization=localization, dtype=dtype)
+        _check_loss_type(self.loss_fn, self.w0.size, self.columns(dtype), dtype)
+        posterior = self.posterior(nbeta=nbeta, localization=localization, dtype=dtype)
         _check_loss_values(posterior)
         return posterior
 

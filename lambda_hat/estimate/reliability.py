@@ -39,8 +39,8 @@ def reasons_against(run: MethodRun, settings: MethodSettings, decrease_available
 
     R̂ of the loss and of r² ≤ 1.01 for HMC and MCLMC, 1.05 for SGLD and VI; ESS ≥ 400, for SGLD 100; MCSE ≤ 5 % of λ̂;
     divergent steps ≤ 0.1 %; acceptance at most 0.1 below its target on average and at least half of it in each chain;
-    E-BFMI ≥ 0.3; k̂ ≤ 0.7 and importance sampling within 5 %; predicted bias of SGLD ≤ 5 %; λ̂ not below −2 standard
-    errors; nβ × decrease of the loss still available at w0 ≤ 1 % of λ̂.
+    E-BFMI ≥ 0.3; k̂ ≤ 0.7 and importance sampling within 5 %; a prediction of SGLD's bias, and one ≤ 5 %; λ̂ not below
+    −2 standard errors; nβ × decrease of the loss still available at w0 ≤ 1 % of λ̂.
     """
     if run.state != "COMPLETE":
         return (f"The run diverged: {run.reason}. {_SMALLER_STEP[settings.method]}.",)
@@ -53,6 +53,9 @@ def reasons_against(run: MethodRun, settings: MethodSettings, decrease_available
     if estimate.llc < -2 * estimate.se:
         negative = f"λ̂ = {estimate.llc:.4g} ± {estimate.se:.2g} is negative by more than two standard errors"
         reasons.insert(0, f"{negative}. {NOT_A_MINIMUM}.")
+    if isinstance(settings, SGLDSettings) and "predicted_bias" not in run.extras:
+        unknown = f"The bias of sgld with `precond_type: {settings.preconditioner}` is not known"
+        reasons.append(f"{unknown}. See whether a smaller `eta0` gives the same, or use hmc.")
     return tuple(reasons)
 
 
@@ -90,5 +93,4 @@ def _criteria(run: MethodRun, settings: MethodSettings, decrease_available: floa
             bias = abs(estimate.llc - corrected) / abs(corrected) if corrected else np.inf
             yield Criterion("distance from importance sampling, over λ̂", bias, MAX_RELATIVE_BIAS), better
     if "predicted_bias" in extras:
-        bias = abs(extras["predicted_bias"])
-        yield Criterion("predicted bias over λ̂", bias, MAX_RELATIVE_BIAS), _SMALLER_STEP[settings.method]
+        yield Criterion("predicted bias over λ̂", abs(extras["predicted_bias"]), MAX_RELATIVE_BIAS), "Lower `eta0`"

@@ -176,22 +176,23 @@ def run_method(
         info=info,
         num_steps_done=chains.num_done,
         is_truncated=watch.is_truncated,
-        num_gradient_evaluations=float(np.sum(chains.info.num_gradient_evaluations, dtype=np.float64))
-        + _num_gradients_before_steps(posterior, settings),
+        num_gradient_evaluations=_num_gradients(posterior, settings, chains.info),
         extras=extras,
         fit_draws=fit_draws,
     )
 
 
-def _num_gradients_before_steps(posterior: LocalPosterior, settings: MethodSettings) -> float:
-    """Gradients that setting up takes, on the full-data scale: at the starts of chains, or for VI's scale."""
+def _num_gradients(posterior: LocalPosterior, settings: MethodSettings, info: Info) -> float:
+    """On the full-data scale: those of all steps and those before, at the starts of chains or for VI's scale."""
+    num_rows = np.sum(np.rint(np.asarray(info.num_gradient_evaluations, np.float64) * posterior.num_data))
     match settings:
         case MCLMCSettings() | HMCSettings():
-            return float(settings.num_chains)
+            num_rows += settings.num_chains * posterior.num_data
         case VISettings():
-            return min(1.0, MOMENT_ROWS / posterior.num_data)
+            num_rows += min(posterior.num_data, MOMENT_ROWS)
         case _:
-            return 0.0
+            pass
+    return float(num_rows) / posterior.num_data
 
 
 def _judge_fits(
