@@ -89,7 +89,7 @@ def estimate_llc(
     posterior = problem.checked_posterior(method.dtype)
     surroundings = _look_around(problem, posterior, is_whitened=isinstance(method, HMCSettings | MCLMCSettings))
     with _precision(method.dtype):
-        run = run_method(posterior, method, coordinates=surroundings.coordinates, seed=seed)
+        run = run_method(posterior, method, coordinates=surroundings.coordinates, seed=problem.seed)
     reasons = reasons_against(run, method, surroundings.decrease_available)
     return problem.result(
         run.estimate,
@@ -130,7 +130,7 @@ def certify_llc(
     problem = _Problem.read(loss_fn, params, data, localization, inverse_temperature, seed)
     if "on_uncertified" in settings:
         raise InputError(_fault("on_uncertified", "found here, where nothing fails; expected only in a study"))
-    spec = _parse(ReferenceSpec, {**settings, "seed": seed}, "setting of the reference")
+    spec = _parse(ReferenceSpec, {**settings, "seed": problem.seed}, "setting of the reference")
     posterior = problem.checked_posterior("float64")
     surroundings = _look_around(problem, posterior, is_whitened=True)
     with _precision("float64"):
@@ -171,10 +171,10 @@ class _Problem:
     ) -> _Problem:
         values = {"localization": localization, "inverse_temperature": inverse_temperature}
         spec = _parse(PosteriorSpec, values, "argument")
-        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**31:
+        if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**31:
             raise InputError(_fault("seed", f"found {seed!r}, expected a whole number from 0 to 2³¹ − 1"))
         model = read_model(loss_fn, params, data)
-        return cls(model, spec.nbeta(model.num_data), localization_of(spec, model.w0), seed)
+        return cls(model, spec.nbeta(model.num_data), localization_of(spec, model.w0), int(seed))
 
     def posterior(self, dtype: str) -> LocalPosterior:
         with _precision(dtype):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from lambda_hat import LLCResult, certify_llc, estimate_llc
+from lambda_hat.estimate import api
 from lambda_hat.estimate.model import read_model
 
 NUM_DATA, DIM, NOISE = 200, 3, 0.5
@@ -156,7 +157,7 @@ def test_a_second_call_of_the_same_shape_compiles_nothing(sampler):
 
 def test_a_run_is_a_function_of_its_seed():
     one, same, other = (
-        estimate_llc(nll, {"w": W0}, DATA, **QUICK, seed=seed).loss_trace for seed in (5, np.int64(5).item(), 6)
+        estimate_llc(nll, {"w": W0}, DATA, **QUICK, seed=seed).loss_trace for seed in (5, np.int64(5), 6)
     )
     np.testing.assert_array_equal(one, same)
     assert not np.array_equal(one, other)
@@ -186,6 +187,21 @@ def test_a_step_that_is_far_too_large_diverges_and_says_so():
     assert result.reasons[0].startswith("The run diverged: ")
     assert result.reasons[0].endswith(" Lower `eta0`.")
     assert "not reliable" in repr(result)
+
+
+def test_many_parameters_without_a_hessian(monkeypatch):
+    monkeypatch.setattr(api, "hessian_whitening", None)
+    rng = np.random.default_rng(0)
+    inputs = rng.standard_normal((20, 2001))
+    w0 = np.linalg.lstsq(inputs, rng.standard_normal(20))[0]
+    data = (inputs, inputs @ w0)
+    for shift, is_minimum in ((0.0, True), (0.01, False)):
+        result = estimate_llc(nll, {"w": w0 + shift}, data, sampler="sgld", localization=100.0, steps=50, eta0=1e-6)
+        assert (result.laplace_llc, result.num_hessian_evaluations, result.dim) == (None, 0, 2001)
+        slope = result.nbeta * inputs.T @ inputs @ np.full(2001, shift) / 20 / NOISE**2
+        precision = result.nbeta * inputs.T @ inputs / 20 / NOISE**2 + 100 * np.eye(2001)
+        assert result.decrease_available == pytest.approx(0.5 * slope @ np.linalg.solve(precision, slope), abs=1e-9)
+        assert is_minimum != any("decrease of the loss" in reason for reason in result.reasons)
 
 
 def test_a_certificate_needs_time():
