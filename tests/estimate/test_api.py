@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from lambda_hat import LLCResult, certify_llc, estimate_llc
-from lambda_hat.estimate import api
+from lambda_hat.estimate import surroundings
 from lambda_hat.estimate.model import read_model
 
 NUM_DATA, DIM, NOISE = 200, 3, 0.5
@@ -190,7 +190,7 @@ def test_a_step_that_is_far_too_large_diverges_and_says_so():
 
 
 def test_many_parameters_without_a_hessian(monkeypatch):
-    monkeypatch.setattr(api, "hessian_whitening", None)
+    monkeypatch.setattr(surroundings, "hessian_whitening", None)
     rng = np.random.default_rng(0)
     inputs = rng.standard_normal((20, 2001))
     w0 = np.linalg.lstsq(inputs, rng.standard_normal(20))[0]

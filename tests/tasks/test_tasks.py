@@ -82,7 +82,7 @@ def test_reference_is_certified_and_right(problem_dir, exact, is_within):
 def test_reference_arrays(problem_dir):
     reference = read_json(problem_dir / "ref.json")
     with np.load(problem_dir / "ref.npz", allow_pickle=False) as arrays:
-        assert arrays["whitening"].shape == (4, 4)
+        assert arrays["averaged.dense"].shape == (4, 4)
         assert arrays["excess_loss"].shape == arrays["squared_distance"].shape
         assert arrays["excess_loss"].size == reference["num_draws"]
         assert reference["nbeta"] * arrays["excess_loss"].mean() == pytest.approx(reference["llc"])
