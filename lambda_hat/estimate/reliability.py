@@ -31,7 +31,8 @@ MAX_K_HAT = 0.7
 
 NOT_A_MINIMUM = "Train further, with the full batch at the end: λ̂ is defined around a minimum"
 _LONGER = "Raise `steps`"
-_SMALLER_STEP = {"hmc": "Lower `step_size`", "mclmc": "Lower `step_size`", "sgld": "Lower `eta0`", "vi": "Lower `lr`"}
+_SMALLER_STEP = {"sgld": "Lower `eta0`", "vi": "Lower `lr`"}
+_SMALLER_ADAPTED_STEP = "Raise `target_accept`"
 
 
 def reasons_against(run: MethodRun, settings: MethodSettings, decrease_available: float) -> tuple[str, ...]:
@@ -43,7 +44,7 @@ def reasons_against(run: MethodRun, settings: MethodSettings, decrease_available
     −2 standard errors; nβ × decrease of the loss still available at w0 ≤ 1 % of λ̂.
     """
     if run.state != "COMPLETE":
-        return (f"The run diverged: {run.reason}. {_SMALLER_STEP[settings.method]}.",)
+        return (f"The run diverged: {run.reason}. {_SMALLER_STEP.get(settings.method, _SMALLER_ADAPTED_STEP)}.",)
     estimate = run.estimate
     reasons = [
         f"{criterion}. {advice}."
@@ -56,6 +57,9 @@ def reasons_against(run: MethodRun, settings: MethodSettings, decrease_available
     if isinstance(settings, SGLDSettings) and "predicted_bias" not in run.extras:
         unknown = f"The bias of sgld with `precond_type: {settings.preconditioner}` is not known"
         reasons.append(f"{unknown}. See whether a smaller `eta0` gives the same, or use hmc.")
+    if isinstance(settings, MCLMCSettings) and not settings.is_adjusted:
+        unknown = "The bias of mclmc with `adjusted: false` is not known"
+        reasons.append(f"{unknown}. See whether a smaller `step_size` gives the same, or leave `adjusted` out.")
     return tuple(reasons)
 
 
@@ -75,7 +79,7 @@ def _criteria(run: MethodRun, settings: MethodSettings, decrease_available: floa
     divergent = float(np.mean(info.is_divergent))
     yield (
         Criterion("fraction of divergent steps", divergent, MAX_DIVERGENT_FRACTION),
-        _SMALLER_STEP[settings.method],
+        _SMALLER_STEP.get(settings.method, _SMALLER_ADAPTED_STEP),
     )
     if isinstance(settings, HMCSettings | MCLMCSettings):
         acceptance, target = np.mean(info.acceptance_rate, axis=1), settings.target_accept

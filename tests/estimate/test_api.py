@@ -77,7 +77,7 @@ def test_a_linear_regression_in_closed_form(sampler):
     shape = (2, 2000) if sampler == "vi" else (4, settings["steps"] * 3 // 4)
     assert result.loss_trace.shape == result.distance_trace.shape == shape
     if sampler == "sgld":
-        assert result.num_gradient_evaluations == 4 * settings["steps"] * BATCH / NUM_DATA
+        assert result.num_gradient_evaluations == pytest.approx(4 * settings["steps"] * BATCH / NUM_DATA, rel=1e-3)
     else:
         assert np.mean(result.loss_trace) == pytest.approx(result.llc)
         assert result.is_reliable, result.reasons

@@ -61,9 +61,9 @@ CASES = [
      "nβ × decrease of the loss still available at w0, over λ̂ is 0.02, at most 0.01 wanted. " + MINIMUM),
     (ALL, {"estimate": {"llc": -10.0}},
      "λ̂ = -10 ± 0.1 is negative by more than two standard errors. " + MINIMUM),
-    (ALL, {"state": "DIVERGED"}, "The run diverged: r² is too large. Lower `{step}`."),
+    (ALL, {"state": "DIVERGED"}, "The run diverged: r² is too large. {step}."),
     (ALL, {"traces": {"is_divergent": np.full(SHAPE, 0.01)}},
-     "fraction of divergent steps is 0.01, at most 0.001 wanted. Lower `{step}`."),
+     "fraction of divergent steps is 0.01, at most 0.001 wanted. {step}."),
     (("hmc",), {"traces": {"acceptance_rate": np.full(SHAPE, 0.6)}},
      "mean acceptance is 0.6, at least 0.7 wanted. Raise `steps`, a quarter of which the step size is adapted in."),
     (("hmc",), {"traces": {"acceptance_rate": STUCK}},
@@ -81,6 +81,9 @@ CASES = [
     (("sgld",), {"extras": {}, "settings": {"precond_type": "adam"}},
      "The bias of sgld with `precond_type: adam` is not known. See whether a smaller `eta0` gives the same, or use "
      "hmc."),
+    (("mclmc",), {"settings": {"adjusted": False}},
+     "The bias of mclmc with `adjusted: false` is not known. See whether a smaller `step_size` gives the same, or "
+     "leave `adjusted` out."),
 ]  # fmt: skip
 
 
@@ -94,7 +97,7 @@ def test_each_fault_has_its_sentence(method, fault, sentence):
         rhat=1.01 if method in ("hmc", "mclmc") else 1.05,
         ess=100 if method == "sgld" else 400,
         more="num_draws" if method == "vi" else "steps",
-        step={"sgld": "eta0", "vi": "lr"}.get(method, "step_size"),
+        step={"sgld": "Lower `eta0`", "vi": "Lower `lr`"}.get(method, "Raise `target_accept`"),
     )
     assert expected in reasons(method, **fault)
     if "acceptance_rate" not in fault.get("traces", {}) and method != "vi":
