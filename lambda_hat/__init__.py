@@ -1,3 +1,30 @@
-"""Certified references and tuned estimators of Local Learning Coefficients."""
+"""Certified references and tuned estimators of Local Learning Coefficients.
+
+`estimate_llc` and `certify_llc` take a JAX model of your own; the command line does the rest.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lambda_hat.estimate.api import certify_llc, estimate_llc
+    from lambda_hat.estimate.result import LLCResult
+
+__all__ = ["LLCResult", "certify_llc", "estimate_llc"]
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "LLCResult": "lambda_hat.estimate.result",
+    "certify_llc": "lambda_hat.estimate.api",
+    "estimate_llc": "lambda_hat.estimate.api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # The command line imports this package: JAX has to wait until somebody asks for what needs it.
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,7 +10,7 @@ import numpy as np
 from lambda_hat.estimate.diagnostics import bfmi, diagnose_trace, mcse
 from lambda_hat.samplers.base import Info
 
-__all__ = ["DIVERGENCES", "Certificate", "Criterion", "agreement", "certify", "is_refuted", "judge_minimum"]
+__all__ = ["DIVERGENCES", "MINIMUM", "Certificate", "Criterion", "agreement", "certify", "is_refuted", "judge_minimum"]
 
 MAX_RHAT = 1.01
 MIN_ESS = 400.0
@@ -20,6 +20,7 @@ MAX_CHAIN_DEVIATION = 4.0  # of the chain's own MCSE
 MIN_ACCEPTANCE_RATIO = 0.5  # of the target acceptance
 MAX_DISAGREEMENT = 3.0  # combined MCSE
 DIVERGENCES = "fraction of divergent steps"
+MINIMUM = "decrease still available at w0, over λ̂"
 
 
 @dataclass(frozen=True)
@@ -139,4 +140,4 @@ def is_refuted(judgement: Certificate) -> bool:
 def judge_minimum(decrease_available: float, llc: float, max_relative_mcse: float) -> Certificate:
     """What the local potential can still lose near w0, as a share of λ̂: a w0 that is no minimum has no LLC."""
     share = decrease_available / abs(llc) if llc and math.isfinite(llc) else math.nan
-    return Certificate((Criterion("decrease still available at w0, over λ̂", share, max_relative_mcse),))
+    return Certificate((Criterion(MINIMUM, share, max_relative_mcse),))

@@ -13,7 +13,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)  # announces ArviZ 1.0, which this project does not use yet
     import arviz as az
 
-__all__ = ["TraceDiagnostics", "bfmi", "block_means", "diagnose_trace", "mcse", "psislw"]
+__all__ = ["TraceDiagnostics", "az", "bfmi", "block_means", "diagnose_trace", "mcse", "psislw"]
 
 psislw = az.psislw
 

@@ -35,7 +35,7 @@ from lambda_hat.samplers.base import Info
 from lambda_hat.samplers.hmc import build_hmc
 from lambda_hat.samplers.mclmc import build_mclmc
 
-__all__ = ["Reference", "coordinates_from_arrays", "exact_reference", "sample_reference"]
+__all__ = ["Reference", "coordinates_from_arrays", "exact_reference", "num_chains_of", "sample_reference"]
 
 INITIAL_STEP_SIZE = 0.1
 GROWTH = 0.25  # of what there is, at least a round: judging costs little then, and overshoots little

@@ -22,7 +22,7 @@ from lambda_hat.samplers.hmc import build_hmc
 from lambda_hat.samplers.mclmc import build_mclmc
 from lambda_hat.samplers.runner import Chains, init_chains, run_chains
 from lambda_hat.samplers.sgld import build_sgld
-from lambda_hat.samplers.vi import build_vi, evaluate_fit
+from lambda_hat.samplers.vi import MOMENT_ROWS, FitDraws, build_vi, evaluate_fit
 
 __all__ = ["MethodRun", "RunProgress", "run_method"]
 
@@ -53,6 +53,7 @@ class MethodRun:
     is_truncated: bool  # the deadline came first
     num_gradient_evaluations: float  # on the full-data scale, burn-in and adaptation included
     extras: dict[str, float]
+    fit_draws: FitDraws | None = None  # of VI's fitted densities, (num_fits, num_draws)
 
 
 def _build(
@@ -155,8 +156,9 @@ def run_method(
     )
     info = drop_burn_in(chains.info, int(settings.burn_in_fraction * chains.num_done))
     extras: dict[str, float] = {}
+    fit_draws: FitDraws | None = None
     if isinstance(settings, VISettings) and watch.state == "COMPLETE":
-        estimate, extras = _judge_fits(posterior, settings, chains, draw_key)
+        estimate, extras, fit_draws = _judge_fits(posterior, settings, chains, draw_key)
         extras["elbo"] = -float(np.mean(info.energy[:, -settings.chunk_size :]))
     else:
         estimate = estimate_llc_from_traces(
@@ -174,28 +176,44 @@ def run_method(
         info=info,
         num_steps_done=chains.num_done,
         is_truncated=watch.is_truncated,
-        num_gradient_evaluations=float(np.sum(chains.info.num_gradient_evaluations, dtype=np.float64)),
+        num_gradient_evaluations=_num_gradients(posterior, settings, chains.info),
         extras=extras,
+        fit_draws=fit_draws,
     )
+
+
+def _num_gradients(posterior: LocalPosterior, settings: MethodSettings, info: Info) -> float:
+    """On the full-data scale: those of all steps and those before, at the starts of chains or for VI's scale."""
+    num_rows = np.sum(np.rint(np.asarray(info.num_gradient_evaluations, np.float64) * posterior.num_data))
+    match settings:
+        case MCLMCSettings() | HMCSettings():
+            num_rows += settings.num_chains * posterior.num_data
+        case VISettings():
+            num_rows += min(posterior.num_data, MOMENT_ROWS)
+        case _:
+            pass
+    return float(num_rows) / posterior.num_data
 
 
 def _judge_fits(
     posterior: LocalPosterior, settings: VISettings, chains: Chains, rng_key: Array
-) -> tuple[LLCEstimate, dict[str, float]]:
+) -> tuple[LLCEstimate, dict[str, float], FitDraws]:
     """λ̂ under the fitted densities by full-data losses of fresh draws, and what importance sampling makes of it."""
     nbeta = float(posterior.nbeta)
-    readings, distances, corrected, k_hats = [], [], [], []
+    all_draws: list[FitDraws] = []
+    readings, corrected, k_hats = [], [], []
     for fit in range(settings.num_chains):
         state = jax.tree.map(lambda leaf, fit=fit: leaf[fit], chains.states)
         draws = evaluate_fit(chains.sampler, jax.random.fold_in(rng_key, fit), state, settings.num_draws)
+        all_draws.append(draws)
         readings.append(nbeta * np.asarray(draws.excess_loss, np.float64))
-        distances.append(np.asarray(draws.squared_distance, np.float64))
         if np.isfinite(readings[-1]).all() and np.isfinite(draws.log_weights).all():
             mean, _, k_hat = psis_estimate(readings[-1], np.asarray(draws.log_weights))
             corrected.append(mean)
             k_hats.append(k_hat)
-    estimate = pool_fits(np.stack(readings), np.stack(distances))
+    fit_draws = FitDraws(*(np.stack(traces) for traces in zip(*all_draws, strict=True)))
+    estimate = pool_fits(np.stack(readings), np.asarray(fit_draws.squared_distance, np.float64))
     extras = {"num_loss_evaluations": float(settings.num_chains * settings.num_draws)}
     if corrected:
         extras |= {"llc_psis": float(np.mean(corrected)), "k_hat": float(np.max(k_hats))}
-    return estimate, extras
+    return estimate, extras, fit_draws

@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lambda_hat.report.numbers import estimate, number
+from lambda_hat.numbers import estimate, number
+from lambda_hat.report.tables import laplace_relative_error
 
 __all__ = ["best_row", "print_summary"]
 
@@ -41,10 +42,15 @@ def print_summary(
         for row in rows:
             if row["pid"] == pid:
                 by_method.setdefault(row["method"], []).append(row)
+        laplace = _laplace(references.get(pid) or {})
         if by_method:
-            console.print(_table(by_method))
+            console.print(_table(by_method, laplace))
         for method, trials in by_method.items():
-            console.print(Text(f"  {method}: {_counts(trials)}{_settings(best_row(trials))}"), soft_wrap=True)
+            best = best_row(trials)
+            line = Text(f"  {method}: {_counts(trials)}{_settings(best)}")
+            if best is not None and _is_no_closer(best, laplace):
+                line.append("; no closer than Laplace", style="red")
+            console.print(line, soft_wrap=True)
         console.print()
     width = max(map(len, places), default=0)
     for name, path in places.items():
@@ -66,7 +72,6 @@ def _reference_lines(reference: Mapping[str, Any] | None) -> list[Text]:
     lines = [Text(f"reference λ = {value}  ").append_text(verdict)]
     lines += [Text(f"  because {reason}", style="red") for reason in ([] if is_certified else reference["reasons"])]
     facts = {
-        "Laplace": number(reference.get("laplace_llc")),
         "γ_loc": number(reference.get("localization")),
         "ρ": number(reference.get("radius")) if reference.get("radius") is not None else None,
         "nβ": number(reference.get("nbeta")),
@@ -76,15 +81,31 @@ def _reference_lines(reference: Mapping[str, Any] | None) -> list[Text]:
     return [*lines, Text("  ".join(f"{name} {value}" for name, value in facts.items() if value is not None))]
 
 
-def _table(by_method: Mapping[str, Sequence[Mapping[str, Any]]]) -> Table:
+def _laplace(reference: Mapping[str, Any]) -> dict[str, float | None]:
+    """The Laplace value as a row of the table: the baseline, which costs one Hessian."""
+    relative_error = laplace_relative_error(reference)
+    return {
+        "llc_hat": reference.get("laplace_llc"),
+        "error": None if relative_error is None else relative_error * abs(reference["llc"]),
+        "relative_error": relative_error,
+    }
+
+
+def _is_no_closer(best: Mapping[str, Any], laplace: Mapping[str, float | None]) -> bool:
+    error, baseline = best.get("error"), laplace["error"]
+    return error is not None and baseline is not None and abs(error) >= abs(baseline)
+
+
+def _table(by_method: Mapping[str, Sequence[Mapping[str, Any]]], laplace: Mapping[str, float | None]) -> Table:
     table = Table("  best of", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for header in ("λ̂", "error", "relative", "z", "R̂", "k̂"):
         table.add_column(header, justify="right", no_wrap=True)
-    for method, trials in by_method.items():
-        best = best_row(trials) or {}
+    rows = {method: best_row(trials) or {} for method, trials in by_method.items()}
+    for name, best in {**rows, "Laplace": laplace}.items():
+        value = number(laplace["llc_hat"]) if best is laplace else estimate(best.get("llc_hat"), best.get("se_hat"))
         table.add_row(
-            Text(f"  {method}"),
-            estimate(best.get("llc_hat"), best.get("se_hat")),
+            Text(f"  {name}"),
+            value,
             number(best.get("error"), "+.3g"),
             number(best.get("relative_error"), "+.1%"),
             number(best.get("z"), "+.1f"),

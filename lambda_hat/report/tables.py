@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # a second of import time, for which only the end of a run ha
     import pandas as pd
     import pyarrow as pa
 
-__all__ = ["COLUMNS", "read_trials_table", "with_reference", "write_trials_table"]
+__all__ = ["COLUMNS", "laplace_relative_error", "read_trials_table", "with_reference", "write_trials_table"]
 
 PARAM_PREFIX = "param_"
 
@@ -60,6 +60,8 @@ COLUMNS: dict[str, type] = {
     "localization": float,
     "nbeta": float,
     "is_reference_certified": bool,
+    "laplace_llc": float,  # λ̂ if the posterior were Gaussian: the baseline
+    "laplace_relative_error": float,  # (laplace_llc − llc_ref) / |llc_ref|
     "versions": str,  # JSON
     "git_commit": str,
     "started": datetime,
@@ -68,7 +70,7 @@ COLUMNS: dict[str, type] = {
 
 
 def with_reference(row: Mapping[str, Any], reference: Mapping[str, Any]) -> dict[str, Any]:
-    """The row with what only `ref.json` and the estimate together say: z, the posterior, whether it is certified."""
+    """The row with what `ref.json` says: z, the posterior, whether it is certified, and the Laplace value's error."""
     error = row.get("error")
     spread = math.hypot(*(math.nan if se is None else se for se in (row.get("se_hat"), reference.get("se"))))
     facts = {
@@ -76,8 +78,16 @@ def with_reference(row: Mapping[str, Any], reference: Mapping[str, Any]) -> dict
         "localization": reference.get("localization"),
         "nbeta": reference.get("nbeta"),
         "is_reference_certified": reference.get("is_certified"),
+        "laplace_llc": reference.get("laplace_llc"),
+        "laplace_relative_error": laplace_relative_error(reference),
     }
     return {**row, **facts}
+
+
+def laplace_relative_error(reference: Mapping[str, Any]) -> float | None:
+    """(Laplace value − λ̂) / |λ̂| of a reference: an estimate that is no closer has done nothing for its price."""
+    laplace, llc = reference.get("laplace_llc"), reference.get("llc")
+    return (laplace - llc) / abs(llc) if laplace is not None and llc else None
 
 
 def write_trials_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.scipy.linalg import cho_solve
 from jax.scipy.special import logsumexp
@@ -18,7 +19,7 @@ from lambda_hat.errors import InputError
 from lambda_hat.posterior import LocalPosterior
 from lambda_hat.samplers.base import Info
 
-__all__ = ["VI", "FitDraws", "Mixture", "VIState", "build_vi", "draw", "evaluate_fit", "whitening_scale"]
+__all__ = ["MOMENT_ROWS", "VI", "FitDraws", "Mixture", "VIState", "build_vi", "draw", "evaluate_fit", "whitening_scale"]
 
 INITIAL_SPREAD = 0.5  # whitened units: wide enough for a small learning rate, narrower than most of the posterior
 MOMENT_ROWS = 1024  # rows whose gradients at w0 give the scale; each of its entries is then known to a few per cent
@@ -46,9 +47,9 @@ class VIState(NamedTuple):
 class FitDraws(NamedTuple):
     """Draws of a fitted q judged on the full data, each `(num_draws,)`; weights lead to π, up to a constant."""
 
-    excess_loss: Array
-    squared_distance: Array
-    log_weights: Array
+    excess_loss: Array | np.ndarray
+    squared_distance: Array | np.ndarray
+    log_weights: Array | np.ndarray
 
 
 class VI(eqx.Module):

@@ -11,7 +11,7 @@ from lambda_hat.artifacts.paths import PROBLEM_YAML, PROGRESS_JSONL, REFERENCE_J
 from lambda_hat.config.explain import to_yaml
 from lambda_hat.config.problems import Problem
 from lambda_hat.config.study import ReferenceSpec
-from lambda_hat.report.numbers import estimate
+from lambda_hat.numbers import estimate
 from lambda_hat.tasks import reference_task
 from lambda_hat.tuning.scheduler import Lane, Task
 

@@ -167,6 +167,33 @@ def test_paired_readings_are_unbiased_and_vary_less():
     assert abs(np.mean(paired) - truth) < 4 * error
 
 
+def test_paired_readings_of_a_partition_are_the_full_data_value():
+    posterior = network_posterior(rows_per_chunk=16)
+    position = a_position(posterior, 0.05)
+    parts = np.split(np.random.default_rng(4).permutation(NUM_DATA), [20, 27, 54])
+    readings = [float(posterior.paired_excess_loss(position, *posterior.take(jnp.asarray(part)))) for part in parts]
+    truth = float(excess_loss(posterior, position))
+    np.testing.assert_allclose(np.average(readings, weights=[part.size for part in parts]), truth, rtol=1e-11)
+
+
+def test_a_reading_is_biased_where_the_position_depends_on_its_batch():
+    posterior = network_posterior(rows_per_chunk=16)
+    start = a_position(posterior, 0.05)
+
+    @jax.jit
+    @jax.vmap
+    def errors(step_batch, own_batch):
+        """Of the reading of a batch, after a step along the gradient of another."""
+        slope = jax.grad(posterior.paired_excess_loss)(start, *posterior.take(step_batch))
+        position = start - 0.02 * slope
+        return posterior.paired_excess_loss(position, *posterior.take(own_batch)) - posterior.excess_loss(position)
+
+    one, other = np.random.default_rng(5).integers(0, NUM_DATA, (2, 2000, 8))
+    independent, dependent = np.asarray(errors(one, other)), np.asarray(errors(one, one))
+    assert abs(np.mean(independent)) < 4 * np.std(independent) / math.sqrt(2000)
+    assert np.mean(dependent) < -8 * np.std(dependent) / math.sqrt(2000)
+
+
 def test_precisions_agree():
     double, single = network_posterior(), network_posterior(dtype="float32")
     assert {leaf.dtype for leaf in jax.tree.leaves(single)} == {np.dtype("float32")}

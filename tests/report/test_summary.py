@@ -41,16 +41,25 @@ def test_the_whole_summary():
     assert [line.rstrip() for line in text.splitlines()] == [
         "p_1  mlp, seed 0",
         "  reference λ = 15.637 ± 0.021  certified",
-        "  Laplace 15.74  γ_loc 100  nβ 263.1  gradients 123,456  seconds 43.2",
+        "  γ_loc 100  nβ 263.1  gradients 123,456  seconds 43.2",
         "  best of               λ̂   error  relative     z      R̂  k̂",
         "  sgld     15.700 ± 0.050  +0.063     +0.4%  +1.2  1.004  –",
         "  vi                    –       –         –     –      –  –",
+        "  Laplace           15.74  +0.103     +0.7%     –      –  –",
         "  sgld: 2 complete, 1 pruned, 1 failed; best is trial 2 (r_2): eta0=0.001, precond_type=adam",
         "  vi: 1 failed",
         "",
         "run    /runs/x",
         "table  /runs/x/t.parquet",
     ]
+
+
+@pytest.mark.parametrize(("error", "is_said"), [(0.05, False), (-0.05, False), (0.11, True), (-0.11, True)])
+def test_a_method_that_does_not_beat_the_laplace_value_stands_out(error, is_said):
+    text = summary([row(2, objective=0.1, llc_hat=15.637 + error, error=error)], {"p_1": REFERENCE}, p_1="x")
+    assert ("precond_type=adam; no closer than Laplace\n" in text) == is_said
+    nothing = summary([row(2, objective=0.1, llc_hat=15.7, error=error)], {}, p_1="x")
+    assert "no closer" not in nothing
 
 
 def test_an_uncertified_reference_says_why():

@@ -7,7 +7,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from lambda_hat.errors import InputError
-from lambda_hat.report.tables import COLUMNS, read_trials_table, with_reference, write_trials_table
+from lambda_hat.report.tables import (
+    COLUMNS,
+    laplace_relative_error,
+    read_trials_table,
+    with_reference,
+    write_trials_table,
+)
 
 KEYS = {"pid": "p_1", "method": "sgld", "run_id": "r_1", "number": 0, "state": "COMPLETE"}
 FULL = KEYS | {
@@ -85,3 +91,17 @@ def test_z_counts_both_errors():
 @pytest.mark.parametrize("row", [FULL | {"se_hat": None}, FULL | {"error": None}, BARE])
 def test_without_an_estimate_there_is_no_z(row):
     assert with_reference(row, {"se": 0.4})["z"] is None
+
+
+def test_the_laplace_value_is_a_baseline_with_an_error_of_its_own(tmp_path):
+    row = with_reference(FULL, {"se": 0.4, "llc": 15.0, "laplace_llc": 14.7})
+    assert row["laplace_relative_error"] == pytest.approx(-0.02)
+    write_trials_table(tmp_path / "trials.parquet", [row])
+    table = read_trials_table(tmp_path / "trials.parquet")
+    assert (table["laplace_llc"][0], table["laplace_relative_error"][0]) == (14.7, pytest.approx(-0.02))
+
+
+@pytest.mark.parametrize("reference", [{"llc": 15.0}, {"llc": 0.0, "laplace_llc": 1.0}, {"laplace_llc": 1.0}])
+def test_without_a_laplace_value_or_a_reference_there_is_no_such_error(reference):
+    assert laplace_relative_error(reference) is None
+    assert with_reference(FULL, reference)["laplace_relative_error"] is None

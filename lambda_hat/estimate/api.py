@@ -1,0 +1,208 @@
+"""The LLC of a model of one's own, by the code that the workflows run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import jax
+import numpy as np
+
+from lambda_hat.config.methods import METHODS
+from lambda_hat.config.problems import LocalizationRadius, PosteriorSpec
+from lambda_hat.config.study import Budget, ReferenceSpec
+from lambda_hat.errors import InputError
+from lambda_hat.estimate.arguments import choose, parse, parse_seed
+from lambda_hat.estimate.certificate import MINIMUM
+from lambda_hat.estimate.llc import LLCEstimate, estimate_llc_from_traces
+from lambda_hat.estimate.model import Model, read_model
+from lambda_hat.estimate.reference import num_chains_of, sample_reference
+from lambda_hat.estimate.reliability import NOT_A_MINIMUM, reasons_against
+from lambda_hat.estimate.result import LLCResult
+from lambda_hat.estimate.run import MethodRun, run_method
+from lambda_hat.estimate.surroundings import look_around
+from lambda_hat.posterior import LocalPosterior, localization_of
+from lambda_hat.samplers.base import Info
+
+__all__ = ["certify_llc", "estimate_llc"]
+
+Localization: TypeAlias = float | Mapping[str, float] | LocalizationRadius
+
+DEFAULT_LOCALIZATION = LocalizationRadius()
+
+
+def estimate_llc(
+    loss_fn: Callable[[Any, Any], Any],
+    params: Any,
+    data: tuple[Any, ...],
+    *,
+    sampler: str = "hmc",
+    num_chains: int = 4,
+    localization: Localization = DEFAULT_LOCALIZATION,
+    inverse_temperature: float | None = None,
+    seed: int = 0,
+    **settings: Any,
+) -> LLCResult:
+    """λ̂ = nβ (E_π[L_n(w)] − L_n(w0)) at `params`, by one run of hmc, mclmc, sgld or vi.
+
+    Args:
+        loss_fn: `loss_fn(params, batch)` gives the losses (B,) of a batch, neither summed nor averaged: negative
+            log-likelihoods, for λ̂ to mean what the theory says. It is called in the precision of the run.
+        params: any pytree, trained to a minimum; its floating arrays are sampled, other leaves stay as they are.
+        data: arrays with one row per example; a batch is the same tuple with fewer rows.
+        sampler: hmc and mclmc run in float64 with whitened coordinates, sgld and vi in float32 on minibatches.
+        num_chains: independent chains, or fits of vi.
+        localization: γ_loc, or {"radius": ρ} for γ_loc = d/(ρ|w0|)²; it is part of the answer.
+        inverse_temperature: β; 1/log n unless given.
+        seed: a run is a function of it.
+        settings: those of the sampler, under the names of the YAML (`eta0`) or the long ones (`initial_step_size`).
+
+    Raises:
+        InputError: an argument that is not usable: which, what was found and what is expected.
+    """
+    start = time.monotonic()
+    seed = parse_seed(seed)
+    kind = choose("sampler", sampler, METHODS)
+    method = parse(kind, {"num_chains": num_chains, **settings}, f"setting of {sampler}")
+    spec = _posterior_spec(localization, inverse_temperature)
+    is_whitened = isinstance(method, HMCSettings | MCLMCSettings)
+    problem = _Problem.build(read_model(loss_fn, params, data), spec, method.dtype)
+    around = look_around(
+        problem.model,
+        problem.posterior,
+        nbeta=problem.nbeta,
+        localization=problem.localization,
+        is_whitened=method.is_whitened,
+        seed=seed,
+    )
+    with jax.enable_x64(method.dtype == "float64"):
+        run = run_method(problem.posterior, method, coordinates=around.coordinates, seed=seed)
+    return problem.result(
+        run.estimate,
+        sampler=sampler,
+        reasons=reasons_against(run, method, around.decrease_available),
+        laplace_llc=around.laplace_llc,
+        decrease_available=around.decrease_available,
+        num_gradient_evaluations=run.num_gradient_evaluations + around.num_gradient_evaluations,
+        num_curvature_passes=around.num_curvature_passes,
+        seconds=time.monotonic() - start,
+        seed=seed,
+        settings=method.to_dict(),
+        extras=run.extras,
+        **_traces(run, problem.nbeta),
+    )
+
+
+def certify_llc(
+    loss_fn: Callable[[Any, Any], Any],
+    params: Any,
+    data: tuple[Any, ...],
+    *,
+    localization: Localization = DEFAULT_LOCALIZATION,
+    inverse_temperature: float | None = None,
+    seconds: float = 120.0,
+    seed: int = 0,
+    **settings: Any,
+) -> LLCResult:
+    """λ̂ by HMC in float64 that runs until its certificate is complete or `seconds` are spent.
+
+    The arguments are those of `estimate_llc`, the settings those of `reference` in a study. `certificate` holds every
+    criterion, `reasons` those that are not met.
+
+    Raises:
+        InputError: an argument that is not usable: which, what was found and what is expected.
+    """
+    start = time.monotonic()
+    for name in ("on_uncertified", "method"):
+        if name in settings:
+            raise InputError(f"{name}: found here; expected only in a study.")
+    hmc_sec = parse(Budget, {"hmc_sec": seconds}, "argument", {"hmc_sec": "seconds"}).hmc_sec
+    reference_spec = parse(ReferenceSpec, {**settings, "seed": parse_seed(seed)}, "setting of the reference")
+    spec = _posterior_spec(localization, inverse_temperature)
+    problem = _Problem.build(read_model(loss_fn, params, data), spec, "float64")
+    with jax.enable_x64(True):
+        reference = sample_reference(problem.posterior, reference_spec, deadline=start + hmc_sec)
+    certificate = reference.certificate
+    advice = {criterion.name: "Raise `seconds`, or make `localization` larger" for criterion in certificate.criteria}
+    advice[MINIMUM] = NOT_A_MINIMUM
+    num_chains = num_chains_of(reference_spec, problem.posterior.dim)
+    info = reference.info or Info(*(np.empty((num_chains, 0)) for _ in Info._fields))
+    return problem.result(
+        estimate_llc_from_traces(info, problem.nbeta, has_minibatch_noise=False),
+        sampler="hmc",
+        reasons=tuple(f"{c}. {advice[c.name]}." for c in certificate.criteria if not c.is_met),
+        certificate=certificate,
+        laplace_llc=reference.laplace_llc,
+        decrease_available=reference.decrease_available,
+        num_gradient_evaluations=reference.num_gradient_evaluations,
+        num_curvature_passes=reference.num_curvature_passes,
+        seconds=time.monotonic() - start,
+        seed=reference_spec.seed,
+        settings=reference_spec.model_dump(mode="json", exclude={"on_uncertified", "method"}),
+        extras={"step_size": reference.step_size, "num_integration_steps": float(reference.num_integration_steps)},
+        **_traces_of(info, problem.nbeta),
+    )
+
+
+def _posterior_spec(localization: Any, inverse_temperature: Any) -> PosteriorSpec:
+    return parse(PosteriorSpec, {"localization": localization, "inverse_temperature": inverse_temperature}, "argument")
+
+
+@dataclass(frozen=True, eq=False)
+class _Problem:
+    """A model with the numbers that make its posterior."""
+
+    model: Model
+    nbeta: float
+    localization: float
+    posterior: LocalPosterior
+
+    @classmethod
+    def build(cls, model: Model, spec: PosteriorSpec, dtype: str) -> _Problem:
+        numbers = {"nbeta": spec.nbeta(model.num_data), "localization": localization_of(spec, model.w0)}
+        with jax.enable_x64(dtype == "float64"):
+            posterior = model.checked_posterior(**numbers, dtype=dtype)
+        return cls(model, **numbers, posterior=posterior)
+
+    def result(self, estimate: LLCEstimate, **fields: Any) -> LLCResult:
+        return LLCResult(
+            llc=estimate.llc,
+            se=estimate.se,
+            rhat=estimate.rhat,
+            ess_bulk=estimate.ess_bulk,
+            ess_tail=estimate.ess_tail,
+            localization=self.localization,
+            nbeta=self.nbeta,
+            dim=self.model.w0.size,
+            num_data=self.model.num_data,
+            loss_at_w0=float(self.posterior.loss_at_w0),
+            **fields,
+        )
+
+
+def _traces(run: MethodRun, nbeta: float) -> dict[str, Any]:
+    if run.fit_draws is None:
+        return _traces_of(run.info, nbeta)
+    draws = run.fit_draws
+    return {
+        "loss_trace": nbeta * np.asarray(draws.excess_loss, np.float64),
+        "distance_trace": np.asarray(draws.squared_distance, np.float64),
+        "sample_stats": {"log_importance_weight": np.asarray(draws.log_weights, np.float64)},
+    }
+
+
+def _traces_of(info: Info, nbeta: float) -> dict[str, Any]:
+    with np.errstate(over="ignore"):  # a diverged chain
+        loss_trace = nbeta * np.asarray(info.excess_loss, np.float64)
+    return {
+        "loss_trace": loss_trace,
+        "distance_trace": np.asarray(info.squared_distance, np.float64),
+        "sample_stats": {
+            "acceptance_rate": np.asarray(info.acceptance_rate, np.float64),
+            "diverging": np.asarray(info.is_divergent) > 0,
+            "energy": np.asarray(info.energy, np.float64),
+            "weight": np.asarray(info.weight, np.float64),
+        },
+    }

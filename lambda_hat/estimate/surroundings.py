@@ -1,0 +1,57 @@
+"""What derivatives at w0 tell before anything is sampled: coordinates, the Laplace value, whether w0 is a minimum."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+
+from lambda_hat.estimate.model import Model
+from lambda_hat.estimate.starts import decrease_from_w0
+from lambda_hat.estimate.work import Work
+from lambda_hat.posterior import (
+    Coordinates,
+    LocalPosterior,
+    geometry_at_w0,
+    identity_whitening,
+    whitening_from_arrays,
+)
+from lambda_hat.posterior.geometry import MAX_DENSE_DIM
+
+__all__ = ["Surroundings", "look_around"]
+
+
+@dataclass(frozen=True, eq=False)
+class Surroundings:
+    """What float64 derivatives near w0 tell: coordinates, λ̂ of a Gaussian, and how good a minimum w0 is."""
+
+    coordinates: Coordinates
+    laplace_llc: float | None
+    decrease_available: float
+    num_gradient_evaluations: float
+    num_curvature_passes: int
+
+
+def look_around(
+    model: Model, posterior: LocalPosterior, *, nbeta: float, localization: float, is_whitened: bool, seed: int
+) -> Surroundings:
+    """From derivatives in float64, whatever the precision of `posterior`, which the coordinates then have.
+
+    Above `MAX_DENSE_DIM` parameters curvature costs more than a cheap sampler: only one that needs coordinates gets it.
+    """
+    dtype, work = str(posterior.w0.dtype), Work()
+    geometry_key, nudge_key = jax.random.split(jax.random.key(seed))
+    with jax.enable_x64(True):
+        double = posterior
+        if dtype != "float64":
+            double = model.posterior(nbeta=nbeta, localization=localization, dtype="float64")
+        whitening, laplace = identity_whitening(double), None
+        if posterior.dim <= MAX_DENSE_DIM or is_whitened:
+            geometry = geometry_at_w0(double, geometry_key)
+            whitening, laplace = geometry.whitening, geometry.spectrum.laplace_llc(localization)[0]
+            work.num_curvature_passes += geometry.num_passes
+        decrease = decrease_from_w0(double, whitening, nudge_key, work)
+    with jax.enable_x64(dtype == "float64"):
+        whitening = whitening_from_arrays(whitening.to_arrays(), dtype)
+    coordinates = Coordinates(whitening, whitening)
+    return Surroundings(coordinates, laplace, decrease, work.num_gradient_evaluations, work.num_curvature_passes)

@@ -1,0 +1,226 @@
+"""Every mistake in a model of one's own is answered by its argument, what was found and what was expected."""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lambda_hat import certify_llc, estimate_llc
+from lambda_hat.errors import InputError
+from lambda_hat.estimate.model import read_model
+
+X, Y = np.ones((10, 2)), np.arange(10.0)
+PARAMS, DATA = {"w": np.ones(2)}, (X, Y)
+
+
+def squares(params, batch):
+    inputs, outputs = batch
+    return (inputs @ params["w"] - outputs) ** 2
+
+
+def mean(params, batch):
+    return jnp.mean(squares(params, batch))
+
+
+def column(params, batch):
+    return squares(params, batch)[:, None]
+
+
+def pair(params, batch):
+    return squares(params, batch), params
+
+
+def whole(params, batch):
+    return jnp.zeros(batch[0].shape[0], "int32")
+
+
+def cast(params, batch):
+    return squares(params, batch).astype("float32")
+
+
+def mixing(params, batch):
+    return jnp.full(batch[0].shape[0], jnp.mean(squares(params, batch)))
+
+
+def infinite(params, batch):
+    return jnp.log(batch[1]) * params["w"][0]
+
+
+class Unhashable:
+    __hash__ = None
+
+    def __call__(self, params, batch):
+        return squares(params, batch)
+
+
+WANTED = "expected shape (10,), one loss for each of 10 rows."
+SGLD_NAMES = (
+    "`steps`, `num_chains`, `burn_in_fraction`, `dtype`, `chunk_size`, `eta0`, `gamma`, `t0`, `batch`, `precond_type`, "
+    "`b1`, `b2`, `eps`"
+)
+MODELS = [
+    ((mean, PARAMS, DATA), f"loss_fn: returned shape (), {WANTED} Leave out the mean over the batch."),
+    ((column, PARAMS, DATA), f"loss_fn: returned shape (10, 1), {WANTED} Drop the last axis: `losses[:, 0]`."),
+    ((pair, PARAMS, DATA), f"loss_fn: returned a tuple, {WANTED}"),
+    ((whole, PARAMS, DATA), "loss_fn: returned int32, expected float64."),
+    (
+        (cast, PARAMS, DATA),
+        "loss_fn: returned float32 for parameters and data in float64; expected no cast inside. Remove the cast or the "
+        "constants that cause it, or pass dtype='float32'.",
+    ),
+    (
+        (mixing, PARAMS, DATA),
+        "loss_fn: row 0 has loss 14.5 in one batch and 2 in a smaller one; expected the loss of a row not to "
+        "depend on the other rows.",
+    ),
+    (
+        (infinite, PARAMS, DATA),
+        "loss_fn: returned -inf at params for row 0 (1 of 10 rows are not finite), expected finite losses.",
+    ),
+    (("squares", PARAMS, DATA), "loss_fn: found a str, expected a function of (params, batch)."),
+    (
+        (Unhashable(), PARAMS, DATA),
+        "loss_fn: found a callable without a hash, expected one that compiled kernels can be filed under: a function, "
+        "or an object of a frozen dataclass.",
+    ),
+    (
+        (squares, {"w": X[0], "b": 1.0}, DATA),
+        "params['b']: found 1.0, a Python float, which could be a parameter or a constant. Make it an array to sample "
+        "it; keep it in loss_fn or in a static field to fix it.",
+    ),
+    (
+        (squares, {"w": 1j * X[0]}, DATA),
+        "params['w']: found complex numbers, expected real ones. Store real and imaginary parts as two arrays.",
+    ),
+    (
+        (squares, {"w": 3}, DATA),
+        "params: found 1 leaves, none of them an array of floating-point numbers; expected at least one: those are "
+        "sampled.",
+    ),
+    (
+        (squares, {"w": np.array([1, np.nan])}, DATA),
+        "params['w']: found 1 of 2 entries NaN or infinite, expected finite numbers.",
+    ),
+    ((squares, PARAMS, [X, Y]), "data: found a list, expected a tuple of arrays with one row per example."),
+    (
+        (squares, PARAMS, X),
+        "data: found an array of shape (10, 2), expected a tuple of arrays with one row per example. Write (data,).",
+    ),
+    ((squares, PARAMS, ()), "data: found an empty tuple, expected arrays with one row per example."),
+    ((squares, PARAMS, (X, [1.0] * 10)), "data[1]: found a list, expected a NumPy or JAX array."),
+    ((squares, PARAMS, (X, Y[:9])), "data[1]: found 9 rows, expected 10 as in data[0]."),
+    ((squares, PARAMS, (X[:1], Y[:1])), "data: found 1 rows, expected at least 2."),
+    (
+        (squares, PARAMS, (X, np.array(1.0))),
+        "data[1]: found a single number, expected an array with one row per example.",
+    ),
+    (
+        (squares, PARAMS, (X * np.inf, Y)),
+        "data[0]: found 20 of 20 entries NaN or infinite, expected finite numbers.",
+    ),
+    (
+        (squares, PARAMS, (X, np.array(["a"] * 10))),
+        "data[1]: found dtype <U1, expected floating-point or whole numbers.",
+    ),
+]
+ARGUMENTS = [
+    (
+        {"sampler": "hcm"},
+        "sampler: found 'hcm', expected one of `sgld`, `vi`, `mclmc`, `hmc`.\n    Did you mean `hmc`?",
+    ),
+    (
+        {"sampler": "sgld", "eta_0": 1.0, "batch": "x"},
+        "batch: found 'x' (text), expected a whole number greater than 0.\n"
+        f"eta_0: unknown setting of sgld; expected one of {SGLD_NAMES}.\n    Did you mean `eta0`?",
+    ),
+    (
+        {"sampler": "sgld", "eta0": 1e-3, "initial_step_size": 1e-3},
+        "initial_step_size: found beside `eta0`, which is the same; expected one of them.",
+    ),
+    ({"steps": 2.5}, "steps: found 2.5, expected a whole number greater than 0."),
+    ({"num_chains": 0}, "num_chains: found 0, expected a whole number of at least 1."),
+    ({"localization": -1}, "localization: found -1, expected a number greater than 0 or a mapping."),
+    ({"localization": {"radius": 0}}, "localization.radius: found 0, expected a number greater than 0."),
+    ({"localization": {"radios": 1}}, "localization.radios: unknown argument; expected `radius`.\n"
+     "    Did you mean `radius`?"),
+    ({"inverse_temperature": 0}, "inverse_temperature: found 0, expected a number greater than 0 or None."),
+    ({"seed": 1.5}, "seed: found 1.5, expected a whole number from 0 to 2³¹ − 1."),
+    ({"seed": -1}, "seed: found -1, expected a whole number from 0 to 2³¹ − 1."),
+    ({"seed": True}, "seed: found True, expected a whole number from 0 to 2³¹ − 1."),
+]  # fmt: skip
+CERTIFIED = [
+    ({"seconds": 0}, "seconds: found 0, expected a number greater than 0."),
+    ({"on_uncertified": "warn"}, "on_uncertified: found here, where nothing fails; expected only in a study."),
+    ({"num_chains": 3}, "num_chains: found 3, expected a whole number of at least 4."),
+]
+
+
+@pytest.mark.parametrize(("model", "message"), MODELS, ids=lambda part: part[:40] if isinstance(part, str) else "")
+def test_a_model_that_cannot_be_used(model, message):
+    with pytest.raises(InputError) as caught:
+        estimate_llc(*model)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(("arguments", "message"), ARGUMENTS, ids=lambda part: str(part)[:40])
+def test_an_argument_that_cannot_be_used(arguments, message):
+    with pytest.raises(InputError) as caught:
+        estimate_llc(squares, PARAMS, DATA, **arguments)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(("arguments", "message"), CERTIFIED, ids=lambda part: str(part)[:40])
+def test_an_argument_that_cannot_be_certified_with(arguments, message):
+    with pytest.raises(InputError) as caught:
+        certify_llc(squares, PARAMS, DATA, **arguments)
+    assert str(caught.value) == message
+
+
+def test_a_loss_that_is_rounding_at_w0_does_not_mix_rows():
+    rows = np.random.default_rng(0).standard_normal((101, 2))
+    model = read_model(squares, {"w": np.array([0.3, 0.7])}, (rows, rows @ np.array([0.3, 0.7])))
+    with jax.enable_x64(True):
+        model.checked_posterior(nbeta=10.0, localization=1.0, dtype="float64")
+
+
+def test_whole_numbers_of_64_bits_in_a_run_of_32():
+    data = (X, np.arange(10) + 2**31)
+    assert [column.dtype for column in read_model(squares, PARAMS, data).columns("float64")] == ["float64", "int64"]
+    message = "data[1]: found whole numbers beyond 32 bits, which a float32 run cannot hold. Pass dtype='float64'."
+    with pytest.raises(InputError) as caught:
+        estimate_llc(squares, PARAMS, data, sampler="sgld")
+    assert str(caught.value) == message
+    small = read_model(squares, PARAMS, (X.astype("float16"), jnp.ones((10,), "bfloat16"), np.arange(10, dtype="u8")))
+    assert [column.dtype for column in small.columns("float32")] == ["float32", "float32", "uint32"]
+
+
+class Layer(eqx.Module):
+    weight: jax.Array
+    index: np.ndarray
+    activation: object
+    name: str = eqx.field(static=True)
+
+
+def layers(value: float, index: int = 1, activation: object = jnp.tanh, name: str = "a"):
+    return [Layer(jnp.full((2, 3), value), np.array([index]), activation, name), {"b": np.float64(value), "n": 7}]
+
+
+def test_floating_arrays_are_sampled_and_the_rest_stays():
+    model = read_model(squares, layers(2.0), DATA)
+    np.testing.assert_array_equal(model.w0, np.full(7, 2.0))
+    layer, rest = model.loss_fn.params(np.arange(7.0, dtype="float32"))
+    np.testing.assert_array_equal(layer.weight, np.arange(6.0).reshape(2, 3))
+    assert (layer.weight.dtype, rest["b"], rest["b"].shape) == ("float32", 6.0, ())
+    assert (layer.index.tolist(), layer.activation, layer.name, rest["n"]) == ([1], jnp.tanh, "a", 7)
+
+
+def test_losses_are_equal_where_they_compute_the_same():
+    loss_fn = read_model(squares, layers(2.0), DATA).loss_fn
+    same = read_model(squares, layers(3.0), (X[:4], Y[:4])).loss_fn
+    assert (loss_fn, hash(loss_fn)) == (same, hash(same))
+    for other in ({"index": 2}, {"activation": jnp.sin}, {"name": "b"}):
+        assert read_model(squares, layers(2.0, **other), DATA).loss_fn != loss_fn
+    assert read_model(mean, layers(2.0), DATA).loss_fn != loss_fn

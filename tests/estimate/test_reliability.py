@@ -1,0 +1,109 @@
+"""Every criterion that an estimate can fail, in the sentence that says so."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from lambda_hat.config.methods import parse_settings
+from lambda_hat.estimate.llc import LLCEstimate
+from lambda_hat.estimate.reliability import reasons_against
+from lambda_hat.estimate.run import MethodRun
+from lambda_hat.samplers.base import Info
+
+GOOD = {
+    "llc": 10.0, "se": 0.1, "rhat": 1.005, "ess_bulk": 900.0, "ess_tail": 800.0, "rhat_loss": 1.005,
+    "rhat_distance": 1.003, "num_draws": 4000,
+}  # fmt: skip
+EXTRAS = {
+    "hmc": {"acceptance_rate": 0.8}, "mclmc": {"acceptance_rate": 0.9}, "sgld": {"predicted_bias": 0.02},
+    "vi": {"k_hat": 0.5, "llc_psis": 10.2},
+}  # fmt: skip
+SHAPE = (4, 100)
+ALL = ("hmc", "mclmc", "sgld", "vi")
+
+
+def reasons(method: str, *, decrease: float = 1e-3, traces=None, estimate=None, extras=None, settings=None, state=None):
+    acceptance = {"hmc": 0.8, "mclmc": 0.9}.get(method, 1.0)
+    known = {name: np.ones(SHAPE) for name in Info._fields}
+    known |= {"acceptance_rate": np.full(SHAPE, acceptance), "is_divergent": np.zeros(SHAPE)}
+    known |= {"energy": np.random.default_rng(0).standard_normal(SHAPE)}
+    run = MethodRun(
+        state=state or "COMPLETE",
+        reason="r² is too large" if state else "",
+        estimate=LLCEstimate(**GOOD | (estimate or {})),
+        info=Info(**known | (traces or {})),
+        num_steps_done=100,
+        is_truncated=False,
+        num_gradient_evaluations=1.0,
+        extras=EXTRAS[method] if extras is None else extras,
+    )
+    return reasons_against(run, parse_settings(method, settings or {}), decrease)
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_a_good_run_is_relied_on(method):
+    assert reasons(method) == ()
+
+
+MINIMUM = "Train further, with the full batch at the end: λ̂ is defined around a minimum."
+STUCK = np.array([[0.9], [0.9], [0.9], [0.3]]) * np.ones(SHAPE)
+DRIFT = np.cumsum(np.full(SHAPE, 1.0) + 0.1 * np.random.default_rng(0).standard_normal(SHAPE), axis=1)
+CASES = [
+    (ALL, {"estimate": {"rhat_loss": 1.06}}, "R̂ of the loss is 1.06, at most {rhat} wanted. Raise `steps`."),
+    (ALL, {"estimate": {"rhat_distance": 1.06}}, "R̂ of r² is 1.06, at most {rhat} wanted. Raise `steps`."),
+    (ALL, {"estimate": {"ess_bulk": 99.0}}, "bulk ESS is 99, at least {ess} wanted. Raise `{more}`."),
+    (ALL, {"estimate": {"ess_tail": 99.0}}, "tail ESS is 99, at least {ess} wanted. Raise `{more}`."),
+    (ALL, {"estimate": {"se": 0.6}}, "MCSE over λ̂ is 0.06, at most 0.05 wanted. Raise `{more}`."),
+    (ALL, {"decrease": 0.2},
+     "decrease still available at w0, over λ̂ is 0.02, at most 0.01 wanted. " + MINIMUM),
+    (ALL, {"estimate": {"llc": -10.0}},
+     "λ̂ = -10 ± 0.1 is negative by more than two standard errors. " + MINIMUM),
+    (ALL, {"state": "DIVERGED"}, "The run diverged: r² is too large. {step}."),
+    (ALL, {"traces": {"is_divergent": np.full(SHAPE, 0.01)}},
+     "fraction of divergent steps is 0.01, at most 0.001 wanted. {step}."),
+    (("hmc",), {"traces": {"acceptance_rate": np.full(SHAPE, 0.6)}},
+     "mean acceptance is 0.6, at least 0.7 wanted. Raise `steps`, a quarter of which the step size is adapted in."),
+    (("hmc",), {"traces": {"acceptance_rate": STUCK}},
+     "smallest acceptance of a chain is 0.3, at least 0.4 wanted. Raise `steps`, a quarter of which the step size is "
+     "adapted in."),
+    (("hmc",), {"traces": {"energy": DRIFT}},
+     "E-BFMI is 0.001183, at least 0.3 wanted. Make `localization` larger."),
+    (("vi",), {"extras": {"k_hat": 0.8, "llc_psis": 13.0}},
+     "k̂ of importance sampling is 0.8, at most 0.7 wanted. Raise `M` and `r`, or use hmc."),
+    (("vi",), {"extras": {}}, "k̂ of importance sampling is inf, at most 0.7 wanted. Raise `M` and `r`, or use hmc."),
+    (("vi",), {"extras": {"k_hat": 0.6, "llc_psis": 12.5}},
+     "distance from importance sampling, over λ̂ is 0.2, at most 0.05 wanted. Raise `M` and `r`, or use hmc."),
+    (("sgld",), {"extras": {"predicted_bias": 0.3}},
+     "predicted bias over λ̂ is 0.3, at most 0.05 wanted. Lower `eta0`."),
+    (("sgld",), {"extras": {}, "settings": {"precond_type": "adam"}},
+     "The bias of sgld with `precond_type: adam` is not known. See whether a smaller `eta0` gives the same, or use "
+     "hmc."),
+    (("mclmc",), {"settings": {"adjusted": False}},
+     "The bias of mclmc with `adjusted: false` is not known. See whether a smaller `step_size` gives the same, or "
+     "leave `adjusted` out."),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("method", "fault", "sentence"),
+    [(method, fault, sentence) for methods, fault, sentence in CASES for method in methods],
+    ids=lambda part: part[:30] if isinstance(part, str) else "",
+)
+def test_each_fault_has_its_sentence(method, fault, sentence):
+    expected = sentence.format(
+        rhat=1.01 if method in ("hmc", "mclmc") else 1.05,
+        ess=100 if method == "sgld" else 400,
+        more="num_draws" if method == "vi" else "steps",
+        step={"sgld": "Lower `eta0`", "vi": "Lower `lr`"}.get(method, "Raise `target_accept`"),
+    )
+    assert expected in reasons(method, **fault)
+    if "acceptance_rate" not in fault.get("traces", {}) and method != "vi":
+        assert reasons(method, **fault) == (expected,)
+
+
+def test_a_trace_that_never_moved_fails_everything():
+    stuck = {"se": math.inf, "rhat_loss": math.inf, "rhat_distance": math.inf, "ess_bulk": 0.0, "ess_tail": 0.0}
+    assert len(reasons("hmc", estimate=stuck)) == 5

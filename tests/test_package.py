@@ -1,0 +1,26 @@
+"""The package itself: light to import, and what it offers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import lambda_hat
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    program = (
+        "import sys, lambda_hat; print(*sorted(set(sys.modules) & {'jax', 'numpy', 'optuna', 'parsl', 'pydantic'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"
+
+
+def test_everything_public_can_be_had():
+    assert {name: getattr(lambda_hat, name).__name__ for name in lambda_hat.__all__} == {
+        "LLCResult": "LLCResult", "certify_llc": "certify_llc", "estimate_llc": "estimate_llc",
+    }  # fmt: skip
+    with pytest.raises(AttributeError, match="module 'lambda_hat' has no attribute 'estimate_ll'"):
+        lambda_hat.estimate_ll  # noqa: B018
