@@ -14,15 +14,16 @@ import numpy as np
 from jaxtyping import Array
 
 from lambda_hat.config.methods import HMCSettings, MCLMCSettings, MethodSettings, SGLDSettings, VISettings
-from lambda_hat.estimate.importance import psis_estimate
-from lambda_hat.estimate.llc import LLCEstimate, drop_burn_in, estimate_llc_from_traces, pool_fits
+from lambda_hat.estimate.bias import predict_sgld_bias
+from lambda_hat.estimate.fits import elbo_trend, judge_fits
+from lambda_hat.estimate.llc import LLCEstimate, drop_burn_in, estimate_llc_from_traces
 from lambda_hat.posterior import Coordinates, LocalPosterior
 from lambda_hat.samplers.base import Info
 from lambda_hat.samplers.hmc import build_hmc
-from lambda_hat.samplers.mclmc import build_mclmc
-from lambda_hat.samplers.runner import Chains, init_chains, run_chains
+from lambda_hat.samplers.mclmc import UnadjustedMCLMC, build_mclmc
+from lambda_hat.samplers.runner import init_chains, run_chains
 from lambda_hat.samplers.sgld import build_sgld
-from lambda_hat.samplers.vi import build_vi, evaluate_fit
+from lambda_hat.samplers.vi import MOMENT_ROWS, build_vi
 
 __all__ = ["MethodRun", "RunProgress", "run_method"]
 
@@ -51,7 +52,7 @@ class MethodRun:
     info: Info
     num_steps_done: int
     is_truncated: bool  # the deadline came first
-    num_gradient_evaluations: float  # on the full-data scale, burn-in and adaptation included
+    num_gradient_evaluations: float  # on the full-data scale; burn-in, set-up and diagnosis included
     extras: dict[str, float]
 
 
@@ -63,9 +64,9 @@ def _build(
     at_w0 = jnp.zeros(shape, posterior.w0.dtype)
     match settings:
         case SGLDSettings():
-            return build_sgld(posterior, settings), at_w0
+            return build_sgld(posterior, coordinates.averaged, settings), at_w0
         case VISettings():
-            return build_vi(posterior, settings, rng_key), at_w0
+            return build_vi(posterior, coordinates, settings, rng_key), at_w0
         case MCLMCSettings() | HMCSettings():
             whitening = coordinates.averaged
             noise = jax.random.normal(rng_key, shape, posterior.w0.dtype)
@@ -154,17 +155,28 @@ def run_method(
         on_chunk=watch,
     )
     info = drop_burn_in(chains.info, int(settings.burn_in_fraction * chains.num_done))
+    num_gradient_evaluations = float(np.sum(chains.info.num_gradient_evaluations, dtype=np.float64))
     extras: dict[str, float] = {}
     if isinstance(settings, VISettings) and watch.state == "COMPLETE":
-        estimate, extras = _judge_fits(posterior, settings, chains, draw_key)
-        extras["elbo"] = -float(np.mean(info.energy[:, -settings.chunk_size :]))
+        estimate, extras = judge_fits(posterior, settings, chains, draw_key)
+        extras |= elbo_trend(-np.asarray(info.energy))
     else:
         estimate = estimate_llc_from_traces(
             info, float(posterior.nbeta), has_minibatch_noise=isinstance(settings, SGLDSettings | VISettings)
         )
-    if isinstance(settings, MCLMCSettings | HMCSettings):
-        extras["acceptance_rate"] = float(np.mean(info.acceptance_rate))
-        extras["adapted_step_size"] = float(chains.sampler.step_size)
+    match settings:
+        case HMCSettings() | MCLMCSettings():
+            extras |= _kernel_extras(posterior, chains.sampler, info)
+        case SGLDSettings() if watch.state != "DIVERGED":
+            displacements = jax.vmap(chains.sampler.displacement)(chains.states)
+            bias = predict_sgld_bias(posterior, coordinates.averaged, settings, displacements, draw_key)
+            if bias is not None:
+                extras["predicted_bias"] = bias.at(info.weight)
+                num_gradient_evaluations += bias.num_gradient_evaluations
+        case VISettings() if settings.whitening_mode != "hessian":
+            num_gradient_evaluations += min(MOMENT_ROWS, posterior.num_data) / posterior.num_data
+        case _:
+            pass
     if watch.state == "COMPLETE" and not math.isfinite(estimate.llc):
         watch.state, watch.reason = "DIVERGED", "the estimate is not a finite number"
     return MethodRun(
@@ -174,28 +186,21 @@ def run_method(
         info=info,
         num_steps_done=chains.num_done,
         is_truncated=watch.is_truncated,
-        num_gradient_evaluations=float(np.sum(chains.info.num_gradient_evaluations, dtype=np.float64)),
+        num_gradient_evaluations=num_gradient_evaluations,
         extras=extras,
     )
 
 
-def _judge_fits(
-    posterior: LocalPosterior, settings: VISettings, chains: Chains, rng_key: Array
-) -> tuple[LLCEstimate, dict[str, float]]:
-    """λ̂ under the fitted densities by full-data losses of fresh draws, and what importance sampling makes of it."""
-    nbeta = float(posterior.nbeta)
-    readings, distances, corrected, k_hats = [], [], [], []
-    for fit in range(settings.num_chains):
-        state = jax.tree.map(lambda leaf, fit=fit: leaf[fit], chains.states)
-        draws = evaluate_fit(chains.sampler, jax.random.fold_in(rng_key, fit), state, settings.num_draws)
-        readings.append(nbeta * np.asarray(draws.excess_loss, np.float64))
-        distances.append(np.asarray(draws.squared_distance, np.float64))
-        if np.isfinite(readings[-1]).all() and np.isfinite(draws.log_weights).all():
-            mean, _, k_hat = psis_estimate(readings[-1], np.asarray(draws.log_weights))
-            corrected.append(mean)
-            k_hats.append(k_hat)
-    estimate = pool_fits(np.stack(readings), np.stack(distances))
-    extras = {"num_loss_evaluations": float(settings.num_chains * settings.num_draws)}
-    if corrected:
-        extras |= {"llc_psis": float(np.mean(corrected)), "k_hat": float(np.max(k_hats))}
-    return estimate, extras
+def _kernel_extras(posterior: LocalPosterior, sampler: Any, info: Info) -> dict[str, float]:
+    """What HMC and MCLMC tell of their kernel; energy errors are per dimension (Robnik et al. 2212.08549)."""
+    divergence_rate = float(np.mean(info.is_divergent))
+    if isinstance(sampler, UnadjustedMCLMC):
+        return {
+            "divergence_rate": divergence_rate,
+            "energy_error_variance": float(np.var(info.energy)) / posterior.dim,
+        }
+    return {
+        "divergence_rate": divergence_rate,
+        "acceptance_rate": float(np.mean(info.acceptance_rate)),
+        "adapted_step_size": float(sampler.step_size),
+    }
