@@ -88,6 +88,8 @@ class _Watch:
         on_progress: Callable[[RunProgress], None],
     ) -> None:
         self.settings = settings
+        # A Metropolis decision turns a divergent trajectory down; elsewhere it is part of the chain.
+        self.has_correction = isinstance(settings, HMCSettings) or getattr(settings, "is_adjusted", False)
         self.nbeta = float(posterior.nbeta)
         self.max_squared_distance = RUNAWAY_FACTOR * posterior.dim / float(posterior.localization)
         self.deadline = deadline
@@ -101,7 +103,8 @@ class _Watch:
     def __call__(self, info: Info, num_done: int) -> bool:
         self.parts.append(info)
         distance = float(np.max(info.squared_distance[:, -1]))
-        if not (np.isfinite(info.excess_loss).all() and math.isfinite(distance)):
+        has_failed = not self.has_correction and bool(np.any(info.is_divergent))
+        if has_failed or not (np.isfinite(info.excess_loss).all() and math.isfinite(distance)):
             self.state, self.reason = "DIVERGED", f"a value that is not finite after at most {num_done} steps"
             return False
         if distance > self.max_squared_distance:
