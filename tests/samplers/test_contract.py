@@ -99,7 +99,7 @@ def test_state_keeps_its_shapes_and_dtypes(method, dtype):
         assert shapes(sampler.with_step_size(sampler.step_size * 2)) == shapes(sampler)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [method for method in METHODS if method != "vi hessian"])
 def test_chains_equal_a_loop_over_them(method):
     sampler = build(method)
     together = run(sampler, 4).info
@@ -144,7 +144,6 @@ OTHER_VALUES = {
         {"damping": 0.3},
     ],
     "mclmc unadjusted": [{"step_size": 0.3}, {"decoherence_length": 2.0}],
-    "vi hessian": [{"learning_rate": 1e-3}, {"num_components": 3}, {"rank": 2}],
     "vi": [
         {"learning_rate": 1e-3},
         {"num_components": 3},
