@@ -72,7 +72,7 @@ def halton(index: Array, base: int) -> Array:
 
     All chains share it, so that under `vmap` every trajectory of a step has the same number of integration steps.
     """
-    return jnp.asarray(_van_der_corput(base))[index % HALTON_PERIOD]
+    return jnp.asarray(_van_der_corput(base), jnp.result_type(float))[index % HALTON_PERIOD]
 
 
 @functools.cache

@@ -106,7 +106,11 @@ def test_small_steps_on_the_full_data_sample_the_posterior(build, sample_llc, is
 def test_annealed_readings_count_by_their_step_size(build, sample_llc, is_within, recast):
     # η falls by half in 1000 steps at the fastest, and the chain forgets in 2/η: it follows.
     settings = SGLDSettings(
-        initial_step_size=2.0, annealing_exponent=1.0, annealing_offset=1000.0, batch_size=300, preconditioner="whitened"
+        initial_step_size=2.0,
+        annealing_exponent=1.0,
+        annealing_offset=1000.0,
+        batch_size=300,
+        preconditioner="whitened",
     )
     sampler, _, target = build(settings)
     grid = np.geomspace(0.1, 1.0, 20)
