@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -9,13 +11,27 @@ import numpy as np
 import pytest
 from scipy.linalg import solve_discrete_lyapunov
 
-from lambda_hat.config.methods import SGLDSettings
+from lambda_hat.config.methods import HMCSettings, SGLDSettings
 from lambda_hat.estimate.bias import predict_sgld_bias
 from lambda_hat.estimate.run import run_method
-from lambda_hat.posterior import Coordinates, DenseWhitening, hessian_whitening, identity_whitening
+from lambda_hat.posterior import (
+    Coordinates,
+    DenseWhitening,
+    build_posterior,
+    hessian_whitening,
+    identity_whitening,
+    nbeta_of,
+    whitening_from_arrays,
+)
+from lambda_hat.samplers.hmc import build_hmc
+from lambda_hat.samplers.runner import init_chains, run_chains
+from lambda_hat.targets.losses import SquaredError
+from lambda_hat.targets.networks import MLP
 
 pytestmark = pytest.mark.usefixtures("float64")
 
+DATA = Path(__file__).parents[1] / "data"
+MAX_DEVIATION = 4.0
 NUM_DATA = 200  # few enough for the prediction to look at every row
 NOISE = 2.0
 
@@ -108,4 +124,43 @@ def test_a_run_is_biased_as_it_says(quadratic, is_within):
     run = run_method(posterior, settings, coordinates=coordinates, seed=0)
     error, se = run.estimate.llc / exact - 1, run.estimate.se / exact
     assert is_within(error, se, run.extras["predicted_bias"])
+    assert not is_within(error, se, 0.0)
+
+
+def relu45(dtype: str):
+    with np.load(DATA / "relu45.npz") as arrays:
+        loss_fn = SquaredError(MLP(tuple(int(size) for size in arrays["sizes"]), "relu"), 0.5 / 0.05**2)
+        data, w0 = (arrays["X"], arrays["Y"]), arrays["w0"]
+    return build_posterior(loss_fn, w0, data, nbeta=nbeta_of(2000, None), localization=100.0, dtype=dtype)
+
+
+def averaged_whitening(posterior):
+    """A1 of a pilot in A0."""
+    at_w0, _ = hessian_whitening(posterior, posterior.w0[None])
+    sampler = build_hmc(posterior, at_w0, HMCSettings(step_size=0.1))
+    noise = jax.random.normal(jax.random.key(0), (8, posterior.dim))
+    chains = run_chains(
+        sampler, jax.random.key(1), init_chains(sampler, jax.random.key(2), noise @ at_w0.matrix.T), 300
+    )
+    draws = []
+    for i in range(20):
+        chains = run_chains(sampler, jax.random.key(1), chains.states, 20, start=300 + 20 * i)
+        draws.append(jax.vmap(sampler.displacement)(chains.states))
+    return hessian_whitening(posterior, posterior.w0 + jnp.concatenate(draws))[0]
+
+
+@pytest.mark.slow
+def test_a_relu_network_with_a_known_answer(is_within):
+    matrix = averaged_whitening(relu45("float64")).to_arrays()
+    with jax.enable_x64(False):
+        whitening = whitening_from_arrays(matrix, "float32")
+        for step_size, bound in ((0.02, 0.04), (0.1, 0.12)):
+            settings = SGLDSettings(eta0=step_size, precond_type="whitened", steps=20_000, num_chains=16)
+            run = run_method(relu45("float32"), settings, coordinates=Coordinates(whitening, whitening), seed=0)
+            error, se = run.estimate.llc / 15.637 - 1, run.estimate.se / 15.637
+            # First order, on a posterior that is no Gaussian: the prediction is good to a third of itself.
+            margin = run.extras["predicted_bias"] / 3 / MAX_DEVIATION
+            assert is_within(error, np.hypot(se, margin), run.extras["predicted_bias"])
+            assert abs(error) < bound
+            assert run.estimate.rhat_loss < 1.03
     assert not is_within(error, se, 0.0)
