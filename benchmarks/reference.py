@@ -1,8 +1,9 @@
-"""What a certified reference takes: `python benchmarks/reference.py FOLDER CASE ...`, one process per case.
+"""What a certified reference takes: `python benchmarks/reference.py FOLDER CASE ...`.
 
-Cases: `relu45:GAMMA`, a 45-parameter ReLU network with a known answer at that localization; `MODEL-DATA-TEACHER:RADIUS`,
-a problem of presets; `yardstick`, the ESS of the loss per 1000 gradients on relu45 at localization 100 against BlackJAX's
-HMC with its window adaptation (diagonal mass, 10 leapfrog steps), in turns. Prints a row each; writes FOLDER/CASE.json.
+Cases: `relu45:GAMMA`, a 45-parameter ReLU network with a known answer at that localization;
+`MODEL-DATA-TEACHER:RADIUS`, a problem of presets; `yardstick`, the ESS of the loss per 1000 gradients on relu45 at
+localization 100 against BlackJAX's HMC with its window adaptation (diagonal mass, 10 leapfrog steps), in turns.
+Prints a row each; writes FOLDER/CASE.json.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from lambda_hat.targets.networks import MLP
 
 RELU45 = Path(__file__).parents[1] / "tests" / "data" / "relu45.npz"
 TRUTH = {100.0: (15.637, 0.007), 10.0: (17.41, 0.05), 1.0: (18.23, 0.07)}
-NUM_REPEATS = 3
+NUM_REPEATS = 7
 SECONDS = 900.0
 
 

@@ -37,6 +37,11 @@ class MethodSettings(Frozen):
     dtype: Literal["float32", "float64"] = "float64"
     chunk_size: PositiveInt = 250  # steps between two looks at the deadline and the stop flag
 
+    @property
+    def is_whitened(self) -> bool:
+        """Whether the method samples in coordinates that the curvature of the loss gives."""
+        return True
+
 
 class SGLDSettings(MethodSettings):
     """w ← w − (η_t/2) P (nβ ĝ + γ_loc (w − w0)) + √(η_t P) ξ with η_t = eta0 (1 + t/t0)^(−gamma)."""
@@ -47,7 +52,7 @@ class SGLDSettings(MethodSettings):
     annealing_exponent: Annotated[float, Field(ge=0)] = Field(default=0.0, alias="gamma")
     annealing_offset: PositiveFloat = Field(default=1000.0, alias="t0")  # steps
     batch_size: PositiveInt = Field(default=128, alias="batch")
-    preconditioner: Literal["none", "rmsprop", "adam"] = Field(default="none", alias="precond_type")
+    preconditioner: Literal["none", "rmsprop", "adam", "whitened"] = Field(default="none", alias="precond_type")
     num_steps: PositiveInt = Field(default=10_000, alias="steps")
     gradient_decay: OpenUnit = Field(default=0.9, alias="b1")  # adam's first moment
     square_decay: OpenUnit = Field(default=0.999, alias="b2")  # second moment
@@ -55,29 +60,41 @@ class SGLDSettings(MethodSettings):
     dtype: Literal["float32", "float64"] = "float32"
     chunk_size: PositiveInt = 500
 
+    @property
+    def is_whitened(self) -> bool:
+        """By its preconditioner."""
+        return self.preconditioner == "whitened"
+
 
 class MCLMCSettings(MethodSettings):
-    """Metropolis-adjusted microcanonical Langevin Monte Carlo in whitened coordinates."""
+    """Microcanonical Langevin Monte Carlo in whitened coordinates; lengths in units of √d standard deviations of z.
+
+    Adjusted, a draw is a trajectory with its Metropolis decision, and the step size is adapted to `target_accept`.
+    Unadjusted, a draw is one integrator step of just the size given, and the bias that it causes stays.
+    """
 
     method: ClassVar[str] = "mclmc"
 
-    step_size: PositiveFloat = 0.1  # start of the adaptation; unit: posterior standard deviations × √d
-    target_accept: OpenUnit = 0.9
-    decoherence_length: PositiveFloat = Field(default=1.0, alias="L")  # unit: √d posterior standard deviations
+    step_size: PositiveFloat = 0.1
+    target_accept: OpenUnit = 0.9  # adjusted only
+    decoherence_length: PositiveFloat = Field(default=1.0, alias="L")
     num_steps: PositiveInt = Field(default=1000, alias="steps")  # draws per chain
     is_adjusted: bool = Field(default=True, alias="adjusted")
     chunk_size: PositiveInt = 50
 
 
 class VISettings(MethodSettings):
-    """Mixture of `M` Gaussians with diagonal-plus-rank-`r` covariance, fitted by Adam to the local posterior."""
+    """Mixture of `M` Gaussians with diagonal-plus-rank-`r` covariance, fitted by Adam in coordinates of its own.
+
+    These are scaled per parameter, or those of the Hessian at w0 (`hessian`).
+    """
 
     method: ClassVar[str] = "vi"
 
     learning_rate: PositiveFloat = Field(default=1e-2, alias="lr")
     num_components: PositiveInt = Field(default=4, alias="M")
     rank: Annotated[int, Field(ge=0)] = Field(default=2, alias="r")
-    whitening_mode: Literal["none", "rmsprop", "adam"] = "none"
+    whitening_mode: Literal["none", "rmsprop", "adam", "hessian"] = "none"
     num_steps: PositiveInt = Field(default=5_000, alias="steps")
     batch_size: PositiveInt = 128
     num_chains: Annotated[int, Field(ge=1)] = 2  # independent fits
@@ -85,6 +102,11 @@ class VISettings(MethodSettings):
     max_components: PositiveInt | None = None  # mixture slots compiled; null means num_components
     max_rank: PositiveInt | None = None
     dtype: Literal["float32", "float64"] = "float32"
+
+    @property
+    def is_whitened(self) -> bool:
+        """By its `whitening_mode`; its other modes scale each parameter."""
+        return self.whitening_mode == "hessian"
 
 
 class HMCSettings(MethodSettings):

@@ -67,7 +67,6 @@ def estimate_llc(
     kind = choose("sampler", sampler, METHODS)
     method = parse(kind, {"num_chains": num_chains, **settings}, f"setting of {sampler}")
     spec = _posterior_spec(localization, inverse_temperature)
-    is_whitened = isinstance(method, HMCSettings | MCLMCSettings)
     problem = _Problem.build(read_model(loss_fn, params, data), spec, method.dtype)
     around = look_around(
         problem.model,

@@ -29,7 +29,6 @@ class GrowingChains:
         self.states = init_chains(sampler, rng_key, displacements)
         self.info: Info | None = None
         self._work = work
-        work.num_gradient_evaluations += displacements.shape[0]
 
     @property
     def num_done(self) -> int:

@@ -44,13 +44,14 @@ def diagnose_trace(trace: ArrayLike) -> TraceDiagnostics:
     if trace.shape[1] < 8 or not np.isfinite(trace).all() or np.ptp(trace) == 0.0:
         return TraceDiagnostics(mean, math.inf, math.inf, 0.0, 0.0)
     split = trace if trace.shape[0] > 1 else trace[:, : trace.shape[1] // 2 * 2].reshape(2, -1)
-    return TraceDiagnostics(
-        mean=mean,
-        mcse=_finite(az.mcse(trace, method="mean"), math.inf),
-        rhat=_finite(az.rhat(split, method="rank"), math.inf),
-        ess_bulk=_finite(az.ess(trace, method="bulk"), 0.0),
-        ess_tail=_finite(az.ess(trace, method="tail"), 0.0),
-    )
+    with np.errstate(invalid="ignore", divide="ignore"):  # one chain that never moves: the NaN is judged here
+        return TraceDiagnostics(
+            mean=mean,
+            mcse=_finite(az.mcse(trace, method="mean"), math.inf),
+            rhat=_finite(az.rhat(split, method="rank"), math.inf),
+            ess_bulk=_finite(az.ess(trace, method="bulk"), 0.0),
+            ess_tail=_finite(az.ess(trace, method="tail"), 0.0),
+        )
 
 
 def mcse(trace: ArrayLike) -> float:

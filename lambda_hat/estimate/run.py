@@ -14,15 +14,16 @@ import numpy as np
 from jaxtyping import Array
 
 from lambda_hat.config.methods import HMCSettings, MCLMCSettings, MethodSettings, SGLDSettings, VISettings
-from lambda_hat.estimate.importance import psis_estimate
-from lambda_hat.estimate.llc import LLCEstimate, drop_burn_in, estimate_llc_from_traces, pool_fits
+from lambda_hat.estimate.bias import predict_sgld_bias
+from lambda_hat.estimate.fits import elbo_trend, judge_fits
+from lambda_hat.estimate.llc import LLCEstimate, drop_burn_in, estimate_llc_from_traces
 from lambda_hat.posterior import Coordinates, LocalPosterior
 from lambda_hat.samplers.base import Info
 from lambda_hat.samplers.hmc import build_hmc
-from lambda_hat.samplers.mclmc import build_mclmc
-from lambda_hat.samplers.runner import Chains, init_chains, run_chains
+from lambda_hat.samplers.mclmc import UnadjustedMCLMC, build_mclmc
+from lambda_hat.samplers.runner import init_chains, run_chains
 from lambda_hat.samplers.sgld import build_sgld
-from lambda_hat.samplers.vi import MOMENT_ROWS, FitDraws, build_vi, evaluate_fit
+from lambda_hat.samplers.vi import MOMENT_ROWS, FitDraws, build_vi
 
 __all__ = ["MethodRun", "RunProgress", "run_method"]
 
@@ -51,7 +52,7 @@ class MethodRun:
     info: Info
     num_steps_done: int
     is_truncated: bool  # the deadline came first
-    num_gradient_evaluations: float  # on the full-data scale, burn-in and adaptation included
+    num_gradient_evaluations: float  # on the full-data scale; burn-in, set-up and diagnosis included
     extras: dict[str, float]
     fit_draws: FitDraws | None = None  # of VI's fitted densities, (num_fits, num_draws)
 
@@ -64,9 +65,9 @@ def _build(
     at_w0 = jnp.zeros(shape, posterior.w0.dtype)
     match settings:
         case SGLDSettings():
-            return build_sgld(posterior, settings), at_w0
+            return build_sgld(posterior, coordinates.averaged, settings), at_w0
         case VISettings():
-            return build_vi(posterior, settings, rng_key), at_w0
+            return build_vi(posterior, coordinates, settings, rng_key), at_w0
         case MCLMCSettings() | HMCSettings():
             whitening = coordinates.averaged
             noise = jax.random.normal(rng_key, shape, posterior.w0.dtype)
@@ -88,6 +89,8 @@ class _Watch:
         on_progress: Callable[[RunProgress], None],
     ) -> None:
         self.settings = settings
+        # A Metropolis decision turns a divergent trajectory down; elsewhere it is part of the chain.
+        self.has_correction = isinstance(settings, HMCSettings) or getattr(settings, "is_adjusted", False)
         self.nbeta = float(posterior.nbeta)
         self.max_squared_distance = RUNAWAY_FACTOR * posterior.dim / float(posterior.localization)
         self.deadline = deadline
@@ -101,7 +104,8 @@ class _Watch:
     def __call__(self, info: Info, num_done: int) -> bool:
         self.parts.append(info)
         distance = float(np.max(info.squared_distance[:, -1]))
-        if not (np.isfinite(info.excess_loss).all() and math.isfinite(distance)):
+        has_failed = not self.has_correction and bool(np.any(info.is_divergent))
+        if has_failed or not (np.isfinite(info.excess_loss).all() and math.isfinite(distance)):
             self.state, self.reason = "DIVERGED", f"a value that is not finite after at most {num_done} steps"
             return False
         if distance > self.max_squared_distance:
@@ -155,18 +159,31 @@ def run_method(
         on_chunk=watch,
     )
     info = drop_burn_in(chains.info, int(settings.burn_in_fraction * chains.num_done))
+    num_rows = np.sum(np.rint(np.asarray(chains.info.num_gradient_evaluations, np.float64) * posterior.num_data))
+    num_gradient_evaluations = float(num_rows) / posterior.num_data  # B/n in float32 would not add up
     extras: dict[str, float] = {}
     fit_draws: FitDraws | None = None
     if isinstance(settings, VISettings) and watch.state == "COMPLETE":
-        estimate, extras, fit_draws = _judge_fits(posterior, settings, chains, draw_key)
-        extras["elbo"] = -float(np.mean(info.energy[:, -settings.chunk_size :]))
+        estimate, extras, fit_draws = judge_fits(posterior, settings, chains, draw_key)
+        extras |= elbo_trend(-np.asarray(info.energy))
     else:
         estimate = estimate_llc_from_traces(
             info, float(posterior.nbeta), has_minibatch_noise=isinstance(settings, SGLDSettings | VISettings)
         )
-    if isinstance(settings, MCLMCSettings | HMCSettings):
-        extras["acceptance_rate"] = float(np.mean(info.acceptance_rate))
-        extras["adapted_step_size"] = float(chains.sampler.step_size)
+    match settings:
+        case HMCSettings() | MCLMCSettings():
+            extras |= _kernel_extras(posterior, chains.sampler, info)
+        case SGLDSettings() if watch.state != "DIVERGED":
+            displacements = jax.vmap(chains.sampler.displacement)(chains.states)
+            bias = predict_sgld_bias(posterior, coordinates.averaged, settings, displacements, draw_key)
+            if bias is not None:
+                num_gradient_evaluations += bias.num_gradient_evaluations
+                if bias.is_known:
+                    extras["predicted_bias"] = bias.at(info.weight)
+        case VISettings() if settings.whitening_mode != "hessian":
+            num_gradient_evaluations += min(MOMENT_ROWS, posterior.num_data) / posterior.num_data
+        case _:
+            pass
     if watch.state == "COMPLETE" and not math.isfinite(estimate.llc):
         watch.state, watch.reason = "DIVERGED", "the estimate is not a finite number"
     return MethodRun(
@@ -176,44 +193,22 @@ def run_method(
         info=info,
         num_steps_done=chains.num_done,
         is_truncated=watch.is_truncated,
-        num_gradient_evaluations=_num_gradients(posterior, settings, chains.info),
+        num_gradient_evaluations=num_gradient_evaluations,
         extras=extras,
         fit_draws=fit_draws,
     )
 
 
-def _num_gradients(posterior: LocalPosterior, settings: MethodSettings, info: Info) -> float:
-    """On the full-data scale: those of all steps and those before, at the starts of chains or for VI's scale."""
-    num_rows = np.sum(np.rint(np.asarray(info.num_gradient_evaluations, np.float64) * posterior.num_data))
-    match settings:
-        case MCLMCSettings() | HMCSettings():
-            num_rows += settings.num_chains * posterior.num_data
-        case VISettings():
-            num_rows += min(posterior.num_data, MOMENT_ROWS)
-        case _:
-            pass
-    return float(num_rows) / posterior.num_data
-
-
-def _judge_fits(
-    posterior: LocalPosterior, settings: VISettings, chains: Chains, rng_key: Array
-) -> tuple[LLCEstimate, dict[str, float], FitDraws]:
-    """λ̂ under the fitted densities by full-data losses of fresh draws, and what importance sampling makes of it."""
-    nbeta = float(posterior.nbeta)
-    all_draws: list[FitDraws] = []
-    readings, corrected, k_hats = [], [], []
-    for fit in range(settings.num_chains):
-        state = jax.tree.map(lambda leaf, fit=fit: leaf[fit], chains.states)
-        draws = evaluate_fit(chains.sampler, jax.random.fold_in(rng_key, fit), state, settings.num_draws)
-        all_draws.append(draws)
-        readings.append(nbeta * np.asarray(draws.excess_loss, np.float64))
-        if np.isfinite(readings[-1]).all() and np.isfinite(draws.log_weights).all():
-            mean, _, k_hat = psis_estimate(readings[-1], np.asarray(draws.log_weights))
-            corrected.append(mean)
-            k_hats.append(k_hat)
-    fit_draws = FitDraws(*(np.stack(traces) for traces in zip(*all_draws, strict=True)))
-    estimate = pool_fits(np.stack(readings), np.asarray(fit_draws.squared_distance, np.float64))
-    extras = {"num_loss_evaluations": float(settings.num_chains * settings.num_draws)}
-    if corrected:
-        extras |= {"llc_psis": float(np.mean(corrected)), "k_hat": float(np.max(k_hats))}
-    return estimate, extras, fit_draws
+def _kernel_extras(posterior: LocalPosterior, sampler: Any, info: Info) -> dict[str, float]:
+    """What HMC and MCLMC tell of their kernel; energy errors are per dimension (Robnik et al. 2212.08549)."""
+    divergence_rate = float(np.mean(info.is_divergent))
+    if isinstance(sampler, UnadjustedMCLMC):
+        return {
+            "divergence_rate": divergence_rate,
+            "energy_error_variance": float(np.var(info.energy)) / posterior.dim,
+        }
+    return {
+        "divergence_rate": divergence_rate,
+        "acceptance_rate": float(np.mean(info.acceptance_rate)),
+        "adapted_step_size": float(sampler.step_size),
+    }

@@ -44,7 +44,14 @@ COLUMNS: dict[str, type] = {
     "num_steps_done": int,
     "k_hat": float,  # Pareto k of importance sampling
     "llc_psis": float,
-    "predicted_bias": float,
+    "predicted_bias": float,  # of SGLD, relative: (λ̂ − λ)/λ to first order in the step size
+    "elbo": float,  # nats, over the last quarter of a fit
+    "elbo_slope": float,  # nats per 1000 steps
+    "elbo_slope_se": float,
+    "acceptance_rate": float,
+    "adapted_step_size": float,
+    "divergence_rate": float,
+    "energy_error_variance": float,  # per step and dimension, of unadjusted MCLMC
     "load_sec": float,
     "compile_sec": float,
     "sample_sec": float,

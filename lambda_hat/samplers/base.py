@@ -23,10 +23,11 @@ class Info(NamedTuple):
         excess_loss: L_n(w) − L_n(w0) of the new position, or an unbiased estimate of it.
         squared_distance: r² = |w − w0|².
         acceptance_rate: Metropolis acceptance probability; 1 for samplers without a correction.
-        energy: total energy, for E-BFMI; 0 where there is none.
+        energy: total energy, for E-BFMI; what each sampler says where there is no such thing.
         is_divergent: 1 where the step failed numerically, else 0.
         weight: weight of this draw in the estimate (the step size of annealed SGLD).
-        num_gradient_evaluations: on the full-data scale; a minibatch of B counts B/n.
+        num_gradient_evaluations: on the full-data scale, a minibatch of B counting B/n; with the first step, also that
+            of `init`.
     """
 
     excess_loss: Array | np.ndarray
@@ -71,7 +72,7 @@ def halton(index: Array, base: int) -> Array:
 
     All chains share it, so that under `vmap` every trajectory of a step has the same number of integration steps.
     """
-    return jnp.asarray(_van_der_corput(base))[index % HALTON_PERIOD]
+    return jnp.asarray(_van_der_corput(base), jnp.result_type(float))[index % HALTON_PERIOD]
 
 
 @functools.cache

@@ -78,7 +78,7 @@ class HMC(eqx.Module):
             energy=0.5 * jnp.sum(info.momentum**2) - state.chain.logdensity,  # after the refreshment: what E-BFMI needs
             is_divergent=info.is_divergent.astype(dtype),
             weight=jnp.ones((), dtype),
-            num_gradient_evaluations=num_steps.astype(dtype),
+            num_gradient_evaluations=(num_steps + (state.num_steps == 0)).astype(dtype),
         )
 
 

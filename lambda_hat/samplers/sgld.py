@@ -1,4 +1,4 @@
-"""Stochastic gradient Langevin dynamics with annealing and diagonal preconditioners."""
+"""Stochastic gradient Langevin dynamics with annealing, diagonal preconditioners and whitening."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from lambda_hat.config.methods import SGLDSettings
-from lambda_hat.posterior import LocalPosterior
+from lambda_hat.posterior import LocalPosterior, Whitening
 from lambda_hat.samplers.base import Info
 
 __all__ = ["PRECONDITIONERS", "SGLD", "SGLDState", "build_sgld"]
 
-PRECONDITIONERS = ("none", "rmsprop", "adam")
+PRECONDITIONERS = ("none", "rmsprop", "adam", "whitened")
 
 
 class SGLDState(NamedTuple):
@@ -28,22 +28,24 @@ class SGLDState(NamedTuple):
 
 
 class SGLD(eqx.Module):
-    """w ← w − (η_t/2) P ⊙ (nβ ĝ + γ_loc (w − w0)) + √(η_t P) ⊙ ξ, with η_t = η_0 (1 + t/t0)^(−exponent).
+    """w ← w − (η_t/2) P (nβ ĝ + γ_loc (w − w0)) + √(η_t P) ξ, with η_t = η_0 (1 + t/t0)^(−exponent).
 
-    The drift is η/2 and the noise √η (Lau et al. 2308.12108). `none`: P = 1. `rmsprop`: P = 1/(√v̂ + ε). `adam`: the
-    same P, and the bias-corrected first moment m̂ in place of ĝ. Moments are those of the loss gradient alone (Hitchcock
-    & Hoogland 2507.21449, appendix D.3); they start at 0 *with* bias correction.
+    The drift is η/2 and the noise √η (Lau et al. 2308.12108). `none`: P = 1. `rmsprop`: P = diag(1/(√v̂ + ε)). `adam`:
+    the same P, and the bias-corrected first moment m̂ in place of ĝ. Moments are those of the loss gradient alone
+    (Hitchcock & Hoogland 2507.21449, appendix D.3); they start at 0 *with* bias correction. `whitened`: P = A Aᵀ, whose
+    noise is √η A ξ; that is `none` in the coordinates z of w = w0 + A z.
 
     The loss of a draw is the paired minibatch reading at the position *before* the step, whose batch is independent of
     it.
     """
 
     posterior: LocalPosterior
+    whitening: Whitening
     batch_size: int = eqx.field(static=True)
     initial_step_size: Array
     annealing_exponent: Array
     annealing_offset: Array
-    preconditioner: Array  # index into PRECONDITIONERS: traced, so that all three share one program
+    preconditioner: Array  # index into PRECONDITIONERS: traced, so that all of them share one program
     gradient_decay: Array
     square_decay: Array
     damping: Array
@@ -82,7 +84,14 @@ class SGLD(eqx.Module):
         step_size = self.initial_step_size * (1 + time / self.annealing_offset) ** (-self.annealing_exponent)
         force = posterior.nbeta * drift + posterior.localization * state.displacement
         noise = jax.random.normal(noise_key, gradient.shape, gradient.dtype)
-        displacement = state.displacement - 0.5 * step_size * scale * force + jnp.sqrt(step_size * scale) * noise
+        # A branch on a value that all chains share: the diagonal ones do not pay for A.
+        displacement = state.displacement + jax.lax.cond(
+            self.preconditioner == PRECONDITIONERS.index("whitened"),
+            lambda: self.whitening.displacement(
+                jnp.sqrt(step_size) * noise - 0.5 * step_size * self.whitening.pullback(force)
+            ),
+            lambda: jnp.sqrt(step_size * scale) * noise - 0.5 * step_size * scale * force,
+        )
         one = jnp.ones((), gradient.dtype)
         info = Info(
             excess_loss=excess_loss,
@@ -96,7 +105,7 @@ class SGLD(eqx.Module):
         return SGLDState(displacement, first, second, state.num_steps + 1), info
 
 
-def build_sgld(posterior: LocalPosterior, settings: SGLDSettings) -> SGLD:
+def build_sgld(posterior: LocalPosterior, whitening: Whitening, settings: SGLDSettings) -> SGLD:
     """SGLD as `settings` say."""
 
     def traced(value: float) -> Array:
@@ -104,6 +113,7 @@ def build_sgld(posterior: LocalPosterior, settings: SGLDSettings) -> SGLD:
 
     return SGLD(
         posterior=posterior,
+        whitening=whitening,
         batch_size=min(settings.batch_size, posterior.num_data),
         initial_step_size=traced(settings.initial_step_size),
         annealing_exponent=traced(settings.annealing_exponent),

@@ -16,14 +16,24 @@ from jaxtyping import Array, Float
 
 from lambda_hat.config.methods import VISettings
 from lambda_hat.errors import InputError
-from lambda_hat.posterior import LocalPosterior
+from lambda_hat.posterior import Coordinates, DiagonalWhitening, LocalPosterior, Whitening
 from lambda_hat.samplers.base import Info
+from lambda_hat.samplers.gradients import row_gradients
 
-__all__ = ["MOMENT_ROWS", "VI", "FitDraws", "Mixture", "VIState", "build_vi", "draw", "evaluate_fit", "whitening_scale"]
+__all__ = [
+    "MOMENT_ROWS",
+    "VI",
+    "FitDraws",
+    "Mixture",
+    "VIState",
+    "build_vi",
+    "draw",
+    "evaluate_fit",
+    "whitening_scale",
+]
 
 INITIAL_SPREAD = 0.5  # whitened units: wide enough for a small learning rate, narrower than most of the posterior
 MOMENT_ROWS = 1024  # rows whose gradients at w0 give the scale; each of its entries is then known to a few per cent
-ROWS_PER_PASS = 64  # per-example gradients held at once
 DRAWS_PER_PASS = 16  # draws whose full-data loss is computed at once
 
 
@@ -58,14 +68,15 @@ class VI(eqx.Module):
     The learning rate falls linearly to 0 over `num_steps`. At a constant rate the iterates hover, with E[σ²] right but
     E[log σ] low: λ̂ of a Gaussian posterior came out 20 % low at a rate of 0.1, even from averaged iterates.
 
-    q = Σ_k π_k N(μ_k, diag(σ_k²) + F_k F_kᵀ) in z, w = w0 + S z with S = diag(`scale`). Every step takes one
-    minibatch and one reparametrised sample per component, f_k = log p(w_k) − log q(w_k), and follows Σ_k π_k f_k. The
+    q = Σ_k π_k N(μ_k, diag(σ_k²) + F_k F_kᵀ) in z, where w = w0 + S z by `whitening`. Every step takes one minibatch
+    and one reparametrised sample per component, f_k = log p(w_k) − log q(w_k), and follows Σ_k π_k f_k. The
     parameters inside log q are held fixed ("sticking the landing", Roeder et al. 1703.09194): the term dropped has
     expectation E_q[∂ log q] = 0, for the mixture as a whole and so for its weights too, whose gradient is the
     stratified Σ_k ∂π_k f_k (no score-function noise).
 
-    Masked components have logit −∞ and masked factor columns are zero and stay so: M and r are values, not shapes.
-    Their random numbers depend on their index alone, so that unused slots change nothing.
+    Masked components have logit −∞ and no gradient is computed of them; masked factor columns are zero and stay so: M
+    and r are values, not shapes. Random numbers depend on a component's index alone, so that unused slots change
+    nothing.
 
     Info's `excess_loss` and `squared_distance` are π-weighted readings before the step; `energy` is −ELBO as estimated
     by the step, with normalised q and the log-density that is zero at w0, so that −`energy` is a noisy lower bound of
@@ -74,21 +85,21 @@ class VI(eqx.Module):
 
     posterior: LocalPosterior
     batch_size: int = eqx.field(static=True)
-    scale: Float[Array, " d"]
+    whitening: Whitening
+    log_abs_det: Array  # of the whitening: a matrix has it only at some price
     learning_rate: Array
     num_steps: Array  # over which the rate falls to 0
-    component_mask: Array  # (components,) of bool
+    component_mask: Array  # (components,) of bool; the first M
     rank_mask: Array  # (rank,) of 0 and 1
 
     def init(self, rng_key: Array, displacement: Float[Array, " d"]) -> VIState:
         """State of a fit whose components start close to w0 + displacement."""
         num_components, rank, dim = self.component_mask.size, self.rank_mask.size, displacement.size
-        dtype = displacement.dtype
+        dtype, start = displacement.dtype, self.whitening.coordinates(displacement)
 
         def component(k: Array) -> tuple[Array, Array]:
             noise = jax.random.normal(jax.random.fold_in(rng_key, k), (1 + rank, dim), dtype)
-            mean = displacement / self.scale + INITIAL_SPREAD * noise[0]
-            return mean, INITIAL_SPREAD**2 * noise[1:].T * self.rank_mask
+            return start + INITIAL_SPREAD * noise[0], INITIAL_SPREAD**2 * noise[1:].T * self.rank_mask
 
         means, factors = jax.vmap(component)(jnp.arange(num_components))
         mixture = Mixture(
@@ -101,7 +112,7 @@ class VI(eqx.Module):
 
     def displacement(self, state: VIState) -> Float[Array, " d"]:
         """Mean of the fitted q, minus w0."""
-        return self.scale * (jnp.exp(self.log_mixture_weights(state.mixture)) @ state.mixture.means)
+        return self.whitening.displacement(jnp.exp(self.log_mixture_weights(state.mixture)) @ state.mixture.means)
 
     def log_mixture_weights(self, mixture: Mixture) -> Float[Array, " components"]:
         """log π_k; −∞ where masked."""
@@ -109,14 +120,13 @@ class VI(eqx.Module):
         return logits - logsumexp(logits)
 
     def sample_component(self, rng_key: Array, mixture: Mixture, k: Array) -> Float[Array, " d"]:
-        """w − w0 of one reparametrised sample of component k."""
+        """z of one reparametrised sample of component k."""
         mean, log_scale, factors = mixture.means[k], mixture.log_scales[k], mixture.factors[k] * self.rank_mask
         noise = jax.random.normal(rng_key, (mean.size + self.rank_mask.size,), mean.dtype)
-        return self.scale * (mean + jnp.exp(log_scale) * noise[: mean.size] + factors @ noise[mean.size :])
+        return mean + jnp.exp(log_scale) * noise[: mean.size] + factors @ noise[mean.size :]
 
-    def log_q(self, mixture: Mixture, displacement: Float[Array, " d"]) -> Array:
-        """Normalised log-density of q at w0 + displacement, with respect to w."""
-        z = displacement / self.scale
+    def log_q(self, mixture: Mixture, z: Float[Array, " d"]) -> Array:
+        """Normalised log-density of q at w0 + S z, with respect to w."""
 
         def component(mean: Array, log_scale: Array, factors: Array) -> Array:
             y = (z - mean) * jnp.exp(-log_scale)
@@ -128,37 +138,37 @@ class VI(eqx.Module):
             return -0.5 * square - jnp.sum(log_scale) - jnp.sum(jnp.log(jnp.diagonal(root)))
 
         logs = jax.vmap(component)(mixture.means, mixture.log_scales, mixture.factors)
-        normalizer = 0.5 * z.size * math.log(2 * math.pi) + jnp.sum(jnp.log(self.scale))
+        normalizer = 0.5 * z.size * math.log(2 * math.pi) + self.log_abs_det
         return logsumexp(self.log_mixture_weights(mixture) + logs) - normalizer
 
-    def objective(self, mixture: Mixture, rng_key: Array) -> tuple[Array, tuple[Array, Array]]:
-        """Estimate of −ELBO whose gradient is unbiased, with the π-weighted excess loss and r² of its samples."""
+    def objective(self, mixture: Mixture, rng_key: Array, k: Array) -> tuple[Array, tuple[Array, Array]]:
+        """Component k's share −π_k f_k of an estimate of −ELBO, of its excess loss and of its r².
+
+        The gradient of the sum over k is unbiased.
+        """
         posterior, fixed = self.posterior, jax.lax.stop_gradient(mixture)
         batch_key, sample_key = jax.random.split(rng_key)
+        z = self.sample_component(jax.random.fold_in(sample_key, k), mixture, k)
+        displacement = self.whitening.displacement(z)
         if self.batch_size >= posterior.num_data:
-            excess_loss_fn = posterior.excess_loss
+            excess_loss = posterior.excess_loss(posterior.w0 + displacement)
         else:
             batch, at_w0 = posterior.take(jax.random.randint(batch_key, (self.batch_size,), 0, posterior.num_data))
-            excess_loss_fn = lambda w: posterior.paired_excess_loss(w, batch, at_w0)  # noqa: E731
-
-        def component(k: Array) -> tuple[Array, Array, Array]:
-            displacement = self.sample_component(jax.random.fold_in(sample_key, k), mixture, k)
-            excess_loss, squared_distance = excess_loss_fn(posterior.w0 + displacement), jnp.sum(displacement**2)
-            log_p = -posterior.nbeta * excess_loss - 0.5 * posterior.localization * squared_distance
-            return log_p - self.log_q(fixed, displacement), excess_loss, squared_distance
-
-        readings = jax.vmap(component)(jnp.arange(self.component_mask.size))
-        weights = jnp.exp(self.log_mixture_weights(mixture))
-        # A masked component's reading may overflow, and 0 · ∞ is not 0.
-        elbo, excess_loss, squared_distance = (
-            jnp.sum(weights * jnp.where(self.component_mask, reading, 0)) for reading in readings
-        )
-        return -elbo, (excess_loss, squared_distance)
+            excess_loss = posterior.paired_excess_loss(posterior.w0 + displacement, batch, at_w0)
+        squared_distance = jnp.sum(displacement**2)
+        log_p = -posterior.nbeta * excess_loss - 0.5 * posterior.localization * squared_distance
+        weight = jnp.exp(self.log_mixture_weights(mixture)[k])
+        return -weight * (log_p - self.log_q(fixed, z)), (weight * excess_loss, weight * squared_distance)
 
     def step(self, rng_key: Array, state: VIState) -> tuple[VIState, Info]:
         """One gradient of the ELBO and one step of Adam."""
-        value_and_grad = jax.value_and_grad(self.objective, has_aux=True)
-        (energy, (excess_loss, squared_distance)), gradient = value_and_grad(state.mixture, rng_key)
+        share = jax.value_and_grad(self.objective, has_aux=True)
+        zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(share, state.mixture, rng_key, 0))
+        num_components = jnp.sum(self.component_mask)
+        # A traced bound: unused slots cost no gradients.
+        (energy, (excess_loss, squared_distance)), gradient = jax.lax.fori_loop(
+            0, num_components, lambda k, total: jax.tree.map(jnp.add, total, share(state.mixture, rng_key, k)), zero
+        )
         rate = self.learning_rate * jnp.maximum(1 - state.num_steps.astype(energy.dtype) / self.num_steps, 0)
         updates, optimizer = optax.adam(rate).update(gradient, state.optimizer)
         mixture: Mixture = optax.apply_updates(state.mixture, updates)  # pyright: ignore[reportAssignmentType]
@@ -170,7 +180,7 @@ class VI(eqx.Module):
             energy=energy,
             is_divergent=(~jnp.isfinite(energy + optax.tree.sum(mixture))).astype(energy.dtype),
             weight=one,
-            num_gradient_evaluations=jnp.sum(self.component_mask) * (one * self.batch_size / self.posterior.num_data),
+            num_gradient_evaluations=num_components * (one * self.batch_size / self.posterior.num_data),
         )
         return VIState(mixture, optimizer, state.num_steps + 1), info
 
@@ -185,8 +195,8 @@ def draw(
     def one(key: Array) -> tuple[Array, Array]:
         component_key, sample_key = jax.random.split(key)
         k = jax.random.categorical(component_key, vi.log_mixture_weights(mixture))
-        displacement = vi.sample_component(sample_key, mixture, k)
-        return displacement, vi.log_q(mixture, displacement)
+        z = vi.sample_component(sample_key, mixture, k)
+        return vi.whitening.displacement(z), vi.log_q(mixture, z)
 
     return jax.lax.map(one, jax.random.split(rng_key, num_draws), batch_size=DRAWS_PER_PASS)
 
@@ -207,13 +217,7 @@ def evaluate_fit(vi: VI, rng_key: Array, state: VIState, num_draws: int) -> FitD
 
 @eqx.filter_jit
 def _gradient_moments(posterior: LocalPosterior, indices: Array) -> tuple[Array, Array]:
-    batch, _ = posterior.take(indices)
-
-    def gradient(row: tuple[Array, ...]) -> Array:
-        one = tuple(column[None] for column in row)
-        return jax.grad(lambda w: posterior.loss_fn(w, one)[0])(posterior.w0)
-
-    gradients = jax.lax.map(gradient, batch, batch_size=ROWS_PER_PASS)
+    gradients = row_gradients(posterior, posterior.w0, indices)
     return jnp.mean(gradients, axis=0), jnp.mean(gradients**2, axis=0)
 
 
@@ -231,8 +235,10 @@ def whitening_scale(posterior: LocalPosterior, mode: str, rng_key: Array) -> Flo
     return 1 / jnp.sqrt(posterior.nbeta * jnp.maximum(curvature, 0) + posterior.localization)
 
 
-def build_vi(posterior: LocalPosterior, settings: VISettings, rng_key: Array) -> VI:
-    """A fit as `settings` say; `rng_key` chooses the rows that its scale is measured on.
+def build_vi(posterior: LocalPosterior, coordinates: Coordinates, settings: VISettings, rng_key: Array) -> VI:
+    """A fit as `settings` say; `rng_key` chooses the rows that a scale is measured on.
+
+    The diagonal modes share one program; `hessian`, which takes A0 and measures nothing, is another.
 
     Raises:
         InputError: more components or columns than there are slots for.
@@ -243,10 +249,15 @@ def build_vi(posterior: LocalPosterior, settings: VISettings, rng_key: Array) ->
         if value > slots:
             raise InputError(f"vi: {name} = {value} does not fit in {slots} slots; raise max_components or max_rank.")
     dtype = posterior.w0.dtype
+    if settings.whitening_mode == "hessian":
+        whitening = coordinates.at_w0
+    else:
+        whitening = DiagonalWhitening(whitening_scale(posterior, settings.whitening_mode, rng_key))
     return VI(
         posterior=posterior,
         batch_size=min(settings.batch_size, posterior.num_data),
-        scale=whitening_scale(posterior, settings.whitening_mode, rng_key),
+        whitening=whitening,
+        log_abs_det=whitening.log_abs_det,
         learning_rate=jnp.asarray(settings.learning_rate, dtype),
         num_steps=jnp.asarray(settings.num_steps, dtype),
         component_mask=jnp.arange(components) < settings.num_components,

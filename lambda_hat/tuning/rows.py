@@ -25,6 +25,13 @@ _COPIED = (
     "k_hat",
     "llc_psis",
     "predicted_bias",
+    "elbo",
+    "elbo_slope",
+    "elbo_slope_se",
+    "acceptance_rate",
+    "adapted_step_size",
+    "divergence_rate",
+    "energy_error_variance",
     "started",
     "finished",
 )

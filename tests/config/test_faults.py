@@ -43,7 +43,8 @@ SPACE = {
     ),
     "choice outside": (
         "precond_type: {dist: categorical, choices: [none, rmspro]}",
-        "6:55  search_space.sgld.precond_type.choices.1: found 'rmspro', expected one of `none`, `rmsprop`, `adam`\n"
+        "6:55  search_space.sgld.precond_type.choices.1: found 'rmspro', expected one of `none`, `rmsprop`, "
+        "`adam`, `whitened`\n"
         "    Did you mean `rmsprop`?",
     ),
     "no choices": (

@@ -1,4 +1,4 @@
-"""Adjusted MCLMC against closed forms, and broken MCLMC against the same criterion."""
+"""MCLMC against closed forms, and broken MCLMC against the same criterion."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from lambda_hat.config.methods import MCLMCSettings
-from lambda_hat.errors import InputError
 from lambda_hat.posterior import DenseWhitening, hessian_whitening
 from lambda_hat.samplers import mclmc
-from lambda_hat.samplers.mclmc import MAX_INTEGRATION_STEPS, AdjustedMCLMC, build_mclmc
+from lambda_hat.samplers.base import TunableSampler
+from lambda_hat.samplers.mclmc import MAX_INTEGRATION_STEPS, AdjustedMCLMC, UnadjustedMCLMC, build_mclmc
 from lambda_hat.samplers.runner import init_chains, run_chains
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -43,14 +43,14 @@ def test_long_steps_need_the_metropolis_decision(
 ):
     posterior, whitening, exact = quadratic
 
-    class Unadjusted(AdjustedMCLMC):
+    class NeverRejecting(AdjustedMCLMC):
         """MCLMC that never rejects."""
 
     sound = build_mclmc(posterior, whitening, MCLMCSettings(target_accept=0.5, decoherence_length=1.0))
     estimate = sample_llc(sound, NUM_STEPS)
     assert is_within(estimate.llc, estimate.se, exact)
-    monkeypatch.setattr(mclmc, "_kernel", never_rejecting(mclmc._kernel))
-    estimate = sample_llc(recast(sound, Unadjusted), NUM_STEPS)
+    monkeypatch.setattr(mclmc, "_adjusted_kernel", never_rejecting(mclmc._adjusted_kernel))
+    estimate = sample_llc(recast(sound, NeverRejecting), NUM_STEPS)
     assert not is_within(estimate.llc, estimate.se, exact)
 
 
@@ -76,7 +76,67 @@ def test_trajectories_are_as_long_as_asked(quadratic):
         assert num_steps[:, 200:].mean() == pytest.approx(mean, rel=0.03)
 
 
-def test_unadjusted_is_refused_rather_than_ignored(quadratic):
+MAX_ERROR = 0.02  # relative, of what counts as an answer
+UNADJUSTED = MCLMCSettings(is_adjusted=False, step_size=0.2, decoherence_length=1.0)
+
+
+def unadjusted_error(quadratic, sample_llc, step_size, sampler=None):
+    """Relative error and its standard error."""
+    posterior, whitening, exact = quadratic
+    if sampler is None:
+        sampler = build_mclmc(posterior, whitening, UNADJUSTED.model_copy(update={"step_size": step_size}))
+    estimate = sample_llc(sampler, 10_000)
+    return (estimate.llc - exact) / exact, estimate.se / exact
+
+
+def test_unadjusted_is_right_at_small_steps_only(quadratic, sample_llc, is_within, without_localization):
     posterior, whitening, _ = quadratic
-    with pytest.raises(InputError, match="mclmc: adjusted = false is not available"):
-        build_mclmc(posterior, whitening, MCLMCSettings(is_adjusted=False))
+    error, se = unadjusted_error(quadratic, sample_llc, 0.2)
+    assert is_within(error, se, 0.0)
+    assert se < MAX_ERROR
+    errors = [unadjusted_error(quadratic, sample_llc, step_size) for step_size in (0.5, 1.0)]
+    assert not any(is_within(error, se, 0.0) for error, se in errors)
+    assert errors[1][0] > 2 * errors[0][0] > 0
+    sound = build_mclmc(posterior, whitening, UNADJUSTED)
+    assert not is_within(*unadjusted_error(quadratic, sample_llc, 0.2, without_localization(sound)), 0.0)
+
+
+class NeverRefreshed(UnadjustedMCLMC):
+    """MCLMC whose direction is never forgotten."""
+
+    def step(self, rng_key, state):
+        forever = jnp.full_like(self.decoherence_length, jnp.inf)
+        return UnadjustedMCLMC(self.posterior, self.whitening, self.step_size, forever).step(rng_key, state)
+
+
+class Uphill(UnadjustedMCLMC):
+    """MCLMC that climbs the wrong way."""
+
+    def _logdensity(self, z):
+        return -super()._logdensity(z)
+
+
+@pytest.mark.parametrize("broken", [NeverRefreshed, Uphill])
+def test_broken_unadjusted_kernels(broken, quadratic, sample_llc, is_within, recast):
+    posterior, whitening, _ = quadratic
+    sampler = recast(build_mclmc(posterior, whitening, UNADJUSTED), broken)
+    error, se = unadjusted_error(quadratic, sample_llc, 0.2, sampler)
+    assert not (is_within(error, se, 0.0) and se < MAX_ERROR)
+
+
+def test_unadjusted_steps_are_the_size_they_are_told(quadratic):
+    posterior, whitening, _ = quadratic
+    sampler = build_mclmc(posterior, whitening, UNADJUSTED)
+    assert not isinstance(sampler, TunableSampler)
+    states = init_chains(sampler, jax.random.key(0), jnp.zeros((8, 5)))
+    chains = run_chains(sampler, jax.random.key(1), states, 1, num_warmup=1)
+    moved = jnp.linalg.norm(chains.states.chain.position - states.chain.position, axis=1)
+    np.testing.assert_allclose(moved, 0.2 * np.sqrt(5), rtol=1e-9)
+    later = run_chains(sampler, jax.random.key(2), chains.states, 30, num_warmup=30)
+    assert float(later.sampler.step_size) == 0.2
+    np.testing.assert_array_equal(chains.info.num_gradient_evaluations, 2)  # and the one of init
+    np.testing.assert_array_equal(later.info.num_gradient_evaluations, 1)
+    # The energy error is that of the isokinetic Hamiltonian, of third order in the step size.
+    half = build_mclmc(posterior, whitening, UNADJUSTED.model_copy(update={"step_size": 0.1}))
+    spreads = [run_chains(s, jax.random.key(3), chains.states, 400).info.energy.std() for s in (sampler, half)]
+    assert 6 < spreads[0] / spreads[1] < 10

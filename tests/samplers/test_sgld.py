@@ -10,8 +10,9 @@ import pytest
 from scipy.linalg import solve_discrete_lyapunov
 
 from lambda_hat.config.methods import SGLDSettings
+from lambda_hat.posterior import DenseWhitening, hessian_whitening
 from lambda_hat.samplers.runner import init_chains, run_chains
-from lambda_hat.samplers.sgld import SGLD, build_sgld
+from lambda_hat.samplers.sgld import PRECONDITIONERS, SGLD, build_sgld
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -19,7 +20,12 @@ NUM_STEPS = 12_000
 LOCALIZATION = 10.0
 
 
-def stationary_llc(target, nbeta: float, settings: SGLDSettings) -> float:
+def a0(posterior) -> DenseWhitening:
+    matrix = hessian_whitening(posterior, posterior.w0[None])[0].matrix
+    return DenseWhitening(matrix.astype(posterior.w0.dtype))
+
+
+def stationary_llc(target, posterior, settings: SGLDSettings) -> float:
     """λ̂ of the discretised, noisy chain at stationarity, exactly: what SGLD says, bias included.
 
     (w − w0, m) is a linear recursion whose covariance solves a Lyapunov equation. With a slow second moment the
@@ -27,13 +33,14 @@ def stationary_llc(target, nbeta: float, settings: SGLDSettings) -> float:
     """
     (noise,) = target.data
     n, d = noise.shape
+    nbeta, whitening = float(posterior.nbeta), np.asarray(a0(posterior).matrix, np.float64)
     hessian, identity, zero = target.per_example_loss_fn.geometry.hessian, np.eye(d), np.zeros((d, d))
     minibatch = noise.T @ noise / n / settings.batch_size if settings.batch_size < n else zero
     eta = settings.initial_step_size
     keep = settings.gradient_decay if settings.preconditioner == "adam" else 0.0  # m̂ is ĝ where nothing is kept
     scale = np.ones(d)
     for _ in range(100):
-        p = np.diag(scale)
+        p = whitening @ whitening.T if settings.preconditioner == "whitened" else np.diag(scale)
         push = -0.5 * eta * nbeta * p
         moment = np.hstack([(1 - keep) * hessian, keep * identity])
         position = np.hstack([identity - 0.5 * eta * LOCALIZATION * p, zero]) + push @ moment
@@ -43,7 +50,7 @@ def stationary_llc(target, nbeta: float, settings: SGLDSettings) -> float:
         covariance[:d, :d] += eta * p
         full = solve_discrete_lyapunov(matrix, covariance)
         state = full[:d, :d]
-        if settings.preconditioner == "none":
+        if settings.preconditioner in ("none", "whitened"):
             break
         squares = np.diag(hessian @ state @ hessian + minibatch)
         scale = 1 / (np.sqrt(squares) + settings.damping)
@@ -57,6 +64,7 @@ CASES = {
     "minibatch": SGLDSettings(initial_step_size=2e-3, batch_size=32),
     "rmsprop": SGLDSettings(initial_step_size=2e-3, batch_size=32, preconditioner="rmsprop", **SLOW),
     "adam": SGLDSettings(initial_step_size=2e-3, batch_size=32, preconditioner="adam", **SLOW),
+    "whitened": SGLDSettings(initial_step_size=0.2, batch_size=32, preconditioner="whitened"),
 }
 
 
@@ -64,7 +72,7 @@ CASES = {
 def build(build_quadratic):
     def build(settings: SGLDSettings, dtype: str = "float64"):
         target, posterior = build_quadratic(localization=LOCALIZATION, dtype=dtype)
-        return build_sgld(posterior, settings), stationary_llc(target, float(posterior.nbeta), settings), target
+        return build_sgld(posterior, a0(posterior), settings), stationary_llc(target, posterior, settings), target
 
     return build
 
@@ -93,6 +101,36 @@ def test_small_steps_on_the_full_data_sample_the_posterior(build, sample_llc, is
     assert truth == pytest.approx(exact, rel=0.01)
     estimate = sample_llc(sampler, NUM_STEPS, num_burn_in=2000)
     assert is_within(estimate.llc, estimate.se, truth)
+
+
+def test_annealed_readings_count_by_their_step_size(build, sample_llc, is_within, recast):
+    # η falls by half in 1000 steps at the fastest, and the chain forgets in 2/η: it follows.
+    settings = SGLDSettings(
+        initial_step_size=2.0,
+        annealing_exponent=1.0,
+        annealing_offset=1000.0,
+        batch_size=300,
+        preconditioner="whitened",
+    )
+    sampler, _, target = build(settings)
+    grid = np.geomspace(0.1, 1.0, 20)
+    at = [settings.model_copy(update={"initial_step_size": float(eta)}) for eta in grid]
+    eta = 2 / (1 + np.arange(1000, 1000 + NUM_STEPS) / 1000)
+    law = np.interp(eta, grid, [stationary_llc(target, sampler.posterior, settings) for settings in at])
+    weighted, unweighted = np.average(law, weights=eta), law.mean()
+    estimate = sample_llc(sampler, NUM_STEPS, num_burn_in=1000)
+    assert is_within(estimate.llc, estimate.se, weighted)
+    assert not is_within(estimate.llc, estimate.se, unweighted)
+    estimate = sample_llc(recast(sampler, InverselyWeighted), NUM_STEPS, num_burn_in=1000)
+    assert not is_within(estimate.llc, estimate.se, weighted)
+
+
+class InverselyWeighted(SGLD):
+    """SGLD whose readings count the more, the smaller their step size."""
+
+    def step(self, rng_key, state):
+        after, info = super().step(rng_key, state)
+        return after, info._replace(weight=1 / info.weight)
 
 
 class Distorted(SGLD):
@@ -141,7 +179,7 @@ def test_missing_localization_is_noticed(case, build, sample_llc, is_within, wit
     assert not is_within(estimate.llc, estimate.se, truth)
 
 
-@pytest.mark.parametrize("preconditioner", ["none", "rmsprop", "adam"])
+@pytest.mark.parametrize("preconditioner", PRECONDITIONERS)
 def test_steps_follow_the_formula(preconditioner, build):
     settings = SGLDSettings(
         initial_step_size=1e-3,
@@ -167,7 +205,7 @@ def test_steps_follow_the_formula(preconditioner, build):
         gradient = hessian @ u + rows.mean(axis=0)
         m, v = 0.8 * m + 0.2 * gradient, 0.9 * v + 0.1 * gradient**2
         p, drift = np.ones(5), gradient
-        if preconditioner != "none":
+        if preconditioner in ("rmsprop", "adam"):
             p = 1 / (np.sqrt(v / (1 - 0.9 ** (t + 1))) + 0.05)
         if preconditioner == "adam":
             drift = m / (1 - 0.8 ** (t + 1))
@@ -177,7 +215,12 @@ def test_steps_follow_the_formula(preconditioner, build):
         np.testing.assert_allclose(info.weight, eta, rtol=1e-12)
         assert float(info.num_gradient_evaluations) == pytest.approx(32 / 300)
         noise = np.asarray(jax.random.normal(noise_key, (5,)))
-        u = u - 0.5 * eta * p * (nbeta * drift + LOCALIZATION * u) + np.sqrt(eta * p) * noise
+        force = nbeta * drift + LOCALIZATION * u
+        if preconditioner == "whitened":
+            a = np.asarray(sampler.whitening.matrix)
+            u = u - 0.5 * eta * a @ a.T @ force + np.sqrt(eta) * a @ noise
+        else:
+            u = u - 0.5 * eta * p * force + np.sqrt(eta * p) * noise
         np.testing.assert_allclose(state.displacement, u, rtol=1e-9)
 
 

@@ -15,7 +15,7 @@ from jaxtyping import Array
 from lambda_hat.config.methods import VISettings
 from lambda_hat.errors import InputError
 from lambda_hat.estimate.importance import psis_estimate
-from lambda_hat.posterior import LocalPosterior, build_posterior
+from lambda_hat.posterior import Coordinates, LocalPosterior, build_posterior, hessian_whitening, identity_whitening
 from lambda_hat.samplers.runner import Chains, init_chains, run_chains
 from lambda_hat.samplers.vi import VI, FitDraws, Mixture, build_vi, draw, evaluate_fit, whitening_scale
 
@@ -62,8 +62,13 @@ def regression_posterior(
     return posterior, llc, 0.5 * float(np.sum(np.log(2 * math.pi / precision)))
 
 
+def at_w0(posterior: LocalPosterior) -> Coordinates:
+    """A0, and an average that no fit may use."""
+    return Coordinates(hessian_whitening(posterior, posterior.w0[None])[0], identity_whitening(posterior))
+
+
 def fit(posterior: LocalPosterior, settings: VISettings, vi: VI | None = None, num_chains: int = 2) -> Chains:
-    vi = build_vi(posterior, settings, jax.random.key(0)) if vi is None else vi
+    vi = build_vi(posterior, at_w0(posterior), settings, jax.random.key(0)) if vi is None else vi
     states = init_chains(vi, jax.random.key(1), jnp.zeros((num_chains, posterior.dim), posterior.w0.dtype))
     return run_chains(vi, jax.random.key(2), states, settings.num_steps, chunk_size=500)
 
@@ -107,7 +112,7 @@ def test_axis_aligned_gaussian(mode: str) -> None:
     assert trace == pytest.approx(log_z, abs=0.3)  # the iterate hovers, with minibatch noise
 
 
-def test_rotated_gaussian_needs_its_rank() -> None:
+def test_rotated_gaussian_needs_its_rank_or_the_hessian() -> None:
     posterior, llc, log_z = regression_posterior(random_rotation(CURVATURE.size))
     full = SETTINGS.model_copy(update={"num_components": 1, "rank": CURVATURE.size - 1, "num_steps": 4000})
     for draws in judge(posterior, fit(posterior, full)):
@@ -120,27 +125,33 @@ def test_rotated_gaussian_needs_its_rank() -> None:
         biased = 0.5 * float(np.sum(hessian / (hessian + LOCALIZATION)))
         assert biased > 1.03 * llc
         assert abs(relative_excess(posterior, draws, biased)) <= OPTIMISATION_TOLERANCE
+    # The same family in coordinates where the posterior is round, density and all.
+    whitened = diagonal.model_copy(update={"whitening_mode": "hessian"})
+    for draws in judge(posterior, fit(posterior, whitened)):
+        assert abs(relative_excess(posterior, draws, llc)) <= OPTIMISATION_TOLERANCE
+        assert float(draws.log_weights.mean()) == pytest.approx(log_z, abs=0.02)
+        assert psis_estimate(np.asarray(draws.excess_loss), np.asarray(draws.log_weights))[2] < 0.5
 
 
 class WithoutEntropy(VI):
     """A broken fit: nothing keeps q from collapsing."""
 
-    def log_q(self, mixture: Mixture, displacement: Array) -> Array:
-        return 0 * super().log_q(mixture, displacement)
+    def log_q(self, mixture: Mixture, z: Array) -> Array:
+        return 0 * super().log_q(mixture, z)
 
 
 class WrongSign(VI):
     """A broken fit: it minimises the ELBO."""
 
-    def objective(self, mixture: Mixture, rng_key: Array) -> tuple[Array, tuple[Array, Array]]:
-        energy, readings = super().objective(mixture, rng_key)
+    def objective(self, mixture: Mixture, rng_key: Array, k: Array) -> tuple[Array, tuple[Array, Array]]:
+        energy, readings = super().objective(mixture, rng_key, k)
         return -energy, readings
 
 
 @pytest.mark.parametrize("broken", [WithoutEntropy, WrongSign])
 def test_the_criterion_sees_a_broken_fit(broken: type[VI]) -> None:
     posterior, llc, _ = regression_posterior()
-    sound = build_vi(posterior, SETTINGS, jax.random.key(0))
+    sound = build_vi(posterior, at_w0(posterior), SETTINGS, jax.random.key(0))
     chains = fit(posterior, SETTINGS, vi=broken(**vars(sound)))
     draws = judge(posterior, dataclasses.replace(chains, sampler=sound))[0]
     assert not abs(relative_excess(posterior, draws, llc)) <= OPTIMISATION_TOLERANCE
@@ -153,23 +164,27 @@ def test_the_gradient_is_that_of_the_exact_elbo() -> None:
         regression_loss, np.zeros(1), (inputs, 0.1 * inputs[:, 0] ** 2), nbeta=3.0, localization=0.5, dtype="float64"
     )
     settings = VISettings(M=2, r=1, batch_size=8, whitening_mode="rmsprop", dtype="float64")
-    vi = build_vi(posterior, settings, jax.random.key(0))
+    vi = build_vi(posterior, at_w0(posterior), settings, jax.random.key(0))
     mixture = Mixture(
         logits=jnp.array([0.4, -0.3]),
         means=jnp.array([[-0.8], [0.9]]),
         log_scales=jnp.array([[-0.2], [0.1]]),
         factors=jnp.array([[[0.5]], [[-0.7]]]),
     )
-    grid = jnp.linspace(-10, 10, 4001)[:, None] * vi.scale
+    z = jnp.linspace(-10, 10, 4001)[:, None]
+    grid = jax.vmap(vi.whitening.displacement)(z)
 
     def exact_negative_elbo(mixture: Mixture) -> Array:
-        log_q = jax.vmap(lambda w: vi.log_q(mixture, w))(grid)
+        log_q = jax.vmap(lambda z: vi.log_q(mixture, z))(z)
         log_p = jax.vmap(posterior.logdensity)(posterior.w0 + grid)
         return -jnp.sum(jnp.exp(log_q) * (log_p - log_q)) * (grid[1, 0] - grid[0, 0])
 
     @jax.jit
     def estimates(keys: Array) -> Mixture:
-        return jax.lax.map(jax.grad(lambda m, key: vi.objective(m, key)[0]).__get__(mixture), keys, batch_size=1000)
+        def negative_elbo(mixture: Mixture, key: Array) -> Array:
+            return sum(vi.objective(mixture, key, k)[0] for k in range(2))
+
+        return jax.lax.map(jax.grad(negative_elbo).__get__(mixture), keys, batch_size=1000)
 
     exact = jax.grad(exact_negative_elbo)(mixture)
     samples = estimates(jax.random.split(jax.random.key(5), 200_000))
@@ -179,9 +194,11 @@ def test_the_gradient_is_that_of_the_exact_elbo() -> None:
         assert float(jnp.max(jnp.abs(truth) / error)) > 20, name  # the comparison is not vacuous
 
 
-def test_log_q_is_the_mixture_density() -> None:
-    posterior, _, _ = regression_posterior(dtype="float64")
-    vi = build_vi(posterior, SETTINGS.model_copy(update={"rank": 2, "max_rank": 2}), jax.random.key(0))
+@pytest.mark.parametrize("mode", ["rmsprop", "hessian"])
+def test_log_q_is_the_mixture_density(mode: str) -> None:
+    posterior, _, _ = regression_posterior(random_rotation(CURVATURE.size), dtype="float64")
+    settings = SETTINGS.model_copy(update={"rank": 2, "max_rank": 2, "whitening_mode": mode})
+    vi = build_vi(posterior, at_w0(posterior), settings, jax.random.key(0))
     keys = jax.random.split(jax.random.key(1), 5)
     dim = posterior.dim
     mixture = Mixture(
@@ -190,21 +207,18 @@ def test_log_q_is_the_mixture_density() -> None:
         log_scales=0.5 * jax.random.normal(keys[2], (2, dim)),
         factors=jax.random.normal(keys[3], (2, dim, 2)),
     )
-    displacement = vi.scale * jax.random.normal(keys[4], (dim,))
+    z = jax.random.normal(keys[4], (dim,))
+    a = jax.vmap(vi.whitening.displacement)(jnp.eye(dim)).T
     density = 0.0
     for k, weight in enumerate(jax.nn.softmax(mixture.logits)):
         covariance = jnp.diag(jnp.exp(2 * mixture.log_scales[k])) + mixture.factors[k] @ mixture.factors[k].T
-        covariance = covariance * jnp.outer(vi.scale, vi.scale)
-        mean = vi.scale * mixture.means[k]
-        density += weight * jax.scipy.stats.multivariate_normal.pdf(displacement, mean, covariance)
-    assert float(jax.jit(lambda: vi.log_q(mixture, displacement))()) == pytest.approx(
-        math.log(float(density)), abs=1e-10
-    )
+        density += weight * jax.scipy.stats.multivariate_normal.pdf(a @ z, a @ mixture.means[k], a @ covariance @ a.T)
+    assert float(jax.jit(lambda: vi.log_q(mixture, z))()) == pytest.approx(math.log(float(density)), abs=1e-9)
 
 
 def test_draws_follow_q() -> None:
     posterior, _, _ = regression_posterior(dtype="float64")
-    vi = build_vi(posterior, SETTINGS, jax.random.key(0))
+    vi = build_vi(posterior, at_w0(posterior), SETTINGS, jax.random.key(0))
     state = vi.init(jax.random.key(1), jnp.zeros(posterior.dim))
     spread = Mixture(
         logits=jnp.array([0.5, -0.5]),
@@ -217,8 +231,9 @@ def test_draws_follow_q() -> None:
     error = displacements.std(axis=0) / math.sqrt(displacements.shape[0])
     np.testing.assert_array_less(jnp.abs(displacements.mean(axis=0) - vi.displacement(state)), 4.5 * error)
     # E_q[r(w)/q(w)] = 1 for any density r that q dominates.
-    narrow = -0.5 * jnp.sum((displacements / vi.scale / 0.5) ** 2 + math.log(2 * math.pi * 0.25), axis=1)
-    ratios = np.exp(np.asarray(narrow - jnp.sum(jnp.log(vi.scale)) - log_q))
+    z = jax.vmap(vi.whitening.coordinates)(displacements)
+    narrow = -0.5 * jnp.sum((z / 0.5) ** 2 + math.log(2 * math.pi * 0.25), axis=1)
+    ratios = np.exp(np.asarray(narrow - vi.whitening.log_abs_det - log_q))
     assert ratios.mean() == pytest.approx(1.0, abs=4 * ratios.std() / math.sqrt(ratios.size))
 
 
@@ -243,6 +258,7 @@ CHANGES = [
     {"rank": 0},
     {"whitening_mode": "none"},
     {"whitening_mode": "adam"},
+    {"whitening_mode": "hessian"},
     {"batch_size": 32},
     {"num_steps": 400},
 ]
@@ -272,14 +288,16 @@ def test_numbers_compile_nothing() -> None:
     traces = 0
 
     class Counting(VI):
-        def objective(self, mixture: Mixture, rng_key: Array) -> tuple[Array, tuple[Array, Array]]:
+        def objective(self, mixture: Mixture, rng_key: Array, k: Array) -> tuple[Array, tuple[Array, Array]]:
             nonlocal traces
             traces += 1
-            return super().objective(mixture, rng_key)
+            return super().objective(mixture, rng_key, k)
 
     for change in ({}, {"learning_rate": 0.1}, {"num_components": 1}, {"rank": 2}, {"whitening_mode": "none"}):
         settings = slots.model_copy(update=change)
-        fit(posterior, settings, vi=Counting(**vars(build_vi(posterior, settings, jax.random.key(0)))))
+        fit(
+            posterior, settings, vi=Counting(**vars(build_vi(posterior, at_w0(posterior), settings, jax.random.key(0))))
+        )
         if not change:
             first = traces
     assert traces == first
@@ -289,7 +307,9 @@ def test_numbers_compile_nothing() -> None:
 @pytest.mark.parametrize("batch_size", [16, NUM_DATA])
 def test_state_keeps_its_shapes_and_dtypes(dtype: str, batch_size: int) -> None:
     posterior, _, _ = regression_posterior(dtype=dtype)
-    vi = build_vi(posterior, SETTINGS.model_copy(update={"batch_size": batch_size}), jax.random.key(0))
+    vi = build_vi(
+        posterior, at_w0(posterior), SETTINGS.model_copy(update={"batch_size": batch_size}), jax.random.key(0)
+    )
     key, origin = jax.random.key(1), jnp.zeros_like(posterior.w0)
     state = jax.eval_shape(lambda: vi.init(key, origin))
     new, info = jax.eval_shape(lambda: vi.step(key, vi.init(key, origin)))
@@ -302,7 +322,7 @@ def test_state_keeps_its_shapes_and_dtypes(dtype: str, batch_size: int) -> None:
 
 def test_fits_are_independent_of_each_other_and_resume() -> None:
     posterior, _, _ = regression_posterior(dtype="float64")
-    vi = build_vi(posterior, SETTINGS, jax.random.key(0))
+    vi = build_vi(posterior, at_w0(posterior), SETTINGS, jax.random.key(0))
     states = init_chains(vi, jax.random.key(1), jnp.zeros((2, posterior.dim)))
     through = run_chains(vi, jax.random.key(2), states, 20, chunk_size=10)
     first = run_chains(vi, jax.random.key(2), states, 10, chunk_size=10)
@@ -335,7 +355,7 @@ def test_too_many_components_for_the_slots() -> None:
     posterior, _, _ = regression_posterior()
     settings = SETTINGS.model_copy(update={"num_components": 4, "max_components": 2})
     with pytest.raises(InputError, match="M = 4 does not fit in 2 slots"):
-        build_vi(posterior, settings, jax.random.key(0))
+        build_vi(posterior, at_w0(posterior), settings, jax.random.key(0))
 
 
 def test_divergence_is_told() -> None:

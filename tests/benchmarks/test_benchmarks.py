@@ -1,0 +1,41 @@
+"""The benchmark scripts run, in their short form."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+def run(script: str, *arguments: str) -> str:
+    command = [sys.executable, str(BENCHMARKS / script), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_bias(tmp_path: Path) -> None:
+    run("bias.py", str(tmp_path), "--quick")
+    rows = json.loads((tmp_path / "bias.json").read_text(encoding="utf-8"))
+    assert {(row["method"], row["series"]) for row in rows} == {
+        ("SGLD", "none"),
+        ("SGLD", "whitened"),
+        ("unadjusted MCLMC", "whitened"),
+        ("VI", "rmsprop"),
+        ("VI", "hessian"),
+    }
+    assert all(row["state"] == "COMPLETE" for row in rows)
+    assert (tmp_path / "bias.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_coverage() -> None:
+    header, row = run("coverage.py", "--seeds", "3", "--method", "sgld whitened").splitlines()
+    assert header.split()[:4] == ["method", "about", "coverage", "bias"]
+    assert row.startswith("sgld whitened")
