@@ -98,7 +98,7 @@ def _is_no_closer(best: Mapping[str, Any], laplace: Mapping[str, float | None]) 
 
 def _table(by_method: Mapping[str, Sequence[Mapping[str, Any]]], laplace: Mapping[str, float | None]) -> Table:
     table = Table("  best of", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for header in ("λ̂", "error", "relative", "z", "R̂", "k̂"):
+    for header in ("λ̂", "error", "relative", "predicted", "z", "R̂", "k̂"):
         table.add_column(header, justify="right", no_wrap=True)
     rows = {method: best_row(trials) or {} for method, trials in by_method.items()}
     for name, best in {**rows, "Laplace": laplace}.items():
@@ -108,6 +108,7 @@ def _table(by_method: Mapping[str, Sequence[Mapping[str, Any]]], laplace: Mappin
             value,
             number(best.get("error"), "+.3g"),
             number(best.get("relative_error"), "+.1%"),
+            number(best.get("predicted_bias"), "+.1%"),
             number(best.get("z"), "+.1f"),
             number(best.get("rhat"), ".3f"),
             number(best.get("k_hat"), ".2f"),

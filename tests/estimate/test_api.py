@@ -190,7 +190,7 @@ def test_a_step_that_is_far_too_large_diverges_and_says_so():
 
 
 def test_many_parameters_without_a_hessian(monkeypatch):
-    monkeypatch.setattr(surroundings, "hessian_whitening", None)
+    monkeypatch.setattr(surroundings, "geometry_at_w0", None)
     rng = np.random.default_rng(0)
     inputs = rng.standard_normal((20, 2001))
     w0 = np.linalg.lstsq(inputs, rng.standard_normal(20))[0]
@@ -200,8 +200,10 @@ def test_many_parameters_without_a_hessian(monkeypatch):
         assert (result.laplace_llc, result.num_curvature_passes, result.dim) == (None, 0, 2001)
         slope = result.nbeta * inputs.T @ inputs @ np.full(2001, shift) / 20 / NOISE**2
         precision = result.nbeta * inputs.T @ inputs / 20 / NOISE**2 + 100 * np.eye(2001)
-        assert result.decrease_available == pytest.approx(0.5 * slope @ np.linalg.solve(precision, slope), abs=1e-9)
-        assert is_minimum != any("decrease of the loss" in reason for reason in result.reasons)
+        assert result.decrease_available == pytest.approx(
+            0.5 * slope @ np.linalg.solve(precision, slope), rel=0.01, abs=1e-6
+        )
+        assert is_minimum != any("decrease still available" in reason for reason in result.reasons)
 
 
 def test_a_certificate_needs_time():

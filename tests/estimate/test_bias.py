@@ -100,7 +100,8 @@ def test_nothing_is_predicted_without_ground(quadratic):
     for preconditioner in ("rmsprop", "adam"):
         assert predict(posterior, whitening, SGLDSettings(preconditioner=preconditioner)) is None
     # γ_loc = 10: A = 1 says that the curvature is negative in every direction.
-    assert predict(posterior, identity_whitening(posterior), SGLDSettings()) is None
+    assert not predict(posterior, identity_whitening(posterior), SGLDSettings()).is_known
+    assert predict(posterior, whitening, SGLDSettings()).is_known
 
 
 def test_probes_agree_with_the_exact_traces(quadratic, monkeypatch):

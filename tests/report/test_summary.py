@@ -19,7 +19,16 @@ def row(number, state="COMPLETE", method="sgld", **values):
 
 
 BEST = row(
-    2, objective=0.1, llc_hat=15.7, se_hat=0.05, error=0.063, relative_error=0.004, z=1.16, rhat=1.004, k_hat=None
+    2,
+    objective=0.1,
+    llc_hat=15.7,
+    se_hat=0.05,
+    error=0.063,
+    relative_error=0.004,
+    predicted_bias=0.003,
+    z=1.16,
+    rhat=1.004,
+    k_hat=None,
 )
 ROWS = [
     row(0, objective=0.5, llc_hat=16.1),
@@ -42,10 +51,10 @@ def test_the_whole_summary():
         "p_1  mlp, seed 0",
         "  reference λ = 15.637 ± 0.021  certified",
         "  γ_loc 100  nβ 263.1  gradients 123,456  seconds 43.2",
-        "  best of               λ̂   error  relative     z      R̂  k̂",
-        "  sgld     15.700 ± 0.050  +0.063     +0.4%  +1.2  1.004  –",
-        "  vi                    –       –         –     –      –  –",
-        "  Laplace           15.74  +0.103     +0.7%     –      –  –",
+        "  best of               λ̂   error  relative  predicted     z      R̂  k̂",
+        "  sgld     15.700 ± 0.050  +0.063     +0.4%      +0.3%  +1.2  1.004  –",
+        "  vi                    –       –         –          –     –      –  –",
+        "  Laplace           15.74  +0.103     +0.7%          –     –      –  –",
         "  sgld: 2 complete, 1 pruned, 1 failed; best is trial 2 (r_2): eta0=0.001, precond_type=adam",
         "  vi: 1 failed",
         "",
@@ -78,7 +87,7 @@ def test_nothing_is_cut_off_however_narrow_the_terminal(monkeypatch, columns):
     monkeypatch.setenv("COLUMNS", columns)
     text = summary(ROWS, {"p_1": REFERENCE}, p_1="a long title " * 20)
     assert "…" not in text
-    assert "15.700 ± 0.050  +0.063     +0.4%  +1.2  1.004  –" in text
+    assert "15.700 ± 0.050  +0.063     +0.4%      +0.3%  +1.2  1.004  –" in text
 
 
 def test_the_best_is_a_completed_one():

@@ -17,6 +17,7 @@ from lambda_hat.posterior import (
     hessian_whitening,
     identity_whitening,
 )
+from lambda_hat.posterior.kronecker import KroneckerWhitening
 from lambda_hat.samplers.hmc import HMC, build_hmc
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -50,6 +51,9 @@ WHITENINGS = {
     "identity": identity_whitening,
     "diagonal": lambda posterior: DiagonalWhitening(jnp.array([0.1, 0.5])),
     "dense": lambda posterior: DenseWhitening(jnp.array([[0.2, 0.1], [-0.3, 0.4]])),
+    "kronecker": lambda posterior: KroneckerWhitening(
+        ((0, 2),), (jnp.array([[0.6, -0.8], [0.8, 0.6]]),), (jnp.array([[-1.0]]),), (jnp.array([[0.2], [0.4]]),)
+    ),
     "hessian": lambda posterior: hessian_whitening(posterior, posterior.w0[None])[0],
 }
 
