@@ -70,11 +70,21 @@ def quadratic(dim: int = 10, num_data: int = 1000, localization: float = 10.0) -
     return Known(posteriors, Coordinates(whitening, whitening), truth)
 
 
-def relu45() -> Known:
-    """The ReLU network 4-4-4-1 of the tests at γ_loc = 100, truth pooled over 21 converged runs."""
+def relu45_posterior(localization: float = 100.0, dtype: str = "float64") -> LocalPosterior:
+    """The posterior of the ReLU network 4-4-4-1 of the tests; JAX must be in the mode for `dtype`."""
     with np.load(RELU45) as arrays:
         loss_fn = SquaredError(MLP(tuple(int(size) for size in arrays["sizes"]), "relu"), 0.5 / 0.05**2)
-        posteriors = _both(loss_fn, arrays["w0"], (arrays["X"], arrays["Y"]), 100.0)
+        data, w0 = (arrays["X"], arrays["Y"]), arrays["w0"]
+    nbeta = nbeta_of(data[0].shape[0], None)
+    return build_posterior(loss_fn, w0, data, nbeta=nbeta, localization=localization, dtype=dtype)
+
+
+def relu45() -> Known:
+    """That network at γ_loc = 100, truth pooled over 21 converged runs."""
+    posteriors = {}
+    for dtype in ("float32", "float64"):
+        with jax.enable_x64(dtype == "float64"):
+            posteriors[dtype] = relu45_posterior(dtype=dtype)
     with jax.enable_x64(True):
         posterior = posteriors["float64"]
         at_w0, _ = hessian_whitening(posterior, posterior.w0[None])

@@ -17,25 +17,16 @@ import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
+from known import relu45_posterior
 
 from lambda_hat.config.methods import HMCSettings
 from lambda_hat.estimate.diagnostics import diagnose_trace
-from lambda_hat.posterior import LocalPosterior, build_posterior, hessian_whitening, nbeta_of
+from lambda_hat.posterior import LocalPosterior, hessian_whitening
 from lambda_hat.samplers.hmc import build_hmc
 from lambda_hat.samplers.runner import init_chains, run_chains
-from lambda_hat.targets.losses import SquaredError
-from lambda_hat.targets.networks import MLP
 
-RELU45 = Path(__file__).parents[1] / "tests/data/relu45.npz"
 NUM_CHAINS, NUM_POSITIONS, STEPS_BETWEEN = 16, 25, 20  # positions per chain
 BATCH_SIZE, NUM_BATCHES = 128, 200  # batches per position
-
-
-def relu45() -> LocalPosterior:
-    with np.load(RELU45) as arrays:
-        loss_fn = SquaredError(MLP(tuple(int(size) for size in arrays["sizes"]), "relu", True), 0.5 / 0.05**2)
-        data, w0 = (arrays["X"], arrays["Y"]), arrays["w0"]
-    return build_posterior(loss_fn, w0, data, nbeta=nbeta_of(2000, None), localization=100.0, dtype="float64")
 
 
 def sample_positions(posterior: LocalPosterior) -> np.ndarray:
@@ -69,7 +60,7 @@ def read(posterior: LocalPosterior, position: jax.Array, batches: jax.Array) -> 
 
 def main(path: Path) -> None:
     with jax.enable_x64(True):
-        posterior = relu45()
+        posterior = relu45_posterior()
         positions = sample_positions(posterior)
         batches = np.random.default_rng(0).integers(0, 2000, (NUM_CHAINS, NUM_POSITIONS, NUM_BATCHES, BATCH_SIZE))
         readings = [

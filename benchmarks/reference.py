@@ -22,6 +22,7 @@ import blackjax
 import jax
 import jax.numpy as jnp
 import numpy as np
+from known import relu45_posterior
 
 from lambda_hat.config.methods import HMCSettings
 from lambda_hat.config.problems import ProblemEntry
@@ -33,21 +34,10 @@ from lambda_hat.estimate.reference import sample_reference
 from lambda_hat.estimate.work import Work
 from lambda_hat.posterior import LocalPosterior, build_posterior, geometry_at_w0, localization_of, nbeta_of
 from lambda_hat.targets import build_target
-from lambda_hat.targets.losses import SquaredError
-from lambda_hat.targets.networks import MLP
 
-RELU45 = Path(__file__).parents[1] / "tests" / "data" / "relu45.npz"
 TRUTH = {100.0: (15.637, 0.007), 10.0: (17.41, 0.05), 1.0: (18.23, 0.07)}
 NUM_REPEATS = 7
 SECONDS = 900.0
-
-
-def relu45(localization: float) -> LocalPosterior:
-    with np.load(RELU45) as arrays:
-        sizes = tuple(int(size) for size in arrays["sizes"])
-        loss_fn = SquaredError(MLP(sizes, "relu", True), 0.5 / 0.05**2)
-        data, w0 = (arrays["X"], arrays["Y"]), arrays["w0"]
-    return build_posterior(loss_fn, w0, data, nbeta=nbeta_of(2000, None), localization=localization, dtype="float64")
 
 
 def preset(names: str, radius: float) -> tuple[LocalPosterior, float]:
@@ -73,7 +63,7 @@ def preset(names: str, radius: float) -> tuple[LocalPosterior, float]:
 def certify(case: str, seconds: float) -> dict[str, Any]:
     name, _, number = case.partition(":")
     localization = float(number)
-    posterior, training = (relu45(localization), 0.0) if name == "relu45" else preset(name, localization)
+    posterior, training = (relu45_posterior(localization), 0.0) if name == "relu45" else preset(name, localization)
     start = time.process_time()
     result = sample_reference(posterior, ReferenceSpec(), deadline=time.monotonic() + seconds)
     truth = TRUTH.get(localization) if name == "relu45" else None
@@ -124,14 +114,14 @@ def ess_per_1000_of_reference(posterior: LocalPosterior, seed: int) -> float:
     """The reference's own chains in A1, as many gradients."""
     keys = iter(jax.random.split(jax.random.key(seed), 1000))
     settings = HMCSettings(step_size=0.1, num_integration_steps=4, target_accept=0.9)
-    found = find_coordinates(posterior, geometry_at_w0(posterior, next(keys)), settings, 8, keys, Work())
-    chains = start_hmc(posterior, found.coordinates.averaged, settings, found.draws[-8:], keys, Work())
-    info = chains.advance(next(keys), 1250)
+    found = find_coordinates(posterior, geometry_at_w0(posterior, next(keys)), settings, 4, keys, Work())
+    chains = start_hmc(posterior, found.coordinates.averaged, settings, found.draws[-4:], keys, Work())
+    info = chains.advance(next(keys), 2500)
     return 1000 * diagnose_trace(info.excess_loss).ess_bulk / float(np.sum(info.num_gradient_evaluations))
 
 
 def yardstick() -> dict[str, Any]:
-    posterior = relu45(100.0)
+    posterior = relu45_posterior(100.0)
     pairs = [
         (ess_per_1000_of_window_adaptation(posterior, seed), ess_per_1000_of_reference(posterior, seed))
         for seed in range(NUM_REPEATS)

@@ -141,7 +141,7 @@ class ReferenceSpec(Frozen):
     """The reference of each problem: certified HMC, or the exact value where it is known; `exact` alone will do."""
 
     method: Literal["hmc", "exact"] = "hmc"
-    num_chains: Annotated[int, Field(ge=4)] | Literal["auto"] = "auto"  # 8; 4 above a thousand parameters
+    num_chains: Annotated[int, Field(ge=4)] = 4
     draws_per_round: Annotated[int, Field(ge=50)] = 250  # per chain
     target_accept: Annotated[float, Field(gt=0, lt=1)] = 0.9
     num_integration_steps: PositiveInt = 4

@@ -18,7 +18,7 @@ from lambda_hat.estimate.arguments import choose, parse, parse_seed
 from lambda_hat.estimate.certificate import MINIMUM
 from lambda_hat.estimate.llc import LLCEstimate, estimate_llc_from_traces
 from lambda_hat.estimate.model import Model, read_model
-from lambda_hat.estimate.reference import num_chains_of, sample_reference
+from lambda_hat.estimate.reference import sample_reference
 from lambda_hat.estimate.reliability import NOT_A_MINIMUM, reasons_against
 from lambda_hat.estimate.result import LLCResult
 from lambda_hat.estimate.run import MethodRun, run_method
@@ -126,8 +126,7 @@ def certify_llc(
     certificate = reference.certificate
     advice = {criterion.name: "Raise `seconds`, or make `localization` larger" for criterion in certificate.criteria}
     advice[MINIMUM] = NOT_A_MINIMUM
-    num_chains = num_chains_of(reference_spec, problem.posterior.dim)
-    info = reference.info or Info(*(np.empty((num_chains, 0)) for _ in Info._fields))
+    info = reference.info or Info(*(np.empty((reference_spec.num_chains, 0)) for _ in Info._fields))
     return problem.result(
         estimate_llc_from_traces(info, problem.nbeta, has_minibatch_noise=False),
         sampler="hmc",

@@ -19,6 +19,7 @@ __all__ = ["GrowingChains"]
 
 CHUNK_STEPS = 50  # steps between two looks at the deadline, fewer where a step is long
 MAX_INTEGRATION_STEPS = 64
+NUM_READAPTATION = 100
 
 
 class GrowingChains:
@@ -79,10 +80,15 @@ class GrowingChains:
             positions.append(self.displacements)
         return jnp.concatenate(positions)
 
-    def lengthen(self) -> None:
-        """Twice as many leapfrog steps from here on, up to a limit; a traced number, so nothing is compiled again."""
-        doubled = min(2 * int(self.sampler.num_integration_steps), MAX_INTEGRATION_STEPS)
-        self.sampler = self.sampler.with_num_integration_steps(doubled)
+    def lengthen(self, rng_key: Array) -> None:
+        """Twice as many leapfrog steps from here on, up to a limit, and a step size adapted to them.
+
+        A step that is stable on short trajectories need not be so on long ones.
+        """
+        doubled = 2 * int(self.sampler.num_integration_steps)
+        if doubled <= MAX_INTEGRATION_STEPS:
+            self.sampler = self.sampler.with_num_integration_steps(doubled)
+            self.advance(rng_key, NUM_READAPTATION, num_warmup=NUM_READAPTATION)
 
     def at_half_step_size(self, rng_key: Array) -> GrowingChains:
         """New chains from where these are, at half the step size and with twice the leapfrog steps."""

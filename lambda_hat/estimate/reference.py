@@ -14,7 +14,15 @@ from jaxtyping import Array
 
 from lambda_hat.config.methods import HMCSettings, MCLMCSettings
 from lambda_hat.config.study import ReferenceSpec
-from lambda_hat.estimate.certificate import DIVERGENCES, Certificate, agreement, certify, is_refuted, judge_minimum
+from lambda_hat.estimate.certificate import (
+    DIVERGENCES,
+    MIN_ESS,
+    Certificate,
+    agreement,
+    certify,
+    is_refuted,
+    judge_minimum,
+)
 from lambda_hat.estimate.chains import GrowingChains
 from lambda_hat.estimate.coordinates import LOG_STEP_SIZE_JITTER, find_coordinates, start_hmc
 from lambda_hat.estimate.diagnostics import TraceDiagnostics, diagnose_trace
@@ -30,16 +38,16 @@ from lambda_hat.posterior import (
     identity_whitening,
     whitening_from_arrays,
 )
-from lambda_hat.posterior.local import LARGE_DIM
 from lambda_hat.samplers.base import Info
 from lambda_hat.samplers.hmc import build_hmc
 from lambda_hat.samplers.mclmc import build_mclmc
 
-__all__ = ["Reference", "coordinates_from_arrays", "exact_reference", "num_chains_of", "sample_reference"]
+__all__ = ["Reference", "coordinates_from_arrays", "exact_reference", "sample_reference"]
 
 INITIAL_STEP_SIZE = 0.1
 GROWTH = 0.25  # of what there is, at least a round: judging costs little then, and overshoots little
 NUM_CHECK_WARMUP = 200
+NUM_DESCENTS = 16
 
 
 @dataclass(frozen=True)
@@ -65,13 +73,6 @@ class Reference:
     num_curvature_passes: int
     seconds: dict[str, float]  # by stage
     arrays: dict[str, np.ndarray]  # all that another call needs to go on from here
-
-
-def num_chains_of(spec: ReferenceSpec, dim: int) -> int:
-    """As the specification says; `auto` is 8, and 4 where a chain is much work."""
-    if spec.num_chains == "auto":
-        return 8 if dim <= LARGE_DIM else 4  # R̂ needs an ESS of 100 per chain to fall to 1.01
-    return spec.num_chains
 
 
 def coordinates_from_arrays(arrays: Mapping[str, np.ndarray], dtype: str) -> Coordinates:
@@ -115,7 +116,6 @@ class _Sampling:
         self.spec = spec
         self.work = work
         self.nbeta = float(posterior.nbeta)
-        self.num_chains = num_chains_of(spec, posterior.dim)
         self.keys = _Keys(spec.seed)
         self.settings = HMCSettings(
             step_size=INITIAL_STEP_SIZE,
@@ -143,13 +143,13 @@ class _Sampling:
     def prepare(self) -> GrowingChains:
         """Find coordinates and wells, and start chains that forget where they started."""
         geometry = self.look_at_w0()
-        found = find_coordinates(self.posterior, geometry, self.settings, self.num_chains, self.keys, self.work)
+        found = find_coordinates(self.posterior, geometry, self.settings, self.spec.num_chains, self.keys, self.work)
         self.posterior, self.evaluation_error = found.posterior, found.evaluation_error
         self.coordinates, whitening = found.coordinates, found.coordinates.averaged
         curvatures = geometry.spectrum.values[0] if geometry.spectrum.is_exact else None
-        self.wells = find_wells(self.posterior, whitening, curvatures, self.num_chains, self.keys, self.work)
+        self.wells = find_wells(self.posterior, whitening, curvatures, NUM_DESCENTS, self.keys, self.work)
         self.work.done("wells")
-        starts = overdispersed_starts(whitening, found.draws, self.wells, next(self.keys), self.num_chains)
+        starts = overdispersed_starts(whitening, found.draws, self.wells, next(self.keys), self.spec.num_chains)
         return start_hmc(self.posterior, whitening, self.settings, starts, self.keys, self.work)
 
     def sample(self) -> None:
@@ -178,9 +178,9 @@ class _Sampling:
         """One more round; then longer trajectories, or smaller steps, where those are what is missing."""
         self.extend(chains, "rounds")
         loss, distance = self.diagnose()
-        if distance.ess_bulk < loss.ess_bulk / 4:
+        if distance.ess_bulk < min(MIN_ESS, loss.ess_bulk / 4):
             # r² mixes more slowly than the loss: longer trajectories serve it better than more of them.
-            chains.lengthen()
+            chains.lengthen(next(self.keys))
         if [c.name for c in self.judge_chains().criteria if not c.is_met] == [DIVERGENCES]:
             self.chains, self.finer, self.cross_check = chains.at_half_step_size(next(self.keys)), None, None
 

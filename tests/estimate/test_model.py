@@ -155,7 +155,7 @@ CERTIFIED = [
     ({"seconds": 0}, "seconds: found 0, expected a number greater than 0."),
     ({"on_uncertified": "warn"}, "on_uncertified: found here; expected only in a study."),
     ({"method": "exact"}, "method: found here; expected only in a study."),
-    ({"num_chains": 3}, "num_chains: found 3, expected a whole number of at least 4 or `auto`."),
+    ({"num_chains": 3}, "num_chains: found 3, expected a whole number of at least 4."),
 ]
 
 
