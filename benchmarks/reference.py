@@ -24,19 +24,21 @@ import jax.numpy as jnp
 import numpy as np
 from known import relu45_posterior
 
-from lambda_hat.config.methods import HMCSettings
+from lambda_hat.config.methods import HMCSettings, MCLMCSettings
 from lambda_hat.config.problems import ProblemEntry
 from lambda_hat.config.resolve import resolve_problem
 from lambda_hat.config.study import ReferenceSpec
+from lambda_hat.estimate.chains import GrowingChains
 from lambda_hat.estimate.coordinates import find_coordinates, start_hmc
 from lambda_hat.estimate.diagnostics import diagnose_trace
 from lambda_hat.estimate.reference import sample_reference
 from lambda_hat.estimate.work import Work
 from lambda_hat.posterior import LocalPosterior, build_posterior, geometry_at_w0, localization_of, nbeta_of
+from lambda_hat.samplers.mclmc import build_mclmc
 from lambda_hat.targets import build_target
 
 TRUTH = {100.0: (15.637, 0.007), 10.0: (17.41, 0.05), 1.0: (18.23, 0.07)}
-NUM_REPEATS = 7
+REPEATS = 3
 SECONDS = 900.0
 
 
@@ -90,8 +92,8 @@ def certify(case: str, seconds: float) -> dict[str, Any]:
     }
 
 
-def ess_per_1000_of_window_adaptation(posterior: LocalPosterior, seed: int) -> float:
-    """Stock BlackJAX: window adaptation of step size and diagonal mass, 4 chains of 1000 draws of 10 steps."""
+def ess_of_window_adaptation(posterior: LocalPosterior, seed: int) -> float:
+    """Stock BlackJAX: window adaptation of step size and diagonal mass, 4 chains of 8000 draws of 10 steps."""
     logdensity = lambda w: posterior.logdensity(w)  # noqa: E731
     adaptation = blackjax.window_adaptation(blackjax.hmc, logdensity, num_integration_steps=10)
 
@@ -104,35 +106,44 @@ def ess_per_1000_of_window_adaptation(posterior: LocalPosterior, seed: int) -> f
             state, _ = kernel(key, state)
             return state, posterior.excess_loss_from(state.logdensity, jnp.sum((state.position - posterior.w0) ** 2))
 
-        return jax.lax.scan(step, state, jax.random.split(key, 1000))[1]
+        return jax.lax.scan(step, state, jax.random.split(key, 8000))[1]
 
     trace = jax.jit(jax.vmap(chain))(jax.random.split(jax.random.key(seed), 4))
-    return 1000 * diagnose_trace(np.asarray(trace)).ess_bulk / (4 * 1000 * 10)
+    return 1000 * diagnose_trace(np.asarray(trace)).ess_bulk / (4 * 8000 * 10)
 
 
-def ess_per_1000_of_reference(posterior: LocalPosterior, seed: int) -> float:
-    """The reference's own chains in A1, as many gradients."""
+def ess_of_reference(posterior: LocalPosterior, seed: int) -> tuple[float, float]:
+    """The reference's chains and those of its cross-check, in A1, 4 chains of 4000 draws each."""
     keys = iter(jax.random.split(jax.random.key(seed), 1000))
-    settings = HMCSettings(step_size=0.1, num_integration_steps=4, target_accept=0.9)
+    settings = HMCSettings(
+        step_size=0.1, num_integration_steps=ReferenceSpec().num_integration_steps, target_accept=0.9
+    )
     found = find_coordinates(posterior, geometry_at_w0(posterior, next(keys)), settings, 4, keys, Work())
-    chains = start_hmc(posterior, found.coordinates.averaged, settings, found.draws[-4:], keys, Work())
-    info = chains.advance(next(keys), 2500)
-    return 1000 * diagnose_trace(info.excess_loss).ess_bulk / float(np.sum(info.num_gradient_evaluations))
+    whitening, starts = found.coordinates.averaged, found.draws[-4:]
+    hmc = start_hmc(posterior, whitening, settings, starts, keys, Work())
+    sampler = build_mclmc(posterior, whitening, MCLMCSettings(step_size=0.1, target_accept=0.9))
+    mclmc = GrowingChains(sampler, next(keys), starts, Work())
+    mclmc.advance(next(keys), 200, num_warmup=200)
+
+    def ess(chains: GrowingChains) -> float:
+        info = chains.advance(next(keys), 4000)
+        return 1000 * diagnose_trace(info.excess_loss).ess_bulk / float(np.sum(info.num_gradient_evaluations))
+
+    return ess(hmc), ess(mclmc)
 
 
 def yardstick() -> dict[str, Any]:
     posterior = relu45_posterior(100.0)
-    pairs = [
-        (ess_per_1000_of_window_adaptation(posterior, seed), ess_per_1000_of_reference(posterior, seed))
-        for seed in range(NUM_REPEATS)
-    ]
-    ratios = [ours / theirs for theirs, ours in pairs]
+    rows = [(ess_of_window_adaptation(posterior, seed), *ess_of_reference(posterior, seed)) for seed in range(REPEATS)]
+    window, hmc, mclmc = (statistics.median(column) for column in zip(*rows, strict=True))
     return {
         "case": "yardstick",
-        "window_adapted": statistics.median(theirs for theirs, _ in pairs),
-        "reference": statistics.median(ours for _, ours in pairs),
-        "ratio": statistics.median(ratios),
-        "ratios": ratios,
+        "window_adapted": window,
+        "reference": hmc,
+        "cross_check": mclmc,
+        "ratio": statistics.median(hmc / window for window, hmc, _ in rows),
+        "ratio_of_cross_check": statistics.median(mclmc / window for window, _, mclmc in rows),
+        "rows": rows,
     }
 
 
