@@ -3,7 +3,8 @@
 Cases: `relu45:GAMMA`, a 45-parameter ReLU network with a known answer at that localization;
 `MODEL-DATA-TEACHER:RADIUS`, a problem of presets; `yardstick`, the ESS of the loss per 1000 gradients on relu45 at
 localization 100 against BlackJAX's HMC with its window adaptation (diagonal mass, 10 leapfrog steps), in turns.
-Prints a row each; writes FOLDER/CASE.json.
+`calibration:SEEDS`, references of relu45 at localization 100 from so many seeds against the truth. Prints a row each;
+writes FOLDER/CASE.json.
 """
 
 from __future__ import annotations
@@ -92,6 +93,25 @@ def certify(case: str, seconds: float) -> dict[str, Any]:
     }
 
 
+def calibration(num_seeds: int, seconds: float) -> dict[str, Any]:
+    """How far certified references are from the truth, in standard errors: their root mean square should be one."""
+    posterior, (truth, error) = relu45_posterior(100.0), TRUTH[100.0]
+    rows = []
+    for seed in range(num_seeds):
+        result = sample_reference(posterior, ReferenceSpec(seed=seed), deadline=time.monotonic() + seconds)
+        if result.certificate.is_certified:
+            rows.append((result.llc, result.se, (result.llc - truth) / float(np.hypot(result.se, error))))
+    z = np.array([row[2] for row in rows])
+    return {
+        "case": f"calibration:{num_seeds}",
+        "certified": len(rows),
+        "mean_z": float(z.mean()),
+        "rms_z": float(np.sqrt(np.mean(z**2))),
+        "largest_z": float(np.abs(z).max()),
+        "rows": rows,
+    }
+
+
 def ess_of_window_adaptation(posterior: LocalPosterior, seed: int) -> float:
     """Stock BlackJAX: window adaptation of step size and diagonal mass, 4 chains of 8000 draws of 10 steps."""
     logdensity = lambda w: posterior.logdensity(w)  # noqa: E731
@@ -155,7 +175,13 @@ def main() -> None:
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     for case in options.cases:
-        row = yardstick() if case == "yardstick" else certify(case, options.seconds)
+        name, _, number = case.partition(":")
+        if name == "yardstick":
+            row = yardstick()
+        elif name == "calibration":
+            row = calibration(int(number), options.seconds)
+        else:
+            row = certify(case, options.seconds)
         print("  ".join(f"{k}={v:.5g}" if isinstance(v, float) else f"{k}={v}" for k, v in row.items()), flush=True)
         path = options.folder / f"{case.replace(':', '_')}.json"
         path.write_text(json.dumps(row, indent=2, default=float) + "\n", encoding="utf-8")

@@ -39,3 +39,11 @@ def test_coverage() -> None:
     header, row = run("coverage.py", "--seeds", "3", "--method", "sgld whitened").splitlines()
     assert header.split()[:4] == ["method", "about", "coverage", "bias"]
     assert row.startswith("sgld whitened")
+
+
+@pytest.mark.slow
+def test_reference(tmp_path: Path) -> None:
+    row = run("reference.py", str(tmp_path), "small-small-_null:0.1", "--seconds", "4")
+    assert row.startswith("case=small-small-_null:0.1  d=45  n=100  localization=56.158  ")
+    stored = json.loads((tmp_path / "small-small-_null_0.1.json").read_text(encoding="utf-8"))
+    assert stored["laplace"] == pytest.approx(8.32, abs=0.01)
