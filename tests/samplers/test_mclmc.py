@@ -89,6 +89,7 @@ def unadjusted_error(quadratic, sample_llc, step_size, sampler=None):
     return (estimate.llc - exact) / exact, estimate.se / exact
 
 
+@pytest.mark.slow
 def test_unadjusted_is_right_at_small_steps_only(quadratic, sample_llc, is_within, without_localization):
     posterior, whitening, _ = quadratic
     error, se = unadjusted_error(quadratic, sample_llc, 0.2)

@@ -112,6 +112,7 @@ def test_axis_aligned_gaussian(mode: str) -> None:
     assert trace == pytest.approx(log_z, abs=0.3)  # the iterate hovers, with minibatch noise
 
 
+@pytest.mark.slow
 def test_rotated_gaussian_needs_its_rank_or_the_hessian() -> None:
     posterior, llc, log_z = regression_posterior(random_rotation(CURVATURE.size))
     full = SETTINGS.model_copy(update={"num_components": 1, "rank": CURVATURE.size - 1, "num_steps": 4000})
@@ -157,6 +158,7 @@ def test_the_criterion_sees_a_broken_fit(broken: type[VI]) -> None:
     assert not abs(relative_excess(posterior, draws, llc)) <= OPTIMISATION_TOLERANCE
 
 
+@pytest.mark.slow
 def test_the_gradient_is_that_of_the_exact_elbo() -> None:
     # One dimension, two overlapping components, far from the optimum: the exact ELBO by quadrature.
     inputs = np.random.default_rng(2).normal(size=(64, 1))
@@ -320,6 +322,7 @@ def test_state_keeps_its_shapes_and_dtypes(dtype: str, batch_size: int) -> None:
     assert all(x.shape == (40,) and x.dtype == dtype for x in draws)
 
 
+@pytest.mark.slow
 def test_fits_are_independent_of_each_other_and_resume() -> None:
     posterior, _, _ = regression_posterior(dtype="float64")
     vi = build_vi(posterior, at_w0(posterior), SETTINGS, jax.random.key(0))
