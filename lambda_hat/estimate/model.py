@@ -153,8 +153,9 @@ def _read_params(params: Any) -> tuple[tuple[tuple[int, ...] | _Fixed, ...], np.
         sampled.append(values.reshape(-1))
     w0 = np.concatenate(sampled) if sampled else np.empty(0)
     if not w0.size:
+        count = "1 leaf" if len(leaves) == 1 else f"{len(leaves)} leaves"
         raise InputError(
-            f"params: found {len(leaves)} leaves, none of them an array of floating-point numbers; "
+            f"params: found {count}, none of them an array of floating-point numbers; "
             "expected at least one: those are sampled."
         )
     return tuple(leaves), w0

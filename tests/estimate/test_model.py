@@ -97,7 +97,7 @@ MODELS = [
     ),
     (
         (squares, {"w": 3}, DATA),
-        "params: found 1 leaves, none of them an array of floating-point numbers; expected at least one: those are "
+        "params: found 1 leaf, none of them an array of floating-point numbers; expected at least one: those are "
         "sampled.",
     ),
     (
