@@ -135,13 +135,14 @@ def ess_of_window_adaptation(posterior: LocalPosterior, seed: int) -> float:
 def ess_of_reference(posterior: LocalPosterior, seed: int) -> tuple[float, float]:
     """The reference's chains and those of its cross-check, in A1, 4 chains of 4000 draws each."""
     keys = iter(jax.random.split(jax.random.key(seed), 1000))
+    spec = ReferenceSpec()
     settings = HMCSettings(
-        step_size=0.1, num_integration_steps=ReferenceSpec().num_integration_steps, target_accept=0.9
+        step_size=0.1, num_integration_steps=spec.num_integration_steps, target_accept=spec.target_accept
     )
     found = find_coordinates(posterior, geometry_at_w0(posterior, next(keys)), settings, 4, keys, Work())
     whitening, starts = found.coordinates.averaged, found.draws[-4:]
     hmc = start_hmc(posterior, whitening, settings, starts, keys, Work())
-    sampler = build_mclmc(posterior, whitening, MCLMCSettings(step_size=0.1, target_accept=0.9))
+    sampler = build_mclmc(posterior, whitening, MCLMCSettings(step_size=0.1, target_accept=spec.target_accept))
     mclmc = GrowingChains(sampler, next(keys), starts, Work())
     mclmc.advance(next(keys), 200, num_warmup=200)
 

@@ -143,8 +143,8 @@ class ReferenceSpec(Frozen):
     method: Literal["hmc", "exact"] = "hmc"
     num_chains: Annotated[int, Field(ge=4)] = 4
     draws_per_round: Annotated[int, Field(ge=50)] = 250  # per chain
-    target_accept: Annotated[float, Field(gt=0, lt=1)] = 0.9
-    num_integration_steps: PositiveInt = 4
+    target_accept: Annotated[float, Field(gt=0, lt=1)] = 0.85
+    num_integration_steps: PositiveInt = 3
     max_relative_mcse: PositiveFloat = 0.01
     cross_check: Literal["mclmc"] | None = None  # another sampler that has to agree
     seed: Annotated[int, Field(ge=0)] = 0

@@ -23,8 +23,9 @@ NUM_WARMUP = 200
 NUM_WARMUP_OF_LARGE = 80
 STEPS_BETWEEN_SNAPSHOTS = (10, 10, 20)  # of each pilot: the last one has the best coordinates and goes furthest
 STEPS_BETWEEN_SNAPSHOTS_OF_LARGE = (15, 25)
-# Fixed steps never enter stiff wings (w₁²w₂⁴ at acceptance 0.85: 2.9 % low); steps jittered over e^±0.5 do.
-LOG_STEP_SIZE_JITTER = 0.5
+# Fixed steps never enter stiff wings (w₁²w₂⁴ at acceptance 0.85: 2.9 % low): jittered ones do, and chains at half the
+# step size have to agree.
+LOG_STEP_SIZE_JITTER = 0.3
 
 
 @dataclass(frozen=True)
