@@ -8,10 +8,12 @@ from dataclasses import dataclass
 __all__ = [
     "ConfigError",
     "ExecutionError",
+    "ExecutorLostError",
     "Fault",
     "InputError",
     "LambdaHatError",
     "RunStateError",
+    "StorageError",
     "TargetError",
     "TooManyFailedTrials",
     "UncertifiedReference",
@@ -84,6 +86,14 @@ class ExecutionError(LambdaHatError):
 
 class WorkerLostError(ExecutionError):
     """The process that ran a task is gone; the task itself may be fine."""
+
+
+class ExecutorLostError(WorkerLostError):
+    """The executor of a task went down, and the task with it: the task is not to blame."""
+
+
+class StorageError(LambdaHatError):
+    """A file cannot be written: the disk is full, over quota, read-only or failing."""
 
 
 class TargetError(LambdaHatError):

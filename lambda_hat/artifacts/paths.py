@@ -17,10 +17,12 @@ from lambda_hat.artifacts.files import read_json, write_json_atomic, write_text_
 from lambda_hat.errors import InputError, RunStateError
 
 __all__ = [
+    "FAILURE_JSON",
     "MANIFEST_JSON",
     "METRICS_JSON",
     "PROBLEM_YAML",
     "PROGRESS_JSONL",
+    "REFERENCE_FORMAT",
     "REFERENCE_JSON",
     "REFERENCE_NPZ",
     "STOP_FLAG",
@@ -33,6 +35,8 @@ PROBLEM_YAML = "problem.yaml"
 TARGET_NPZ = "target.npz"
 REFERENCE_JSON = "ref.json"
 REFERENCE_NPZ = "ref.npz"
+REFERENCE_FORMAT = 2  # of both; others are made anew
+FAILURE_JSON = "failure.json"  # why there is no reference
 MANIFEST_JSON = "manifest.json"
 METRICS_JSON = "metrics.json"
 PROGRESS_JSONL = "progress.jsonl"
@@ -72,6 +76,10 @@ class Paths:
         """Folder of one problem: its definition, target and reference."""
         return self._inside("problems", _checked(pid))
 
+    def problem_trials_dir(self, pid: str) -> Path:
+        """Folder that holds the trials of one problem, of every method."""
+        return self._inside("trials", _checked(pid))
+
     def study_dir(self, pid: str, method: str) -> Path:
         """Folder that holds the trials of one problem and method."""
         return self._inside("trials", _checked(pid), _checked(method))
@@ -98,6 +106,11 @@ class Paths:
     def resolved_config(self) -> Path:
         """The configuration that the last command worked with."""
         return self._inside("meta", "resolved_config.yaml")
+
+    @property
+    def begun(self) -> Path:
+        """Problems, methods and number of trials of the last command."""
+        return self._inside("meta", "begun.json")
 
     @property
     def lock(self) -> Path:

@@ -9,13 +9,14 @@ import shlex
 import socket
 import sys
 import sysconfig
-from functools import partial
 from pathlib import Path
 
 import psutil
 from parsl.config import Config
 from parsl.executors import HighThroughputExecutor
-from parsl.jobs.error_handlers import windowed_error_handler
+from parsl.executors.status_handling import BlockProviderExecutor
+from parsl.jobs.errors import TooManyJobFailuresError
+from parsl.jobs.states import JobState, JobStatus
 from parsl.launchers import SingleNodeLauncher, SrunLauncher
 from parsl.logconfigs.file import FileLogging
 from parsl.providers import LocalProvider, SlurmProvider
@@ -28,11 +29,13 @@ __all__ = ["EXECUTOR_VARIABLE", "load_parsl_config_from_card"]
 
 EXECUTOR_VARIABLE = "LAMBDA_HAT_EXECUTOR"  # in a worker's environment: the label it belongs to
 
-_MAX_FAILED_BLOCKS = 3  # in a row; then the executor is given up
+_MAX_FAILED_BLOCKS = 3  # in a row, before a worker reported; then the executor is given up
 
 
-def load_parsl_config_from_card(card: LocalCard | SlurmCard, run_dir: Path, cache_dir: Path | None = None) -> Config:
-    """Parsl's configuration for `card`, with everything of Parsl's own under `run_dir`.
+def load_parsl_config_from_card(
+    card: LocalCard | SlurmCard, run_dir: Path, cache_dir: Path | None = None, label: str | None = None
+) -> Config:
+    """Parsl's configuration for `card`, or for one executor of it, with everything of Parsl's own under `run_dir`.
 
     `cache_dir` holds XLA's compiled programs, for all workers and later runs (default: `cache/jax` beside `run_dir`).
     Parsl never retries: it would repeat errors of the code as well as lost workers.
@@ -46,7 +49,11 @@ def load_parsl_config_from_card(card: LocalCard | SlurmCard, run_dir: Path, cach
         executors = [_slurm_executor(card, cache_dir)]
     else:
         workers = capacity(card)
-        executors = [_local_executor(pool, workers[pool.label], cache_dir) for pool in card.executors]
+        executors = [
+            _local_executor(pool, workers[pool.label], cache_dir)
+            for pool in card.executors
+            if label in (None, pool.label)
+        ]
     return Config(
         executors=executors,
         run_dir=str(run_dir),
@@ -67,7 +74,7 @@ def _local_executor(pool: LocalExecutor, num_workers: int, cache_dir: Path) -> H
         heartbeat_period=2,
         heartbeat_threshold=6,
         interchange_launch_cmd=_interchange_command(),
-        block_error_handler=partial(windowed_error_handler, threshold=_MAX_FAILED_BLOCKS),
+        block_error_handler=_give_up_on_early_deaths,
         provider=LocalProvider(
             init_blocks=1,
             min_blocks=1,
@@ -92,7 +99,7 @@ def _slurm_executor(card: SlurmCard, cache_dir: Path) -> HighThroughputExecutor:
         heartbeat_period=10,
         heartbeat_threshold=60,
         interchange_launch_cmd=_interchange_command(),
-        block_error_handler=partial(windowed_error_handler, threshold=_MAX_FAILED_BLOCKS),
+        block_error_handler=_give_up_on_early_deaths,
         provider=SlurmProvider(
             partition=card.partition,
             account=card.account,
@@ -115,6 +122,22 @@ def _slurm_executor(card: SlurmCard, cache_dir: Path) -> HighThroughputExecutor:
     )
     executor.all_addresses = _own_addresses()  # Parsl's own list asks a web service for one more
     return executor
+
+
+def _give_up_on_early_deaths(executor: BlockProviderExecutor, status: dict[str, JobStatus]) -> None:
+    """Fail an executor whose last blocks all ended before a worker reported; those that did work are only replaced."""
+    last = [status[block] for block in sorted(status, key=int)[-_MAX_FAILED_BLOCKS:]]
+    if len(last) == _MAX_FAILED_BLOCKS and all(block.state == JobState.MISSING for block in last):
+        end = f"exit code {last[-1].exit_code}: {_last_words(last[-1])}"
+        executor.set_bad_state_and_fail_all(
+            TooManyJobFailuresError(
+                f"{_MAX_FAILED_BLOCKS} blocks in a row ended before a worker reported, the last with {end}"
+            )
+        )
+
+
+def _last_words(status: JobStatus) -> str:
+    return (status.stderr_summary or status.stdout_summary or "").strip()[-300:] or "no output"
 
 
 def _interchange_command() -> list[str]:

@@ -8,7 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["reference_task", "trial_task"]
+__all__ = ["hard_limit", "reference_task", "trial_task"]
+
+
+def hard_limit(budget_sec: float) -> float:
+    """Seconds after which a worker has ended a task of this budget, or itself: a tenth more, and two to be tidy."""
+    return 1.1 * budget_sec + 2.0
 
 
 def reference_task(problem_dir: str, spec: dict[str, Any], hmc_sec: float) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from lambda_hat.artifacts.files import append_json_line, read_json, write_bytes_atomic, write_json_atomic
-from lambda_hat.artifacts.paths import PROGRESS_JSONL, REFERENCE_JSON, REFERENCE_NPZ, TARGET_NPZ
+from lambda_hat.artifacts.paths import PROGRESS_JSONL, REFERENCE_FORMAT, REFERENCE_JSON, REFERENCE_NPZ, TARGET_NPZ
 from lambda_hat.config.problems import LocalizationRadius
 from lambda_hat.config.study import ReferenceSpec
 from lambda_hat.errors import InputError, TargetError
@@ -60,6 +60,7 @@ def _reference(folder: Path, spec: ReferenceSpec, deadline: float) -> dict[str, 
     for stage, seconds in {"training": training_sec, **reference.seconds}.items():
         stages[stage] = stages.get(stage, 0.0) + seconds
     content = {
+        "format": REFERENCE_FORMAT,
         "method": spec.method,
         **_of_problem(loaded),
         **_of_reference(reference),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
@@ -10,18 +11,21 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from lambda_hat.errors import WorkerLostError
+from lambda_hat.errors import ExecutorLostError, StorageError, WorkerLostError
 
 __all__ = ["Event", "Lane", "Scheduler", "Task"]
+
+STALL_GRACE = 30.0  # seconds beyond the longest task's limit: starting a worker, a slow disk
 
 
 @dataclass(frozen=True)
 class Task:
-    """A function to run on some executor, and what it is called in messages."""
+    """A function to run on some executor, what it is called in messages, and the seconds that it can take at most."""
 
     name: str
     function: Callable[..., dict[str, Any]]
     args: tuple[Any, ...] = ()
+    max_seconds: float = math.inf
 
 
 class Lane(Protocol):
@@ -46,8 +50,12 @@ class Lane(Protocol):
         """A task to start now, or None: then the lane is asked again when something has finished."""
         ...
 
-    def on_progress(self, task: Task) -> None:
-        """Called about once per poll interval while the task is in flight."""
+    def on_progress(self, task: Task) -> bool:
+        """Called about once per poll interval while the task is in flight; whether it gave a sign of life since."""
+        ...
+
+    def stored_result(self, task: Task) -> dict[str, Any] | None:
+        """What the task left on disk if it had ended when its worker was lost; such a task is not run again."""
         ...
 
     def on_retry(self, task: Task) -> None:
@@ -67,11 +75,14 @@ class Lane(Protocol):
         ...
 
 
+EventKind = Literal["started", "retried", "done", "error"]
+
+
 @dataclass(frozen=True)
 class Event:
     """Something that happened to a task. `seconds` counts from its last submission."""
 
-    kind: Literal["started", "retried", "done", "error"]
+    kind: EventKind
     lane: str
     label: str
     task: str
@@ -92,6 +103,10 @@ class Scheduler:
 
     A label never idles while it is below its cap and a lane of it, below its own bound, has a task. Lanes of one label
     take turns. Every task that was submitted ends in exactly one `on_done` or `on_error`, unless the run is broken off.
+
+    A task whose worker was lost is submitted again, `max_retries` times; where the executor itself went down the task
+    is not to blame, and that does not count. A label on which nothing starts, ends or gives a sign of life for longer
+    than its tasks can take has stalled: `on_stall(label, seconds)` has to fail them, or to know why they wait.
     """
 
     def __init__(
@@ -102,6 +117,7 @@ class Scheduler:
         poll_interval: float = 1.0,
         on_event: Callable[[Event], None] | None = None,
         on_poll: Callable[[], None] | None = None,
+        on_stall: Callable[[str, float], object] | None = None,
     ) -> None:
         self._submit = submit
         self._caps = dict(caps)  # a label without a cap is bounded by its lanes alone
@@ -114,6 +130,8 @@ class Scheduler:
         self._in_flight: dict[Future[dict[str, Any]], _InFlight] = {}
         self._busy_labels: Counter[str] = Counter()
         self._busy_lanes: Counter[int] = Counter()
+        self._on_stall = on_stall
+        self._last_sign: dict[str, float] = {}  # by label: when something of it last started, ended or progressed
         self._closing = ExitStack()
 
     def add(self, lane: Lane) -> None:
@@ -143,11 +161,21 @@ class Scheduler:
                 for future in done:
                     self._collect(future)
                 if time.monotonic() >= next_poll:
-                    for flight in list(self._in_flight.values()):
-                        flight.lane.on_progress(flight.task)
-                    if self._on_poll is not None:
-                        self._on_poll()
+                    self._poll()
                     next_poll = time.monotonic() + self._poll_interval
+
+    def _poll(self) -> None:
+        for flight in list(self._in_flight.values()):
+            if flight.lane.on_progress(flight.task):
+                self._last_sign[flight.lane.label] = time.monotonic()
+        if self._on_poll is not None:
+            self._on_poll()
+        for label in self._turns:
+            limits = [flight.task.max_seconds for flight in self._in_flight.values() if flight.lane.label == label]
+            if limits and (seconds := time.monotonic() - self._last_sign[label]) > max(limits) + STALL_GRACE:
+                self._last_sign[label] = time.monotonic()  # once per such time
+                if self._on_stall is not None:
+                    self._on_stall(label, seconds)
 
     def _start_one_per_label(self) -> bool:
         # One at a time, since asking a search takes milliseconds in which other labels' tasks finish.
@@ -178,35 +206,49 @@ class Scheduler:
         flight.started = time.monotonic()
         future = self._submit(flight.task, flight.lane.label)
         self._in_flight[future] = flight
+        self._last_sign[flight.lane.label] = flight.started
         self._busy_labels[flight.lane.label] += 1
         self._busy_lanes[id(flight.lane)] += 1
         self._emit("started", flight)
 
     def _collect(self, future: Future[dict[str, Any]]) -> None:
         flight = self._in_flight.pop(future)
+        self._last_sign[flight.lane.label] = time.monotonic()
         self._busy_labels[flight.lane.label] -= 1
         self._busy_lanes[id(flight.lane)] -= 1
         try:
-            result = future.result()
-        except WorkerLostError as error:
-            if flight.num_lost < self._max_retries:
-                flight.num_lost += 1
-                flight.lane.on_retry(flight.task)
-                self._retries.append(flight)
-                self._emit("retried", flight, str(error))
-                return
-            opened = flight.lane.on_error(flight.task, error)
-            self._emit("error", flight, str(error))
+            result = self._result_of(flight, future)
+        except StorageError:
+            raise  # the next task would meet it too
         except Exception as error:
+            message = str(error) if isinstance(error, WorkerLostError) else f"{type(error).__name__}: {error}"
             opened = flight.lane.on_error(flight.task, error)
-            self._emit("error", flight, f"{type(error).__name__}: {error}")
+            self._emit("error", flight, message)
         else:
+            if result is None:
+                return
             opened = flight.lane.on_done(flight.task, result)
             self._emit("done", flight)
         for lane in opened:
             self.add(lane)
 
-    def _emit(self, kind: Literal["started", "retried", "done", "error"], flight: _InFlight, message: str = "") -> None:
+    def _result_of(self, flight: _InFlight, future: Future[dict[str, Any]]) -> dict[str, Any] | None:
+        """What the task returned or left; None if it is queued again; raises what it failed with."""
+        try:
+            return future.result()
+        except WorkerLostError as error:
+            result = flight.lane.stored_result(flight.task)
+            if result is not None:
+                return result
+            flight.num_lost += not isinstance(error, ExecutorLostError)
+            if flight.num_lost > self._max_retries:
+                raise
+            flight.lane.on_retry(flight.task)
+            self._retries.append(flight)
+            self._emit("retried", flight, str(error))
+            return None
+
+    def _emit(self, kind: EventKind, flight: _InFlight, message: str = "") -> None:
         if self._on_event is not None:
             seconds = time.monotonic() - flight.started
             self._on_event(Event(kind, flight.lane.name, flight.lane.label, flight.task.name, seconds, message))

@@ -52,11 +52,6 @@ class TrialRecord:
         """Name of the trial's folder; None for a trial that never got one."""
         return self.attrs.get("run_id")
 
-    @property
-    def is_interrupted(self) -> bool:
-        """Whether another trial was queued in its place, so that it counts for nothing."""
-        return bool(self.attrs.get("is_interrupted", False))
-
 
 class StudyStore:
     """All studies of a run, in one journal. Whoever opens it holds the run's lock."""
@@ -76,16 +71,21 @@ class StudyStore:
     ) -> None:
         self._journal.close()
 
-    def open(self, pid: str, method: str, space: Mapping[str, Distribution]) -> TuningStudy:
+    def open(
+        self, pid: str, method: str, space: Mapping[str, Distribution], conditions: Mapping[str, object] | None = None
+    ) -> TuningStudy:
         """The study of one problem and method, new or with the trials it has.
 
+        `conditions` are what else its trials have in common, under the YAML's names.
+
         Raises:
-            RunStateError: its trials are of another search space or objective.
+            RunStateError: its trials are of another search space, objective or other conditions.
             ConfigError: the search algorithm cannot be built.
         """
         return TuningStudy(
             name=f"{pid}:{method}",
             space=space,
+            conditions=conditions or {},
             spec=self._spec,
             storage=self._storage,
             journal=self._journal,
@@ -101,6 +101,7 @@ class TuningStudy:
         *,
         name: str,
         space: Mapping[str, Distribution],
+        conditions: Mapping[str, object],
         spec: OptunaSection,
         storage: optuna.storages.JournalStorage,
         journal: ControllerJournal,
@@ -113,12 +114,12 @@ class TuningStudy:
         self._journal = journal
         self._pickle_path = pickle_path
         self._study = optuna.create_study(study_name=name, storage=storage, direction="minimize", load_if_exists=True)
-        self._check_definition()
+        self._check_definition(conditions)
         trials = self.trials
         num_asked = sum(trial.state != "WAITING" for trial in trials)
         self._study.sampler = build_search_algorithm(spec.sampler, num_asked)
         self._study.pruner = build_pruner(spec.pruner)
-        self._counts: Counter[State] = Counter(trial.state for trial in trials if not trial.is_interrupted)
+        self._counts: Counter[State] = Counter(trial.state for trial in trials)
 
     def ask(self) -> AskedTrial:
         """Hyperparameters of the next trial: enqueued ones first, then what the search proposes."""
@@ -127,6 +128,11 @@ class TuningStudy:
         self._counts["WAITING"] = max(0, self._counts["WAITING"] - 1)
         self._counts["RUNNING"] += 1
         return AskedTrial(trial.number, params)
+
+    def ask_again(self, number: int) -> AskedTrial:
+        """A trial that an interrupted command left running, with its hyperparameters; what it lacks is drawn."""
+        trial = optuna.trial.Trial(self._study, self._trial_id(number))
+        return AskedTrial(number, suggest_params_from_yaml(trial, self._space))
 
     def attach_run(self, number: int, run_id: str, seed: int) -> None:
         """Record the trial's folder and seed; on disk when this returns, so that the trial can be found again."""
@@ -161,14 +167,6 @@ class TuningStudy:
         self.annotate(number, {"reason": reason})
         self._finish(number, TrialState.FAIL)
 
-    def requeue(self, number: int) -> None:
-        """Give up a trial whose process is gone and enqueue its hyperparameters; only the new one counts."""
-        params = self._frozen(number).params
-        self.annotate(number, {"is_interrupted": True, "reason": "interrupted"})
-        self._study.tell(number, state=TrialState.FAIL)
-        self._counts["RUNNING"] -= 1
-        self.enqueue(params)
-
     def enqueue(self, params: Mapping[str, Any]) -> None:
         """Have hyperparameters tried before the search's own; what they leave out is sampled."""
         self._study.enqueue_trial(dict(params))
@@ -186,7 +184,7 @@ class TuningStudy:
 
     @property
     def counts(self) -> dict[State, int]:
-        """Number of trials by state, leaving out the interrupted ones that were queued again."""
+        """Number of trials by state."""
         return dict(self._counts)
 
     @property
@@ -229,8 +227,8 @@ class TuningStudy:
     def _frozen(self, number: int) -> FrozenTrial:
         return self._storage.get_trial(self._trial_id(number))
 
-    def _check_definition(self) -> None:
-        definition: dict[str, Any] = {f"search_space.{name}": dist.to_dict() for name, dist in self._space.items()}
+    def _check_definition(self, conditions: Mapping[str, object]) -> None:
+        definition = {**conditions, **{f"search_space.{name}": dist.to_dict() for name, dist in self._space.items()}}
         definition["optuna.objective"] = self._spec.objective.to_dict()
         stored = self._study.user_attrs.get("definition")
         if stored is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 import traceback
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,7 @@ class TrialLane:
         self._paths = paths
         self._running: dict[str, _Running] = {}
         self._metrics: dict[int, dict[str, Any]] = {}
+        self._interrupted: deque[int] = deque()  # numbers of trials to run again
         self._next_pickle = 0.0
 
     @property
@@ -77,20 +79,28 @@ class TrialLane:
             num_finished >= _MIN_TRIALS_TO_JUDGE_FAILURES and num_failed > self._spec.max_failed_fraction * num_finished
         )
 
+    @property
+    def is_through(self) -> bool:
+        """Whether no trial is missing, or too many failed."""
+        return self.has_too_many_failed or self.study.num_finished >= self._spec.max_trials_per_method
+
     def settle_interrupted(self) -> None:
-        """Tell what trials of an earlier command ended with; those that did not end are queued again."""
+        """Tell what trials of an earlier command ended with; those that did not end will be run again, as they are.
+
+        A worker that outlived its controller for some seconds can still end such a trial: with the same result, since
+        the manifest says all.
+        """
         for record in self.study.running:
             folder = self._folder(record.run_id) if record.run_id is not None else None
             metrics = read_json(folder / METRICS_JSON) if folder is not None else None
             if folder is None or metrics is None:
-                self.study.requeue(record.number)
+                self._interrupted.append(record.number)
             else:
                 self._tell(record.number, folder, metrics)
 
     def next_task(self) -> Task | None:
-        """The next trial, unless there are enough of them or too many failed."""
-        while self.study.num_asked < self._spec.max_trials_per_method and not self.has_too_many_failed:
-            trial = self.study.ask()
+        """The next trial: interrupted ones first, then new ones, unless there are enough of them or too many failed."""
+        while (trial := self._next_trial()) is not None:
             manifest = self._manifest(trial)
             rid = run_id(manifest)
             folder = self._paths.trial_dir(self.plan.pid, self.plan.method, rid)
@@ -101,18 +111,28 @@ class TrialLane:
             if metrics is not None and metrics.get("state") == "COMPLETE":  # an earlier run had the very same trial
                 self._tell(trial.number, folder, metrics)
                 continue
-            _discard(folder, METRICS_JSON, PROGRESS_JSONL, STOP_FLAG)
-            self._running[rid] = _Running(trial, folder)
+            _discard(folder, METRICS_JSON, STOP_FLAG)
+            _, offset = read_json_lines(folder / PROGRESS_JSONL)
+            self._running[rid] = _Running(trial, folder, offset)
             problem_dir = self._paths.problem_dir(self.plan.pid)
-            return Task(name=rid, function=self.plan.function, args=(str(folder), str(problem_dir)))
+            return Task(rid, self.plan.function, (str(folder), str(problem_dir)), self.plan.max_seconds)
         return None
 
-    def on_progress(self, task: Task) -> None:
+    def _next_trial(self) -> AskedTrial | None:
+        if self.has_too_many_failed:
+            return None
+        if self._interrupted:
+            return self.study.ask_again(self._interrupted.popleft())
+        return self.study.ask() if self.study.num_asked < self._spec.max_trials_per_method else None
+
+    def on_progress(self, task: Task) -> bool:
         """Report new estimates to the study, and raise the trial's stop flag where the pruner says so."""
         running = self._running[task.name]
         lines, running.offset = read_json_lines(running.folder / PROGRESS_JSONL, running.offset)
         has_reported = False
         for line in lines:
+            if "event" in line:
+                continue
             step = math.floor(NUM_REPORT_STEPS * line["fraction"] + 1e-6)
             if line["llc_hat"] is not None and running.last_step < step < NUM_REPORT_STEPS:
                 self.study.report(running.trial.number, step, self._objective(line["llc_hat"], rhat=None))
@@ -121,12 +141,16 @@ class TrialLane:
         if has_reported and not running.is_stopped and self.study.should_prune(running.trial.number):
             running.is_stopped = True
             (running.folder / STOP_FLAG).touch()
+        return bool(lines)
+
+    def stored_result(self, task: Task) -> dict[str, Any] | None:
+        """`metrics.json`, which its worker may have written before it was lost, or ended itself with: out of time."""
+        return read_json(self._running[task.name].folder / METRICS_JSON)
 
     def on_retry(self, task: Task) -> None:
-        """Clear what the lost worker left, so that the next one starts afresh."""
+        """The next worker starts afresh."""
         running = self._running[task.name]
-        _discard(running.folder, PROGRESS_JSONL, STOP_FLAG)
-        running.offset = 0
+        _discard(running.folder, STOP_FLAG)
         running.is_stopped = False
 
     def on_done(self, task: Task, result: dict[str, Any]) -> Sequence[Lane]:
@@ -135,16 +159,13 @@ class TrialLane:
         return ()
 
     def on_error(self, task: Task, error: Exception) -> Sequence[Lane]:
-        """Fail the trial, unless it ended well before its worker was lost."""
-        path = self._running[task.name].folder / METRICS_JSON
-        metrics = read_json(path)
-        if metrics is None:
-            metrics = {
-                "state": "FAIL",
-                "reason": f"{type(error).__name__}: {error}",
-                "traceback": "".join(traceback.format_exception(error)),
-            }
-            write_json_atomic(path, metrics)
+        """Fail the trial, and keep the reason and the traceback in its folder."""
+        metrics = {
+            "state": "FAIL",
+            "reason": f"{type(error).__name__}: {error}",
+            "traceback": "".join(traceback.format_exception(error)),
+        }
+        write_json_atomic(self._running[task.name].folder / METRICS_JSON, metrics)
         self._end(task, metrics)
         return ()
 

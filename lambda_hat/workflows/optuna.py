@@ -23,11 +23,12 @@ from lambda_hat.errors import (
 from lambda_hat.execution.cluster import Cluster
 from lambda_hat.report.progress import ExecutorLine, Progress, ReferenceLine, Snapshot, StudyLine
 from lambda_hat.report.tables import with_reference, write_trials_table
-from lambda_hat.tasks import trial_task
+from lambda_hat.tasks import hard_limit, trial_task
 from lambda_hat.tuning.plan import StudyPlan
 from lambda_hat.tuning.scheduler import Event, Lane, Scheduler
 from lambda_hat.tuning.study import StudyStore
 from lambda_hat.tuning.trials import TrialLane
+from lambda_hat.workflows.changes import refuse_changed_problems, save_begun_studies
 from lambda_hat.workflows.plan import build_plan, check_execution
 from lambda_hat.workflows.references import ReferenceLane, stored_reference
 
@@ -55,6 +56,8 @@ def run_optuna(loaded: LoadedStudy, *, resume: bool, progress: Progress) -> Outc
     if faults := check_execution(loaded):
         raise ConfigError(faults)
     paths = Paths.from_store(loaded.study.store)
+    problems = {problem_id(problem.to_dict()): problem for problem in loaded.study.resolved_problems}
+    refuse_changed_problems(paths, {pid: problem.to_dict() for pid, problem in problems.items()})
     if not resume and build_plan(loaded).needs_resume:
         raise RunStateError(
             f"{paths.root} holds an unfinished study. Pass `--resume` to go on with it, "
@@ -62,12 +65,16 @@ def run_optuna(loaded: LoadedStudy, *, resume: bool, progress: Progress) -> Outc
         )
     with RunContext(paths) as context:
         context.save_config(loaded.resolved)
+        save_begun_studies(paths, list(problems), list(loaded.study.methods), loaded.study.optuna.max_trials_per_method)
         with StudyStore(paths, loaded.study.optuna) as store:
             run = _Run(loaded, paths, store, progress)
             try:
                 if run.has_work:
-                    with Cluster(loaded.card, paths.parsl_dir) as cluster:
+                    with Cluster(loaded.card, paths.parsl_dir, notify=progress.warning) as cluster:
                         run.drive(cluster)
+                else:
+                    progress.message("Nothing is left to run: every trial of this study has ended.")
+                    run.close()
             finally:
                 rows = run.rows()
                 write_trials_table(paths.trials_table, rows)
@@ -98,16 +105,19 @@ class _Run:
         for warning in plan.warnings:
             progress.warning(warning)
         for pid in self.problems:
-            reference = stored_reference(paths.problem_dir(pid), self.study.reference.method)
+            reference = stored_reference(paths, pid, self.study.reference)
             if reference is not None:
                 self.open_studies(pid, reference)
 
     @property
     def has_work(self) -> bool:
         """Whether a reference is missing or a study is not through."""
-        return len(self.references) < len(self.problems) or any(
-            lane.study.num_asked < self.study.optuna.max_trials_per_method for lane in self.trial_lanes
-        )
+        return len(self.references) < len(self.problems) or not all(lane.is_through for lane in self.trial_lanes)
+
+    def close(self) -> None:
+        """Leave the files of every study as the scheduler would: for a run with nothing to do."""
+        for lane in self.trial_lanes:
+            lane.close()
 
     @property
     def places(self) -> dict[str, Path]:
@@ -129,9 +139,11 @@ class _Run:
                 se_ref=reference["se"],
                 seed=self.study.optuna.sampler.seed,
                 trial_sec=self.study.execution.budget.trial_sec,
+                max_seconds=hard_limit(self.study.execution.budget.trial_sec),
                 function=trial_task,
             )
-            lane = TrialLane(self._store.open(pid, method, space), plan, self.study.optuna, self.paths)
+            study = self._store.open(pid, method, space, plan.conditions(space))
+            lane = TrialLane(study, plan, self.study.optuna, self.paths)
             lane.settle_interrupted()
             lanes.append(lane)
         self.trial_lanes += lanes
@@ -149,6 +161,7 @@ class _Run:
             max_retries=self.retries,
             on_event=self._on_event,
             on_poll=lambda: self.progress.update(self._snapshot(scheduler.busy, caps)),
+            on_stall=lambda label, seconds: cluster.restart(label, f"nothing moved on it for {seconds:.0f} s"),
         )
         for lane in self.trial_lanes:
             scheduler.add(lane)
@@ -161,6 +174,7 @@ class _Run:
                     self.routes["hmc"].label,
                     self.study.reference,
                     self.study.execution.budget.hmc_sec,
+                    hard_limit(self.study.execution.budget.hmc_sec),
                     lambda reference, pid=pid: self.open_studies(pid, reference),
                 )
                 self.reference_lanes.append(lane)
@@ -191,7 +205,8 @@ class _Run:
         if spoilt := [lane.name for lane in self.trial_lanes if lane.has_too_many_failed]:
             return TooManyFailedTrials(
                 f"More than {self.study.optuna.max_failed_fraction:.0%} of the trials failed in {', '.join(spoilt)}. "
-                f"The column `reason` of {self.paths.trials_table} says why."
+                f"The column `reason` of {self.paths.trials_table} says why, and `metrics.json` in a trial's folder "
+                "where. Once that is mended, `--resume --set optuna.max_failed_fraction=1` goes on."
             )
         return None
 

@@ -8,12 +8,15 @@ from dataclasses import dataclass
 
 from lambda_hat.artifacts.files import read_json
 from lambda_hat.artifacts.ids import problem_id
-from lambda_hat.artifacts.paths import METRICS_JSON, REFERENCE_JSON, TARGET_NPZ, Paths
+from lambda_hat.artifacts.paths import REFERENCE_JSON, TARGET_NPZ, Paths
 from lambda_hat.config.load import LoadedStudy
 from lambda_hat.config.problems import ProblemEntry
+from lambda_hat.config.study import ReferenceSpec
 from lambda_hat.errors import ConfigError, Fault
 from lambda_hat.execution.resources import capacity, check_budget, check_card
 from lambda_hat.execution.routing import Route, check_labels, effective_map, labels_of, single_executor_warning
+from lambda_hat.workflows.changes import begun_studies, num_finished
+from lambda_hat.workflows.references import stored_reference
 
 __all__ = ["Plan", "PlannedProblem", "PlannedStudy", "TimeBound", "build_plan", "check_execution", "problem_titles"]
 
@@ -26,12 +29,12 @@ class PlannedProblem:
     title: str
     has_target: bool
     has_reference: bool
-    is_certified: bool
+    is_usable: bool  # as it is: certified, or what its trials were judged by
 
     @property
     def needs_reference(self) -> bool:
-        """Whether its reference would be sampled; one that is not certified is not good enough."""
-        return not self.is_certified
+        """Whether its reference would be sampled, or sampled on."""
+        return not self.is_usable
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ class Plan:
     problems: tuple[PlannedProblem, ...]
     studies: tuple[PlannedStudy, ...]
     bounds: tuple[TimeBound, ...]
-    is_begun: bool  # the place holds a study already
+    begun: dict[str, list[str]]  # by problem, the methods that an earlier command did not finish
 
     @property
     def max_seconds(self) -> float:
@@ -92,8 +95,11 @@ class Plan:
 
     @property
     def needs_resume(self) -> bool:
-        """Whether `--resume` is needed: something was begun here and is not finished."""
-        return self.is_begun and any(study.num_to_run for study in self.studies)
+        """Whether `--resume` is needed: a study of these was begun here and is not finished."""
+        return any(
+            study.num_to_run and (study.num_finished or study.method in self.begun.get(study.pid, ()))
+            for study in self.studies
+        )
 
 
 def check_execution(loaded: LoadedStudy) -> list[Fault]:
@@ -125,7 +131,7 @@ def build_plan(loaded: LoadedStudy) -> Plan:
     routes = effective_map(study.execution.executor_map, study.methods, labels)
     warning = single_executor_warning(routes, labels)
     problems = tuple(
-        _planned_problem(paths, pid, title, study.reference.method) for pid, title in problem_titles(loaded).items()
+        _planned_problem(paths, pid, title, study.reference) for pid, title in problem_titles(loaded).items()
     )
     num_trials = study.optuna.max_trials_per_method
     studies = tuple(
@@ -133,7 +139,7 @@ def build_plan(loaded: LoadedStudy) -> Plan:
             problem.pid,
             method,
             routes[f"methods.{method}"].label,
-            _num_finished(paths, problem.pid, method),
+            num_finished(paths, problem.pid, method),
             num_trials,
         )
         for problem in problems
@@ -149,7 +155,7 @@ def build_plan(loaded: LoadedStudy) -> Plan:
         problems=problems,
         studies=studies,
         bounds=tuple(_bounds(loaded, routes["hmc"].label, workers, problems, studies)),
-        is_begun=paths.journal.exists(),
+        begun=begun_studies(paths),
     )
 
 
@@ -161,18 +167,11 @@ def _title(entry: ProblemEntry) -> str:
     return ", ".join(parts)
 
 
-def _planned_problem(paths: Paths, pid: str, title: str, reference_method: str) -> PlannedProblem:
+def _planned_problem(paths: Paths, pid: str, title: str, spec: ReferenceSpec) -> PlannedProblem:
     folder = paths.problem_dir(pid)
-    reference = read_json(folder / REFERENCE_JSON)
-    if reference is not None and reference.get("method", "hmc") != reference_method:
-        reference = None
-    is_certified = reference is not None and reference.get("is_certified") is True
-    return PlannedProblem(pid, title, (folder / TARGET_NPZ).is_file(), reference is not None, is_certified)
-
-
-def _num_finished(paths: Paths, pid: str, method: str) -> int:
-    metrics = paths.study_dir(pid, method).glob(f"*/{METRICS_JSON}")
-    return sum(read_json(path) is not None for path in metrics)
+    has_reference = read_json(folder / REFERENCE_JSON) is not None
+    is_usable = stored_reference(paths, pid, spec) is not None
+    return PlannedProblem(pid, title, (folder / TARGET_NPZ).is_file(), has_reference, is_usable)
 
 
 def _bounds(

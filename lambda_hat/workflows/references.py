@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lambda_hat.artifacts.files import read_json, read_json_lines, write_text_atomic
-from lambda_hat.artifacts.paths import PROBLEM_YAML, PROGRESS_JSONL, REFERENCE_JSON
+from lambda_hat.artifacts.files import read_json, read_json_lines, write_json_atomic, write_text_atomic
+from lambda_hat.artifacts.paths import (
+    FAILURE_JSON,
+    PROBLEM_YAML,
+    PROGRESS_JSONL,
+    REFERENCE_FORMAT,
+    REFERENCE_JSON,
+    Paths,
+)
 from lambda_hat.config.explain import to_yaml
 from lambda_hat.config.problems import Problem
 from lambda_hat.config.study import ReferenceSpec
+from lambda_hat.errors import RunStateError
 from lambda_hat.numbers import estimate
 from lambda_hat.tasks import reference_task
 from lambda_hat.tuning.scheduler import Lane, Task
@@ -18,12 +27,39 @@ from lambda_hat.tuning.scheduler import Lane, Task
 __all__ = ["ReferenceLane", "stored_reference"]
 
 
-def stored_reference(folder: Path, method: str) -> dict[str, Any] | None:
-    """What `ref.json` says, if it is certified and of this method (`hmc`, `exact`); any other is made anew."""
-    reference = read_json(folder / REFERENCE_JSON)
-    if not reference or reference.get("method", "hmc") != method:
+def stored_reference(paths: Paths, pid: str, spec: ReferenceSpec) -> dict[str, Any] | None:
+    """What `ref.json` says, if it will do for `spec`; any other is made anew or sampled on.
+
+    One that is not certified will do once trials were judged by it, where `on_uncertified` is `warn`.
+
+    Raises:
+        RunStateError: trials were judged by one that is less certain than `spec` asks for.
+    """
+    reference = read_json(paths.problem_dir(pid) / REFERENCE_JSON)
+    if not reference or reference.get("format") != REFERENCE_FORMAT or reference.get("method") != spec.method:
         return None
-    return reference if reference.get("is_certified") else None
+    llc, se = reference.get("llc"), reference.get("se")
+    if llc is None or se is None:
+        return None
+    is_judged_by = paths.problem_trials_dir(pid).exists()
+    if not reference.get("is_certified"):
+        return reference if spec.on_uncertified == "warn" and is_judged_by else None
+    earlier = reference["spec"]
+    wanted = [
+        name
+        for name, is_met in (
+            ("max_relative_mcse", se <= spec.max_relative_mcse * abs(llc)),
+            ("cross_check", spec.cross_check in (None, earlier["cross_check"])),
+        )
+        if not is_met
+    ]
+    if wanted and is_judged_by:
+        names = ", ".join(f"`reference.{name}`" for name in wanted)
+        raise RunStateError(
+            f"The trials of {pid} were judged by a reference with another {names}. "
+            "Restore it, or choose another `store.namespace`."
+        )
+    return None if wanted else reference
 
 
 class ReferenceLane:
@@ -39,6 +75,7 @@ class ReferenceLane:
         label: str,
         spec: ReferenceSpec,
         hmc_sec: float,
+        max_seconds: float,
         open_studies: Callable[[dict[str, Any]], Sequence[Lane]],
     ) -> None:
         self.pid = pid
@@ -50,9 +87,11 @@ class ReferenceLane:
         self._folder = folder
         self._spec = spec
         self._hmc_sec = hmc_sec
+        self._max_seconds = max_seconds
         self._open_studies = open_studies
         self._is_started = False
         self._offset = 0
+        self._before: dict[str, Any] | None = None  # ref.json of an earlier command
 
     def next_task(self) -> Task | None:
         """The reference, once."""
@@ -62,23 +101,32 @@ class ReferenceLane:
         self.state = "starting"
         self._folder.mkdir(parents=True, exist_ok=True)
         write_text_atomic(self._folder / PROBLEM_YAML, to_yaml(self._problem.to_dict()))
-        (self._folder / PROGRESS_JSONL).unlink(missing_ok=True)
+        (self._folder / FAILURE_JSON).unlink(missing_ok=True)
+        _, self._offset = read_json_lines(self._folder / PROGRESS_JSONL)
+        self._before = read_json(self._folder / REFERENCE_JSON)
         args = (str(self._folder), self._spec.to_dict(), self._hmc_sec)
-        return Task(name=self.name, function=reference_task, args=args)
+        return Task(self.name, reference_task, args, self._max_seconds)
 
-    def on_progress(self, task: Task) -> None:
+    def on_progress(self, task: Task) -> bool:
         """Put the newest line of progress into words."""
         lines, self._offset = read_json_lines(self._folder / PROGRESS_JSONL, self._offset)
-        if lines:
-            line = lines[-1]
+        if stages := [line for line in lines if "stage" in line]:
+            line = stages[-1]
             self.state = line["stage"]
             if line.get("llc") is not None:
                 value = estimate(line["llc"], line["se"])
                 self.state += f" {line['seconds']:.0f} s: λ {value}, R̂ {line['rhat'] or 0:.3f}, ESS {line['ess']:.0f}"
 
+        return bool(lines)
+
+    def stored_result(self, task: Task) -> dict[str, Any] | None:
+        """The reference that its worker wrote before it was lost, or why it ended itself: out of time."""
+        failure = read_json(self._folder / FAILURE_JSON)
+        reference = read_json(self._folder / REFERENCE_JSON)
+        return failure or (reference if reference != self._before else None)
+
     def on_retry(self, task: Task) -> None:
-        """The next attempt writes its progress from the start."""
-        self._offset = 0
+        """The next worker goes on from what is stored."""
         self.state = "starting again: its worker was lost"
 
     def on_done(self, task: Task, result: dict[str, Any]) -> Sequence[Lane]:
@@ -95,7 +143,12 @@ class ReferenceLane:
 
     def on_error(self, task: Task, error: Exception) -> Sequence[Lane]:
         """No reference, no studies."""
-        self.result = {"state": "FAIL", "reason": f"{type(error).__name__}: {error}"}
+        self.result = {
+            "state": "FAIL",
+            "reason": f"{type(error).__name__}: {error}",
+            "traceback": "".join(traceback.format_exception(error)),
+        }
+        write_json_atomic(self._folder / FAILURE_JSON, self.result)
         self.state = f"failed: {error}"
         return ()
 

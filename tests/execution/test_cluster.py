@@ -3,13 +3,14 @@ import re
 import sys
 import threading
 import time
+from contextlib import suppress
 
 import psutil
 import pytest
 import yaml
 
 from lambda_hat.config.card import LocalCard, LocalExecutor
-from lambda_hat.errors import ConfigError, ExecutionError, WorkerLostError
+from lambda_hat.errors import ConfigError, ExecutionError, ExecutorLostError, WorkerLostError
 from lambda_hat.execution.cluster import SELECTED_CARD_YAML, Cluster
 
 SECONDS = 120  # more than anything takes on a busy machine
@@ -78,7 +79,7 @@ def test_lost_worker_is_reported_and_replaced(cluster):
 
 def test_card_is_saved_and_console_stays_quiet(cluster, run_dir, capfd):
     assert yaml.safe_load((run_dir / SELECTED_CARD_YAML).read_text()) == CARD.to_dict()
-    assert (run_dir / "000" / "parsl.log").stat().st_size > 0
+    assert (run_dir / "htex64" / "000" / "parsl.log").stat().st_size > 0
     assert capfd.readouterr() == ("", "")
 
 
@@ -112,22 +113,67 @@ def test_lost_manager_is_replaced_and_its_busy_worker_ends(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("workers_find_package")
-def test_lost_interchange_ends_its_executor_and_not_the_controller(tmp_path):
-    of_other_clusters = set(psutil.Process().children()) | set(threading.enumerate())
-    with Cluster(ONE_POOL, tmp_path) as cluster:
-        ask(cluster, os.getpid, label="only")
-        nap = cluster.submit(time.sleep, 600, label="only")
-        children = set(psutil.Process().children()) - of_other_clusters
-        (interchange,) = (p for p in children if re.search("lifeline.py|interchange", str(p.cmdline())))
-        interchange.kill()
-        with pytest.raises(WorkerLostError, match="its interchange ended with code -9"):
+def test_lost_interchange_costs_its_tasks_and_is_started_again(tmp_path):
+    of_others = set(psutil.Process().children()) | set(threading.enumerate())
+    messages = []
+    with Cluster(CARD, tmp_path, notify=messages.append) as cluster:
+        other = ask(cluster, os.getpid, label="htex64")
+        before = ask(cluster, os.getpid, label="htex32")
+        nap = cluster.submit(time.sleep, 600, label="htex32")
+        time.sleep(2.5)  # longer than the cluster takes to look at its processes
+        worker = psutil.Process(before)
+        children = set(psutil.Process().children()) - of_others
+        interchanges = [p for p in children if re.search("lifeline.py|interchange", str(p.cmdline()))]
+        max(interchanges, key=psutil.Process.create_time).kill()
+        with pytest.raises(ExecutorLostError, match="its interchange ended with code -9"):
             nap.result(SECONDS)
-        with pytest.raises(ExecutionError, match="The executor `only` is lost: its interchange ended"):
-            cluster.submit(os.getpid, label="only")
+        assert ask(cluster, os.getpid, label="htex32") != before
+        assert not worker.is_running(), "it would go on writing to a trial that is given away"
+        assert ask(cluster, os.getpid, label="htex64") == other, "another executor is not touched"
+        (message,) = messages
+        assert re.match(r"The executor `htex32` is lost: its interchange ended .* It is started again\.", message)
         started = time.monotonic()
     assert time.monotonic() - started < 30
-    threads = set(threading.enumerate()) - of_other_clusters
-    assert not [thread for thread in threads if thread.name == "cluster-watch"]
+    assert not [thread for thread in set(threading.enumerate()) - of_others if thread.name == "cluster-watch"]
+    assert not set(psutil.Process().children()) - of_others
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("workers_find_package")
+def test_an_executor_whose_worker_hangs_is_given_up_and_replaced(tmp_path):
+    with Cluster(ONE_POOL, tmp_path) as cluster:
+        worker = psutil.Process(ask(cluster, os.getpid, label="only"))
+        nap = cluster.submit(time.sleep, 600, label="only")
+        time.sleep(2.5)
+        worker.suspend()
+        assert cluster.restart("only", "nothing moved on it for 600 s")
+        with pytest.raises(ExecutorLostError, match="nothing moved on it for 600 s"):
+            nap.result(0)
+        assert ask(cluster, os.getpid, label="only") != worker.pid
+        assert not worker.is_running()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("workers_find_package")
+def test_an_executor_that_does_no_task_between_its_losses_is_not_started_for_ever(tmp_path):
+    with Cluster(ONE_POOL, tmp_path) as cluster:
+        for _ in range(4):
+            cluster.submit(time.sleep, 600, label="only")
+            cluster.restart("only", "on purpose")
+        with pytest.raises(ExecutionError, match="The executor `only` is lost: on purpose"):
+            cluster.submit(os.getpid, label="only")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("workers_find_package")
+def test_managers_are_replaced_as_often_as_they_are_lost(tmp_path):
+    with Cluster(ONE_POOL, tmp_path) as cluster:
+        for _ in range(5):  # more than the failures in a row that end an executor which cannot start
+            with suppress(WorkerLostError):  # it was sent to the manager that is gone
+                psutil.Process(ask(cluster, os.getpid, label="only")).parent().kill()
+        with suppress(WorkerLostError):
+            ask(cluster, os.getpid, label="only")
+        assert ask(cluster, os.getpid, label="only")
 
 
 @pytest.mark.slow
@@ -135,7 +181,7 @@ def test_lost_interchange_ends_its_executor_and_not_the_controller(tmp_path):
 def test_workers_that_cannot_start_are_an_error_and_no_wait(tmp_path):
     card = LocalCard(executors=(LocalExecutor(label="only", max_workers=1, worker_init="exit 7"),))
     with Cluster(card, tmp_path) as cluster:
-        with pytest.raises(WorkerLostError, match="EXIT CODE: 7"):
+        with pytest.raises(WorkerLostError, match="the last with exit code 7: no output"):
             ask(cluster, os.getpid, label="only")
         with pytest.raises(ExecutionError, match="The executor `only` is lost"):
             cluster.submit(os.getpid, label="only")

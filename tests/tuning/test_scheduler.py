@@ -4,12 +4,13 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lambda_hat.errors import ExecutionError, WorkerLostError
+from lambda_hat.errors import ExecutionError, ExecutorLostError, StorageError, WorkerLostError
 from lambda_hat.tuning.scheduler import Scheduler, Task
 
 
@@ -20,6 +21,7 @@ class CountingLane:
         self.name, self.label, self.max_in_flight = name, label, max_in_flight
         self.num_left, self.opens, self.function = num_tasks, list(opens), function
         self.ends, self.progress, self.retries, self.num_closed = [], [], [], 0
+        self.left = {}  # on disk, by task
 
     def next_task(self):
         if self.num_left == 0:
@@ -29,6 +31,10 @@ class CountingLane:
 
     def on_progress(self, task):
         self.progress.append(task.name)
+        return False
+
+    def stored_result(self, task):
+        return self.left.get(task.name)
 
     def on_retry(self, task):
         self.retries.append(task.name)
@@ -141,6 +147,63 @@ def test_a_lost_worker_is_retried_so_often_and_an_error_never(monkeypatch):
     assert pool.started == ["a0", "b0", "a0", "a0"]
     assert (lost.ends, lost.retries) == ([("a0", "WorkerLostError")], ["a0", "a0"])
     assert (wrong.ends, wrong.retries) == ([("b0", "KeyError")], [])
+
+
+def test_a_lost_executor_is_not_the_fault_of_its_tasks(monkeypatch):
+    lane = CountingLane("a", 1)
+    ends = iter([ExecutorLostError("down")] * 5 + [WorkerLostError("gone"), None])
+    pool = ManualPool(outcome=lambda task: next(ends))
+    run_by_hand(pool, [lane], {}, monkeypatch, max_retries=1)
+    assert len(lane.retries) == 6
+    assert lane.ends == [("a0", "done")]
+
+
+def test_a_task_that_had_ended_when_its_worker_was_lost_is_not_run_again(monkeypatch):
+    lane = CountingLane("a", 1)
+    lane.left["a0"] = {"state": "COMPLETE"}
+    pool = ManualPool(outcome=lambda task: WorkerLostError("gone"))
+    run_by_hand(pool, [lane], {}, monkeypatch, max_retries=2)
+    assert pool.started == ["a0"]
+    assert (lane.ends, lane.retries) == ([("a0", "done")], [])
+
+
+def test_a_full_disk_ends_the_run(monkeypatch):
+    lane = CountingLane("a", 2)
+    pool = ManualPool(outcome=lambda task: StorageError("no space left"))
+    with pytest.raises(StorageError):
+        run_by_hand(pool, [lane], {}, monkeypatch)
+    assert (lane.ends, lane.num_closed) == ([], 1)
+
+
+def test_a_label_that_stalls_is_noticed_and_one_that_lives_is_not(monkeypatch):
+    monkeypatch.setattr("lambda_hat.tuning.scheduler.STALL_GRACE", 0.1)
+    stuck, alive = CountingLane("a", 1, "x"), CountingLane("b", 1, "y")
+    alive.on_progress = lambda task: True
+    futures, stalls = {}, []
+
+    def submit(task, label):
+        futures[label] = Future()
+        return futures[label]
+
+    def on_stall(label, seconds):
+        stalls.append((label, seconds))
+        if len(stalls) == 1:
+            futures[label].set_exception(ExecutorLostError("given up"))
+        else:
+            for future in futures.values():
+                future.set_result({})
+
+    for lane in (stuck, alive):
+        lane.next_task = lambda lane=lane, new=lane.next_task: (task := new()) and replace(task, max_seconds=0.2)
+    scheduler = Scheduler(submit, {}, 0, poll_interval=0.05, on_stall=on_stall)
+    scheduler.add(stuck)
+    scheduler.add(alive)
+    scheduler.run()
+    assert [label for label, _ in stalls] == ["x", "x"]
+    assert all(0.3 < seconds < 1.0 for _, seconds in stalls)
+    assert stuck.retries == ["a0"]
+    assert stuck.ends == [("a0", "done")]
+    assert alive.ends == [("b0", "done")]
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(143), ExecutionError("all executors are gone")])

@@ -132,25 +132,45 @@ def test_the_pruner_stops_what_is_worse_than_the_median(paths):
         assert study.should_prune(number)
 
 
-def test_enqueued_values_come_first_and_interrupted_trials_come_again_without_counting(paths):
+def test_enqueued_values_come_first(paths):
     known = {"eta0": 1e-3, "steps": 500}
     with StudyStore(paths, SPEC) as store:
         study = open_study(store)
         study.enqueue(known)
         assert study.num_asked == 0
         assert study.ask().params == known
-        partial = study.ask().params
-        assert study.num_asked == 2
+
+
+def test_a_trial_that_was_left_running_is_asked_for_again_as_it_was(paths):
+    known = {"eta0": 1e-3, "steps": 500}
     with StudyStore(paths, SPEC) as store:
         study = open_study(store)
-        for trial in study.running:
-            study.requeue(trial.number)
-        assert study.num_asked == 0
-        assert [study.ask().params for _ in range(2)] == [known, partial]
-        assert [trial.is_interrupted for trial in study.trials] == [True, True, False, False]
-        assert study.counts == {"WAITING": 0, "RUNNING": 2}
+        study.enqueue(known)
+        asked = [study.ask() for _ in range(3)]
     with StudyStore(paths, SPEC) as store:
-        assert open_study(store).num_asked == 2
+        study = open_study(store)
+        assert [study.ask_again(trial.number) for trial in study.running] == asked
+        assert (study.num_asked, study.num_finished) == (3, 0)
+        study.tell_complete(0, 1.0)
+        assert study.counts == {"RUNNING": 2, "COMPLETE": 1}
+        assert study.ask().number == 3
+
+
+@pytest.mark.parametrize("num_records", range(1, 6))
+def test_a_trial_whose_asking_was_interrupted_keeps_what_it_had(paths, num_records):
+    known = {"eta0": 1e-3, "steps": 500}
+    with StudyStore(paths, SPEC) as store:
+        study = open_study(store)
+        study.enqueue(known)
+        before = len(paths.journal.read_bytes().splitlines())
+        study.ask()
+    records = paths.journal.read_bytes().splitlines(keepends=True)
+    paths.journal.write_bytes(b"".join(records[: before + num_records]))
+    with StudyStore(paths, SPEC) as store:
+        study = open_study(store)
+        again = [study.ask_again(trial.number) for trial in study.running] or [study.ask()]
+        assert [trial.params for trial in again] == [known]
+        assert study.num_asked == 1
 
 
 def test_another_space_or_objective_is_refused_by_name(paths):
@@ -166,6 +186,16 @@ def test_another_space_or_objective_is_refused_by_name(paths):
         "The study p_1:sgld was begun with another `optuna.objective`, `search_space.eta0`, `search_space.gamma`, "
         "`search_space.steps`. Restore it, or choose another `store.namespace`."
     )
+
+
+def test_other_fixed_settings_or_another_reference_are_refused_by_name(paths):
+    conditions = {"samplers.sgld.num_chains": 4, "reference": {"llc": 8.2, "se": 0.1}}
+    with StudyStore(paths, SPEC) as store:
+        store.open("p_1", "sgld", SPACE, conditions)
+    with StudyStore(paths, SPEC) as store:
+        store.open("p_1", "sgld", SPACE, conditions)
+        with pytest.raises(RunStateError, match=r"with another `reference`, `samplers\.sgld\.num_chains`\. Restore it"):
+            store.open("p_1", "sgld", SPACE, {**conditions, "samplers.sgld.num_chains": 2, "reference": {"llc": 8.3}})
 
 
 @pytest.mark.parametrize("algorithm", ["tpe", "random", "qmc"])

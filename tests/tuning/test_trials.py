@@ -73,10 +73,10 @@ def paths(tmp_path):
     return Paths(tmp_path)
 
 
-def build_lane(store, paths, function=estimate, spec=SPEC):
+def build_lane(store, paths, function=estimate, spec=SPEC, trial_sec=60.0):
     plan = StudyPlan(
         pid="p_1", method="sgld", label="htex32", settings={"num_chains": 2, "steps": 7}, llc_ref=2.0, se_ref=0.01,
-        seed=3, trial_sec=60.0, function=function,
+        seed=3, trial_sec=trial_sec, max_seconds=68.0, function=function,
     )  # fmt: skip
     return TrialLane(store.open("p_1", "sgld", SPACE), plan, spec, paths)
 
@@ -187,13 +187,26 @@ def test_an_interrupted_command_is_settled_and_finished(paths):
     with StudyStore(paths, SPEC) as store:
         lane = build_lane(store, paths)
         lane.settle_interrupted()
-        assert lane.study.counts == {"COMPLETE": 2, "WAITING": 2, "RUNNING": 0}
+        assert lane.study.counts == {"COMPLETE": 2, "RUNNING": 2}
+        assert not lane.is_through
         run(lane)
+        assert lane.is_through
         rows = lane.rows()
-    assert [row["state"] for row in rows] == ["COMPLETE", "COMPLETE", "FAIL", "FAIL"] + ["COMPLETE"] * 10
-    assert [row["reason"] for row in rows[2:4]] == ["interrupted"] * 2
-    assert [row["hyperparameters"] for row in rows[4:6]] == [row["hyperparameters"] for row in rows[2:4]]
-    assert len({row["run_id"] for row in rows}) == 14
+    assert [row["state"] for row in rows] == ["COMPLETE"] * 12
+    assert [row["run_id"] for row in rows[:4]] == [task.name for task in tasks], "run again under their own ids"
+    assert len({row["run_id"] for row in rows}) == 12
+
+
+def test_a_larger_budget_serves_the_trials_that_were_interrupted(paths):
+    with StudyStore(paths, SPEC) as store:
+        (task,) = (build_lane(store, paths).next_task(),)
+    with StudyStore(paths, SPEC) as store:
+        lane = build_lane(store, paths, trial_sec=120.0)
+        lane.settle_interrupted()
+        again = lane.next_task()
+        assert again.name != task.name
+        assert read_json(Path(again.args[0]) / MANIFEST_JSON)["budget"] == {"trial_sec": 120.0}
+        assert lane.study.num_asked == 1
 
 
 def test_a_finished_trial_is_not_run_again_when_the_journal_is_lost(paths):

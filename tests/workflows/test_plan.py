@@ -6,8 +6,11 @@ import pytest
 
 from lambda_hat.artifacts.files import write_json_atomic
 from lambda_hat.artifacts.ids import problem_id
+from lambda_hat.artifacts.paths import REFERENCE_FORMAT
+from lambda_hat.config.explain import to_yaml
 from lambda_hat.config.load import load_cfg
-from lambda_hat.errors import ConfigError
+from lambda_hat.errors import ConfigError, RunStateError
+from lambda_hat.workflows.changes import refuse_changed_problems, save_begun_studies
 from lambda_hat.workflows.plan import build_plan, check_execution, problem_titles
 
 STUDY = """\
@@ -30,6 +33,16 @@ executors:
 """
 
 
+CERTIFIED = {
+    "format": REFERENCE_FORMAT,
+    "method": "hmc",
+    "is_certified": True,
+    "llc": 8.0,
+    "se": 0.04,
+    "spec": {"cross_check": None},
+}
+
+
 @pytest.fixture
 def load(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -44,7 +57,6 @@ def test_everything_is_to_do_in_a_new_place(load):
     assert [(study.method, study.label, study.num_to_run) for study in plan.studies] == [
         ("sgld", "htex32", 10), ("mclmc", "htex64", 10), ("sgld", "htex32", 10), ("mclmc", "htex64", 10),
     ]  # fmt: skip
-    assert not plan.is_begun
     assert not plan.needs_resume
 
 
@@ -55,9 +67,9 @@ def test_what_is_there_is_not_run_again(load):
     folder = plan.paths.problem_dir(first)
     folder.mkdir(parents=True)
     (folder / "target.npz").touch()
-    write_json_atomic(folder / "ref.json", {"is_certified": True})
+    write_json_atomic(folder / "ref.json", CERTIFIED)
     plan.paths.problem_dir(second).mkdir(parents=True)
-    write_json_atomic(plan.paths.problem_dir(second) / "ref.json", {"is_certified": False})
+    write_json_atomic(plan.paths.problem_dir(second) / "ref.json", {**CERTIFIED, "is_certified": False})
     for number in range(12):
         trial = plan.paths.trial_dir(first, "sgld" if number < 10 else "mclmc", f"r_{number}")
         trial.mkdir(parents=True)
@@ -65,11 +77,8 @@ def test_what_is_there_is_not_run_again(load):
     running = plan.paths.trial_dir(first, "mclmc", "r_99")
     running.mkdir()
     (running / "metrics.json").write_text('{"state": "COMP')
-    plan.paths.journal.parent.mkdir()
-    plan.paths.journal.touch()
-
     plan = build_plan(loaded)
-    assert [(p.has_target, p.has_reference, p.is_certified) for p in plan.problems] == [
+    assert [(p.has_target, p.has_reference, p.is_usable) for p in plan.problems] == [
         (True, True, True), (False, True, False),
     ]  # fmt: skip
     assert [study.num_to_run for study in plan.studies] == [0, 8, 10, 10]
@@ -82,9 +91,80 @@ def test_a_reference_by_another_method_is_not_reused(load):
     folder = plan.paths.problem_dir(plan.problems[0].pid)
     folder.mkdir(parents=True)
     for method, other in (("hmc", "exact"), ("exact", "hmc")):
-        write_json_atomic(folder / "ref.json", {"is_certified": True, "method": method})
+        write_json_atomic(folder / "ref.json", {**CERTIFIED, "method": method})
         needs = [build_plan(load(*sets, f"reference={name}")).problems[0].needs_reference for name in (method, other)]
         assert needs == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("content", "setting", "is_usable"),
+    [
+        ({}, "reference.max_relative_mcse=0.01", True),
+        ({}, "reference.max_relative_mcse=0.004", False),
+        ({}, "reference.cross_check=mclmc", False),
+        ({"format": 1}, "reference.seed=0", False),
+        ({"is_certified": False}, "reference.seed=0", False),
+        ({"is_certified": False}, "reference.on_uncertified=warn", False),
+    ],
+)
+def test_a_stored_reference_must_do_for_what_is_asked(load, content, setting, is_usable):
+    plan = build_plan(load(setting))
+    folder = plan.paths.problem_dir(plan.problems[0].pid)
+    folder.mkdir(parents=True)
+    write_json_atomic(folder / "ref.json", CERTIFIED | content)
+    assert build_plan(load(setting)).problems[0].is_usable == is_usable
+
+
+def test_trials_are_not_judged_by_two_references(load):
+    plan = build_plan(load())
+    pid = plan.problems[0].pid
+    plan.paths.problem_dir(pid).mkdir(parents=True)
+    plan.paths.trial_dir(pid, "sgld", "r_1").mkdir(parents=True)
+    write_json_atomic(plan.paths.problem_dir(pid) / "ref.json", CERTIFIED)
+    with pytest.raises(RunStateError, match=rf"{pid} were judged by .* another `reference\.max_relative_mcse`"):
+        build_plan(load("reference.max_relative_mcse=0.004"))
+    write_json_atomic(plan.paths.problem_dir(pid) / "ref.json", CERTIFIED | {"is_certified": False})
+    assert build_plan(load("reference.on_uncertified=warn")).problems[0].is_usable, "it is not sampled on"
+
+
+def begin(load, *sets):
+    loaded = load(*sets)
+    problems = {problem_id(problem.to_dict()): problem.to_dict() for problem in loaded.study.resolved_problems}
+    paths = build_plan(loaded).paths
+    for pid, problem in problems.items():
+        paths.problem_dir(pid).mkdir(parents=True, exist_ok=True)
+        (paths.problem_dir(pid) / "problem.yaml").write_text(to_yaml(problem))
+    paths.begun.parent.mkdir(exist_ok=True)
+    save_begun_studies(paths, list(problems), ["sgld"], 2)
+    return paths, problems
+
+
+def changed(load, *sets):
+    return {problem_id(problem.to_dict()): problem.to_dict() for problem in load(*sets).study.resolved_problems}
+
+
+def test_an_unfinished_problem_that_became_another_is_refused_by_what_changed(load):
+    paths, problems = begin(load, "problems=[{target: quadratic, seed: 3}, {model: small}]")
+    refuse_changed_problems(paths, problems)
+    now = changed(load, "problems=[{target: quadratic, seed: 4, overrides: {dim: 7}}, {model: small}]")
+    with pytest.raises(RunStateError) as caught:
+        refuse_changed_problems(paths, now)
+    assert f"The problem {next(iter(problems))} was begun with another `dim` (" in str(caught.value)
+    assert "now 7), `seed` (3, now 4)." in str(caught.value)
+    moved = changed(load, "posterior.localization=50.0")
+    with pytest.raises(RunStateError, match=r"with another `posterior\.localization"):
+        refuse_changed_problems(paths, moved)
+
+
+def test_problems_may_be_added_left_out_and_replaced_once_they_are_finished(load):
+    paths, problems = begin(load, "problems=[{target: quadratic, seed: 3}]")
+    refuse_changed_problems(paths, changed(load, "problems=[{target: quadratic, seed: 3}, {model: small}]"))
+    refuse_changed_problems(paths, {})
+    for number in range(2):
+        trial = paths.trial_dir(next(iter(problems)), "sgld", f"r_{number}")
+        trial.mkdir(parents=True)
+        write_json_atomic(trial / "metrics.json", {"state": "FAIL"})
+    refuse_changed_problems(paths, changed(load, "problems=[{target: quadratic, seed: 5}]"))
 
 
 def test_the_bound_counts_references_first_then_the_slowest_executor(load):

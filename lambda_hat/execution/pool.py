@@ -1,0 +1,199 @@
+"""One executor of a card, with a Parsl kernel of its own: it can be lost and started again without the others."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psutil
+from parsl.dataflow.dflow import DataFlowKernel
+from parsl.executors import HighThroughputExecutor
+from parsl.executors.errors import BadStateException
+from parsl.executors.high_throughput.errors import ManagerLost, WorkerLost
+from parsl.jobs.errors import TooManyJobFailuresError
+from parsl.providers import LocalProvider
+
+from lambda_hat.config.card import LocalCard, SlurmCard
+from lambda_hat.errors import ExecutionError, ExecutorLostError, WorkerLostError
+from lambda_hat.execution import lifeline
+from lambda_hat.execution.cards import load_parsl_config_from_card
+
+__all__ = ["Pool"]
+
+_LOST = (WorkerLost, ManagerLost)
+_EXECUTOR_LOST = (BadStateException, TooManyJobFailuresError)
+_CLEAN_UP_SECONDS = 30.0  # of Parsl's own clean-up; cancelling Slurm jobs is the slow part
+_DEAD_CLEAN_UP_SECONDS = 2.0  # the same where it is known to wait for an interchange that is gone
+_END_SECONDS = 3.0  # that processes get between the clean-up and SIGKILL
+
+
+class Pool:
+    """The workers behind one label."""
+
+    def __init__(self, card: LocalCard | SlurmCard, label: str, run_dir: Path, cache_dir: Path) -> None:
+        self.label = label
+        self.num_starts = 0
+        self.num_done = 0  # tasks that ended since the last start
+        self._card = card
+        self._run_dir = run_dir
+        self._cache_dir = cache_dir
+        self._kernel: DataFlowKernel | None = None
+        self._executor: HighThroughputExecutor | None = None
+        self._pending: set[Future[Any]] = set()
+        self._reason_lost: str | None = None
+        self._seen: set[psutil.Process] = set()
+        self._cleaner: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start interchange and blocks; raises whatever Parsl does."""
+        config = load_parsl_config_from_card(self._card, self._run_dir, self._cache_dir, self.label)
+        (executor,) = config.executors
+        assert isinstance(executor, HighThroughputExecutor)
+        self._executor, self._kernel, self._cleaner = executor, None, None
+        self._reason_lost, self._seen, self.num_done = None, set(), 0
+        self.num_starts += 1
+        self._kernel = DataFlowKernel(config)
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether its blocks die before a worker reports: to start it again would not help."""
+        return self._executor is not None and self._executor.bad_state_is_set
+
+    @property
+    def reason_lost(self) -> str | None:
+        """Why nothing can be submitted any more; None while something can."""
+        if self._executor is not None and self._executor.bad_state_is_set:
+            return str(self._executor.executor_exception).strip()
+        return self._reason_lost
+
+    @property
+    def is_waiting_for_blocks(self) -> bool:
+        """Whether its scheduler has not given it a single block yet, which can take days."""
+        executor = self._executor
+        if executor is None or isinstance(executor.provider, LocalProvider):
+            return False
+        return not any(status.state.name == "RUNNING" for status in executor.status_facade.values())
+
+    def submit(self, task: Callable[..., Any], *args: Any) -> Future[Any]:
+        """See `Cluster.submit`."""
+        assert self._kernel is not None
+        future: Future[Any] = Future()
+        future.set_running_or_notify_cancel()
+        self._pending.add(future)
+        app_future = self._kernel.submit(
+            lifeline.call,
+            app_args=(task, *args),
+            executors=[self.label],
+            cache=False,
+            ignore_for_cache=None,
+            app_kwargs={},
+        )
+        app_future.add_done_callback(partial(self._settle, future))
+        return future
+
+    def _settle(self, future: Future[Any], app_future: Future[Any]) -> None:
+        error = app_future.exception()
+        if not self._claim(future):  # given up before
+            return
+        if isinstance(error, _LOST + _EXECUTOR_LOST):
+            kind = WorkerLostError if isinstance(error, _LOST) else ExecutorLostError
+            lost = kind(f"The worker on `{self.label}` was lost: {error}")
+            lost.__cause__ = error
+            future.set_exception(lost)
+        elif error is not None:
+            future.set_exception(error)
+        else:
+            self.num_done += 1
+            future.set_result(app_future.result())
+
+    def _claim(self, future: Future[Any]) -> bool:
+        try:
+            self._pending.remove(future)  # one call, so that of two threads only one settles it
+        except KeyError:
+            return False
+        return True
+
+    def give_up(self, error: ExecutionError) -> None:
+        """Fail every task that has not ended."""
+        for future in list(self._pending):
+            if self._claim(future):
+                future.set_exception(error)
+
+    def watch(self) -> None:
+        """Notice an interchange that ended: Parsl does not, and its futures would wait for ever.
+
+        Remember every process, too: those of a manager that was killed are nobody's children any more.
+        """
+        self._seen |= self._local_processes()
+        process = self._executor.interchange_proc if self._executor is not None else None
+        if self._reason_lost is None and process is not None and process.poll() is not None:
+            self.lose(f"its interchange ended with code {process.returncode}")
+
+    def lose(self, reason: str) -> None:
+        """Count it as lost, and its tasks with it."""
+        self._reason_lost = reason
+        self.give_up(ExecutorLostError(f"The executor `{self.label}` is lost: {reason}"))
+
+    def begin_end(self) -> None:
+        """Have Parsl clean up, in a thread, since it may never come back."""
+        self._seen |= self._local_processes()
+        if self._kernel is not None and self._cleaner is None:
+            self._cleaner = threading.Thread(target=self._clean_up, name=f"{self.label}-clean-up", daemon=True)
+            self._cleaner.start()
+
+    def end(self) -> None:
+        """End every process of the pool, with Parsl's help or without it."""
+        self.begin_end()
+        try:
+            if self._cleaner is not None:
+                self._cleaner.join(_DEAD_CLEAN_UP_SECONDS if self._reason_lost else _CLEAN_UP_SECONDS)
+        finally:
+            if self._cleaner is None or self._cleaner.is_alive():
+                self._cancel_blocks()
+            processes = self._seen | self._local_processes()
+            _, alive = psutil.wait_procs(processes, timeout=_END_SECONDS)
+            for process in alive:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+            self.give_up(ExecutionError("The cluster was shut down before the task ended."))
+
+    def _clean_up(self) -> None:
+        assert self._kernel is not None
+        try:
+            self._kernel.cleanup()
+        except Exception:
+            logging.getLogger(__name__).warning("Parsl's clean-up failed", exc_info=True)
+
+    def _cancel_blocks(self) -> None:
+        if self._executor is None:
+            return
+        if self._executor.interchange_proc is not None:
+            self._executor.interchange_proc.terminate()
+        provider = self._executor.provider
+        if provider is not None and (jobs := list(provider.resources)):
+            with suppress(Exception):
+                provider.cancel(jobs)
+
+    def _local_processes(self) -> set[psutil.Process]:
+        """The processes of this pool on this machine: interchange, blocks, managers, workers."""
+        found: set[psutil.Process] = set()
+        executor = self._executor
+        if executor is None:
+            return found
+        with suppress(psutil.NoSuchProcess):
+            if executor.interchange_proc is not None and executor.interchange_proc.poll() is None:
+                found.add(psutil.Process(executor.interchange_proc.pid))
+        if not isinstance(executor.provider, LocalProvider):
+            return found
+        for block in list(executor.provider.resources.values()):
+            with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                root = psutil.Process(block["remote_pid"])
+                if any(block["script_path"] in part for part in root.cmdline()):  # else the number was used again
+                    found |= {root, *root.children(recursive=True)}
+        return found
