@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,14 @@ if TYPE_CHECKING:  # a second of import time, for which only the end of a run ha
     import pandas as pd
     import pyarrow as pa
 
-__all__ = ["COLUMNS", "laplace_relative_error", "read_trials_table", "with_reference", "write_trials_table"]
+__all__ = [
+    "COLUMNS",
+    "laplace_relative_error",
+    "read_trials_table",
+    "rows_of_other_studies",
+    "with_reference",
+    "write_trials_table",
+]
 
 PARAM_PREFIX = "param_"
 
@@ -122,6 +129,19 @@ def write_trials_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     pq.write_table(pa.table(arrays, names=list(columns)), buffer)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes_atomic(path, buffer.getvalue())
+
+
+def rows_of_other_studies(path: Path, studies: Container[tuple[str, str]]) -> list[dict[str, Any]]:
+    """The rows of the table at `path`, if there is one, of all (pid, method) pairs but `studies`."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(io.BytesIO(path.read_bytes()))
+    except (FileNotFoundError, pa.ArrowInvalid):  # none, or torn: it is made of the trials' files
+        return []
+    known = [name for name in table.column_names if name in COLUMNS or name.startswith(PARAM_PREFIX)]
+    return [row for row in table.select(known).to_pylist() if (row["pid"], row["method"]) not in studies]
 
 
 def read_trials_table(path: Path) -> pd.DataFrame:

@@ -22,7 +22,7 @@ from lambda_hat.errors import (
 )
 from lambda_hat.execution.cluster import Cluster
 from lambda_hat.report.progress import ExecutorLine, Progress, ReferenceLine, Snapshot, StudyLine
-from lambda_hat.report.tables import with_reference, write_trials_table
+from lambda_hat.report.tables import rows_of_other_studies, with_reference, write_trials_table
 from lambda_hat.tasks import hard_limit, trial_task
 from lambda_hat.tuning.plan import StudyPlan
 from lambda_hat.tuning.scheduler import Event, Lane, Scheduler
@@ -77,7 +77,8 @@ def run_optuna(loaded: LoadedStudy, *, resume: bool, progress: Progress) -> Outc
                     run.close()
             finally:
                 rows = run.rows()
-                write_trials_table(paths.trials_table, rows)
+                others = rows_of_other_studies(paths.trials_table, run.studies)
+                write_trials_table(paths.trials_table, [*others, *rows])
     return Outcome(rows, run.references, run.places, run.failure())
 
 
@@ -118,6 +119,11 @@ class _Run:
         """Leave the files of every study as the scheduler would: for a run with nothing to do."""
         for lane in self.trial_lanes:
             lane.close()
+
+    @property
+    def studies(self) -> set[tuple[str, str]]:
+        """(pid, method) of every study that was opened."""
+        return {(lane.plan.pid, lane.plan.method) for lane in self.trial_lanes}
 
     @property
     def places(self) -> dict[str, Path]:

@@ -11,6 +11,7 @@ from lambda_hat.report.tables import (
     COLUMNS,
     laplace_relative_error,
     read_trials_table,
+    rows_of_other_studies,
     with_reference,
     write_trials_table,
 )
@@ -105,3 +106,22 @@ def test_the_laplace_value_is_a_baseline_with_an_error_of_its_own(tmp_path):
 def test_without_a_laplace_value_or_a_reference_there_is_no_such_error(reference):
     assert laplace_relative_error(reference) is None
     assert with_reference(FULL, reference)["laplace_relative_error"] is None
+
+
+def test_rows_of_other_studies_stay(tmp_path):
+    path = tmp_path / "t.parquet"
+    studies = [("p_1", "sgld"), ("p_1", "vi"), ("p_2", "sgld")]
+    started = "2026-11-25T10:00:00.000+00:00"
+    rows = [
+        {"pid": pid, "method": method, "number": 0, "param_steps": 5, "started": started} for pid, method in studies
+    ]
+    write_trials_table(path, rows)
+    others = rows_of_other_studies(path, {("p_1", "sgld")})
+    assert [(row["pid"], row["method"]) for row in others] == studies[1:]
+    write_trials_table(path, [*others, {**rows[0], "number": 7}])
+    table = read_trials_table(path)
+    assert list(table["number"]) == [0, 0, 7]
+    assert table["started"].nunique() == 1
+    path.write_bytes(path.read_bytes()[:50])
+    assert rows_of_other_studies(path, ()) == []
+    assert rows_of_other_studies(tmp_path / "none", ()) == []
