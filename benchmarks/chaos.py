@@ -21,6 +21,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,7 @@ class Chaos:
         self.mark = uuid.uuid4().hex
         self.record = Record(num_trials=max(10, TRIALS_PER_KILL * num_kills // len(STUDY["methods"])))
         self.log = folder / "chaos.log"
+        self.seen: set[psutil.Process] = set()  # descendants of controllers: an interchange hides its environment
 
     def run(self) -> Record:
         """Kill, resume, and look at what is left."""
@@ -140,6 +142,7 @@ class Chaos:
         """Until a file of the study changes, and a random time more; the exit code if the command ends before."""
         before, deadline = self.signs(), time.monotonic() + PATIENCE
         while self.signs() == before:
+            self.remember(command)
             if (code := command.poll()) is not None:
                 return code
             if time.monotonic() > deadline:
@@ -147,7 +150,13 @@ class Chaos:
                 return None
             time.sleep(0.2)
         time.sleep(min(5 * MEAN_DELAY, self.random.expovariate(1 / MEAN_DELAY)))
+        self.remember(command)
         return command.poll()
+
+    def remember(self, command: subprocess.Popen[bytes]) -> None:
+        """Whom the controller has started by now."""
+        with suppress(psutil.NoSuchProcess):
+            self.seen |= set(psutil.Process(command.pid).children(recursive=True))
 
     def signs(self) -> int:
         """Bytes of progress and number of results."""
@@ -168,12 +177,10 @@ class Chaos:
         """Processes that the study started, of one kind or all."""
         found = []
         for process in psutil.process_iter():
-            try:
-                is_ours = process.environ().get(MARK) == self.mark and process.status() != psutil.STATUS_ZOMBIE
-                if is_ours and kind in (None, kind_of(process)):
+            with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                is_ours = process in self.seen or process.environ().get(MARK) == self.mark
+                if is_ours and process.status() != psutil.STATUS_ZOMBIE and kind in (None, kind_of(process)):
                     found.append(process)
-            except (psutil.NoSuchProcess, psutil.AccessDenied):
-                continue
         return found
 
     def wait_until_nothing_is_left(self) -> None:
@@ -238,15 +245,19 @@ class Chaos:
 
 def kind_of(process: psutil.Process) -> str:
     """What a process of the study is."""
-    words = " ".join(process.cmdline())
-    if "HTEX interchange" in words or "lifeline.py" in words:
+    words, parent = process.cmdline(), process.parent()
+    if "HTEX interchange" in words[0] or any(word.endswith("lifeline.py") for word in words):
         return "interchange"
-    if "process_worker_pool.py" in words and "python" in process.name():
+    if is_manager(words):
         return "manager"
-    parent = process.parent()
-    if "spawn_main" in words and parent is not None and "process_worker_pool.py" in " ".join(parent.cmdline()):
+    if "spawn_main" in " ".join(words) and parent is not None and is_manager(parent.cmdline()):
         return "worker"
     return "other"
+
+
+def is_manager(words: list[str]) -> bool:
+    """Whether a command line is that of Python with Parsl's pool of workers."""
+    return len(words) > 1 and words[1].endswith("process_worker_pool.py")
 
 
 def events_of(path: Path) -> Iterator[str]:

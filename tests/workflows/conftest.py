@@ -1,0 +1,107 @@
+"""`lambda-hat workflow optuna` as a user starts it, in a folder of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+import yaml
+
+from lambda_hat.report.tables import read_trials_table
+
+MARK = "LAMBDA_HAT_TEST_MARK"
+ONE_WORKER = {"label": "only", "max_workers": 1, "worker_init": "export JAX_ENABLE_X64=false"}
+QUADRATIC = {"target": "quadratic", "seed": 3, "overrides": {"dim": 4, "num_data": 200}}
+SGLD_SPACE = {
+    "eta0": {"dist": "float", "low": 1e-4, "high": 1e-3, "log": True},
+    "steps": {"dist": "int", "low": 4000, "high": 8000, "step": 1000},
+}
+
+
+class SmallStudy:
+    """A study of SGLD on a quadratic with an exact reference and one worker, and everything it starts."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.root = folder / "runs" / "optuna" / "v1"
+        self.mark = uuid.uuid4().hex
+        self.study = {
+            "problems": [QUADRATIC],
+            "methods": ["sgld"],
+            "optuna": {"max_trials_per_method": 3, "concurrency": {"batch_size": 2}},
+            "search_space": {"sgld": SGLD_SPACE},
+            "reference": "exact",
+            "execution": {"budget": {"hmc_sec": 60, "trial_sec": 60}},
+        }
+        (folder / "study.yaml").write_text(yaml.safe_dump(self.study), encoding="utf-8")
+        card = {"type": "local", "executors": [ONE_WORKER]}
+        (folder / "card.yaml").write_text(yaml.safe_dump(card), encoding="utf-8")
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "lambda_hat", "workflow", "optuna", "--config", "study.yaml"]
+        return subprocess.Popen(
+            [*command, "--parsl-card", "card.yaml", *arguments],
+            cwd=self.folder,
+            env=os.environ | {MARK: self.mark},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, *arguments: str, code: int = 0) -> tuple[str, str]:
+        """stdout and stderr of a command that has to end with `code` and to leave no process."""
+        process = self.start(*arguments)
+        stdout, stderr = process.communicate(timeout=300)
+        assert process.returncode == code, stderr
+        self.wait_until_nothing_is_left(2)
+        return stdout, stderr
+
+    def send(self, process: subprocess.Popen[str], number: signal.Signals) -> None:
+        """A signal as it comes: Ctrl-C to all that the terminal started, others to the command alone."""
+        if number is signal.SIGINT:
+            os.killpg(process.pid, number)
+        else:
+            process.send_signal(number)
+
+    def wait_for(self, is_so: Callable[[], object], seconds: float = 120) -> None:
+        deadline = time.monotonic() + seconds
+        while not is_so():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+    def processes(self) -> list[psutil.Process]:
+        found = []
+        for process in psutil.process_iter():
+            try:
+                words = " ".join(process.cmdline())
+                is_ours = str(self.folder) in words or process.environ().get(MARK) == self.mark
+                if is_ours and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
+                continue
+        return found
+
+    def wait_until_nothing_is_left(self, seconds: float) -> None:
+        self.wait_for(lambda: not self.processes(), seconds)
+
+    @property
+    def table(self) -> pd.DataFrame:
+        return read_trials_table(self.root / "tables/optuna_trials.parquet")
+
+    def trial_files(self, name: str) -> list[Path]:
+        return sorted(self.root.glob(f"trials/*/*/*/{name}"))
+
+
+@pytest.fixture
+def small_study(tmp_path: Path) -> SmallStudy:
+    return SmallStudy(tmp_path)

@@ -1,0 +1,111 @@
+"""What a study survives, and what it says where it does not."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+LONG = ("--set", "samplers.sgld.burn_in_fraction=0.5", "--set", "search_space.sgld.steps={dist: int, low: 1000000000, high: 1000000000}")
+
+
+def ends(small_study):
+    """How often each trial ended, by its own record."""
+    return [path.read_text().count('"event":"ended"') for path in small_study.trial_files("progress.jsonl")]
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGKILL, -9)]
+)
+def test_an_interrupted_command_leaves_no_process_and_loses_no_trial(small_study, number, code):
+    many = ("--set", "optuna.max_trials_per_method=200")
+    process = small_study.start(*many)
+    small_study.wait_for(lambda: len(small_study.trial_files("metrics.json")) >= 3)
+    small_study.send(process, number)
+    process.communicate(timeout=30)
+    assert process.returncode == code
+    small_study.wait_until_nothing_is_left(15)
+    done = {path.parent.name: path.read_bytes() for path in small_study.trial_files("metrics.json")}
+    total = len(done) + 4
+    _, stderr = small_study.run("--set", f"optuna.max_trials_per_method={total}", code=2)
+    assert "holds an unfinished study. Pass `--resume` to go on with it" in stderr
+    small_study.run("--resume", "--set", f"optuna.max_trials_per_method={total}")
+    table = small_study.table
+    assert list(table["number"]) == list(range(total))
+    assert table["run_id"].is_unique
+    assert set(table["state"]) <= {"COMPLETE", "PRUNED"}
+    for path in small_study.trial_files("metrics.json"):
+        assert path.read_bytes() == done.get(path.parent.name, path.read_bytes()), "a finished trial is not run again"
+    assert max(ends(small_study)) == 1
+
+
+def test_a_second_command_on_the_same_run_is_told_who_is_there(small_study):
+    process = small_study.start("--set", "optuna.max_trials_per_method=200")
+    small_study.wait_for(lambda: small_study.trial_files("manifest.json"))
+    second = small_study.start("--resume")
+    _, stderr = second.communicate(timeout=60)
+    assert second.returncode == 2
+    assert f"is in use by lambda-hat with process id {process.pid} on " in stderr
+    assert process.poll() is None
+    small_study.send(process, signal.SIGTERM)
+    process.communicate(timeout=30)
+    small_study.wait_until_nothing_is_left(15)
+
+
+def test_a_finished_study_does_nothing_goes_on_with_a_larger_total_and_mends_its_files(small_study):
+    small_study.run()
+    before = small_study.table
+    started = time.monotonic()
+    _, stderr = small_study.run()
+    assert time.monotonic() - started < 5
+    assert "Nothing is left to run: every trial of this study has ended." in stderr
+
+    for path in (small_study.root / "studies").glob("*.pkl"):
+        path.unlink()
+    (small_study.root / "tables/optuna_trials.parquet").write_bytes(b"PAR1 half")
+    with (small_study.root / "studies/optuna.journal").open("ab") as journal:
+        journal.write(b'{"op_code": 4, "worker_')
+    (reference,) = small_study.root.glob("problems/*/ref.json")
+    whole = json.loads(reference.read_text())
+    reference.write_text("")
+    small_study.run("--resume", "--set", "optuna.max_trials_per_method=5")
+    assert json.loads(reference.read_text())["llc"] == whole["llc"]
+    table = small_study.table
+    assert list(table["run_id"][:3]) == list(before["run_id"])
+    assert list(table["started"][:3]) == list(before["started"])
+    assert len(table) == 5
+    assert len(list((small_study.root / "studies").glob("*.pkl"))) == 1
+
+    _, stderr = small_study.run("--resume", "--set", "problems.0.overrides.dim=5", "--set", "optuna.max_trials_per_method=9")
+    assert len(small_study.table) == 14, "the finished problem stays in the table"
+    _, stderr = small_study.run("--resume", "--set", "search_space.sgld.eta0.high=0.5", code=2)
+    assert "was begun with another `search_space.sgld.eta0`" in stderr.replace("search_space.eta0", "search_space.sgld.eta0")
+
+
+def test_too_many_failed_trials_end_with_exit_code_3_and_their_reasons(small_study):
+    failing = ("--set", "execution.budget.trial_sec=0.001", "--set", "optuna.max_trials_per_method=20")
+    _, stderr = small_study.run(*failing, code=3)
+    assert "More than 20% of the trials failed" in stderr
+    table = small_study.table
+    assert 5 <= len(table) <= 8
+    assert set(table["reason"]) == {"out of time before the first draw"}
+    metrics = json.loads(small_study.trial_files("metrics.json")[0].read_text())
+    assert "OutOfTime" in metrics["traceback"]
+    mended = ("--set", "optuna.max_failed_fraction=1", "--set", "optuna.max_trials_per_method=9")
+    small_study.run("--resume", *mended)
+    assert list(small_study.table["state"][len(table) :]) == ["COMPLETE"] * (9 - len(table))
+
+
+def test_a_truncated_trial_keeps_its_estimate_and_says_so(small_study):
+    steps = "search_space.sgld.steps={dist: int, low: 100000000, high: 100000000}"
+    small_study.run("--set", steps, "--set", "execution.budget.trial_sec=5", "--set", "optuna.max_trials_per_method=2")
+    table = small_study.table
+    assert list(table["state"]) == ["COMPLETE"] * 2
+    assert all(table["is_truncated"])
+    assert all(table["reason"].str.contains("out of time after"))
+    assert (table["total_sec"] <= 5 * 1.1 + 2).all()
+    assert (table["relative_error"].abs() < 0.2).all()
