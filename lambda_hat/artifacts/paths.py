@@ -17,10 +17,12 @@ from lambda_hat.artifacts.files import read_json, write_json_atomic, write_text_
 from lambda_hat.errors import InputError, RunStateError
 
 __all__ = [
+    "FAILURE_JSON",
     "MANIFEST_JSON",
     "METRICS_JSON",
     "PROBLEM_YAML",
     "PROGRESS_JSONL",
+    "REFERENCE_FORMAT",
     "REFERENCE_JSON",
     "REFERENCE_NPZ",
     "STOP_FLAG",
@@ -33,6 +35,8 @@ PROBLEM_YAML = "problem.yaml"
 TARGET_NPZ = "target.npz"
 REFERENCE_JSON = "ref.json"
 REFERENCE_NPZ = "ref.npz"
+REFERENCE_FORMAT = 2  # of these two; a reference of another format is made anew
+FAILURE_JSON = "failure.json"  # beside a problem: why there is no reference
 MANIFEST_JSON = "manifest.json"
 METRICS_JSON = "metrics.json"
 PROGRESS_JSONL = "progress.jsonl"

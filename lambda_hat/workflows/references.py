@@ -69,7 +69,7 @@ class ReferenceLane:
     def on_progress(self, task: Task) -> None:
         """Put the newest line of progress into words."""
         lines, self._offset = read_json_lines(self._folder / PROGRESS_JSONL, self._offset)
-        if lines:
+        if lines := [line for line in lines if "event" not in line]:
             line = lines[-1]
             self.state = line["stage"]
             if line.get("llc") is not None:
