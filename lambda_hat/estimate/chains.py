@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,24 +12,48 @@ from jaxtyping import Array, Float
 
 from lambda_hat.estimate.llc import drop_burn_in
 from lambda_hat.estimate.work import Work
-from lambda_hat.samplers.base import Info
-from lambda_hat.samplers.runner import init_chains, run_chains
+from lambda_hat.samplers.base import Info, State
+from lambda_hat.samplers.runner import Chains, init_chains, run_chains
 
 __all__ = ["GrowingChains"]
 
-CHUNK_STEPS = 50  # steps between two looks at the deadline, fewer where a step is long
+CHUNK_STEPS = 50  # of the longest chunk
 MAX_INTEGRATION_STEPS = 64
 NUM_READAPTATION = 100
+
+
+class _Now(NamedTuple):
+    """Where chains are and how they came there: replaced as a whole, so that no interruption leaves half of it."""
+
+    sampler: Any
+    states: State
+    info: Info | None
 
 
 class GrowingChains:
     """Chains of one sampler; the first quarter of what there is never counts: starts must be forgotten first."""
 
-    def __init__(self, sampler: Any, rng_key: Array, displacements: Float[Array, "chains d"], work: Work) -> None:
-        self.sampler = sampler
-        self.states = init_chains(sampler, rng_key, displacements)
-        self.info: Info | None = None
+    def __init__(
+        self,
+        sampler: Any,
+        rng_key: Array,
+        displacements: Float[Array, "chains d"],
+        work: Work,
+        info: Info | None = None,
+    ) -> None:
+        self._now = _Now(sampler, init_chains(sampler, rng_key, displacements), info)
         self._work = work
+        self._pace = work.pace()
+
+    @property
+    def sampler(self) -> Any:
+        """As it is adapted now."""
+        return self._now.sampler
+
+    @property
+    def info(self) -> Info | None:
+        """All draws that were kept."""
+        return self._now.info
 
     @property
     def num_done(self) -> int:
@@ -44,33 +68,39 @@ class GrowingChains:
     @property
     def displacements(self) -> Float[Array, "chains d"]:
         """w − w0 of every chain now."""
-        return jax.vmap(self.sampler.displacement)(self.states)
+        return jax.vmap(self.sampler.displacement)(self._now.states)
 
-    def advance(self, rng_key: Array, num_steps: int, *, num_warmup: int = 0) -> Info:
+    def advance(self, rng_key: Array, num_steps: int, *, num_warmup: int = 0) -> None:
         """Go on without keeping the draws; a warm-up adapts the step size."""
+        self._advance(self.sampler, rng_key, num_steps, num_warmup)
 
+    def extend(self, rng_key: Array, num_steps: int) -> None:
+        """Go on and keep the draws, those of the chunks that ended in time."""
+        chains = self._run(self.sampler, rng_key, num_steps)
+        parts = [chains.info] if self.info is None else [self.info, chains.info]
+        info = Info(*(np.concatenate(traces, axis=1) for traces in zip(*parts, strict=True)))
+        self._now = _Now(chains.sampler, chains.states, info)
+
+    def _advance(self, sampler: Any, rng_key: Array, num_steps: int, num_warmup: int) -> None:
+        chains = self._run(sampler, rng_key, num_steps, num_warmup)
+        self._now = _Now(chains.sampler, chains.states, self.info)
+
+    def _run(self, sampler: Any, rng_key: Array, num_steps: int, num_warmup: int = 0) -> Chains:
         def on_chunk(info: Info, num_done: int) -> bool:
             del num_done
             self._work.num_gradient_evaluations += float(np.sum(info.num_gradient_evaluations))
-            return self._work.is_in_time
+            return True
 
-        chains = run_chains(
-            self.sampler,
+        return run_chains(
+            sampler,
             rng_key,
-            self.states,
+            self._now.states,
             num_steps,
             num_warmup=num_warmup,
             chunk_size=CHUNK_STEPS,
             on_chunk=on_chunk,
+            pace=self._pace,
         )
-        self.sampler, self.states = chains.sampler, chains.states
-        return chains.info
-
-    def extend(self, rng_key: Array, num_steps: int) -> None:
-        """Go on and keep the draws."""
-        new = self.advance(rng_key, num_steps)
-        old = self.info
-        self.info = new if old is None else Info(*(np.concatenate(pair, axis=1) for pair in zip(old, new, strict=True)))
 
     def snapshots(self, keys: Any, num_snapshots: int, steps_between: int) -> Float[Array, "draws d"]:
         """Positions of all chains, `num_snapshots` times with steps between."""
@@ -87,8 +117,9 @@ class GrowingChains:
         """
         doubled = 2 * int(self.sampler.num_integration_steps)
         if doubled <= MAX_INTEGRATION_STEPS:
-            self.sampler = self.sampler.with_num_integration_steps(doubled)
-            self.advance(rng_key, NUM_READAPTATION, num_warmup=NUM_READAPTATION)
+            self._pace = self._work.pace()
+            sampler = self.sampler.with_num_integration_steps(doubled)
+            self._advance(sampler, rng_key, NUM_READAPTATION, NUM_READAPTATION)
 
     def at_half_step_size(self, rng_key: Array) -> GrowingChains:
         """New chains from where these are, at half the step size and with twice the leapfrog steps."""
@@ -112,7 +143,7 @@ class GrowingChains:
         sampler = sampler.with_step_size(jnp.asarray(arrays["step_size"], dtype))
         if "num_integration_steps" in arrays:
             sampler = sampler.with_num_integration_steps(int(arrays["num_integration_steps"]))
-        chains = cls(sampler, rng_key, jnp.asarray(arrays["displacements"], dtype), work)
+        info = None
         if "excess_loss" in arrays:
-            chains.info = Info(**{name: np.asarray(arrays[name], np.float64) for name in Info._fields})
-        return chains
+            info = Info(**{name: np.asarray(arrays[name], np.float64) for name in Info._fields})
+        return cls(sampler, rng_key, jnp.asarray(arrays["displacements"], dtype), work, info)

@@ -41,6 +41,7 @@ from lambda_hat.posterior import (
 from lambda_hat.samplers.base import Info
 from lambda_hat.samplers.hmc import build_hmc
 from lambda_hat.samplers.mclmc import build_mclmc
+from lambda_hat.samplers.pace import Guard
 
 __all__ = ["Reference", "coordinates_from_arrays", "exact_reference", "sample_reference"]
 
@@ -166,7 +167,7 @@ class _Sampling:
                 self.extend(self.finer, "half step size")
                 if is_refuted(self.judge_finer()):
                     # The finer ones are the better: they are the chains from now on, checked by finer ones still.
-                    self.chains, self.finer, self.cross_check = self.finer, None, None
+                    self.replace_chains(self.finer)
                 continue
             if self.judge_cross_check().is_certified:
                 return
@@ -182,7 +183,12 @@ class _Sampling:
             # r² mixes more slowly than the loss: longer trajectories serve it better than more of them.
             chains.lengthen(next(self.keys))
         if [c.name for c in self.judge_chains().criteria if not c.is_met] == [DIVERGENCES]:
-            self.chains, self.finer, self.cross_check = chains.at_half_step_size(next(self.keys)), None, None
+            self.replace_chains(chains.at_half_step_size(next(self.keys)))
+
+    def replace_chains(self, chains: GrowingChains) -> None:
+        """Other chains that count, by nothing checked yet: interrupted on the way, the old ones go unchecked too."""
+        self.finer = self.cross_check = None
+        self.chains = chains
 
     def extend(self, chains: GrowingChains, stage: str) -> None:
         """More draws of some chains, and word of it."""
@@ -344,6 +350,7 @@ def sample_reference(
     deadline: float,
     on_progress: Callable[[Progress], None] = lambda _: None,
     stored: Mapping[str, np.ndarray] | None = None,
+    guard: Guard = contextlib.nullcontext,
 ) -> Reference:
     """Whiten and sample in rounds until the certificate is complete or `deadline` (`time.monotonic`) has passed.
 
@@ -353,14 +360,17 @@ def sample_reference(
     `spec.cross_check` says so. Chains at half the step size that do not agree replace the first ones.
 
     `stored` are the `arrays` of an earlier reference of the same posterior by the same `spec`, but for budget and
-    bounds: it is gone on from.
+    bounds: it is gone on from. `guard` may raise `OutOfTime` anywhere in the sampling; what there is by then counts.
     """
     work = Work(deadline, on_progress)
     sampling = _Sampling(posterior, spec, work)
     if stored is not None:
         sampling.restore(stored)
-    with contextlib.suppress(OutOfTime):
-        sampling.sample()
+    try:
+        with guard():
+            sampling.sample()
+    except OutOfTime:
+        work.book("unfinished")
     return sampling.result()
 
 

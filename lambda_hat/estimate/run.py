@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -21,6 +21,7 @@ from lambda_hat.posterior import Coordinates, LocalPosterior
 from lambda_hat.samplers.base import Info
 from lambda_hat.samplers.hmc import build_hmc
 from lambda_hat.samplers.mclmc import UnadjustedMCLMC, build_mclmc
+from lambda_hat.samplers.pace import Guard, OutOfTime, Pace
 from lambda_hat.samplers.runner import init_chains, run_chains
 from lambda_hat.samplers.sgld import build_sgld
 from lambda_hat.samplers.vi import MOMENT_ROWS, FitDraws, build_vi
@@ -29,6 +30,7 @@ __all__ = ["MethodRun", "RunProgress", "run_method"]
 
 # r² of the prior alone is about d/γ_loc; chains a hundred times as far have left the neighbourhood for good.
 RUNAWAY_FACTOR = 100.0
+MIN_CHUNKS = 10  # of every run, however short: what a pruner can act on
 
 State = Literal["COMPLETE", "STOPPED", "DIVERGED"]
 
@@ -78,13 +80,12 @@ def _build(
 
 
 class _Watch:
-    """Looks at every chunk: divergence, the deadline, the stop flag; and tells how far the run is."""
+    """Looks at every chunk: divergence and the stop flag; and tells how far the run is."""
 
     def __init__(
         self,
         posterior: LocalPosterior,
         settings: MethodSettings,
-        deadline: float,
         should_stop: Callable[[], bool],
         on_progress: Callable[[RunProgress], None],
     ) -> None:
@@ -93,17 +94,16 @@ class _Watch:
         self.has_correction = isinstance(settings, HMCSettings) or getattr(settings, "is_adjusted", False)
         self.nbeta = float(posterior.nbeta)
         self.max_squared_distance = RUNAWAY_FACTOR * posterior.dim / float(posterior.localization)
-        self.deadline = deadline
         self.should_stop = should_stop
         self.on_progress = on_progress
-        self.parts: list[Info] = []
+        self.weighted_losses = np.zeros(settings.num_steps)  # of each step, summed over chains
+        self.weights = np.zeros(settings.num_steps)
         self.state: State = "COMPLETE"
         self.reason = ""
-        self.is_truncated = False
 
     def __call__(self, info: Info, num_done: int) -> bool:
-        self.parts.append(info)
-        distance = float(np.max(info.squared_distance[:, -1]))
+        # Of every step, not the last one: where chunks end must not decide.
+        distance = float(np.max(info.squared_distance))
         has_failed = not self.has_correction and bool(np.any(info.is_divergent))
         if has_failed or not (np.isfinite(info.excess_loss).all() and math.isfinite(distance)):
             self.state, self.reason = "DIVERGED", f"a value that is not finite after at most {num_done} steps"
@@ -112,23 +112,20 @@ class _Watch:
             self.state = "DIVERGED"
             self.reason = f"|w − w0|² reached {distance:.3g} after {num_done} steps, {RUNAWAY_FACTOR:g} times d/γ_loc"
             return False
-        kept = self.retained(num_done)
-        llc = self.nbeta * float(np.sum(kept.weight * kept.excess_loss) / np.sum(kept.weight))
-        self.on_progress(RunProgress(num_done, num_done / self.settings.num_steps, llc))
-        if num_done == self.settings.num_steps:
-            return True
-        if self.should_stop():
+        self.on_progress(RunProgress(num_done, num_done / self.settings.num_steps, self.llc(info, num_done)))
+        if num_done < self.settings.num_steps and self.should_stop():
             self.state, self.reason = "STOPPED", f"stopped by the pruner after {num_done} steps"
-            return False
-        if time.monotonic() >= self.deadline:
-            self.is_truncated = True
-            self.reason = f"out of time after {num_done} of {self.settings.num_steps} steps"
             return False
         return True
 
-    def retained(self, num_done: int) -> Info:
-        whole = Info(*(np.concatenate(traces, axis=1) for traces in zip(*self.parts, strict=True)))
-        return drop_burn_in(whole, int(self.settings.burn_in_fraction * num_done))
+    def llc(self, info: Info, num_done: int) -> float:
+        """λ̂ after `num_done` steps, `info` the last of them."""
+        new = slice(num_done - info.weight.shape[1], num_done)
+        weights = np.asarray(info.weight, np.float64)
+        self.weighted_losses[new] = np.sum(weights * info.excess_loss, axis=0)
+        self.weights[new] = np.sum(weights, axis=0)
+        kept = slice(int(self.settings.burn_in_fraction * num_done), num_done)
+        return self.nbeta * float(np.sum(self.weighted_losses[kept]) / np.sum(self.weights[kept]))
 
 
 def run_method(
@@ -140,50 +137,69 @@ def run_method(
     deadline: float = math.inf,
     should_stop: Callable[[], bool] = lambda: False,
     on_progress: Callable[[RunProgress], None] = lambda _: None,
+    sampling_guard: Guard = contextlib.nullcontext,
+    evaluation_guard: Guard = contextlib.nullcontext,
 ) -> MethodRun:
     """Run `settings` on `posterior` until done, diverged, stopped or `deadline` (`time.monotonic`).
 
     Between chunks the deadline and `should_stop` are looked at; what was sampled until then is kept.
-    `coordinates` serve the methods that sample in whitened ones.
+    `coordinates` serve the methods that sample in whitened ones. The guards may raise `OutOfTime` in what they
+    surround: compilation and chunks of the sampling; the verdict on fits or on a bias, which the run then goes without.
+
+    Raises:
+        OutOfTime: before the end of the first chunk.
     """
     build_key, init_key, run_key, draw_key = jax.random.split(jax.random.key(seed), 4)
-    sampler, starts = _build(posterior, settings, coordinates, build_key)
-    watch = _Watch(posterior, settings, deadline, should_stop, on_progress)
+    watch = _Watch(posterior, settings, should_stop, on_progress)
+    with sampling_guard():
+        sampler, starts = _build(posterior, settings, coordinates, build_key)
+        states = init_chains(sampler, init_key, starts)
     chains = run_chains(
         sampler,
         run_key,
-        init_chains(sampler, init_key, starts),
+        states,
         settings.num_steps,
         num_warmup=int(settings.burn_in_fraction * settings.num_steps),
         chunk_size=settings.chunk_size,
+        min_chunks=MIN_CHUNKS,
         on_chunk=watch,
+        pace=Pace(deadline, guard=sampling_guard),
     )
+    if is_truncated := chains.is_out_of_time and watch.state == "COMPLETE":
+        watch.reason = f"out of time after {chains.num_done} of {settings.num_steps} steps"
     info = drop_burn_in(chains.info, int(settings.burn_in_fraction * chains.num_done))
     num_rows = np.sum(np.rint(np.asarray(chains.info.num_gradient_evaluations, np.float64) * posterior.num_data))
     num_gradient_evaluations = float(num_rows) / posterior.num_data  # B/n in float32 would not add up
     extras: dict[str, float] = {}
+    judged: tuple[LLCEstimate, dict[str, float], FitDraws] | None = None
+    try:
+        with evaluation_guard():
+            match settings:
+                case VISettings() if watch.state == "COMPLETE":
+                    judged = judge_fits(posterior, settings, chains, draw_key)
+                case SGLDSettings() if watch.state != "DIVERGED":
+                    displacements = jax.vmap(chains.sampler.displacement)(chains.states)
+                    bias = predict_sgld_bias(posterior, coordinates.averaged, settings, displacements, draw_key)
+                    if bias is not None:
+                        num_gradient_evaluations += bias.num_gradient_evaluations
+                        extras |= {"predicted_bias": bias.at(info.weight)} if bias.is_known else {}
+                case _:
+                    pass
+    except OutOfTime:
+        is_truncated = True
+        watch.reason = ", ".join(filter(None, (watch.reason, "out of time to judge the draws")))
     fit_draws: FitDraws | None = None
-    if isinstance(settings, VISettings) and watch.state == "COMPLETE":
-        estimate, extras, fit_draws = judge_fits(posterior, settings, chains, draw_key)
+    if judged is not None:
+        estimate, extras, fit_draws = judged
         extras |= elbo_trend(-np.asarray(info.energy))
     else:
         estimate = estimate_llc_from_traces(
             info, float(posterior.nbeta), has_minibatch_noise=isinstance(settings, SGLDSettings | VISettings)
         )
-    match settings:
-        case HMCSettings() | MCLMCSettings():
-            extras |= _kernel_extras(posterior, chains.sampler, info)
-        case SGLDSettings() if watch.state != "DIVERGED":
-            displacements = jax.vmap(chains.sampler.displacement)(chains.states)
-            bias = predict_sgld_bias(posterior, coordinates.averaged, settings, displacements, draw_key)
-            if bias is not None:
-                num_gradient_evaluations += bias.num_gradient_evaluations
-                if bias.is_known:
-                    extras["predicted_bias"] = bias.at(info.weight)
-        case VISettings() if settings.whitening_mode != "hessian":
-            num_gradient_evaluations += min(MOMENT_ROWS, posterior.num_data) / posterior.num_data
-        case _:
-            pass
+    if isinstance(settings, HMCSettings | MCLMCSettings):
+        extras |= _kernel_extras(posterior, chains.sampler, info)
+    if isinstance(settings, VISettings) and settings.whitening_mode != "hessian":
+        num_gradient_evaluations += min(MOMENT_ROWS, posterior.num_data) / posterior.num_data
     if watch.state == "COMPLETE" and not math.isfinite(estimate.llc):
         watch.state, watch.reason = "DIVERGED", "the estimate is not a finite number"
     return MethodRun(
@@ -192,7 +208,7 @@ def run_method(
         estimate=estimate,
         info=info,
         num_steps_done=chains.num_done,
-        is_truncated=watch.is_truncated,
+        is_truncated=is_truncated,
         num_gradient_evaluations=num_gradient_evaluations,
         extras=extras,
         fit_draws=fit_draws,

@@ -50,9 +50,14 @@ def _curvatures(posterior: LocalPosterior, position: Array) -> Array:
 def _descend(
     posterior: LocalPosterior, whitening: Whitening, displacement: Array, max_iterations: int, work: Work
 ) -> tuple[float, Float[np.ndarray, " d"]]:
-    """The local potential −log π, zero at w0, where L-BFGS in whitened coordinates ends, and w − w0 there."""
+    """The local potential −log π, zero at w0, where L-BFGS in whitened coordinates ends, and w − w0 there.
+
+    Raises:
+        OutOfTime: the deadline came first.
+    """
 
     def potential(z: np.ndarray) -> tuple[float, np.ndarray]:
+        work.check()
         value, gradient = _potential_and_gradient(posterior, whitening, jnp.asarray(z))
         work.num_gradient_evaluations += 1
         return float(value), np.asarray(gradient, np.float64)
@@ -104,8 +109,6 @@ def find_wells(
         if not log_mass < MIN_LOG_MASS:
             kept.append(displacement)
             masses.append(log_mass)
-        if not work.is_in_time:
-            break
     order = _farthest_first(np.stack([np.asarray(whitening.coordinates(jnp.asarray(x))) for x in kept])) if kept else []
     displacements = np.stack([kept[i] for i in order]) if kept else np.zeros((0, posterior.dim))
     return Wells(displacements, np.asarray([masses[i] for i in order]), num_descents)

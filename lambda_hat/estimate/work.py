@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from lambda_hat.samplers.pace import OutOfTime, Pace
+
 __all__ = ["OutOfTime", "Progress", "Work"]
 
 
@@ -22,10 +24,6 @@ class Progress:
     ess: float = math.nan
 
 
-class OutOfTime(Exception):
-    """The deadline has passed."""
-
-
 class Work:
     """Seconds by stage and evaluations spent; `done` raises once the deadline (`time.monotonic`) has passed."""
 
@@ -37,16 +35,23 @@ class Work:
         self.num_gradient_evaluations = 0.0  # on the full-data scale
         self.num_curvature_passes = 0  # over the data: one per column of a Hessian or Lanczos step
 
-    @property
-    def is_in_time(self) -> bool:
-        """Whether the deadline is still ahead."""
-        return time.monotonic() < self.deadline
+    def pace(self) -> Pace:
+        """Chunk sizes of one sampler's chains, by this deadline."""
+        return Pace(self.deadline, start=self.start)
+
+    def check(self) -> None:
+        """Raise `OutOfTime` once the deadline has passed."""
+        if time.monotonic() >= self.deadline:
+            raise OutOfTime
 
     def done(self, stage: str, label: str = "", **figures: float) -> None:
         """Book the time since the last call to `stage`, tell of it, and raise `OutOfTime` where there is none left."""
+        self.book(stage)
+        self.on_progress(Progress(label or stage, self.clock - self.start, **figures))
+        self.check()
+
+    def book(self, stage: str) -> None:
+        """Book the time since the last call to `stage`."""
         now = time.monotonic()
         self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self.clock
         self.clock = now
-        self.on_progress(Progress(label or stage, now - self.start, **figures))
-        if not self.is_in_time:
-            raise OutOfTime

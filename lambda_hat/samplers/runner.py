@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from jaxtyping import Array
 
 from lambda_hat.posterior.local import LARGE_DIM
 from lambda_hat.samplers.base import Info, Sampler, State, TunableSampler
+from lambda_hat.samplers.pace import OutOfTime, Pace
 
 __all__ = ["Chains", "init_chains", "run_chains"]
 
@@ -30,6 +32,7 @@ class Chains:
     sampler: Any
     num_done: int
     is_complete: bool
+    is_out_of_time: bool  # the deadline came first
 
 
 class _Tuner(eqx.Module):
@@ -119,38 +122,63 @@ def run_chains(
     num_warmup: int = 0,
     start: int = 0,
     chunk_size: int = 250,
+    min_chunks: int = 1,
     on_chunk: OnChunk | None = None,
+    pace: Pace | None = None,
 ) -> Chains:
     """Run `num_steps` steps of every chain; `on_chunk(info, num_done)` returns False to stop early.
 
     Steps are numbered from `start`, and step t uses the key `fold_in(rng_key, t)`, so that stopping and resuming
     (without warm-up) equals running through. The sampler's step size is adapted while t < `num_warmup` if it can be.
+    Chunks have at most `chunk_size` steps, at most one in `min_chunks` of all, and as few as the deadline of `pace`
+    asks for; a chunk that its guard interrupts leaves nothing.
+
+    Raises:
+        OutOfTime: the deadline came before the end of the first chunk.
     """
+    pace = Pace() if pace is None else pace
     tuner = _Tuner.start(sampler) if num_warmup > start and isinstance(sampler, TunableSampler) else None
     # A large network's activations for one chain fill the cache; for all of them at once they do not fit.
     dim = eqx.filter_eval_shape(jax.vmap(sampler.displacement), states).shape[1]
     is_sequential = dim > LARGE_DIM and jax.default_backend() == "cpu"
+    largest = min(chunk_size, -(-num_steps // min_chunks))
     parts: list[Info] = []
     done = 0
+    is_out_of_time = False
     while done < num_steps:
-        size = min(chunk_size, num_steps - done)
-        states, tuner, info = _run_chunk(
-            sampler,
-            tuner,
-            rng_key,
-            states,
-            np.asarray(start + done, np.int32),  # pyright: ignore[reportArgumentType]
-            np.asarray(size, np.int32),  # pyright: ignore[reportArgumentType]
-            np.asarray(num_warmup, np.int32),  # pyright: ignore[reportArgumentType]
-            chunk_size,
-            is_sequential,
-        )
-        part: Info = jax.tree.map(lambda x, size=size: np.asarray(x)[:, :size], info)
+        size = pace.size(min(largest, num_steps - done))
+        if size == 0:
+            is_out_of_time = True
+            break
+        clock = time.monotonic()
+        try:
+            with pace.guard():
+                new_states, new_tuner, info = _run_chunk(
+                    sampler,
+                    tuner,
+                    rng_key,
+                    states,
+                    np.asarray(start + done, np.int32),  # pyright: ignore[reportArgumentType]
+                    np.asarray(size, np.int32),  # pyright: ignore[reportArgumentType]
+                    np.asarray(num_warmup, np.int32),  # pyright: ignore[reportArgumentType]
+                    chunk_size,
+                    is_sequential,
+                )
+                part: Info = jax.tree.map(lambda x, size=size: np.asarray(x)[:, :size].copy(), info)
+        except OutOfTime:
+            is_out_of_time = True
+            break
+        states, tuner = new_states, new_tuner
         parts.append(part)
         done += size
-        if on_chunk is not None and not on_chunk(part, done):
+        is_wanted = on_chunk is None or on_chunk(part, done)
+        if len(parts) > 1:
+            pace.took(size, time.monotonic() - clock)
+        if not is_wanted:
             break
+    if is_out_of_time and not parts:
+        raise OutOfTime
     if tuner is not None:
         sampler = sampler.with_step_size(tuner.step_size(jnp.asarray(done + start < num_warmup)))
     traces: Info = jax.tree.map(lambda *xs: np.concatenate(xs, axis=1), *parts)
-    return Chains(traces, states, sampler, done, done == num_steps)
+    return Chains(traces, states, sampler, done, done == num_steps, is_out_of_time)

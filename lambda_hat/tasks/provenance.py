@@ -13,9 +13,9 @@ from typing import Any
 
 import jax
 
-__all__ = ["Clock", "now", "provenance"]
+__all__ = ["EXECUTOR_VARIABLE", "Clock", "now", "provenance"]
 
-_EXECUTOR_VARIABLE = "LAMBDA_HAT_EXECUTOR"  # set by the executor's worker_init
+EXECUTOR_VARIABLE = "LAMBDA_HAT_EXECUTOR"  # set by the executor's worker_init
 
 
 class _CompileClock:
@@ -82,12 +82,20 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def provenance() -> dict[str, Any]:
-    """Machine, process, executor, device and versions."""
+@functools.cache
+def _device() -> str:
+    return jax.devices()[0].device_kind
+
+
+def provenance(*, may_wait: bool = True) -> dict[str, Any]:
+    """Machine, process, executor, device and versions.
+
+    Unless it `may_wait`, for a device that may not answer or for git, these are None where they are not known yet.
+    """
     return {
         "host": socket.gethostname(),
         "pid": os.getpid(),
-        "executor_label": os.environ.get(_EXECUTOR_VARIABLE),
-        "device": jax.devices()[0].device_kind,
-        "versions": _versions(),
+        "executor_label": os.environ.get(EXECUTOR_VARIABLE),
+        "device": _device() if may_wait or _device.cache_info().currsize else None,
+        "versions": _versions() if may_wait or _versions.cache_info().currsize else None,
     }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import socket
 import time
 import traceback
 from pathlib import Path
@@ -12,14 +14,23 @@ import jax
 import numpy as np
 
 from lambda_hat.artifacts.files import append_json_line, read_json, write_bytes_atomic, write_json_atomic
-from lambda_hat.artifacts.paths import PROGRESS_JSONL, REFERENCE_FORMAT, REFERENCE_JSON, REFERENCE_NPZ, TARGET_NPZ
+from lambda_hat.artifacts.paths import (
+    FAILURE_JSON,
+    PROGRESS_JSONL,
+    REFERENCE_FORMAT,
+    REFERENCE_JSON,
+    REFERENCE_NPZ,
+    TARGET_NPZ,
+)
 from lambda_hat.config.problems import LocalizationRadius
 from lambda_hat.config.study import ReferenceSpec
 from lambda_hat.errors import InputError, TargetError
 from lambda_hat.estimate.diagnostics import TraceDiagnostics
 from lambda_hat.estimate.reference import Reference, exact_reference, sample_reference
 from lambda_hat.estimate.work import Progress
+from lambda_hat.samplers.pace import OutOfTime
 from lambda_hat.targets import build_target, load_target
+from lambda_hat.tasks.budget import Limits, log_event, watchdog
 from lambda_hat.tasks.problem import LoadedProblem, read_arrays, read_problem
 from lambda_hat.tasks.provenance import now, provenance
 
@@ -28,22 +39,51 @@ __all__ = ["run_reference"]
 # What a stored reference may differ in and still be gone on from.
 _BOUNDS = ("max_relative_mcse", "on_uncertified", "cross_check", "draws_per_round")
 
+# For what comes after the sampling: diagnostics, coordinates and traces to disk. A share of the budget, up to so much.
+RESERVE = 0.1
+MAX_RESERVE_SEC = 30.0
+
 
 def run_reference(problem_dir: str, spec: dict[str, Any], hmc_sec: float) -> dict[str, Any]:
     """See `lambda_hat.tasks.reference_task`."""
+    folder, started = Path(problem_dir), now()
+    limits = Limits(time.monotonic(), hmc_sec, min(RESERVE * hmc_sec, MAX_RESERVE_SEC))
+    (folder / FAILURE_JSON).unlink(missing_ok=True)
+    log_event(folder, "started", pid=os.getpid(), host=socket.gethostname())
     try:
-        with jax.enable_x64(True):
-            return _reference(Path(problem_dir), ReferenceSpec.model_validate(spec), time.monotonic() + hmc_sec)
-    except Exception as error:
-        return {"state": "FAIL", "reason": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
+        with (
+            watchdog(limits, "execution.budget.hmc_sec", folder / FAILURE_JSON, lambda: {"started": started}),
+            jax.enable_x64(True),
+        ):
+            content = _reference(folder, ReferenceSpec.model_validate(spec), limits, started)
+        write_json_atomic(folder / REFERENCE_JSON, content)
+        content = read_json(folder / REFERENCE_JSON) or content
+    except (Exception, OutOfTime) as error:
+        content = {
+            "state": "FAIL",
+            "reason": _reason(error, hmc_sec),
+            "traceback": traceback.format_exc(),
+            "started": started,
+            "finished": now(),
+            **provenance(),
+        }
+        write_json_atomic(folder / FAILURE_JSON, content)
+    log_event(folder, "ended", state=content["state"])
+    return content
 
 
-def _reference(folder: Path, spec: ReferenceSpec, deadline: float) -> dict[str, Any]:
-    started, clock = now(), time.monotonic()
+def _reason(error: BaseException, hmc_sec: float) -> str:
+    if isinstance(error, OutOfTime):
+        return f"out of time before there was a reference: raise execution.budget.hmc_sec, which is {hmc_sec:g} s"
+    return f"{type(error).__name__}: {error}"
+
+
+def _reference(folder: Path, spec: ReferenceSpec, limits: Limits, started: str) -> dict[str, Any]:
+    """Content of `ref.json`; what it stands on is saved."""
+    made_by, clock = provenance(), time.monotonic()
     progress_path = folder / PROGRESS_JSONL
-    progress_path.unlink(missing_ok=True)
     append_json_line(progress_path, {"stage": "training"})
-    loaded = _load_or_train(folder)
+    loaded = _load_or_train(folder, limits)
     training_sec = time.monotonic() - clock
     earlier = _earlier(folder, spec)
 
@@ -52,14 +92,23 @@ def _reference(folder: Path, spec: ReferenceSpec, deadline: float) -> dict[str, 
 
     posterior = loaded.posterior("float64")
     if spec.method == "exact":
-        reference = exact_reference(posterior, _exact_llc(loaded))
+        with limits.sampling_guard():
+            reference = exact_reference(posterior, _exact_llc(loaded))
     else:
         stored = read_arrays(folder / REFERENCE_NPZ) if earlier else None
-        reference = sample_reference(posterior, spec, deadline=deadline, on_progress=on_progress, stored=stored)
+        reference = sample_reference(
+            posterior,
+            spec,
+            deadline=limits.deadline,
+            on_progress=on_progress,
+            stored=stored,
+            guard=limits.sampling_guard,
+        )
     stages = dict(earlier.get("stages", {}))
     for stage, seconds in {"training": training_sec, **reference.seconds}.items():
         stages[stage] = stages.get(stage, 0.0) + seconds
-    content = {
+    _save_arrays(folder / REFERENCE_NPZ, reference.arrays)
+    return {
         "format": REFERENCE_FORMAT,
         "method": spec.method,
         **_of_problem(loaded),
@@ -70,19 +119,17 @@ def _reference(folder: Path, spec: ReferenceSpec, deadline: float) -> dict[str, 
         "spec": spec.to_dict(),
         "started": started,
         "finished": now(),
-        **provenance(),
+        **made_by,
     }
-    _save_arrays(folder / REFERENCE_NPZ, reference.arrays)
-    write_json_atomic(folder / REFERENCE_JSON, content)
-    return read_json(folder / REFERENCE_JSON) or content
 
 
-def _load_or_train(folder: Path) -> LoadedProblem:
+def _load_or_train(folder: Path, limits: Limits) -> LoadedProblem:
     problem = read_problem(folder)
     try:
         target = load_target(folder / TARGET_NPZ, problem)
     except TargetError:
-        target = build_target(problem)
+        with limits.sampling_guard():
+            target = build_target(problem)
         target.save(folder / TARGET_NPZ)
     return LoadedProblem(problem, target)
 
@@ -101,7 +148,7 @@ def _earlier(folder: Path, spec: ReferenceSpec) -> dict[str, Any]:
     def sampling(spec: dict[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in spec.items() if name not in _BOUNDS}
 
-    is_whole = (folder / REFERENCE_NPZ).is_file() and "stages" in stored
+    is_whole = (folder / REFERENCE_NPZ).is_file() and stored.get("format") == REFERENCE_FORMAT
     return stored if is_whole and sampling(stored.get("spec", {})) == sampling(spec.to_dict()) else {}
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,44 +16,61 @@ from lambda_hat.artifacts.files import append_json_line, read_json, write_json_a
 from lambda_hat.artifacts.paths import MANIFEST_JSON, METRICS_JSON, PROGRESS_JSONL, STOP_FLAG
 from lambda_hat.config.methods import MethodSettings, parse_settings
 from lambda_hat.estimate.run import MethodRun, RunProgress, run_method
+from lambda_hat.samplers.pace import OutOfTime
+from lambda_hat.tasks.budget import Limits, log_event, watchdog
 from lambda_hat.tasks.problem import load_coordinates, load_problem
 from lambda_hat.tasks.provenance import Clock, now, provenance
 
 __all__ = ["run_trial"]
 
 
+RESERVE = 0.1  # of the budget, for what comes after the sampling: losses of a fit's draws, SGLD's predicted bias
+
+
 def run_trial(trial_dir: str, problem_dir: str) -> dict[str, Any]:
     """See `lambda_hat.tasks.trial_task`."""
     folder = Path(trial_dir)
     clock = Clock()
+    log_event(folder, "started", pid=os.getpid(), host=socket.gethostname())
     try:
         manifest = read_json(folder / MANIFEST_JSON)
         if manifest is None:
             raise FileNotFoundError(f"{folder / MANIFEST_JSON} is missing or torn")
         settings = parse_settings(manifest["method"], manifest["settings"])
-        with jax.enable_x64(settings.dtype == "float64"):
-            metrics = _trial(folder, Path(problem_dir), manifest, settings, clock)
-    except Exception as error:
+        seconds = float(manifest["budget"]["trial_sec"])
+        limits = Limits(clock.start, seconds, RESERVE * seconds)
+        with (
+            watchdog(limits, "execution.budget.trial_sec", folder / METRICS_JSON, partial(_facts, clock)),
+            jax.enable_x64(settings.dtype == "float64"),
+        ):
+            metrics = _trial(folder, Path(problem_dir), manifest, settings, clock, limits)
+    except (Exception, OutOfTime) as error:
+        is_late = isinstance(error, OutOfTime)
         metrics = {
             "state": "FAIL",
-            "reason": f"{type(error).__name__}: {error}",
+            "reason": "out of time before the first draw" if is_late else f"{type(error).__name__}: {error}",
             "traceback": traceback.format_exc(),
-            "timings": clock.timings(),
-            "started": clock.started,
+            **_facts(clock),
             "finished": now(),
             **provenance(),
         }
     write_json_atomic(folder / METRICS_JSON, metrics)
+    log_event(folder, "ended", state=metrics["state"])
     return metrics
 
 
+def _facts(clock: Clock) -> dict[str, Any]:
+    return {"timings": clock.timings(), "started": clock.started}
+
+
 def _trial(
-    folder: Path, problem_dir: Path, manifest: dict[str, Any], settings: MethodSettings, clock: Clock
+    folder: Path, problem_dir: Path, manifest: dict[str, Any], settings: MethodSettings, clock: Clock, limits: Limits
 ) -> dict[str, Any]:
-    deadline = clock.start + float(manifest["budget"]["trial_sec"])
-    loaded = load_problem(problem_dir)
-    posterior = loaded.posterior(settings.dtype)
-    coordinates = load_coordinates(problem_dir, settings.dtype)
+    made_by = provenance()
+    with limits.sampling_guard():
+        loaded = load_problem(problem_dir)
+        posterior = loaded.posterior(settings.dtype)
+        coordinates = load_coordinates(problem_dir, settings.dtype)
     clock.mark_loaded()
 
     def on_progress(progress: RunProgress) -> None:
@@ -64,18 +84,19 @@ def _trial(
         settings,
         coordinates=coordinates,
         seed=int(manifest["seed"]),
-        deadline=deadline,
+        deadline=limits.deadline,
         should_stop=(folder / STOP_FLAG).exists,
         on_progress=on_progress,
+        sampling_guard=limits.sampling_guard,
+        evaluation_guard=limits.evaluation_guard,
     )
     return {
         **_judgement(run),
-        "timings": clock.timings(),
+        **_facts(clock),
         "dtype": str(run.info.excess_loss.dtype),
         "x64": jnp.result_type(float) == jnp.float64,
-        "started": clock.started,
         "finished": now(),
-        **provenance(),
+        **made_by,
     }
 
 

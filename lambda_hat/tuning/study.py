@@ -82,10 +82,15 @@ class StudyStore:
             RunStateError: its trials are of another search space, objective or other conditions.
             ConfigError: the search algorithm cannot be built.
         """
+        definition = {
+            "optuna.objective": self._spec.objective.to_dict(),
+            **{f"search_space.{method}.{name}": distribution.to_dict() for name, distribution in space.items()},
+            **(conditions or {}),
+        }
         return TuningStudy(
             name=f"{pid}:{method}",
             space=space,
-            conditions=conditions or {},
+            definition=definition,
             spec=self._spec,
             storage=self._storage,
             journal=self._journal,
@@ -101,7 +106,7 @@ class TuningStudy:
         *,
         name: str,
         space: Mapping[str, Distribution],
-        conditions: Mapping[str, object],
+        definition: Mapping[str, object],
         spec: OptunaSection,
         storage: optuna.storages.JournalStorage,
         journal: ControllerJournal,
@@ -114,7 +119,7 @@ class TuningStudy:
         self._journal = journal
         self._pickle_path = pickle_path
         self._study = optuna.create_study(study_name=name, storage=storage, direction="minimize", load_if_exists=True)
-        self._check_definition(conditions)
+        self._check_definition(definition)
         trials = self.trials
         num_asked = sum(trial.state != "WAITING" for trial in trials)
         self._study.sampler = build_search_algorithm(spec.sampler, num_asked)
@@ -227,9 +232,7 @@ class TuningStudy:
     def _frozen(self, number: int) -> FrozenTrial:
         return self._storage.get_trial(self._trial_id(number))
 
-    def _check_definition(self, conditions: Mapping[str, object]) -> None:
-        definition = {**conditions, **{f"search_space.{name}": dist.to_dict() for name, dist in self._space.items()}}
-        definition["optuna.objective"] = self._spec.objective.to_dict()
+    def _check_definition(self, definition: Mapping[str, object]) -> None:
         stored = self._study.user_attrs.get("definition")
         if stored is None:
             self._study.set_user_attr("definition", json.loads(canonical_json(definition)))

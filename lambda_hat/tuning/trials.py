@@ -130,9 +130,7 @@ class TrialLane:
         running = self._running[task.name]
         lines, running.offset = read_json_lines(running.folder / PROGRESS_JSONL, running.offset)
         has_reported = False
-        for line in lines:
-            if "event" in line:
-                continue
+        for line in (line for line in lines if "event" not in line):
             step = math.floor(NUM_REPORT_STEPS * line["fraction"] + 1e-6)
             if line["llc_hat"] is not None and running.last_step < step < NUM_REPORT_STEPS:
                 self.study.report(running.trial.number, step, self._objective(line["llc_hat"], rhat=None))

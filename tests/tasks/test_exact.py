@@ -51,7 +51,8 @@ def test_a_trial_agrees_with_an_exact_reference(tmp_path, problem, is_within):
     with np.load(tmp_path / "ref.npz", allow_pickle=False) as arrays:
         assert any(name.startswith("at_w0.") for name in arrays.files)
         assert any(name.startswith("averaged.") for name in arrays.files)
-    assert [line["stage"] for line in read_json_lines(tmp_path / "progress.jsonl", 0)[0]] == ["training"]
+    lines = read_json_lines(tmp_path / "progress.jsonl")[0]
+    assert [line.get("event", line.get("stage")) for line in lines] == ["started", "training", "ended"]
 
     trial = tmp_path / "trial"
     trial.mkdir()
@@ -70,6 +71,7 @@ def test_a_reference_whose_value_is_not_known_fails_and_says_so(tmp_path):
     result = reference_task(write_problem(tmp_path, problem), EXACT, 60.0)
     assert result["state"] == "FAIL"
     assert result["reason"] == "InputError: the exact value of target `mlp` is not known"
+    assert result == read_json(tmp_path / "failure.json")
 
 
 @pytest.mark.parametrize("method", ["hmc", "exact"])

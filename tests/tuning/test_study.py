@@ -183,8 +183,8 @@ def test_another_space_or_objective_is_refused_by_name(paths):
     ):
         store.open("p_1", "sgld", changed)
     assert str(caught.value) == (
-        "The study p_1:sgld was begun with another `optuna.objective`, `search_space.eta0`, `search_space.gamma`, "
-        "`search_space.steps`. Restore it, or choose another `store.namespace`."
+        "The study p_1:sgld was begun with another `optuna.objective`, `search_space.sgld.eta0`, "
+        "`search_space.sgld.gamma`, `search_space.sgld.steps`. Restore it, or choose another `store.namespace`."
     )
 
 

@@ -1,0 +1,61 @@
+"""How long a chunk of steps may be, so that a run ends in time."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+__all__ = ["Guard", "OutOfTime", "Pace"]
+
+LONGEST_CHUNK_SEC = 5.0  # between two looks at the stop flag
+LONGEST_CHUNK_SHARE = 0.05  # of all the time there is: what an interrupted chunk can cost
+
+Guard = Callable[[], AbstractContextManager[object]]
+
+
+class OutOfTime(BaseException):
+    """The deadline has passed.
+
+    An alarm raises it anywhere in a computation, so it is no `Exception`, which code on the way may take for a failure
+    of its own: JAX goes on without its compilation cache.
+    """
+
+
+class Pace:
+    """Sizes of chunks that keep `deadline` (`time.monotonic`), by the seconds that a step took in the chunk before.
+
+    Chunks of 1, 2, 4, … steps find out. The first chunk of every call may hold a compilation, and tells nothing.
+    A chunk runs within `guard()`, which may raise `OutOfTime` in it. Without a deadline chunks are as large as allowed.
+    """
+
+    def __init__(
+        self, deadline: float = math.inf, *, start: float | None = None, guard: Guard = contextlib.nullcontext
+    ) -> None:
+        self.deadline = deadline
+        self.guard = guard
+        start = time.monotonic() if start is None else start
+        self._longest = min(LONGEST_CHUNK_SEC, LONGEST_CHUNK_SHARE * max(0.0, deadline - start))
+        self._seconds_per_step: float | None = None
+        self._size = 1  # of the largest chunk that has been timed
+
+    def size(self, largest: int) -> int:
+        """Steps of the next chunk, at most `largest`; 0 where not even one would end in time."""
+        if math.isinf(self.deadline):
+            return largest
+        remaining = self.deadline - time.monotonic()
+        if remaining <= 0:
+            return 0
+        if self._seconds_per_step is None:
+            return 1
+        if self._seconds_per_step > remaining:
+            return 0
+        fitting = int(min(remaining, self._longest) / self._seconds_per_step)
+        return max(1, min(largest, 2 * self._size, fitting))
+
+    def took(self, size: int, seconds: float) -> None:
+        """Learn from a chunk of `size` steps."""
+        self._seconds_per_step = max(seconds / size, 1e-9)
+        self._size = max(self._size, size)

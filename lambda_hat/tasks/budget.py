@@ -1,0 +1,151 @@
+"""Limits on the time of a task: an alarm inside Python, and a watchdog that ends a worker which does not hear it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from lambda_hat.artifacts.files import append_json_line, read_json_lines, write_json_atomic
+from lambda_hat.artifacts.paths import PROGRESS_JSONL
+from lambda_hat.samplers.pace import Guard, OutOfTime
+from lambda_hat.tasks import hard_limit
+from lambda_hat.tasks.provenance import EXECUTOR_VARIABLE, now, provenance
+
+__all__ = ["Limits", "alarm", "log_event", "watchdog"]
+
+EXIT_SEC = 0.3  # for writing why, and for the end of a process with a device
+EXIT_CODE = 70  # EX_SOFTWARE: nothing else in a worker ends with it
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When what must end (`time.monotonic`), of a task that began at `start` and has `seconds`.
+
+    Sampling plans its chunks to end `reserve` seconds before the budget does, for what comes after it. In the middle of
+    that reserve an alarm interrupts what did not go to plan, and another one what comes after in the middle of the
+    overrun that is allowed. At the end of that the watchdog ends the worker.
+    """
+
+    start: float
+    seconds: float
+    reserve: float
+
+    @property
+    def deadline(self) -> float:
+        """Of the sampling."""
+        return self.start + self.seconds - self.reserve
+
+    @property
+    def sampling_guard(self) -> Guard:
+        """Raises `OutOfTime` in sampling that has outlived its deadline."""
+        return partial(alarm, self.deadline + self.reserve / 2)
+
+    @property
+    def evaluation_guard(self) -> Guard:
+        """Raises `OutOfTime` in what comes after, when half of the overrun is over."""
+        return partial(alarm, self.start + self.seconds + self._overrun / 2)
+
+    @property
+    def end(self) -> float:
+        """Of the worker, if need be."""
+        return self.start + self.seconds + self._overrun - EXIT_SEC
+
+    @property
+    def _overrun(self) -> float:
+        return hard_limit(self.seconds) - self.seconds
+
+
+@contextlib.contextmanager
+def alarm(at: float) -> Generator[None]:
+    """Raise `OutOfTime` in the block at `at` (`time.monotonic`), or as soon after as Python has control.
+
+    A signal is needed for that, which only the main thread gets, and not on Windows: elsewhere nothing happens.
+    """
+    if not hasattr(signal, "SIGALRM") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    is_armed = True
+
+    def ring(_signal: int, _frame: FrameType | None) -> None:
+        nonlocal is_armed
+        if is_armed:
+            is_armed = False
+            raise OutOfTime
+
+    earlier = signal.signal(signal.SIGALRM, ring)
+    try:
+        try:
+            signal.setitimer(signal.ITIMER_REAL, max(at - time.monotonic(), 1e-6))
+            yield
+        finally:
+            is_armed = False  # a signal that is already on its way is not heard in what follows
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, earlier)
+
+
+@contextlib.contextmanager
+def watchdog(limits: Limits, budget: str, path: Path, facts: Callable[[], dict[str, Any]] = dict) -> Generator[None]:
+    """End this process if the block has not ended at `limits.end`, and leave in `path` why: it failed.
+
+    That is for a call of native code which never comes back: no exception can interrupt it. Only a worker is ended,
+    never the process of a user. `budget` names the setting; `facts()` are added to what is written.
+    """
+    if EXECUTOR_VARIABLE not in os.environ:
+        yield
+        return
+    lock = threading.Lock()
+    is_over = threading.Event()
+
+    def watch() -> None:
+        if is_over.wait(limits.end - time.monotonic()):
+            return
+        with lock:
+            if not is_over.is_set():
+                try:
+                    _write_failure(limits, budget, path, facts())
+                finally:
+                    os._exit(EXIT_CODE)
+
+    threading.Thread(target=watch, name="watchdog", daemon=True).start()
+    try:
+        yield
+    finally:
+        with lock:  # held for good by a watchdog that has begun to write
+            is_over.set()
+
+
+def _write_failure(limits: Limits, budget: str, path: Path, facts: dict[str, Any]) -> None:
+    seconds = time.monotonic() - limits.start
+    reason = (
+        f"out of time: after {seconds:.1f} s a call that nothing can interrupt had not returned, so the worker was "
+        f"ended; {budget} is {limits.seconds:g} s. {_last_progress(path.with_name(PROGRESS_JSONL))}"
+    )
+    write_json_atomic(
+        path, {"state": "FAIL", "reason": reason, **facts, "finished": now(), **provenance(may_wait=False)}
+    )
+    log_event(path.parent, "ended", state="FAIL")
+
+
+def _last_progress(path: Path) -> str:
+    """How far the task that started last had come, in words."""
+    last: dict[str, Any] = {}
+    for line in read_json_lines(path)[0]:
+        last = {} if "event" in line else line
+    if "step" in last:
+        return f"{last['step']} steps were done ({last['fraction']:.1%})."
+    return f"The last stage it told of was: {last['stage']}." if "stage" in last else "No step was done."
+
+
+def log_event(folder: Path, event: str, **facts: Any) -> None:
+    """Add to a task's progress that it `started` or `ended`."""
+    append_json_line(folder / PROGRESS_JSONL, {"event": event, **facts, "time": now()})
