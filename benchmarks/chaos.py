@@ -200,7 +200,11 @@ class Chaos:
 
     def check(self) -> None:
         """Table, files, journal and pickles say the same, and every trial is there once."""
-        table = read_trials_table(self.root / "tables" / "optuna_trials.parquet")
+        path = self.root / "tables" / "optuna_trials.parquet"
+        if not path.exists():
+            self.fault("there is no table")
+            return
+        table = read_trials_table(path)
         rows = {row["run_id"]: row for row in table.to_dict("records")}
         expected = self.record.num_trials * len(STUDY["methods"])
         if not len(rows) == len(table) == expected:
