@@ -85,9 +85,7 @@ def main() -> None:
     }
     (folder / "pruning.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     plot(tables, folder / "pruning.png")
-    print(
-        f"{'method':6} {'pruner':9} {'stopped':>7} {'gradients':>10} {'sample s':>9} {'|error| of best':>15} {'≤ 2 %':>6}"
-    )
+    print(print("method pruner    stopped  gradients  sample s |error| of best  ≤ 2 %"))
     for name, methods in result.items():
         for method, row in methods.items():
             work = f"{row['gradient_evaluations']:10.3g} {row['sample_sec']:9.0f}"

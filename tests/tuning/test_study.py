@@ -132,6 +132,15 @@ def test_the_pruner_stops_what_is_worse_than_the_median(paths):
         assert study.should_prune(number)
 
 
+def test_without_a_pruner_nothing_is_stopped(paths):
+    with StudyStore(paths, OptunaSection(pruner=PrunerSpec(type="none"))) as store:
+        study = open_study(store)
+        for value in (1.0, 1.0, 1.0, 99.0):
+            number = study.ask().number
+            study.report(number, 2, value)
+            assert not study.should_prune(number)
+
+
 def test_enqueued_values_come_first(paths):
     known = {"eta0": 1e-3, "steps": 500}
     with StudyStore(paths, SPEC) as store:

@@ -111,3 +111,25 @@ def test_a_truncated_trial_keeps_its_estimate_and_says_so(small_study):
     assert all(table["reason"].str.contains("out of time after"))
     assert (table["total_sec"] <= 5 * 1.1 + 2).all()
     assert (table["relative_error"].abs() < 0.2).all()
+
+
+@pytest.mark.parametrize("pruner", ["median", "hyperband"])
+def test_hopeless_trials_are_stopped_while_they_run(small_study, pruner):
+    steps = 100_000  # a second and more: time for the controller to look
+    sets = {
+        "optuna.max_trials_per_method": 8,
+        "optuna.concurrency.batch_size": 1,
+        "optuna.pruner": {"type": pruner, "n_startup_trials": 2, "n_warmup_steps": 1},
+        "optuna.sampler": {"type": "random", "seed": 1},
+        "search_space.sgld.eta0": {"dist": "categorical", "choices": [5e-4, 1e-6]},  # the second hardly moves
+        "search_space.sgld.steps": {"dist": "int", "low": steps, "high": steps},
+    }
+    small_study.run(*(word for key, value in sets.items() for word in ("--set", f"{key}={json.dumps(value)}")))
+    table = small_study.table
+    stopped = table[table["state"] == "PRUNED"]
+    assert 1e-6 in set(stopped["param_eta0"])
+    assert stopped["reason"].str.match(r"stopped by the pruner after \d+ steps").all()
+    assert (stopped["num_steps_done"] < steps).all()
+    complete = table[table["state"] == "COMPLETE"]
+    assert (complete["num_steps_done"] == steps).all()
+    assert complete.loc[complete["objective"].idxmin(), "param_eta0"] == 5e-4
