@@ -261,7 +261,7 @@ def kind_of(process: psutil.Process) -> str:
 
 def is_manager(words: list[str]) -> bool:
     """Whether a command line is that of Python with Parsl's pool of workers."""
-    return len(words) > 1 and words[1].endswith("process_worker_pool.py")
+    return "lambda_hat.execution.manager" in words
 
 
 def events_of(path: Path) -> Iterator[str]:

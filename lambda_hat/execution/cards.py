@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 from parsl.config import Config
 from parsl.executors import HighThroughputExecutor
+from parsl.executors.high_throughput.executor import DEFAULT_LAUNCH_CMD
 from parsl.executors.status_handling import BlockProviderExecutor
 from parsl.jobs.errors import TooManyJobFailuresError
 from parsl.jobs.states import JobState, JobStatus
@@ -29,6 +30,7 @@ __all__ = ["EXECUTOR_VARIABLE", "load_parsl_config_from_card"]
 
 EXECUTOR_VARIABLE = "LAMBDA_HAT_EXECUTOR"  # in a worker's environment: the label it belongs to
 
+_MANAGER_COMMAND = DEFAULT_LAUNCH_CMD.replace("process_worker_pool.py", "python -P -m lambda_hat.execution.manager", 1)
 _MAX_FAILED_BLOCKS = 3  # in a row, before a worker reported; then the executor is given up
 
 
@@ -73,6 +75,7 @@ def _local_executor(pool: LocalExecutor, num_workers: int, cache_dir: Path) -> H
         cores_per_worker=0.001,  # the number of workers is settled; Parsl must not lower it
         heartbeat_period=2,
         heartbeat_threshold=6,
+        launch_cmd=_MANAGER_COMMAND,
         interchange_launch_cmd=_interchange_command(),
         block_error_handler=_give_up_on_early_deaths,
         provider=LocalProvider(
@@ -98,6 +101,7 @@ def _slurm_executor(card: SlurmCard, cache_dir: Path) -> HighThroughputExecutor:
         available_accelerators=num_workers if gpus else (),
         heartbeat_period=10,
         heartbeat_threshold=60,
+        launch_cmd=_MANAGER_COMMAND,
         interchange_launch_cmd=_interchange_command(),
         block_error_handler=_give_up_on_early_deaths,
         provider=SlurmProvider(

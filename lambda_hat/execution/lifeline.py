@@ -11,11 +11,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
-from functools import cache
-from typing import Any
 
-__all__ = ["call", "end_with_parent"]
+__all__ = ["end_with_parent"]
 
 _PERIOD = 0.5  # seconds
 
@@ -29,20 +26,6 @@ def end_with_parent(parent_pid: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, name="lifeline", daemon=True).start()
-
-
-def call(task: Callable[..., Any], *args: Any) -> Any:
-    """`task(*args)`, in a worker that does not outlive its manager.
-
-    An orphan would go on writing to the folder of a task that has been given to another worker.
-    """
-    _end_with_manager()
-    return task(*args)
-
-
-@cache  # one thread per process
-def _end_with_manager() -> None:
-    end_with_parent(os.getppid())
 
 
 if __name__ == "__main__":

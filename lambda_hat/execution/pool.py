@@ -21,7 +21,6 @@ from parsl.providers import LocalProvider
 
 from lambda_hat.config.card import LocalCard, SlurmCard
 from lambda_hat.errors import ExecutionError, ExecutorLostError, WorkerLostError
-from lambda_hat.execution import lifeline
 from lambda_hat.execution.cards import load_parsl_config_from_card
 
 __all__ = ["Pool"]
@@ -87,12 +86,7 @@ class Pool:
         future.set_running_or_notify_cancel()
         self._pending.add(future)
         app_future = self._kernel.submit(
-            lifeline.call,
-            app_args=(task, *args),
-            executors=[self.label],
-            cache=False,
-            ignore_for_cache=None,
-            app_kwargs={},
+            task, app_args=args, executors=[self.label], cache=False, ignore_for_cache=None, app_kwargs={}
         )
         app_future.add_done_callback(partial(self._settle, future))
         return future

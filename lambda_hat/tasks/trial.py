@@ -30,6 +30,8 @@ RESERVE = 0.1  # of the budget, for what comes after the sampling: losses of a f
 def run_trial(trial_dir: str, problem_dir: str) -> dict[str, Any]:
     """See `lambda_hat.tasks.trial_task`."""
     folder = Path(trial_dir)
+    if (stored := read_json(folder / METRICS_JSON)) is not None:  # by a worker that was given up a moment too early
+        return stored
     clock = Clock()
     log_event(folder, "started", pid=os.getpid(), host=socket.gethostname())
     try:
