@@ -74,7 +74,7 @@ class Paths:
     @classmethod
     def from_store(cls, store: StoreLike, base: Path | None = None) -> Self:
         """Paths under `root/namespace/layout_version`; a relative root is taken from `base` (the working directory)."""
-        root = _resolved((base or Path.cwd()) / Path(store.root).expanduser())
+        root = _resolved(Path(store.root), base)
         return cls(root / _checked(store.namespace) / _checked(store.layout_version))
 
     def problem_dir(self, pid: str) -> Path:
@@ -227,8 +227,8 @@ def _checked(name: str) -> str:
     return name
 
 
-def _resolved(path: Path) -> Path:
+def _resolved(path: Path, base: Path | None = None) -> Path:
     try:
-        return path.resolve()
-    except (OSError, RuntimeError) as error:  # links in a circle, or a folder that may not be looked into
+        return ((base or Path.cwd()) / path.expanduser()).resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # links in a circle, an unknown `~name`, a zero byte
         raise RunStateError(f"{path} cannot be followed: {error}.") from error
