@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
 
 __all__ = [
     "ConfigError",
@@ -20,6 +23,11 @@ __all__ = [
     "UsageError",
     "WorkerLostError",
 ]
+
+
+_STORAGE_ERRNOS = {
+    getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EROFS", "EIO", "EFBIG") if hasattr(errno, name)
+}
 
 
 class LambdaHatError(Exception):
@@ -78,6 +86,21 @@ class RunStateError(LambdaHatError):
     """The run's folder is not in a state this command can work with (unfinished, locked, incompatible)."""
 
     exit_code = 2
+
+
+class StorageError(LambdaHatError):
+    """A file could not be written: the disk or a quota is full, or the disk is read-only or broken."""
+
+    @classmethod
+    def from_os_error(cls, error: OSError, path: Path | None = None) -> Self | None:
+        """What `error` means for the file at `path` (default: the one it names); None where storage is not to blame."""
+        if error.errno not in _STORAGE_ERRNOS:
+            return None
+        what = path or error.filename or "A file"
+        return cls(
+            f"{what} could not be written: {error.strerror}. "
+            "Once there is room and the disk can be written, `--resume` goes on with the run."
+        )
 
 
 class ExecutionError(LambdaHatError):

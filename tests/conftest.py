@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +18,8 @@ if TYPE_CHECKING:
     from lambda_hat.targets import Target
 
 BuildQuadratic = "Callable[..., tuple[Target, LocalPosterior]]"
+
+FailingWrites = "Callable[..., AbstractContextManager[Writes]]"
 
 MAX_DEVIATION = 4.0  # Monte Carlo standard errors
 
@@ -68,3 +75,44 @@ def is_within() -> Callable[[float, float, float], bool]:
         return abs(estimate - truth) <= MAX_DEVIATION * error  # False for a NaN
 
     return is_within
+
+
+@dataclass
+class Writes:
+    """How many writes were begun while `failing_writes` watched; from number `failing_from` on, the disk was full."""
+
+    failing_from: int | None
+    is_torn: bool
+    count: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def write_all(self, descriptor: int, content: bytes) -> None:
+        with self.lock:
+            self.count += 1
+            is_full = self.failing_from is not None and self.count >= self.failing_from
+        rest = memoryview(content)[: len(content) // 2 if self.is_torn else 0] if is_full else memoryview(content)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+        if is_full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.fixture
+def failing_writes(monkeypatch: pytest.MonkeyPatch) -> FailingWrites:
+    """A `with` block, in this process, on a disk that is full from the `failing_from`-th write on, counted from 1.
+
+    It counts what goes through `artifacts.files` and the journal. With `is_torn`, half the bytes of every write that
+    fails have been written. Without a number nothing fails, and `count` says how many writes there were.
+    """
+    from lambda_hat.artifacts import files
+    from lambda_hat.tuning import journal
+
+    @contextmanager
+    def failing_writes(failing_from: int | None = None, *, is_torn: bool = False) -> Iterator[Writes]:
+        writes = Writes(failing_from, is_torn)
+        with monkeypatch.context() as patch:
+            for module in (files, journal):
+                patch.setattr(module, "write_all", writes.write_all)
+            yield writes
+
+    return failing_writes

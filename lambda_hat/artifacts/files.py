@@ -1,43 +1,78 @@
-"""Files that are either whole or absent, whenever the writer is killed."""
+"""Files that are either whole or absent, whenever the writer is killed or the disk is full.
+
+Nothing is written through a symbolic link, and every new file gets the permissions that the umask leaves it.
+"""
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
 import secrets
-from collections.abc import Mapping
+import stat
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from lambda_hat.errors import RunStateError, StorageError
+
 __all__ = [
     "append_json_line",
+    "make_dir",
+    "open_to_append",
+    "read_bytes",
     "read_json",
     "read_json_lines",
+    "sync_dir",
+    "touch",
+    "write_all",
     "write_bytes_atomic",
     "write_json_atomic",
     "write_text_atomic",
+    "writing",
 ]
+
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)  # neither is everywhere
+
+
+@contextmanager
+def writing(path: Path) -> Generator[None]:
+    """Turns what the system has against writing `path` into an error that says so.
+
+    Raises:
+        StorageError: the disk or a quota is full, or the disk is read-only or broken.
+        RunStateError: anything else, such as a symbolic link or a folder in the place of the file.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = StorageError.from_os_error(error, path)
+        raise reason or RunStateError(f"{path} cannot be written: {_reason(error, path)}.") from error
+
+
+def write_all(descriptor: int, content: bytes) -> None:
+    """Write every byte: of those that still fit on a full disk, the system takes some before it refuses the rest."""
+    rest = memoryview(content)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
 
 
 def write_bytes_atomic(path: Path, content: bytes) -> None:
     """Replace `path` by `content`, durably: temporary file in the same folder, fsync, rename, fsync of the folder."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    if os.name == "posix":  # elsewhere a folder cannot be opened
-        folder = os.open(path.parent, os.O_RDONLY)
+    with writing(path):
         try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+            with temporary.open("xb", buffering=0) as file:
+                write_all(file.fileno(), content)
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            with suppress(OSError):  # which would hide the first
+                temporary.unlink(missing_ok=True)
+            raise
+        sync_dir(path.parent)
 
 
 def write_text_atomic(path: Path, text: str) -> None:
@@ -47,16 +82,39 @@ def write_text_atomic(path: Path, text: str) -> None:
 
 def write_json_atomic(path: Path, obj: Any) -> None:
     """Replace `path` by indented JSON. Arrays become lists; NaN and infinities, which JSON lacks, become null."""
-    write_text_atomic(path, json.dumps(_plain(obj), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_bytes_atomic(path, _encoded(json.dumps(_plain(obj), indent=2, ensure_ascii=False, allow_nan=False) + "\n"))
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
-    """The object in `path`; None where there is no file, or one that is empty or torn."""
+def touch(path: Path) -> None:
+    """Make an empty file, or leave the one that is there as it is."""
+    os.close(open_to_append(path))
+
+
+def make_dir(path: Path) -> None:
+    """Make a folder and those above it that are missing, each so that it survives the machine."""
+    with writing(path):
+        if path.is_dir():
+            return
+        make_dir(path.parent)
+        path.mkdir(exist_ok=True)
+        sync_dir(path.parent)
+
+
+def sync_dir(path: Path) -> None:
+    """Wait until the names in a folder would survive the machine."""
+    if os.name != "posix":  # elsewhere a folder cannot be opened
+        return
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        value = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def open_to_append(path: Path) -> int:
+    """A descriptor that reads anywhere in the file and writes at its end; the file is made where there is none."""
+    with writing(path):
+        return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | _NO_LINK, 0o666)
 
 
 def append_json_line(path: Path, obj: Any) -> None:
@@ -64,38 +122,85 @@ def append_json_line(path: Path, obj: Any) -> None:
 
     A line that a killed writer left unfinished is closed first, so that it costs itself and not its successor.
     """
-    line = json.dumps(_plain(obj), separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode() + b"\n"
-    with path.open("a+b") as file:
-        if file.seek(0, os.SEEK_END) > 0:
-            file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":
-                line = b"\n" + line
-        file.write(line)
+    line = _encoded(json.dumps(_plain(obj), separators=(",", ":"), ensure_ascii=False, allow_nan=False)) + b"\n"
+    descriptor = open_to_append(path)
+    try:
+        with writing(path):
+            if os.lseek(descriptor, 0, os.SEEK_END) > 0:
+                os.lseek(descriptor, -1, os.SEEK_END)
+                if os.read(descriptor, 1) != b"\n":
+                    line = b"\n" + line
+            write_all(descriptor, line)
+    finally:
+        os.close(descriptor)
+
+
+def read_bytes(path: Path) -> bytes | None:
+    """What is in `path`; None where there is no file.
+
+    Raises:
+        RunStateError: something is there that cannot be read, such as a folder or another user's file.
+    """
+    return _read_from(path, 0)[0]
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The object in `path`; None where there is no file, or one that is empty, torn or of another kind.
+
+    Raises:
+        RunStateError: as `read_bytes` does.
+    """
+    content = read_bytes(path)
+    return None if content is None else _object(content)
 
 
 def read_json_lines(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
     """The objects added after byte `offset`, and the offset to go on from; a file that shrank is read from its start.
 
     An unfinished last line is left for the next call. Lines that are no JSON object are what killed writers left.
+
+    Raises:
+        RunStateError: as `read_bytes` does.
     """
-    try:
-        with path.open("rb") as file:
-            if file.seek(0, os.SEEK_END) < offset:
-                offset = 0
-            file.seek(offset)
-            content = file.read()
-    except FileNotFoundError:
+    content, offset = _read_from(path, offset)
+    if content is None:
         return [], 0
     end = content.rfind(b"\n") + 1
-    rows: list[dict[str, Any]] = []
-    for line in content[:end].splitlines():
-        try:
-            value = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(value, dict):
-            rows.append(value)
-    return rows, offset + end
+    rows = [_object(line) for line in content[:end].splitlines()]
+    return [row for row in rows if row is not None], offset + end
+
+
+def _read_from(path: Path, offset: int) -> tuple[bytes | None, int]:
+    """The bytes from `offset` on, and that offset; from 0 where the file is shorter."""
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe would wait for its writer
+            raise RunStateError(f"{path} is not a file. Remove it, or choose another `store.namespace`.")
+        with path.open("rb") as file:
+            offset = file.seek(offset if offset <= status.st_size else 0)
+            return file.read(), offset
+    except FileNotFoundError:
+        return None, 0
+    except OSError as error:
+        raise RunStateError(f"{path} cannot be read: {_reason(error, path)}.") from error
+
+
+def _object(content: bytes) -> dict[str, Any] | None:
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode(errors="backslashreplace")  # half a surrogate pair, as in odd file names: JSON's own escape
+
+
+def _reason(error: OSError, path: Path) -> str:
+    if error.errno == errno.ELOOP and path.is_symlink():
+        return "it is a symbolic link"
+    return error.strerror or str(error)
 
 
 def _plain(obj: Any) -> Any:

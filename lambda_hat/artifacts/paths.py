@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +14,15 @@ from typing import Any, Protocol, Self
 
 import yaml
 
-from lambda_hat.artifacts.files import read_json, write_json_atomic, write_text_atomic
+from lambda_hat.artifacts.files import (
+    make_dir,
+    read_bytes,
+    read_json,
+    touch,
+    write_json_atomic,
+    write_text_atomic,
+    writing,
+)
 from lambda_hat.errors import InputError, RunStateError
 
 __all__ = [
@@ -69,8 +78,8 @@ class Paths:
     @classmethod
     def from_store(cls, store: StoreLike, base: Path | None = None) -> Self:
         """Paths under `root/namespace/layout_version`; a relative root is taken from `base` (the working directory)."""
-        folder = (base or Path.cwd()) / Path(store.root).expanduser()
-        return cls(folder.resolve() / _checked(store.namespace) / _checked(store.layout_version))
+        root = _resolved(Path(store.root), base)
+        return cls(root / _checked(store.namespace) / _checked(store.layout_version))
 
     def problem_dir(self, pid: str) -> Path:
         """Folder of one problem: its definition, target and reference."""
@@ -127,10 +136,26 @@ class Paths:
         """Parsl's own files and the card it was started with."""
         return self._inside("parsl_runinfo")
 
+    @property
+    def cache_dir(self) -> Path:
+        """XLA's compiled programs."""
+        return self._inside("cache", "jax")
+
+    def make_folders(self) -> None:
+        """Make the folders that every run has, after a look at all of them."""
+        folders = [self._inside(name) for name in ("problems", "trials", "studies", "tables", "meta")]
+        for folder in (*folders, self.parsl_dir, self.cache_dir):
+            make_dir(folder)
+
     def _inside(self, *parts: str) -> Path:
-        path = self.root.joinpath(*parts)
-        if not path.resolve().is_relative_to(self.root.resolve()):
-            raise RunStateError(f"{path} leads out of the run's folder {self.root}. Remove the symbolic link in it.")
+        root = _resolved(self.root)
+        path = self.root
+        for part in parts:
+            path /= part
+            if not _resolved(path).is_relative_to(root):
+                raise RunStateError(
+                    f"{path} is a symbolic link that leads out of the run's folder {self.root}. Remove the link."
+                )
         return path
 
 
@@ -149,21 +174,26 @@ class RunContext:
         self._holder = paths.lock.with_name("lock.json")  # FileLock empties its own file on every attempt
 
     def __enter__(self) -> Self:
-        for folder in ("problems", "trials", "studies", "tables", "meta"):
-            (self.paths.root / folder).mkdir(parents=True, exist_ok=True)
-        self.paths.parsl_dir.mkdir(exist_ok=True)
-        try:
-            self._lock.acquire()
-        except TimeoutError:
-            raise RunStateError(self._held_message()) from None
+        self.paths.make_folders()
+        touch(self.paths.lock)  # which refuses a link; the lock itself would empty the file it leads to
+        with writing(self.paths.lock):
+            try:
+                self._lock.acquire()
+            except TimeoutError:
+                raise RunStateError(self._held_message()) from None
         since = datetime.now(UTC).isoformat(timespec="seconds")
-        write_json_atomic(self._holder, {"pid": os.getpid(), "host": socket.gethostname(), "since": since})
+        try:
+            write_json_atomic(self._holder, {"pid": os.getpid(), "host": socket.gethostname(), "since": since})
+        except BaseException:
+            self._lock.release()
+            raise
         return self
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._holder.unlink(missing_ok=True)
+        with suppress(OSError):  # on a disk that has become read-only; the lock alone decides
+            self._holder.unlink(missing_ok=True)
         self._lock.release()
 
     def load_config(self) -> dict[str, Any] | None:
@@ -173,11 +203,12 @@ class RunContext:
             RunStateError: the file is there and no YAML mapping.
         """
         path = self.paths.resolved_config
-        if not path.exists():
+        content = read_bytes(path)
+        if content is None:
             return None
         try:
-            config = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError):
+            config = yaml.safe_load(content)
+        except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
             config = None
         if not isinstance(config, dict):
             raise RunStateError(f"{path} is no YAML mapping. Remove it, or choose another `store.namespace`.")
@@ -192,7 +223,7 @@ class RunContext:
         holder = read_json(self._holder)
         who = (
             f"lambda-hat with process id {holder['pid']} on {holder['host']} (since {holder['since']})"
-            if holder
+            if holder and holder.keys() >= {"pid", "host", "since"}
             else "another lambda-hat"
         )
         return (
@@ -207,3 +238,10 @@ def _checked(name: str) -> str:
             f"{name!r} cannot name a part of a run: letters, digits, `_` and `-` can, starting with a letter or digit."
         )
     return name
+
+
+def _resolved(path: Path, base: Path | None = None) -> Path:
+    try:
+        return ((base or Path.cwd()) / path.expanduser()).resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # links in a circle, an unknown `~name`, a zero byte
+        raise RunStateError(f"{path} cannot be followed: {error}.") from error

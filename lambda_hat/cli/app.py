@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import sys
 import traceback
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -13,7 +13,7 @@ import lambda_hat
 from lambda_hat.cli.config import config
 from lambda_hat.cli.options import verbosity
 from lambda_hat.cli.workflow import workflow
-from lambda_hat.errors import ConfigError, LambdaHatError
+from lambda_hat.errors import ConfigError, LambdaHatError, StorageError
 
 __all__ = ["cli", "main"]
 
@@ -30,18 +30,25 @@ class _Group(click.Group):
             click.echo("\nInterrupted.", err=True)
             ctx.exit(SIGINT_EXIT_CODE)
         except LambdaHatError as error:
-            if verbosity(ctx):
-                traceback.print_exc()
-            else:
-                prefix = "" if isinstance(error, ConfigError) else "Error: "  # faults begin with their file and line
-                click.echo(f"{prefix}{error}", err=True)
-            ctx.exit(error.exit_code)
+            _end_with(ctx, error)
         except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
             raise  # click ends these itself
-        except Exception:
+        except Exception as error:
+            reason = StorageError.from_os_error(error) if isinstance(error, OSError) else None
+            if reason is not None:  # met by a library that writes files of its own
+                _end_with(ctx, reason)
             traceback.print_exc()
             click.echo("This is a mistake in lambda-hat; the traceback above says where.", err=True)
             ctx.exit(1)
+
+
+def _end_with(ctx: click.Context, error: LambdaHatError) -> NoReturn:
+    if verbosity(ctx):
+        traceback.print_exc()
+    else:
+        prefix = "" if isinstance(error, ConfigError) else "Error: "  # faults begin with their file and line
+        click.echo(f"{prefix}{error}", err=True)
+    ctx.exit(error.exit_code)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})

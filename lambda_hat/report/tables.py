@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lambda_hat.artifacts.files import write_bytes_atomic
+from lambda_hat.artifacts.files import make_dir, write_bytes_atomic
 from lambda_hat.config.describe import fields_of, scalar_types
 from lambda_hat.config.methods import METHODS
 from lambda_hat.errors import InputError
@@ -127,7 +127,7 @@ def write_trials_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
             raise InputError(f"The column {name} of the table of trials cannot hold a value: {error}") from error
     buffer = io.BytesIO()
     pq.write_table(pa.table(arrays, names=list(columns)), buffer)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_dir(path.parent)
     write_bytes_atomic(path, buffer.getvalue())
 
 

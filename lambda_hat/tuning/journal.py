@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from optuna.storages.journal import BaseJournalBackend
 
-from lambda_hat.errors import RunStateError
+from lambda_hat.artifacts.files import open_to_append, sync_dir, write_all, writing
+from lambda_hat.errors import RunStateError, StorageError
 
 __all__ = ["ControllerJournal"]
 
@@ -20,19 +22,18 @@ class ControllerJournal(BaseJournalBackend):
 
     The run's lock already keeps other writers out, so records need no lock of their own, nothing is read back, and
     `sync` says when they must be on disk: Optuna's backend locks and syncs for each of about ten records of a trial.
+    After a write that failed, the file ends with its last whole record, and takes no other from this process.
     """
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("a+b")
-        self._file.truncate(_end_of_last_line(path))
-        self._file.seek(0)
+        self._path = path
+        self._file = os.fdopen(open_to_append(path), "a+b", buffering=0)
+        self._failure = ""  # why nothing more is written
         try:
-            self._unread: list[dict[str, Any]] = [json.loads(line) for line in self._file]
-        except ValueError as error:
+            self._unread: list[dict[str, Any]] = self._read()
+        except BaseException:
             self._file.close()
-            raise RunStateError(
-                f"{path} is damaged ({error}). Move it away to begin the studies of this run anew."
-            ) from error
+            raise
         self._num_read = 0
 
     def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
@@ -44,20 +45,52 @@ class ControllerJournal(BaseJournalBackend):
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Write records to the file, where other processes can see them."""
         lines = [json.dumps(log, separators=(",", ":")) for log in logs]
-        self._file.write("".join(f"{line}\n" for line in lines).encode())
-        self._file.flush()
-        self._unread.extend(json.loads(line) for line in lines)
+        records = [json.loads(line) for line in lines]
+        with self._writing():
+            write_all(self._file.fileno(), "".join(f"{line}\n" for line in lines).encode())
+            self._unread.extend(records)
 
     def sync(self) -> None:
         """Wait until everything written so far would survive the machine."""
-        os.fsync(self._file.fileno())
+        with self._writing():
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Sync and close the file."""
-        self.sync()
-        self._file.close()
+        """Sync and close the file; just close it after a failure, which has been told already."""
+        try:
+            if not self._failure:
+                self.sync()
+        finally:
+            self._file.close()
 
+    def _read(self) -> list[dict[str, Any]]:
+        with writing(self._path):
+            self._file.seek(0)
+            content = self._file.read()
+            # A controller that was killed can leave half a record; the next one would be glued to it and both be lost.
+            whole = content.rfind(b"\n") + 1
+            self._file.truncate(whole)
+            sync_dir(self._path.parent)
+        try:
+            records = [json.loads(line) for line in content[:whole].splitlines()]
+            if not all(isinstance(record, dict) and {"op_code", "worker_id"} <= record.keys() for record in records):
+                raise ValueError("a line is no record of Optuna's")
+        except (ValueError, RecursionError) as error:
+            raise RunStateError(
+                f"{self._path} is damaged ({error}). Move it away to begin the studies of this run anew."
+            ) from error
+        return records
 
-def _end_of_last_line(path: Path) -> int:
-    # A controller that was killed can leave half a record; the next one would be glued to it and both be lost.
-    return path.read_bytes().rfind(b"\n") + 1
+    @contextmanager
+    def _writing(self) -> Generator[None]:
+        if self._failure:
+            raise StorageError(self._failure)
+        end = self._file.seek(0, os.SEEK_END)
+        try:
+            with writing(self._path):
+                yield
+        except BaseException as error:  # an interruption can leave half a record, too
+            self._failure = str(error) or f"{self._path} was interrupted while it was written."
+            with suppress(OSError):
+                self._file.truncate(end)
+            raise

@@ -8,7 +8,7 @@ import pytest
 
 from lambda_hat.artifacts.paths import Paths, RunContext
 from lambda_hat.config.study import Store
-from lambda_hat.errors import InputError, RunStateError
+from lambda_hat.errors import InputError, RunStateError, StorageError
 
 
 def test_layout(tmp_path):
@@ -38,13 +38,68 @@ def test_names_that_are_no_names_are_refused(tmp_path, name):
             make(name)
 
 
-def test_a_link_out_of_the_root_is_refused(tmp_path):
-    paths = Paths(tmp_path / "root")
-    (tmp_path / "elsewhere").mkdir()
-    (paths.root / "trials").mkdir(parents=True)
-    (paths.root / "trials" / "p_1").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(RunStateError, match="leads out of the run's folder"):
-        paths.trial_dir("p_1", "sgld", "r_1")
+@pytest.mark.parametrize("is_dangling", [False, True])
+@pytest.mark.parametrize(
+    ("link", "find"),
+    [
+        ("trials", lambda paths: paths.trial_dir("p_1", "sgld", "r_1")),
+        ("trials/p_1", lambda paths: paths.trial_dir("p_1", "sgld", "r_1")),
+        ("trials/p_1/sgld", lambda paths: paths.trial_dir("p_1", "sgld", "r_1")),
+        ("trials/p_1/sgld/r_1", lambda paths: paths.trial_dir("p_1", "sgld", "r_1")),
+        ("trials/p_1/sgld", lambda paths: paths.study_dir("p_1", "sgld")),
+        ("problems/p_1", lambda paths: paths.problem_dir("p_1")),
+        ("studies/p_1:sgld.pkl", lambda paths: paths.study_pickle("p_1", "sgld")),
+        ("studies/optuna.journal", lambda paths: paths.journal),
+        ("tables", lambda paths: paths.trials_table),
+        ("meta/resolved_config.yaml", lambda paths: paths.resolved_config),
+        ("meta/lock", lambda paths: paths.lock),
+        ("parsl_runinfo", lambda paths: paths.parsl_dir),
+        ("cache", lambda paths: paths.cache_dir),
+        ("cache/jax", lambda paths: paths.cache_dir),
+    ],
+)
+def test_a_link_out_of_the_run_is_refused_by_name(tmp_path, link, find, is_dangling):
+    paths = Paths(tmp_path / "run")
+    if not is_dangling:
+        (tmp_path / "elsewhere").mkdir()
+    (paths.root / link).parent.mkdir(parents=True)
+    (paths.root / link).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(RunStateError) as caught:
+        find(paths)
+    assert str(caught.value) == (
+        f"{paths.root / link} is a symbolic link that leads out of the run's folder {paths.root}. Remove the link."
+    )
+
+
+@pytest.mark.parametrize(
+    "link", ["problems", "trials", "studies", "tables", "meta", "meta/lock", "parsl_runinfo", "cache", "cache/jax"]
+)
+def test_a_run_with_a_link_out_of_it_is_not_begun(tmp_path, link):
+    paths = Paths(tmp_path / "run")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (paths.root / link).parent.mkdir(parents=True)
+    (paths.root / link).symlink_to(elsewhere)
+    with pytest.raises(RunStateError, match="is a symbolic link that leads out"), RunContext(paths):
+        pass
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_the_lock_does_not_empty_a_file_that_a_link_puts_in_its_place(tmp_path):
+    paths = Paths(tmp_path / "run")
+    paths.make_folders()
+    paths.journal.write_text("precious")
+    paths.lock.symlink_to(paths.journal)
+    with pytest.raises(RunStateError, match=r"meta/lock cannot be written: it is a symbolic link\."), RunContext(paths):
+        pass
+    assert paths.journal.read_text() == "precious"
+
+
+@pytest.mark.parametrize("root", ["circle", "~nobody-has-this-name", "zero\0byte"])
+def test_a_root_that_cannot_be_followed_is_an_error_and_no_traceback(tmp_path, root):
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    with pytest.raises(RunStateError, match=r"cannot be (followed|written): "):
+        Paths.from_store(Store(root=root), tmp_path).make_folders()
 
 
 def test_a_root_reached_by_a_link_is_fine(tmp_path):
@@ -63,7 +118,32 @@ def test_context_makes_folders_and_keeps_the_configuration(tmp_path):
         paths.resolved_config.write_text("- a list")
         with pytest.raises(RunStateError, match="is no YAML mapping"):
             context.load_config()
+        paths.resolved_config.write_text("[" * 10_000)
+        with pytest.raises(RunStateError, match="is no YAML mapping"):
+            context.load_config()
+        paths.resolved_config.unlink()
+        paths.resolved_config.mkdir()
+        with pytest.raises(RunStateError, match=r"resolved_config\.yaml is not a file"):
+            context.load_config()
     assert (paths.root / "studies").is_dir()
+
+
+def test_a_full_disk_does_not_leave_the_run_locked(tmp_path, failing_writes):
+    paths = Paths(tmp_path / "run")
+    context = RunContext(paths)
+    with failing_writes(1), pytest.raises(StorageError, match=r"lock\.json could not be written"), context:
+        pass
+    with RunContext(paths):
+        pass
+
+
+def test_a_run_in_use_is_told_even_where_nobody_can_say_by_whom(tmp_path):
+    paths = Paths(tmp_path / "run")
+    with RunContext(paths):
+        for content in ("", "{}", '{"pid": 1}', "[]"):
+            (paths.root / "meta/lock.json").write_text(content)
+            with pytest.raises(RunStateError, match="is in use by another lambda-hat"), RunContext(paths):
+                pass
 
 
 def test_a_second_controller_is_told_who_holds_the_run(tmp_path):

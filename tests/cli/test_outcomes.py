@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from lambda_hat.errors import (
     ExecutionError,
     Fault,
     RunStateError,
+    StorageError,
     TargetError,
     TooManyFailedTrials,
     UncertifiedReference,
@@ -56,6 +58,21 @@ def test_unexpected_failures_show_where(run_with, error):
     assert (result.exit_code, result.stdout) == (1, "")
     assert f"{type(error).__name__}" in result.stderr
     assert result.stderr.endswith("This is a mistake in lambda-hat; the traceback above says where.\n")
+
+
+def test_a_full_disk_is_told_like_an_expected_failure_whoever_met_it(run_with):
+    hint = "Once there is room and the disk can be written, `--resume` goes on with the run."
+    bare = OSError(errno.ENOSPC, "No space left on device")
+    named = OSError(errno.EROFS, "Read-only file system", "/data/x")
+    for error, reason in [
+        (bare, "A file could not be written: No space left on device."),
+        (named, "/data/x could not be written: Read-only file system."),
+        (StorageError(f"Nothing could be written. {hint}"), "Nothing could be written."),
+    ]:
+        result = run_with(ends_with(error))
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert result.stderr == f"Error: {reason} {hint}\n"
+    assert "Traceback" in run_with(ends_with(bare), "-v").stderr
 
 
 @pytest.mark.parametrize(("error", "exit_code"), [(KeyboardInterrupt(), 130), (SystemExit(143), 143)])
