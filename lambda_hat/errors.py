@@ -115,10 +115,6 @@ class ExecutorLostError(WorkerLostError):
     """The executor of a task went down, and the task with it: the task is not to blame."""
 
 
-class StorageError(LambdaHatError):
-    """A file cannot be written: the disk is full, over quota, read-only or failing."""
-
-
 class TargetError(LambdaHatError):
     """A target could not be made or its stored file cannot be used."""
 

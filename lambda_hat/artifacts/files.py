@@ -20,6 +20,7 @@ from lambda_hat.errors import RunStateError, StorageError
 
 __all__ = [
     "append_json_line",
+    "drop_link",
     "make_dir",
     "open_to_append",
     "read_bytes",
@@ -88,6 +89,13 @@ def write_json_atomic(path: Path, obj: Any) -> None:
 def touch(path: Path) -> None:
     """Make an empty file, or leave the one that is there as it is."""
     os.close(open_to_append(path))
+
+
+def drop_link(path: Path) -> None:
+    """Remove a symbolic link that stands where a file belongs."""
+    with writing(path):
+        if path.is_symlink():
+            path.unlink()
 
 
 def make_dir(path: Path) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lambda_hat.artifacts.files import read_json, read_json_lines, write_json_atomic
+from lambda_hat.artifacts.files import drop_link, make_dir, read_json, read_json_lines, touch, write_json_atomic
 from lambda_hat.artifacts.ids import derive_seed, run_id
 from lambda_hat.artifacts.paths import MANIFEST_JSON, METRICS_JSON, PROGRESS_JSONL, STOP_FLAG, Paths
 from lambda_hat.config.study import OptunaSection
@@ -104,7 +104,7 @@ class TrialLane:
             manifest = self._manifest(trial)
             rid = run_id(manifest)
             folder = self._paths.trial_dir(self.plan.pid, self.plan.method, rid)
-            folder.mkdir(parents=True, exist_ok=True)
+            make_dir(folder)
             write_json_atomic(folder / MANIFEST_JSON, manifest)
             self.study.attach_run(trial.number, rid, manifest["seed"])
             metrics = read_json(folder / METRICS_JSON)
@@ -112,6 +112,7 @@ class TrialLane:
                 self._tell(trial.number, folder, metrics)
                 continue
             _discard(folder, METRICS_JSON, STOP_FLAG)
+            drop_link(folder / PROGRESS_JSONL)
             _, offset = read_json_lines(folder / PROGRESS_JSONL)
             self._running[rid] = _Running(trial, folder, offset)
             problem_dir = self._paths.problem_dir(self.plan.pid)
@@ -138,7 +139,7 @@ class TrialLane:
                 has_reported = True
         if has_reported and not running.is_stopped and self.study.should_prune(running.trial.number):
             running.is_stopped = True
-            (running.folder / STOP_FLAG).touch()
+            touch(running.folder / STOP_FLAG)
         return bool(lines)
 
     def stored_result(self, task: Task) -> dict[str, Any] | None:

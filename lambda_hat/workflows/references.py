@@ -7,7 +7,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lambda_hat.artifacts.files import read_json, read_json_lines, write_json_atomic, write_text_atomic
+from lambda_hat.artifacts.files import (
+    drop_link,
+    make_dir,
+    read_json,
+    read_json_lines,
+    write_json_atomic,
+    write_text_atomic,
+)
 from lambda_hat.artifacts.paths import (
     FAILURE_JSON,
     PROBLEM_YAML,
@@ -99,9 +106,10 @@ class ReferenceLane:
             return None
         self._is_started = True
         self.state = "starting"
-        self._folder.mkdir(parents=True, exist_ok=True)
+        make_dir(self._folder)
         write_text_atomic(self._folder / PROBLEM_YAML, to_yaml(self._problem.to_dict()))
         (self._folder / FAILURE_JSON).unlink(missing_ok=True)
+        drop_link(self._folder / PROGRESS_JSONL)
         _, self._offset = read_json_lines(self._folder / PROGRESS_JSONL)
         self._before = read_json(self._folder / REFERENCE_JSON)
         args = (str(self._folder), self._spec.to_dict(), self._hmc_sec)
