@@ -27,7 +27,7 @@ class OutOfTime(BaseException):
 class Pace:
     """Sizes of chunks that keep `deadline` (`time.monotonic`), by the seconds that a step took in the chunk before.
 
-    Chunks of 1, 2, 4, … steps find out. The first chunk of every call may hold a compilation, and tells nothing.
+    Chunks of 1, 1, 2, 4, … steps find out. The first one of every call may hold a compilation, and tells nothing.
     A chunk runs within `guard()`, which may raise `OutOfTime` in it. Without a deadline chunks are as large as allowed.
     """
 

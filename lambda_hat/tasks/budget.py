@@ -142,8 +142,8 @@ def _last_progress(path: Path) -> str:
     for line in read_json_lines(path)[0]:
         last = {} if "event" in line else line
     if "step" in last:
-        return f"{last['step']} steps were done ({last['fraction']:.1%})."
-    return f"The last stage it told of was: {last['stage']}." if "stage" in last else "No step was done."
+        return f"Steps done: {last['step']} ({last['fraction']:.1%})."
+    return f"The last stage it told of was: {last['stage']}." if "stage" in last else "Steps done: 0."
 
 
 def log_event(folder: Path, event: str, **facts: Any) -> None:

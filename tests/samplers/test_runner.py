@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import equinox as eqx
@@ -10,7 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lambda_hat.samplers import pace as pace_module
+from lambda_hat.samplers import runner as runner_module
 from lambda_hat.samplers.base import Info, TunableSampler, halton
+from lambda_hat.samplers.pace import LONGEST_CHUNK_SEC, OutOfTime, Pace
 from lambda_hat.samplers.runner import init_chains, run_chains
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -102,6 +107,93 @@ def test_stops_when_told():
     whole = run(walk(), 45, chunk_size=10)
     assert (whole.num_done, whole.is_complete) == (45, True)
     np.testing.assert_array_equal(chains.info.excess_loss, whole.info.excess_loss[:, :20])
+
+
+class SlowSteps:
+    """A clock on which every step takes `seconds`, and the first chunk `compilation` as well."""
+
+    def __init__(self, monkeypatch, seconds, compilation=0.0):
+        self.now, self.seconds, self.compilation = 0.0, seconds, compilation
+        self.sizes = []
+        for module in (pace_module, runner_module):
+            monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.now))
+
+    def __call__(self, info, num_done):
+        if not self.sizes:
+            self.now += self.compilation
+        self.sizes.append(info.excess_loss.shape[1])
+        self.now += self.seconds * self.sizes[-1]
+        return True
+
+
+@pytest.mark.parametrize("seconds", [0.03, 0.7])
+def test_a_run_out_of_time_is_the_first_part_of_the_whole(monkeypatch, seconds):
+    clock = SlowSteps(monkeypatch, seconds)
+    chains = run(walk(), 10_000, num_warmup=5000, on_chunk=clock, pace=Pace(10.0))
+    assert (chains.is_complete, chains.is_out_of_time) == (False, True)
+    assert chains.num_done == sum(clock.sizes)
+    assert 10.0 - seconds <= clock.now <= 10.0 + 1e-9
+    whole = run(walk(), 400, num_warmup=5000)
+    assert (whole.is_complete, whole.is_out_of_time) == (True, False)
+    for expected, found in zip(whole.info, chains.info, strict=True):
+        np.testing.assert_array_equal(found, expected[:, : chains.num_done])
+
+
+def test_chunks_double_while_the_pace_is_learnt_and_none_learns_from_the_compilation(monkeypatch):
+    clock = SlowSteps(monkeypatch, 1e-3, compilation=30.0)
+    chains = run(walk(), 1000, chunk_size=250, on_chunk=clock, pace=Pace(100.0))
+    assert clock.sizes == [1, 1, 2, 4, 8, 16, 32, 64, 128, 250, 250, 244]
+    assert (chains.is_complete, chains.is_out_of_time) == (True, False)
+
+
+@pytest.mark.parametrize("budget", [20.0, 4000.0])
+def test_the_stop_flag_does_not_wait_long(monkeypatch, budget):
+    clock = SlowSteps(monkeypatch, 0.1)
+    run(walk(), 400, on_chunk=clock, pace=Pace(budget))
+    assert max(clock.sizes) * 0.1 == pytest.approx(min(budget / 20, LONGEST_CHUNK_SEC))
+
+
+def test_short_runs_are_cut_into_chunks_too():
+    sizes = []
+    run(walk(), 45, min_chunks=10, on_chunk=lambda info, _: sizes.append(info.weight.shape[1]) or True)
+    assert sizes == [5] * 9
+
+
+def test_a_pace_once_learnt_serves_the_next_call(monkeypatch):
+    clock, pace = SlowSteps(monkeypatch, 1e-3), Pace(100.0)
+    run(walk(), 127, on_chunk=clock, pace=pace)
+    clock.sizes.clear()
+    run(walk(), 50, on_chunk=clock, pace=pace)
+    assert clock.sizes == [50]
+
+
+def guard_that_interrupts(chunk):
+    """Raises in the chunk of this number, from 1, when its work is done."""
+    count = 0
+
+    @contextlib.contextmanager
+    def guard():
+        nonlocal count
+        count += 1
+        yield
+        if count == chunk:
+            raise OutOfTime
+
+    return guard
+
+
+def test_an_interrupted_chunk_leaves_nothing():
+    chains = run(walk(), 40, chunk_size=10, pace=Pace(guard=guard_that_interrupts(3)))
+    assert (chains.num_done, chains.is_complete, chains.is_out_of_time) == (20, False, True)
+    first = run(walk(), 20, chunk_size=10)
+    np.testing.assert_array_equal(chains.info.excess_loss, first.info.excess_loss)
+    np.testing.assert_array_equal(chains.states.position, first.states.position)
+
+
+@pytest.mark.parametrize("pace", [Pace(0.0), Pace(guard=guard_that_interrupts(1))], ids=["late", "interrupted"])
+def test_out_of_time_before_the_first_chunk_is_told_by_an_exception(pace):
+    with pytest.raises(OutOfTime):
+        run(walk(), 40, pace=pace)
 
 
 def test_warm_up_adapts_to_the_target_acceptance_and_then_freezes():

@@ -1,0 +1,259 @@
+"""Budgets are kept: soft where Python has control, hard where it has not, and only the worker pays for that."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lambda_hat.artifacts.files import read_json, read_json_lines
+from lambda_hat.artifacts.ids import problem_id
+from lambda_hat.config.explain import to_yaml
+from lambda_hat.config.problems import DataSpec, MLPProblem, ModelSpec, QuadraticProblem, TrainingSpec
+from lambda_hat.config.study import ReferenceSpec
+from lambda_hat.samplers.pace import OutOfTime
+from lambda_hat.targets import Target
+from lambda_hat.targets.datasets import Stream, build_dataset, random_stream
+from lambda_hat.targets.losses import build_network_loss
+from lambda_hat.tasks.budget import Limits, alarm, watchdog
+
+needs_alarm = pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="there are no alarms on Windows")
+
+
+@needs_alarm
+def test_an_alarm_interrupts_what_waits_and_leaves_the_handler_as_it_was():
+    before = signal.getsignal(signal.SIGALRM)
+    with pytest.raises(OutOfTime), alarm(time.monotonic() + 0.05):
+        threading.Event().wait(60)
+    assert signal.getsignal(signal.SIGALRM) is before
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+@needs_alarm
+def test_an_alarm_whose_time_has_passed_rings_at_once():
+    with pytest.raises(OutOfTime), alarm(0.0):
+        threading.Event().wait(60)
+
+
+@needs_alarm
+def test_no_exception_handler_on_the_way_keeps_an_alarm():
+    def handle() -> None:
+        try:
+            threading.Event().wait(60)
+        except Exception:
+            pytest.fail("taken for a failure of the code")
+
+    with pytest.raises(OutOfTime), alarm(time.monotonic() + 0.05):
+        handle()
+
+
+@needs_alarm
+def test_an_alarm_is_not_heard_after_its_block():
+    with alarm(time.monotonic() + 0.05):
+        pass
+    assert not threading.Event().wait(0.2)
+
+
+def test_an_alarm_in_another_thread_is_silent():
+    outcome = []
+
+    def work() -> None:
+        with alarm(0.0):
+            outcome.append("done")
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert outcome == ["done"]
+
+
+@pytest.fixture
+def ended(monkeypatch):
+    """Set when a watchdog ends this process, which then lives on."""
+    event = threading.Event()
+    monkeypatch.setattr(os, "_exit", lambda code: event.set())
+    return event
+
+
+PASSED = Limits(start=0.0, seconds=3.0, reserve=0.3)  # long ago
+
+
+def test_a_watchdog_says_why_it_ends_a_worker(tmp_path, monkeypatch, ended):
+    monkeypatch.setenv("LAMBDA_HAT_EXECUTOR", "htex")
+    lines = [{"event": "started"}, {"step": 40, "fraction": 0.4, "llc_hat": 1.0}]
+    (tmp_path / "progress.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    with watchdog(PASSED, "execution.budget.trial_sec", tmp_path / "metrics.json", lambda: {"started": "then"}):
+        assert ended.wait(10)
+    metrics = read_json(tmp_path / "metrics.json")
+    assert metrics["state"] == "FAIL"
+    assert "the worker was ended; execution.budget.trial_sec is 3 s. Steps done: 40 (40.0%)." in metrics["reason"]
+    assert (metrics["started"], metrics["executor_label"], metrics["pid"]) == ("then", "htex", os.getpid())
+    assert read_json_lines(tmp_path / "progress.jsonl")[0][-1]["event"] == "ended"
+
+
+def test_a_watchdog_does_not_fire_after_its_block(tmp_path, monkeypatch, ended):
+    monkeypatch.setenv("LAMBDA_HAT_EXECUTOR", "htex")
+    limits = Limits(time.monotonic() - 2.0, 0.1, 0.0)  # the end is in a tenth of a second or two
+    with watchdog(limits, "execution.budget.trial_sec", tmp_path / "metrics.json"):
+        dog = next(thread for thread in threading.enumerate() if thread.name == "watchdog")
+    dog.join(10)
+    assert not dog.is_alive()
+    assert not ended.is_set()
+    assert not list(tmp_path.iterdir())
+
+
+def test_only_workers_are_watched(tmp_path, monkeypatch, ended):
+    monkeypatch.delenv("LAMBDA_HAT_EXECUTOR", raising=False)
+    with watchdog(PASSED, "execution.budget.trial_sec", tmp_path / "metrics.json"):
+        assert not [thread for thread in threading.enumerate() if thread.name == "watchdog"]
+    assert not ended.is_set()
+
+
+WORKER = """
+import json, sys
+from lambda_hat.tasks import reference, trial
+warm_up, (function, args) = json.loads(sys.argv[1]), json.loads(sys.argv[2])
+if warm_up:
+    trial.run_trial(*warm_up)
+print("begins", flush=True)
+(trial.run_trial if function == "trial" else reference.run_reference)(*args)
+print("ended", flush=True)
+"""
+
+
+def in_worker(function: str, args: list, warm_up: list | None = None) -> tuple[int, float]:
+    """Exit code of a process that runs one task, and the seconds that the task, or its end, took."""
+    environment = os.environ | {"LAMBDA_HAT_EXECUTOR": "htex"}
+    command = [sys.executable, "-c", WORKER, json.dumps(warm_up), json.dumps([function, args])]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as worker:
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == "begins\n"
+        started = time.monotonic()
+        worker.stdout.readline()
+        seconds = time.monotonic() - started
+    return worker.returncode, seconds
+
+
+def write_trial(folder: Path, method: str, settings: dict, trial_sec: float) -> list[str]:
+    folder.mkdir()
+    manifest = {"method": method, "settings": settings, "seed": 1, "budget": {"trial_sec": trial_sec}}
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    return [str(folder), str(folder.parent)]
+
+
+def run_trial_in_worker(folder: Path, method: str, settings: dict, *, is_warm: bool = True) -> tuple[int, float, dict]:
+    """Exit code, seconds and metrics of a trial that has 3 s, in a worker that has compiled its kernels or not."""
+    few = {name: value for name, value in settings.items() if name != "num_integration_steps"} | {"steps": 20}
+    warm_up = write_trial(folder / "warm-up", method, few, 600.0) if is_warm else None
+    code, seconds = in_worker("trial", write_trial(folder / "trial", method, settings, 3.0), warm_up)
+    return code, seconds, read_json(folder / "trial" / "metrics.json") or {}
+
+
+def write_problem(folder: Path, problem) -> Path:
+    """An untrained target and coordinates that no reference found, if it is a network."""
+    (folder / "problem.yaml").write_text(to_yaml(problem.to_dict()), encoding="utf-8")
+    if isinstance(problem, MLPProblem):
+        loss_fn = build_network_loss(problem)
+        w0 = loss_fn.network.init(random_stream(0, Stream.INIT))
+        target = Target(w0, build_dataset(problem).data, loss_fn, {}, problem_id(problem.to_dict()))
+        target.save(folder / "target.npz")
+        arrays = {f"{name}.diagonal": np.full(w0.size, 1e-3) for name in ("at_w0", "averaged")}
+        np.savez(folder / "ref.npz", **arrays)  # pyright: ignore[reportArgumentType]
+    return folder
+
+
+@pytest.fixture
+def small(tmp_path) -> Path:
+    """A small problem with its reference."""
+    folder = write_problem(tmp_path, QuadraticProblem(dim=4, num_data=200))
+    code, _ = in_worker("reference", [str(folder), ReferenceSpec(num_chains=4, max_relative_mcse=0.03).to_dict(), 60.0])
+    assert code == 0
+    return folder
+
+
+BOUND = 1.1 * 3.0 + 2.0
+
+
+@pytest.mark.slow
+def test_a_trial_of_a_million_steps_ends_in_time_with_its_estimate(small):
+    code, seconds, metrics = run_trial_in_worker(small, "sgld", {"eta0": 2e-3, "steps": 10**6, "batch": 64})
+    assert (code, metrics["state"]) == (0, "COMPLETE")
+    assert seconds <= BOUND
+    assert metrics["is_truncated"]
+    assert metrics["reason"].startswith(f"out of time after {metrics['num_steps_done']} of 1000000 steps")
+    assert metrics["num_steps_done"] > 1000
+    exact = read_json(small / "ref.json")["exact_llc"]
+    assert metrics["llc_hat"] == pytest.approx(exact, rel=0.3)
+
+
+@pytest.mark.slow
+def test_a_trial_whose_steps_are_long_ends_in_time(tmp_path):
+    """A step of four chains takes about a second."""
+    folder = write_problem(
+        tmp_path, MLPProblem(model=ModelSpec(in_dim=10, width=100, depth=3), data=DataSpec(num_data=5000))
+    )
+    code, seconds, metrics = run_trial_in_worker(folder, "hmc", {"steps": 1000})
+    assert code == 0
+    assert seconds <= BOUND
+    assert 1 <= metrics["num_steps_done"] < 100
+    assert metrics["is_truncated"]
+    assert metrics["llc_hat"] is not None
+
+
+@pytest.mark.slow
+@needs_alarm
+def test_a_compilation_is_interrupted(tmp_path):
+    folder = write_problem(tmp_path, MLPProblem(model=ModelSpec(depth=150), data=DataSpec(num_data=200)))
+    code, seconds, metrics = run_trial_in_worker(folder, "hmc", {"steps": 1000}, is_warm=False)
+    assert (code, metrics["state"], metrics["reason"]) == (0, "FAIL", "out of time before the first draw")
+    assert seconds <= BOUND
+    assert "OutOfTime" in metrics["traceback"]
+
+
+@pytest.mark.slow
+def test_a_call_that_never_comes_back_costs_the_worker(small):
+    """The second trajectory has 10⁸ leapfrog steps, in one call of compiled code."""
+    code, seconds, metrics = run_trial_in_worker(small, "hmc", {"steps": 1000, "num_integration_steps": 10**8})
+    assert code == 70
+    assert seconds <= BOUND
+    assert metrics["state"] == "FAIL"
+    assert "so the worker was ended; execution.budget.trial_sec is 3 s. Steps done: 1 (0.1%)." in metrics["reason"]
+    assert (metrics["executor_label"], metrics["timings"]["total"] > 3.0) == ("htex", True)
+    assert {"host", "device", "versions", "started", "finished"} <= metrics.keys()
+    events = [line["event"] for line in read_json_lines(small / "trial" / "progress.jsonl")[0] if "event" in line]
+    assert events == ["started", "ended"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_data", [200, 20_000])
+def test_a_reference_ends_in_time_and_says_what_it_lacks(tmp_path, num_data):
+    folder = write_problem(tmp_path, QuadraticProblem(dim=40, num_data=num_data))
+    code, seconds = in_worker("reference", [str(folder), ReferenceSpec(max_relative_mcse=1e-6).to_dict(), 5.0])
+    assert code == 0
+    assert seconds <= 1.1 * 5.0 + 2.0
+    reference = read_json(folder / "ref.json")
+    assert (reference["state"], reference["is_certified"]) == ("COMPLETE", False)
+    assert reference["reasons"]
+    assert not (folder / "failure.json").exists()
+
+
+@pytest.mark.slow
+def test_a_training_that_nothing_interrupts_costs_the_worker(tmp_path):
+    (tmp_path / "problem.yaml").write_text(
+        to_yaml(MLPProblem(training=TrainingSpec(num_steps=10**7)).to_dict()), encoding="utf-8"
+    )
+    code, seconds = in_worker("reference", [str(tmp_path), ReferenceSpec().to_dict(), 9.0])
+    assert code == 70
+    assert seconds <= 1.1 * 9.0 + 2.0
+    failure = read_json(tmp_path / "failure.json")
+    assert failure["state"] == "FAIL"
+    assert "execution.budget.hmc_sec is 9 s. The last stage it told of was: training." in failure["reason"]
+    assert not (tmp_path / "ref.json").exists()
