@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import sys
 import traceback
 from typing import Any, NoReturn
@@ -65,4 +66,5 @@ def main() -> None:
     """Run the command line of this process; never returns."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # λ̂ must not end a run where a terminal cannot show it
+    logging.raiseExceptions = False  # on a full disk, Parsl's log would show a traceback for every line it loses
     cli(prog_name="lambda-hat")

@@ -107,17 +107,37 @@ def test_a_failure_is_told_after_the_results_there_are(run_with):
     assert result.stderr == "Error: 6 of 10\n"
 
 
-def test_an_interrupt_of_a_real_process_is_130(folder):
+def run_process(statements):
+    """A real process of the command line with `statements` in the workflow's place."""
     program = (
-        "import os, signal, sys, types\n"
+        "import errno, logging, os, signal, sys, types\n"
         "module = types.ModuleType('lambda_hat.workflows.optuna')\n"
-        "module.run_optuna = lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGINT)\n"
+        f"def run_optuna(*args, **kwargs):\n    {statements}\n"
+        "module.run_optuna = run_optuna\n"
         "sys.modules[module.__name__] = module\n"
         "sys.argv = ['lambda-hat', 'workflow', 'optuna', '--config', 'study.yaml', '--local']\n"
         "from lambda_hat.cli import main\n"
         "main()\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False)
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False)
+
+
+def test_an_interrupt_of_a_real_process_is_130(folder):
+    done = run_process("os.kill(os.getpid(), signal.SIGINT)")
     assert done.returncode == 128 + signal.SIGINT
     assert (done.stdout, done.stderr) == ("", "\nInterrupted.\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
+def test_a_log_on_a_full_disk_says_nothing_beside_the_error(folder):
+    done = run_process(
+        "logging.getLogger('parsl').addHandler(logging.FileHandler('/dev/full'))\n"
+        "    logging.getLogger('parsl').warning('a line that is lost')\n"
+        "    raise OSError(errno.ENOSPC, 'No space left on device', 'x')"
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "Error: x could not be written: No space left on device. "
+        "Once there is room and the disk can be written, `--resume` goes on with the run.\n"
+    )
