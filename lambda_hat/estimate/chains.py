@@ -27,7 +27,12 @@ class _Now(NamedTuple):
 
     sampler: Any
     states: State
+    displacements: Float[Array, "chains d"]  # of the states: another computation may come too late to ask for them
     info: Info | None
+
+    @classmethod
+    def of(cls, sampler: Any, states: State, info: Info | None) -> _Now:
+        return cls(sampler, states, jax.vmap(sampler.displacement)(states), info)
 
 
 class GrowingChains:
@@ -41,7 +46,7 @@ class GrowingChains:
         work: Work,
         info: Info | None = None,
     ) -> None:
-        self._now = _Now(sampler, init_chains(sampler, rng_key, displacements), info)
+        self._now = _Now.of(sampler, init_chains(sampler, rng_key, displacements), info)
         self._work = work
         self._pace = work.pace()
 
@@ -68,7 +73,7 @@ class GrowingChains:
     @property
     def displacements(self) -> Float[Array, "chains d"]:
         """w − w0 of every chain now."""
-        return jax.vmap(self.sampler.displacement)(self._now.states)
+        return self._now.displacements
 
     def advance(self, rng_key: Array, num_steps: int, *, num_warmup: int = 0) -> None:
         """Go on without keeping the draws; a warm-up adapts the step size."""
@@ -79,11 +84,11 @@ class GrowingChains:
         chains = self._run(self.sampler, rng_key, num_steps)
         parts = [chains.info] if self.info is None else [self.info, chains.info]
         info = Info(*(np.concatenate(traces, axis=1) for traces in zip(*parts, strict=True)))
-        self._now = _Now(chains.sampler, chains.states, info)
+        self._now = _Now.of(chains.sampler, chains.states, info)
 
     def _advance(self, sampler: Any, rng_key: Array, num_steps: int, num_warmup: int) -> None:
         chains = self._run(sampler, rng_key, num_steps, num_warmup)
-        self._now = _Now(chains.sampler, chains.states, self.info)
+        self._now = _Now.of(chains.sampler, chains.states, self.info)
 
     def _run(self, sampler: Any, rng_key: Array, num_steps: int, num_warmup: int = 0) -> Chains:
         def on_chunk(info: Info, num_done: int) -> bool:

@@ -173,6 +173,8 @@ def run_method(
     extras: dict[str, float] = {}
     judged: tuple[LLCEstimate, dict[str, float], FitDraws] | None = None
     try:
+        if chains.is_interrupted and isinstance(settings, SGLDSettings | VISettings):
+            raise OutOfTime  # what is asked of the device now would wait for the chunk that it is at
         with evaluation_guard():
             match settings:
                 case VISettings() if watch.state == "COMPLETE":

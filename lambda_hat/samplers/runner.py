@@ -33,6 +33,7 @@ class Chains:
     num_done: int
     is_complete: bool
     is_out_of_time: bool  # the deadline came first
+    is_interrupted: bool  # in the middle of a chunk, which the device may still be computing
 
 
 class _Tuner(eqx.Module):
@@ -57,6 +58,11 @@ class _Tuner(eqx.Module):
 
     def step_size(self, is_warmup: Array) -> Array:
         return jnp.exp(jnp.where(is_warmup, self.state.log_step_size, self.state.log_step_size_avg))
+
+    def adapted(self, *, is_warmup: bool) -> Array:
+        """The same by NumPy, whatever the device is at."""
+        log_step_size = np.asarray(self.state.log_step_size if is_warmup else self.state.log_step_size_avg)
+        return jax.device_put(np.asarray(np.exp(log_step_size), log_step_size.dtype))
 
 
 @eqx.filter_jit
@@ -144,7 +150,7 @@ def run_chains(
     largest = min(chunk_size, -(-num_steps // min_chunks))
     parts: list[Info] = []
     done = 0
-    is_out_of_time = False
+    is_out_of_time = is_interrupted = False
     while done < num_steps:
         size = pace.size(min(largest, num_steps - done))
         if size == 0:
@@ -166,7 +172,7 @@ def run_chains(
                 )
                 part: Info = jax.tree.map(lambda x, size=size: np.asarray(x)[:, :size].copy(), info)
         except OutOfTime:
-            is_out_of_time = True
+            is_out_of_time = is_interrupted = True
             break
         states, tuner = new_states, new_tuner
         parts.append(part)
@@ -179,6 +185,6 @@ def run_chains(
     if is_out_of_time and not parts:
         raise OutOfTime
     if tuner is not None:
-        sampler = sampler.with_step_size(tuner.step_size(jnp.asarray(done + start < num_warmup)))
+        sampler = sampler.with_step_size(tuner.adapted(is_warmup=done + start < num_warmup))
     traces: Info = jax.tree.map(lambda *xs: np.concatenate(xs, axis=1), *parts)
-    return Chains(traces, states, sampler, done, done == num_steps, is_out_of_time)
+    return Chains(traces, states, sampler, done, done == num_steps, is_out_of_time, is_interrupted)

@@ -14,16 +14,21 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import jax
+
 from lambda_hat.artifacts.files import append_json_line, read_json_lines, write_json_atomic
 from lambda_hat.artifacts.paths import PROGRESS_JSONL
 from lambda_hat.samplers.pace import Guard, OutOfTime
 from lambda_hat.tasks import hard_limit
 from lambda_hat.tasks.provenance import EXECUTOR_VARIABLE, now, provenance
 
-__all__ = ["Limits", "alarm", "log_event", "watchdog"]
+__all__ = ["Limits", "alarm", "end_busy_worker", "log_event", "watchdog"]
 
 EXIT_SEC = 0.3  # for writing why, and for the end of a process with a device
 EXIT_CODE = 70  # EX_SOFTWARE: nothing else in a worker ends with it
+SETTLE_SEC = 0.5  # for the device to finish what was interrupted
+
+_unfinished: list[jax.Array] = []  # what the device was at when an alarm rang
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,7 @@ def alarm(at: float) -> Generator[None]:
     """Raise `OutOfTime` in the block at `at` (`time.monotonic`), or as soon after as Python has control.
 
     A signal is needed for that, which only the main thread gets, and not on Windows: elsewhere nothing happens.
+    Waiting for the device is interrupted, but not the device: see `end_busy_worker`.
     """
     if not hasattr(signal, "SIGALRM") or threading.current_thread() is not threading.main_thread():
         yield
@@ -79,6 +85,7 @@ def alarm(at: float) -> Generator[None]:
         nonlocal is_armed
         if is_armed:
             is_armed = False
+            _unfinished.extend(array for array in jax.live_arrays() if _is_pending(array))
             raise OutOfTime
 
     earlier = signal.signal(signal.SIGALRM, ring)
@@ -122,6 +129,24 @@ def watchdog(limits: Limits, budget: str, path: Path, facts: Callable[[], dict[s
     finally:
         with lock:  # held for good by a watchdog that has begun to write
             is_over.set()
+
+
+def end_busy_worker() -> None:
+    """End this worker if its device still computes what an alarm interrupted: the next task would wait for that.
+
+    To be called when all that the task has found is written.
+    """
+    until = time.monotonic() + SETTLE_SEC
+    is_worker = EXECUTOR_VARIABLE in os.environ
+    while is_worker and any(map(_is_pending, _unfinished)):
+        if time.monotonic() > until:
+            os._exit(EXIT_CODE)
+        time.sleep(0.02)
+    _unfinished.clear()
+
+
+def _is_pending(array: jax.Array) -> bool:
+    return not array.is_deleted() and not array.is_ready()  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _write_failure(limits: Limits, budget: str, path: Path, facts: dict[str, Any]) -> None:

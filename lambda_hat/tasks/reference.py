@@ -30,7 +30,7 @@ from lambda_hat.estimate.reference import Reference, exact_reference, sample_ref
 from lambda_hat.estimate.work import Progress
 from lambda_hat.samplers.pace import OutOfTime
 from lambda_hat.targets import build_target, load_target
-from lambda_hat.tasks.budget import Limits, log_event, watchdog
+from lambda_hat.tasks.budget import Limits, end_busy_worker, log_event, watchdog
 from lambda_hat.tasks.problem import LoadedProblem, read_arrays, read_problem
 from lambda_hat.tasks.provenance import now, provenance
 
@@ -69,6 +69,7 @@ def run_reference(problem_dir: str, spec: dict[str, Any], hmc_sec: float) -> dic
         }
         write_json_atomic(folder / FAILURE_JSON, content)
     log_event(folder, "ended", state=content["state"])
+    end_busy_worker()
     return content
 
 

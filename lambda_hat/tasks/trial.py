@@ -17,7 +17,7 @@ from lambda_hat.artifacts.paths import MANIFEST_JSON, METRICS_JSON, PROGRESS_JSO
 from lambda_hat.config.methods import MethodSettings, parse_settings
 from lambda_hat.estimate.run import MethodRun, RunProgress, run_method
 from lambda_hat.samplers.pace import OutOfTime
-from lambda_hat.tasks.budget import Limits, log_event, watchdog
+from lambda_hat.tasks.budget import Limits, end_busy_worker, log_event, watchdog
 from lambda_hat.tasks.problem import load_coordinates, load_problem
 from lambda_hat.tasks.provenance import Clock, now, provenance
 
@@ -58,6 +58,7 @@ def run_trial(trial_dir: str, problem_dir: str) -> dict[str, Any]:
         }
     write_json_atomic(folder / METRICS_JSON, metrics)
     log_event(folder, "ended", state=metrics["state"])
+    end_busy_worker()
     return metrics
 
 

@@ -27,8 +27,8 @@ pytestmark = pytest.mark.usefixtures("float64")
 
 @contextlib.contextmanager
 def already_ringing():
-    yield
     raise OutOfTime
+    yield
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_chains_interrupted_in_their_first_chunk_are_what_they_were(build_chains
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [1, 30, 200])
+@pytest.mark.parametrize("number", [1, 120, 175])
 def test_an_interrupted_reference_can_be_gone_on_from(build_quadratic, monkeypatch, interrupt, number, is_within):
     target, posterior = build_quadratic()
     spec = ReferenceSpec(num_chains=4, max_relative_mcse=0.02)
