@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import yaml
 
-from lambda_hat.artifacts.files import write_text_atomic
+from lambda_hat.artifacts.files import make_dir, write_text_atomic
 from lambda_hat.config.card import LocalCard, SlurmCard
 from lambda_hat.errors import ConfigError, ExecutionError
 from lambda_hat.execution.pool import Pool
@@ -63,7 +63,7 @@ class Cluster:
         self._old_handlers: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
-        self._run_dir.mkdir(parents=True, exist_ok=True)
+        make_dir(self._run_dir)
         write_text_atomic(self._run_dir / SELECTED_CARD_YAML, yaml.safe_dump(self._card.to_dict(), sort_keys=False))
         logging.getLogger("parsl").propagate = False  # it has files of its own under the run's folder
         self._catch_signals()

@@ -24,7 +24,7 @@ from lambda_hat.artifacts.paths import (
 )
 from lambda_hat.config.problems import LocalizationRadius
 from lambda_hat.config.study import ReferenceSpec
-from lambda_hat.errors import InputError, TargetError
+from lambda_hat.errors import InputError, StorageError, TargetError
 from lambda_hat.estimate.diagnostics import TraceDiagnostics
 from lambda_hat.estimate.reference import Reference, exact_reference, sample_reference
 from lambda_hat.estimate.work import Progress
@@ -58,6 +58,8 @@ def run_reference(problem_dir: str, spec: dict[str, Any], hmc_sec: float) -> dic
             content = _reference(folder, ReferenceSpec.model_validate(spec), limits, started)
         write_json_atomic(folder / REFERENCE_JSON, content)
         content = read_json(folder / REFERENCE_JSON) or content
+    except StorageError:
+        raise  # of the machine, not of this task
     except (Exception, OutOfTime) as error:
         content = {
             "state": "FAIL",

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from lambda_hat.artifacts.files import append_json_line, read_json, write_json_atomic
 from lambda_hat.artifacts.paths import MANIFEST_JSON, METRICS_JSON, PROGRESS_JSONL, STOP_FLAG
 from lambda_hat.config.methods import MethodSettings, parse_settings
+from lambda_hat.errors import StorageError
 from lambda_hat.estimate.run import MethodRun, RunProgress, run_method
 from lambda_hat.samplers.pace import OutOfTime
 from lambda_hat.tasks.budget import Limits, end_busy_worker, log_event, watchdog
@@ -46,6 +47,8 @@ def run_trial(trial_dir: str, problem_dir: str) -> dict[str, Any]:
             jax.enable_x64(settings.dtype == "float64"),
         ):
             metrics = _trial(folder, Path(problem_dir), manifest, settings, clock, limits)
+    except StorageError:
+        raise  # of the machine, not of this task
     except (Exception, OutOfTime) as error:
         is_late = isinstance(error, OutOfTime)
         metrics = {

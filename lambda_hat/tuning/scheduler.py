@@ -7,7 +7,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -150,19 +150,27 @@ class Scheduler:
         Whatever a lane or `submit` raises, and KeyboardInterrupt and SystemExit, ends the run after the lanes are
         closed.
         """
-        with self._closing:
-            next_poll = time.monotonic() + self._poll_interval
-            while True:
-                has_started = self._start_one_per_label()
-                if not self._in_flight:
-                    return
-                timeout = 0.0 if has_started else max(0.0, next_poll - time.monotonic())
-                done, _ = wait(self._in_flight, timeout, FIRST_COMPLETED)
-                for future in done:
-                    self._collect(future)
-                if time.monotonic() >= next_poll:
-                    self._poll()
-                    next_poll = time.monotonic() + self._poll_interval
+        try:
+            self._work()
+        except BaseException:
+            with suppress(StorageError):  # which would hide the first
+                self._closing.close()
+            raise
+        self._closing.close()
+
+    def _work(self) -> None:
+        next_poll = time.monotonic() + self._poll_interval
+        while True:
+            has_started = self._start_one_per_label()
+            if not self._in_flight:
+                return
+            timeout = 0.0 if has_started else max(0.0, next_poll - time.monotonic())
+            done, _ = wait(self._in_flight, timeout, FIRST_COMPLETED)
+            for future in done:
+                self._collect(future)
+            if time.monotonic() >= next_poll:
+                self._poll()
+                next_poll = time.monotonic() + self._poll_interval
 
     def _poll(self) -> None:
         for flight in list(self._in_flight.values()):

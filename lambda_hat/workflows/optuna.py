@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,11 +76,12 @@ def run_optuna(loaded: LoadedStudy, *, resume: bool, progress: Progress) -> Outc
                 else:
                     progress.message("Nothing is left to run: every trial of this study has ended.")
                     run.close()
-            finally:
-                rows = run.rows()
-                others = rows_of_other_studies(paths.trials_table, run.studies)
-                write_trials_table(paths.trials_table, [*others, *rows])
-    return Outcome(rows, run.references, run.places, run.failure())
+            except BaseException:
+                with suppress(LambdaHatError, OSError):  # which would hide the first
+                    run.write_table()
+                raise
+            run.write_table()
+            return Outcome(run.rows(), run.references, run.places, run.failure())
 
 
 class _Run:
@@ -194,6 +196,11 @@ class _Run:
     def rows(self) -> list[dict[str, Any]]:
         """One row per trial of every study."""
         return [with_reference(row, self.references[lane.plan.pid]) for lane in self.trial_lanes for row in lane.rows()]
+
+    def write_table(self) -> None:
+        """The table of all trials, those of other studies in it kept."""
+        others = rows_of_other_studies(self.paths.trials_table, self.studies)
+        write_trials_table(self.paths.trials_table, [*others, *self.rows()])
 
     def failure(self) -> LambdaHatError | None:
         """Why the command does not end with exit code 0; the gravest reason first."""

@@ -19,7 +19,6 @@ from lambda_hat.config.problems import (
 )
 from lambda_hat.targets import build_target
 from lambda_hat.tasks import reference_task, trial_task
-from lambda_hat.workflows.references import stored_reference
 
 REGRESSION = LinearRegressionProblem(dim=4, num_data=100)
 POTENTIAL = PotentialProblem(num_data=100, posterior=PosteriorSpec(localization=10.0))
@@ -72,12 +71,3 @@ def test_a_reference_whose_value_is_not_known_fails_and_says_so(tmp_path):
     assert result["state"] == "FAIL"
     assert result["reason"] == "InputError: the exact value of target `mlp` is not known"
     assert result == read_json(tmp_path / "failure.json")
-
-
-@pytest.mark.parametrize("method", ["hmc", "exact"])
-def test_a_stored_reference_serves_only_its_own_method(tmp_path, method):
-    other = {"hmc": "exact", "exact": "hmc"}[method]
-    content = {"is_certified": True, "llc": 1.0} | ({} if method == "hmc" else {"method": method})
-    (tmp_path / "ref.json").write_text(json.dumps(content), encoding="utf-8")
-    assert stored_reference(tmp_path, method) == content
-    assert stored_reference(tmp_path, other) is None

@@ -53,6 +53,7 @@ def run(problem_dir, tmp_path):
     def run(method, settings, *, trial_sec=60.0, seed=3, **more):
         manifest = {"method": method, "settings": settings, "seed": seed, "budget": {"trial_sec": trial_sec}, **more}
         (tmp_path / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+        (tmp_path / "metrics.json").unlink(missing_ok=True)
         return trial_task(str(tmp_path), str(problem_dir))
 
     return run
@@ -204,6 +205,13 @@ def test_progress_grows_chunk_by_chunk(run, tmp_path):
     assert max(np.diff([0, *steps])) <= 400  # a tenth: what the pruner can act on
     assert [line["fraction"] for line in chunks] == [step / 4000 for step in steps]
     assert chunks[-1]["llc_hat"] == pytest.approx(metrics["llc_hat"], rel=1e-4)
+
+
+def test_a_trial_that_has_ended_is_not_run_again(run, problem_dir, tmp_path):
+    first = run("sgld", SGLD)
+    log = (tmp_path / "progress.jsonl").read_bytes()
+    assert trial_task(str(tmp_path), str(problem_dir)) == first
+    assert (tmp_path / "progress.jsonl").read_bytes() == log
 
 
 def test_same_manifest_same_result(run):
