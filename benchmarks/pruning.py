@@ -28,13 +28,15 @@ NUM_BEST = 5  # the best one alone is mostly lucky
 COLOURS = dict(zip(PRUNERS, ("0.4", "tab:blue", "tab:orange"), strict=True))
 
 
-def run(folder: Path, config: str, pruner: str, sets: list[str]) -> pd.DataFrame:
-    """The table of one study; a study that is there already is only read."""
+def run(folder: Path, config: str, pruner: str, num_trials: int, sets: list[str]) -> pd.DataFrame:
+    """The table of one study; what is there already is only read."""
     words = ["--local", "--resume", "--set", f"store.root={folder}", "--set", f"store.namespace={pruner}"]
-    words += ["--set", f"optuna.pruner.type={pruner}"] + [word for text in sets for word in ("--set", text)]
+    sets = [f"optuna.pruner.type={pruner}", f"optuna.max_trials_per_method={num_trials}", *sets]
+    words += [word for text in sets for word in ("--set", text)]
     command = [sys.executable, "-m", "lambda_hat", "workflow", "optuna", "--config", config, *words]
     subprocess.run(command, check=True)
-    return read_trials_table(folder / pruner / "v1" / "tables" / "optuna_trials.parquet")
+    table = read_trials_table(folder / pruner / "v1" / "tables" / "optuna_trials.parquet")
+    return table[table["number"] < num_trials]
 
 
 def figures(table: pd.DataFrame) -> dict[str, Any]:
@@ -74,12 +76,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--config", default="config/optuna/default.yaml")
+    parser.add_argument("--trials", type=int, default=100, help="per method")
     parser.add_argument("--set", action="append", default=[], dest="sets", metavar="KEY=VALUE")
     parser.add_argument("--pruner", action="append", choices=PRUNERS, help="may be repeated; all without it")
     options = parser.parse_args()
     folder = options.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    tables = {name: run(folder, options.config, name, options.sets) for name in options.pruner or PRUNERS}
+    tables = {
+        name: run(folder, options.config, name, options.trials, options.sets) for name in options.pruner or PRUNERS
+    }
     result = {
         name: {method: figures(rows) for method, rows in table.groupby("method")} for name, table in tables.items()
     }
