@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from datetime import UTC, datetime
 
-__all__ = ["clock", "estimate", "number"]
+__all__ = ["clock", "estimate", "now", "number"]
 
 MISSING = "–"
 
@@ -30,3 +31,8 @@ def estimate(value: float | None, se: float | None) -> str:
         return f"{value:.4g} ± ?"
     decimals = max(0, 1 - math.floor(math.log10(se)))
     return f"{value:.{decimals}f} ± {se:.{decimals}f}"
+
+
+def now() -> str:
+    """UTC, to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -122,6 +122,11 @@ class Paths:
         return self._inside("meta", "begun.json")
 
     @property
+    def events(self) -> Path:
+        """What the scheduler did, one line per event."""
+        return self._inside("meta", "events.jsonl")
+
+    @property
     def lock(self) -> Path:
         """Held by the one command that may write to the run."""
         return self._inside("meta", "lock")

@@ -66,6 +66,7 @@ COLUMNS: dict[str, type] = {
     "dtype": str,
     "x64": bool,
     "executor": str,
+    "device": str,
     "host": str,
     "pid_worker": int,
     "seed": int,

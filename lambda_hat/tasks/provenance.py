@@ -8,12 +8,13 @@ import os
 import socket
 import subprocess
 import time
-from datetime import UTC, datetime
 from typing import Any
 
 import jax
 
-__all__ = ["EXECUTOR_VARIABLE", "Clock", "now", "provenance"]
+from lambda_hat.numbers import now
+
+__all__ = ["EXECUTOR_VARIABLE", "Clock", "provenance"]
 
 EXECUTOR_VARIABLE = "LAMBDA_HAT_EXECUTOR"  # set by the executor's worker_init
 
@@ -75,11 +76,6 @@ def _versions() -> dict[str, str | None]:
     except (OSError, subprocess.TimeoutExpired):
         versions["git_commit"] = None
     return versions
-
-
-def now() -> str:
-    """UTC, to the millisecond."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 @functools.cache

@@ -28,11 +28,12 @@ from lambda_hat.errors import InputError, StorageError, TargetError
 from lambda_hat.estimate.diagnostics import TraceDiagnostics
 from lambda_hat.estimate.reference import Reference, exact_reference, sample_reference
 from lambda_hat.estimate.work import Progress
+from lambda_hat.numbers import now
 from lambda_hat.samplers.pace import OutOfTime
 from lambda_hat.targets import build_target, load_target
 from lambda_hat.tasks.budget import Limits, end_busy_worker, log_event, watchdog
 from lambda_hat.tasks.problem import LoadedProblem, read_arrays, read_problem
-from lambda_hat.tasks.provenance import now, provenance
+from lambda_hat.tasks.provenance import provenance
 
 __all__ = ["run_reference"]
 

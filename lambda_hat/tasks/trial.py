@@ -17,10 +17,11 @@ from lambda_hat.artifacts.paths import MANIFEST_JSON, METRICS_JSON, PROGRESS_JSO
 from lambda_hat.config.methods import MethodSettings, parse_settings
 from lambda_hat.errors import StorageError
 from lambda_hat.estimate.run import MethodRun, RunProgress, run_method
+from lambda_hat.numbers import now
 from lambda_hat.samplers.pace import OutOfTime
 from lambda_hat.tasks.budget import Limits, end_busy_worker, log_event, watchdog
 from lambda_hat.tasks.problem import load_coordinates, load_problem
-from lambda_hat.tasks.provenance import Clock, now, provenance
+from lambda_hat.tasks.provenance import Clock, provenance
 
 __all__ = ["run_trial"]
 

@@ -21,6 +21,7 @@ _COPIED = (
     "is_truncated",
     "dtype",
     "x64",
+    "device",
     "host",
     "k_hat",
     "llc_psis",

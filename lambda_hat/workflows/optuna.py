@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -9,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lambda_hat.artifacts.files import append_json_line
 from lambda_hat.artifacts.ids import problem_id
 from lambda_hat.artifacts.paths import Paths, RunContext
 from lambda_hat.config.load import LoadedStudy
@@ -18,10 +21,12 @@ from lambda_hat.errors import (
     ExecutionError,
     LambdaHatError,
     RunStateError,
+    StorageError,
     TooManyFailedTrials,
     UncertifiedReference,
 )
 from lambda_hat.execution.cluster import Cluster
+from lambda_hat.numbers import now
 from lambda_hat.report.progress import ExecutorLine, Progress, ReferenceLine, Snapshot, StudyLine
 from lambda_hat.report.tables import rows_of_other_studies, with_reference, write_trials_table
 from lambda_hat.tasks import hard_limit, trial_task
@@ -163,13 +168,14 @@ class _Run:
             label: min(cap, self.study.optuna.concurrency.per_executor.get(label, cap))
             for label, cap in cluster.capacity.items()
         }
+        self._log("begin", pid=os.getpid(), host=socket.gethostname(), caps=caps, capacity=cluster.capacity)
         scheduler = Scheduler(
             submit=lambda task, label: cluster.submit(task.function, *task.args, label=label),
             caps=caps,
             max_retries=self.retries,
             on_event=self._on_event,
             on_poll=lambda: self.progress.update(self._snapshot(scheduler.busy, caps)),
-            on_stall=lambda label, seconds: cluster.restart(label, f"nothing moved on it for {seconds:.0f} s"),
+            on_stall=lambda label, seconds: self._on_stall(cluster, label, seconds),
         )
         for lane in self.trial_lanes:
             scheduler.add(lane)
@@ -187,7 +193,11 @@ class _Run:
                 )
                 self.reference_lanes.append(lane)
                 scheduler.add(lane)
-        scheduler.run()
+        try:
+            scheduler.run()
+        finally:
+            with suppress(StorageError):  # which would hide the first
+                self._log("end")
         self.progress.update(self._snapshot(scheduler.busy, caps))
         for lane in self.reference_lanes:
             if lane.result is not None and lane.result["state"] != "FAIL":
@@ -223,7 +233,16 @@ class _Run:
             )
         return None
 
+    def _log(self, kind: str, **facts: object) -> None:
+        line = {"kind": kind, "time": now(), "at": round(time.monotonic() - self._started, 4), **facts}
+        append_json_line(self.paths.events, line)
+
+    def _on_stall(self, cluster: Cluster, label: str, seconds: float) -> None:
+        reason = f"nothing moved on it for {seconds:.0f} s"
+        self._log("stalled", label=label, message=reason, is_restarted=cluster.restart(label, reason))
+
     def _on_event(self, event: Event) -> None:
+        self._log(event.kind, lane=event.lane, label=event.label, task=event.task, message=event.message)
         level = 0 if event.kind in ("retried", "error") else 1
         text = f"{event.lane} {event.task} {event.kind} on {event.label} after {event.seconds:.1f} s {event.message}"
         self.progress.message(text.rstrip(), level)
