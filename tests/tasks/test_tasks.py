@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -275,3 +277,32 @@ def test_manifest_that_cannot_be_read(tmp_path, problem_dir, text):
     assert metrics["state"] == "FAIL"
     assert "manifest.json is missing or torn" in metrics["reason"]
     assert read_json(tmp_path / "metrics.json")["state"] == "FAIL"
+
+
+ALONE = """
+import sys
+from lambda_hat.tasks import trial_task
+for folder in sys.argv[2:]:
+    trial_task(folder, sys.argv[1])
+"""
+
+
+@pytest.mark.slow
+def test_one_worker_serves_both_precisions_bit_by_bit(problem_dir, tmp_path):
+    trials = {"sgld": SGLD, "mclmc": MCLMC}
+
+    def run_process(name: str, methods: list[str]) -> list[float]:
+        folders = []
+        for number, method in enumerate(methods):
+            folder = tmp_path / f"{name}{number}"
+            folder.mkdir()
+            manifest = {"method": method, "settings": trials[method], "seed": 3, "budget": {"trial_sec": 60}}
+            (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+            folders.append(folder)
+        subprocess.run([sys.executable, "-c", ALONE, problem_dir, *folders], check=True)
+        metrics = [read_json(folder / "metrics.json") for folder in folders]
+        assert [row["dtype"] for row in metrics] == [{"sgld": "float32", "mclmc": "float64"}[m] for m in methods]
+        return [row["llc_hat"] for row in metrics]
+
+    (sgld,), (mclmc,) = run_process("a", ["sgld"]), run_process("b", ["mclmc"])
+    assert run_process("in turn", ["sgld", "mclmc", "sgld", "mclmc"]) == [sgld, mclmc, sgld, mclmc]
