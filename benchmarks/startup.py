@@ -1,4 +1,4 @@
-"""From the command to the first trial, and what too many workers cost: `python benchmarks/startup.py FOLDER [--repeats 3]`.
+"""From the command to the first trial, and what too many workers cost: `python benchmarks/startup.py FOLDER`.
 
 First the quick start's study runs once, so that references and compiled programs are there. Then, by turns, it is asked
 for one trial more per method, on pools of the size that `auto` gives and on others: seconds from the start of the

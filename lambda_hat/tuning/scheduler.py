@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from queue import Empty, SimpleQueue
 from typing import Any, Literal, Protocol
 
 from lambda_hat.errors import ExecutorLostError, StorageError, WorkerLostError
 
 __all__ = ["Event", "Lane", "Scheduler", "Task"]
 
+_LARGEST_POLL_SHARE = 0.1  # of the controller's time: reading a thousand files from a slow disk takes a second
 STALL_GRACE = 30.0  # seconds beyond the longest task's limit: starting a worker, a slow disk
 
 
@@ -128,6 +130,7 @@ class Scheduler:
         self._turns: dict[str, deque[Lane]] = {}
         self._retries: deque[_InFlight] = deque()
         self._in_flight: dict[Future[dict[str, Any]], _InFlight] = {}
+        self._ended: SimpleQueue[Future[dict[str, Any]]] = SimpleQueue()
         self._busy_labels: Counter[str] = Counter()
         self._busy_lanes: Counter[int] = Counter()
         self._on_stall = on_stall
@@ -164,13 +167,19 @@ class Scheduler:
             has_started = self._start_one_per_label()
             if not self._in_flight:
                 return
-            timeout = 0.0 if has_started else max(0.0, next_poll - time.monotonic())
-            done, _ = wait(self._in_flight, timeout, FIRST_COMPLETED)
-            for future in done:
+            for future in self._wait(0.0 if has_started else max(0.0, next_poll - time.monotonic())):
                 self._collect(future)
-            if time.monotonic() >= next_poll:
+            if (started := time.monotonic()) >= next_poll:
                 self._poll()
-                next_poll = time.monotonic() + self._poll_interval
+                seconds = time.monotonic() - started
+                next_poll = started + max(self._poll_interval, seconds / _LARGEST_POLL_SHARE)
+
+    def _wait(self, timeout: float) -> Iterator[Future[dict[str, Any]]]:
+        """Tasks that have ended, as soon as there is one."""
+        with suppress(Empty):
+            yield self._ended.get(timeout=timeout)
+            while True:
+                yield self._ended.get_nowait()
 
     def _poll(self) -> None:
         for flight in list(self._in_flight.values()):
@@ -214,6 +223,7 @@ class Scheduler:
         flight.started = time.monotonic()
         future = self._submit(flight.task, flight.lane.label)
         self._in_flight[future] = flight
+        future.add_done_callback(self._ended.put)
         self._last_sign[flight.lane.label] = flight.started
         self._busy_labels[flight.lane.label] += 1
         self._busy_lanes[id(flight.lane)] += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ from lambda_hat.tuning.objective import clipped
 from lambda_hat.tuning.space import suggest_params_from_yaml
 
 __all__ = ["AskedTrial", "StudyStore", "TrialRecord", "TuningStudy"]
+
+_SECONDS_BETWEEN_PICKLES = 5.0  # of one study
+_LARGEST_PICKLE_SHARE = 0.05  # of the controller's time, all studies together
 
 State = Literal["WAITING", "RUNNING", "COMPLETE", "PRUNED", "FAIL"]
 
@@ -53,6 +57,24 @@ class TrialRecord:
         return self.attrs.get("run_id")
 
 
+class _Throttle:
+    """Keeps something that all studies do within a share of the controller's time."""
+
+    def __init__(self) -> None:
+        self._next = self._started = 0.0
+
+    @property
+    def is_due(self) -> bool:
+        return time.monotonic() >= self._next
+
+    def __enter__(self) -> None:
+        self._started = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        now = time.monotonic()
+        self._next = now + (now - self._started) / _LARGEST_PICKLE_SHARE
+
+
 class StudyStore:
     """All studies of a run, in one journal. Whoever opens it holds the run's lock."""
 
@@ -61,6 +83,7 @@ class StudyStore:
         self._paths = paths
         self._spec = spec
         self._journal = ControllerJournal(paths.journal)
+        self._pickling = _Throttle()
         self._storage = optuna.storages.JournalStorage(self._journal)
 
     def __enter__(self) -> Self:
@@ -94,6 +117,7 @@ class StudyStore:
             spec=self._spec,
             storage=self._storage,
             journal=self._journal,
+            pickling=self._pickling,
             pickle_path=self._paths.study_pickle(pid, method),
         )
 
@@ -110,6 +134,7 @@ class TuningStudy:
         spec: OptunaSection,
         storage: optuna.storages.JournalStorage,
         journal: ControllerJournal,
+        pickling: _Throttle,
         pickle_path: Path,
     ) -> None:
         self.name = name
@@ -117,6 +142,8 @@ class TuningStudy:
         self._spec = spec
         self._storage = storage
         self._journal = journal
+        self._pickling = pickling
+        self._next_pickle = 0.0
         self._pickle_path = pickle_path
         self._study = optuna.create_study(study_name=name, storage=storage, direction="minimize", load_if_exists=True)
         self._check_definition(definition)
@@ -125,6 +152,9 @@ class TuningStudy:
         self._study.sampler = build_search_algorithm(spec.sampler, num_asked)
         self._study.pruner = build_pruner(spec.pruner)
         self._counts: Counter[State] = Counter(trial.state for trial in trials)
+        self._best: TrialRecord | None = None  # kept, since whoever watches asks every second
+        for trial in trials:
+            self._note_best(trial)
 
     def ask(self) -> AskedTrial:
         """Hyperparameters of the next trial: enqueued ones first, then what the search proposes."""
@@ -205,8 +235,14 @@ class TuningStudy:
     @property
     def best(self) -> TrialRecord | None:
         """The completed trial with the smallest value, the earliest of equal ones."""
-        complete = [trial for trial in self.trials if trial.state == "COMPLETE" and trial.value is not None]
-        return min(complete, key=lambda trial: trial.value or 0.0, default=None)
+        return self._best
+
+    def save_pickle_now_and_then(self) -> None:
+        """Replace the pickle if it is some seconds old, and pickles have not taken too much of the time so far."""
+        if time.monotonic() >= self._next_pickle and self._pickling.is_due:
+            with self._pickling:
+                self.save_pickle()
+            self._next_pickle = time.monotonic() + _SECONDS_BETWEEN_PICKLES
 
     def save_pickle(self) -> None:
         """Replace the study's pickle: an Optuna study with all trials in memory, on which ask and tell go on."""
@@ -221,9 +257,16 @@ class TuningStudy:
         write_bytes_atomic(self._pickle_path, pickle.dumps(copy))
 
     def _finish(self, number: int, state: TrialState, value: float | None = None) -> None:
-        told = self._study.tell(number, value, state=state)
+        told = _record(self._study.tell(number, value, state=state))
         self._counts["RUNNING"] -= 1
-        self._counts[_record(told).state] += 1
+        self._counts[told.state] += 1
+        self._note_best(told)
+
+    def _note_best(self, trial: TrialRecord) -> None:
+        if trial.state != "COMPLETE" or trial.value is None:
+            return
+        if self._best is None or (trial.value, trial.number) < (self._best.value, self._best.number):
+            self._best = trial
 
     def _trial_id(self, number: int) -> int:
         study_id = self._storage.get_study_id_from_name(self.name)

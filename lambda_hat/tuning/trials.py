@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 import traceback
 from collections import deque
 from collections.abc import Sequence
@@ -25,8 +24,6 @@ from lambda_hat.tuning.study import AskedTrial, TrialRecord, TuningStudy
 __all__ = ["TrialLane"]
 
 _MIN_TRIALS_TO_JUDGE_FAILURES = 5
-_SECONDS_BETWEEN_PICKLES = 5.0
-_LARGEST_PICKLE_SHARE = 0.05  # of the controller's time
 
 
 @dataclass
@@ -53,7 +50,6 @@ class TrialLane:
         self._running: dict[str, _Running] = {}
         self._metrics: dict[int, dict[str, Any]] = {}
         self._interrupted: deque[int] = deque()  # numbers of trials to run again
-        self._next_pickle = 0.0
 
     @property
     def name(self) -> str:
@@ -194,11 +190,7 @@ class TrialLane:
     def _end(self, task: Task, metrics: dict[str, Any]) -> None:
         running = self._running.pop(task.name)
         self._tell(running.trial.number, running.folder, metrics)
-        if time.monotonic() >= self._next_pickle:
-            started = time.monotonic()
-            self.study.save_pickle()
-            seconds = time.monotonic() - started
-            self._next_pickle = started + max(_SECONDS_BETWEEN_PICKLES, seconds / _LARGEST_PICKLE_SHARE)
+        self.study.save_pickle_now_and_then()
 
     def _tell(self, number: int, folder: Path, metrics: dict[str, Any]) -> None:
         self._metrics[number] = metrics

@@ -78,14 +78,15 @@ class ManualPool:
 
 
 def run_by_hand(pool, lanes, caps, monkeypatch, max_retries=0):
-    """Run the scheduler with a `wait` that lets one task end whenever nothing more can start."""
+    """Run the scheduler so that it lets one task end whenever nothing more can start."""
+    wait = Scheduler._wait
 
-    def wait(futures, timeout, return_when):
+    def wait_by_hand(scheduler, timeout):
         if timeout > 0:
             pool.step()
-        return {future for future in futures if future.done()}, set()
+        return wait(scheduler, 0.0)
 
-    monkeypatch.setattr("lambda_hat.tuning.scheduler.wait", wait)
+    monkeypatch.setattr(Scheduler, "_wait", wait_by_hand)
     scheduler = Scheduler(pool.submit, caps, max_retries=max_retries, poll_interval=1e6)
     for lane in lanes:
         scheduler.add(lane)

@@ -1,0 +1,220 @@
+"""The controller alone, at any scale: `python benchmarks/scaling.py FOLDER [--case NAME] [--profile]`.
+
+The real scheduler, lanes, studies, journal and files, with a fake clock and a fake backend: workers take a lognormal
+time (mean 60 s), append a line of progress each tenth of it, and leave `metrics.json`. What the controller computes is
+real time; what it waits for is not. Prints, per stretch of trials, CPU and wall milliseconds of the controller per
+trial and how many workers that could keep busy; in the end memory, journal and the slowest parts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import heapq
+import itertools
+import json
+import pstats
+import random
+import resource
+import shutil
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lambda_hat.artifacts.files import append_json_line, read_json, write_json_atomic
+from lambda_hat.artifacts.paths import MANIFEST_JSON, METRICS_JSON, PROGRESS_JSONL, Paths
+from lambda_hat.config.study import (
+    CategoricalDist,
+    Concurrency,
+    FloatDist,
+    IntDist,
+    OptunaSection,
+    PrunerSpec,
+    SearchAlgorithm,
+)
+from lambda_hat.tuning import scheduler as scheduler_module
+from lambda_hat.tuning.plan import StudyPlan
+from lambda_hat.tuning.scheduler import Scheduler, Task
+from lambda_hat.tuning.study import StudyStore
+from lambda_hat.tuning.trials import TrialLane
+
+SPACE = {
+    "eta0": FloatDist(dist="float", low=1e-6, high=1e-1, log=True),
+    "gamma": FloatDist(dist="float", low=0.3, high=1.0),
+    "batch": CategoricalDist(dist="categorical", choices=(32, 64, 128, 256)),
+    "steps": IntDist(dist="int", low=5000, high=20000, step=1000),
+}
+MEAN_SECONDS, SPREAD = 60.0, 0.5
+
+
+@dataclass(frozen=True)
+class Case:
+    """So many studies of so many trials each, searched for by one algorithm."""
+
+    num_studies: int
+    num_trials: int
+    algorithm: str = "tpe"
+    pruner: str = "median"
+    num_workers: int = 1000
+
+
+CASES = {
+    "tpe 1 x 1000": Case(1, 1000, num_workers=50),
+    "tpe 1 x 4000": Case(1, 4000, num_workers=50),
+    "random 1 x 4000": Case(1, 4000, "random", num_workers=50),
+    "tpe 100 x 100": Case(100, 100),
+    "random 100 x 1000": Case(100, 1000, "random", "none"),
+}
+
+
+@dataclass
+class Simulation:
+    """A clock that jumps, and workers that end when it gets there."""
+
+    now: float = 0.0
+    random: random.Random = field(default_factory=lambda: random.Random(0))
+    running: list[tuple[float, int, Future[dict[str, Any]], Path]] = field(default_factory=list)
+    steps: list[tuple[float, int, Path, int]] = field(default_factory=list)  # progress to come
+    counter: Iterator[int] = field(default_factory=itertools.count)
+    backend_seconds: float = 0.0  # of the fake workers, which are not the controller's
+
+    def submit(self, task: Task, label: str) -> Future[dict[str, Any]]:
+        del label
+        future: Future[dict[str, Any]] = Future()
+        seconds = MEAN_SECONDS * self.random.lognormvariate(-(SPREAD**2) / 2, SPREAD)
+        folder = Path(task.args[0])
+        heapq.heappush(self.running, (self.now + seconds, next(self.counter), future, folder))
+        for tenth in range(1, 10):
+            heapq.heappush(self.steps, (self.now + seconds * tenth / 10, next(self.counter), folder, tenth))
+        return future
+
+    def advance(self, timeout: float) -> None:
+        """Let `timeout` pass, or less if a task ends before."""
+        start = time.perf_counter()
+        self.now = min(self.now + timeout, self.running[0][0]) if self.running else self.now
+        while self.steps and self.steps[0][0] <= self.now:
+            _, _, folder, tenth = heapq.heappop(self.steps)
+            append_json_line(folder / PROGRESS_JSONL, {"step": tenth, "fraction": tenth / 10, "llc_hat": 8.0})
+        while self.running and self.running[0][0] <= self.now:
+            _, _, future, folder = heapq.heappop(self.running)
+            settings = (read_json(folder / MANIFEST_JSON) or {})["settings"]
+            metrics = {"state": "COMPLETE", "reason": "", "llc_hat": 8.0 + settings["gamma"], "se_hat": 0.1}
+            write_json_atomic(folder / METRICS_JSON, metrics)
+            future.set_result(metrics)
+        self.backend_seconds += time.perf_counter() - start
+
+
+def simulate(case: Case, folder: Path, is_profiled: bool) -> dict[str, Any]:
+    """Run one case; rows of (trials so far, CPU ms, wall ms) per trial."""
+    simulation = Simulation()
+    wait = Scheduler._wait
+
+    def wait_by_hand(scheduler: Scheduler, timeout: float) -> Iterator[Future[dict[str, Any]]]:
+        if timeout > 0:
+            simulation.advance(timeout)
+        return wait(scheduler, 1e-9)
+
+    class Clock:
+        monotonic = staticmethod(lambda: simulation.now)
+
+    Scheduler._wait = wait_by_hand
+    scheduler_module.time = Clock  # pyright: ignore[reportAttributeAccessIssue]
+    paths = Paths(folder)
+    paths.make_folders()
+    spec = OptunaSection(
+        max_trials_per_method=case.num_trials,
+        concurrency=Concurrency(batch_size=max(1, case.num_workers // case.num_studies)),
+        sampler=SearchAlgorithm.model_validate({"type": case.algorithm}),
+        pruner=PrunerSpec.model_validate({"type": case.pruner}),
+    )
+    total = case.num_studies * case.num_trials
+    rows: list[dict[str, float]] = []
+    marks = {max(1, total * k // 10) for k in range(1, 11)}
+    state = {"done": 0, "cpu": 0.0, "wall": 0.0, "since": 0}
+    start = (time.process_time(), time.perf_counter())
+
+    def on_event(event: Any) -> None:
+        if event.kind != "done":
+            return
+        state["done"] += 1
+        if state["done"] in marks:
+            backend = simulation.backend_seconds
+            cpu = time.process_time() - start[0] - backend
+            wall = time.perf_counter() - start[1] - backend
+            num = state["done"] - state["since"]
+            rows.append(
+                {
+                    "trials": state["done"],
+                    "cpu_ms": 1e3 * (cpu - state["cpu"]) / num,
+                    "wall_ms": 1e3 * (wall - state["wall"]) / num,
+                }
+            )
+            state.update(cpu=cpu, wall=wall, since=state["done"])
+
+    profile = cProfile.Profile()
+    with StudyStore(paths, spec) as store:
+        scheduler = Scheduler(
+            simulation.submit, {"htex32": case.num_workers}, 0, on_event=on_event,
+            on_poll=lambda: [lane.study.best for lane in lanes] and None,
+        )  # fmt: skip
+        lanes = []
+        for number in range(case.num_studies):
+            plan = StudyPlan(
+                pid=f"p_{number:012d}",
+                method="sgld",
+                label="htex32",
+                settings={},
+                llc_ref=8.0,
+                se_ref=0.01,
+                seed=number,
+                trial_sec=600.0,
+                max_seconds=662.0,
+                function=dict,
+            )
+            lanes.append(TrialLane(store.open(plan.pid, "sgld", SPACE), plan, spec, paths))
+            scheduler.add(lanes[-1])
+        if is_profiled:
+            profile.enable()
+        scheduler.run()
+        profile.disable()
+    stats: Any = pstats.Stats(profile).stats if is_profiled else {}  # pyright: ignore[reportAttributeAccessIssue]
+    parts = ((f"{Path(key[0]).name}:{key[2]}", value[3]) for key, value in stats.items())
+    slowest = sorted(parts, key=lambda pair: -pair[1])
+    return {
+        "rows": rows,
+        "num_trials": total,
+        "simulated_hours": simulation.now / 3600,
+        "journal_mb": paths.journal.stat().st_size / 1e6,
+        "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
+        "slowest": slowest[:40],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--case", choices=CASES, default="tpe 1 x 1000")
+    parser.add_argument("--profile", action="store_true", help="slower by half")
+    options = parser.parse_args()
+    folder = options.folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    case = CASES[options.case]
+    place = folder / options.case.replace(" ", "_")
+    shutil.rmtree(place, ignore_errors=True)
+    result = simulate(case, place, options.profile)
+    (folder / f"{place.name}.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(f"{options.case}: {result['num_trials']} trials, {case.num_workers} workers")
+    for row in result["rows"]:
+        workers = MEAN_SECONDS / (row["wall_ms"] / 1e3)
+        times = f"{row['cpu_ms']:8.2f} CPU ms {row['wall_ms']:8.2f} ms"
+        print(f"  {row['trials']:7.0f} trials {times} {workers:8.0f} workers")
+    print(f"  memory {result['memory_mb']:.0f} MB, journal {result['journal_mb']:.1f} MB")
+    for what, seconds in result["slowest"]:
+        print(f"    {seconds:8.1f} s  {what}")
+
+
+if __name__ == "__main__":
+    main()
