@@ -99,12 +99,12 @@ def _slurm_executor(card: SlurmCard, cache_dir: Path) -> HighThroughputExecutor:
         max_workers_per_node=num_workers,
         cores_per_worker=0.001,
         available_accelerators=num_workers if gpus else (),
-        heartbeat_period=10,
-        heartbeat_threshold=60,
+        heartbeat_period=5,
+        heartbeat_threshold=30,
         launch_cmd=_MANAGER_COMMAND,
         interchange_launch_cmd=_interchange_command(),
         block_error_handler=_give_up_on_early_deaths,
-        provider=SlurmProvider(
+        provider=_Slurm(
             partition=card.partition,
             account=card.account,
             qos=card.qos,
@@ -126,6 +126,14 @@ def _slurm_executor(card: SlurmCard, cache_dir: Path) -> HighThroughputExecutor:
     )
     executor.all_addresses = _own_addresses()  # Parsl's own list asks a web service for one more
     return executor
+
+
+class _Slurm(SlurmProvider):
+    """Asks for the state of its jobs more often: until it knows that a block has ended, no other is submitted."""
+
+    @property
+    def status_polling_interval(self) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return 15  # seconds
 
 
 def _give_up_on_early_deaths(executor: BlockProviderExecutor, status: dict[str, JobStatus]) -> None:

@@ -1,0 +1,160 @@
+"""A Slurm of one node, started by hand and as root: munged, slurmctld and slurmd in a folder of their own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+PROGRAMS = ("munged", "mungekey", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "setpriv")
+PARTITION = "cpu"  # as in config/parsl/slurm/cpu.yaml
+NUM_CORES = 4  # whatever the machine has
+
+CONF = """\
+ClusterName=lambda-hat
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={ctld_port}
+SlurmdPort={d_port}
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge/socket
+CredType=cred/munge
+SlurmUser=root
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
+SwitchType=switch/none
+MpiDefault=none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+ReturnToService=2
+SlurmdParameters=config_overrides
+KillWait=5
+NodeName={host} NodeAddr=127.0.0.1 CPUs={num_cores}
+PartitionName={partition} Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+"""
+
+
+class Slurm:
+    """What the tests ask of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def ask(self, *command: str) -> str:
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.strip()
+
+    def jobs(self) -> list[str]:
+        """Numbers of jobs that wait, run or end."""
+        return self.ask("squeue", "--noheader", "--format=%i").split()
+
+    def wait_for(self, is_so: Callable[[], object], seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while not is_so():
+            assert time.monotonic() < deadline, self.logs()
+            time.sleep(0.2)
+
+    def logs(self) -> str:
+        return "\n".join(path.read_text(errors="replace")[-3000:] for path in sorted(self.folder.glob("*.log")))
+
+
+def reason_against() -> str | None:
+    """Why there can be no Slurm on this machine."""
+    if sys.platform != "linux":
+        return "Slurm runs on Linux only"
+    if os.geteuid() != 0:
+        return "starting slurmctld and slurmd by hand needs root"
+    missing = [program for program in PROGRAMS if shutil.which(program) is None]
+    if missing:
+        return f"not installed: {', '.join(missing)} (Debian: slurmctld slurmd slurm-client munge)"
+    return None
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def start_munge(folder: Path) -> None:
+    """munged refuses folders that others can write to, and to be root."""
+    folder.mkdir()
+    key, files = folder / "key", folder / "munge"
+    subprocess.run(["mungekey", "--create", f"--keyfile={key}"], check=True)
+    shutil.chown(folder, "munge", "munge")
+    shutil.chown(key, "munge", "munge")
+    folder.chmod(0o755)
+    subprocess.run(
+        [
+            *("setpriv", "--reuid=munge", "--regid=munge", "--clear-groups", "munged"),
+            *(f"--key-file={key}", f"--socket={folder}/socket", f"--pid-file={files}.pid"),
+            *(f"--log-file={files}.log", f"--seed-file={files}.seed"),
+        ],
+        check=True,
+    )
+
+
+def end(pid_file: Path) -> None:
+    """End what wrote the file, and what it started."""
+    with suppress(FileNotFoundError, ValueError, psutil.NoSuchProcess):
+        process = psutil.Process(int(pid_file.read_text()))
+        processes = [process, *process.children(recursive=True)]
+        process.send_signal(signal.SIGTERM)
+        _, alive = psutil.wait_procs(processes, timeout=10)
+        for left in alive:
+            left.kill()
+
+
+@pytest.fixture(scope="session")
+def slurm() -> Iterator[Slurm]:
+    """A running Slurm that nothing else uses; its `SLURM_CONF` is in the environment."""
+    if reason := reason_against():
+        pytest.skip(reason)
+    folder = Path(tempfile.mkdtemp(prefix="lambda-hat-slurm-"))  # not pytest's, which other users cannot enter
+    folder.chmod(0o755)
+    for name in ("state", "spool"):
+        (folder / name).mkdir()
+    conf = folder / "slurm.conf"
+    conf.write_text(
+        CONF.format(
+            folder=folder,
+            host=socket.gethostname().split(".")[0],
+            ctld_port=free_port(),
+            d_port=free_port(),
+            num_cores=NUM_CORES,
+            partition=PARTITION,
+        )
+    )
+    running = Slurm(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLURM_CONF", str(conf))
+        try:
+            start_munge(folder / "munge")
+            for daemon in ("slurmctld", "slurmd"):
+                subprocess.run([daemon, "-f", str(conf)], check=True, timeout=60)
+            running.wait_for(lambda: running.ask("sinfo", "--noheader", "--format=%T") == "idle", 60)
+            yield running
+        finally:
+            with suppress(Exception):
+                running.ask("scancel", f"--partition={PARTITION}")
+                running.wait_for(lambda: not running.jobs(), 30)
+            for name in ("slurmd.pid", "slurmctld.pid", "munge/munge.pid"):
+                end(folder / name)
+            shutil.rmtree(folder, ignore_errors=True)
