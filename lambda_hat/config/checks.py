@@ -28,7 +28,7 @@ def check_study(data: Mapping[str, Any]) -> Iterator[Finding]:
     for index, method in enumerate(methods):
         if method in methods[:index]:
             yield Finding(("methods", index), f"`{method}` is listed twice", "Remove one of the two.")
-        elif method in METHODS and (method not in space or space[method] == {}):
+        elif isinstance(method, str) and method in METHODS and (method not in space or space[method] == {}):
             message = (
                 f"`{method}` has no search space; expected `search_space.{method}` with at least one hyperparameter"
             )
@@ -148,7 +148,7 @@ def _check_fixed(method: str, fixed: Mapping[str, Any], space: Mapping[str, Any]
 
 
 def check_card(data: Mapping[str, Any]) -> Iterator[Finding]:
-    """Faults of executors' labels and of the number of Slurm blocks."""
+    """Faults of executors' labels and of the number of blocks."""
     labels: list[object] = []
     for index, executor in enumerate(_list(data.get("executors"))):
         label = _mapping(executor).get("label")
@@ -156,7 +156,7 @@ def check_card(data: Mapping[str, Any]) -> Iterator[Finding]:
             message = f"found {label!r} again, expected labels that differ"
             yield Finding(("executors", index, "label"), message, f"`executors.{labels.index(label)}` has it already.")
         labels.append(label)
-    if data.get("type") != "slurm":
+    if data.get("type") == "local":
         return
     for name, bound in (("min_blocks", "max_blocks"), ("init_blocks", "max_blocks")):
         least, most = data.get(name, 1), data.get(bound, 1)

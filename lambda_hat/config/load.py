@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from lambda_hat.config.card import Card, LocalCard, SlurmCard
+from lambda_hat.config.card import AnyCard, Card
 from lambda_hat.config.checks import check_card, check_study
 from lambda_hat.config.describe import fields_of
 from lambda_hat.config.interpolate import resolve_interpolations
@@ -33,7 +33,7 @@ class LoadedStudy:
     """A valid study with the card it runs on."""
 
     study: Study
-    card: LocalCard | SlurmCard
+    card: AnyCard
     source: Path
     card_path: Path
     study_document: Document = field(repr=False, compare=False)
@@ -160,7 +160,7 @@ def _resolved_problems(data: dict[str, Any]) -> tuple[list[Problem], list[Findin
     return list(problems.values()), findings
 
 
-def _load_card(document: Document, overrides: list[Override]) -> tuple[LocalCard | SlurmCard | None, list[Fault]]:
+def _load_card(document: Document, overrides: list[Override]) -> tuple[AnyCard | None, list[Fault]]:
     found = (document.data or {}).get("type")
     card_type = found if isinstance(found, str) else None
     faults, fitting = list(document.faults), []

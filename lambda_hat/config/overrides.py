@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from lambda_hat.config.card import LocalCard, SlurmCard
+from lambda_hat.config.card import KubernetesCard, LocalCard, PBSCard, SlurmCard
 from lambda_hat.config.describe import fields_of, names_at, type_at
 from lambda_hat.config.locate import Document, Finding, KeyPath, dotted, parse_value
 from lambda_hat.config.study import Study
@@ -18,7 +18,7 @@ from lambda_hat.errors import Fault
 
 __all__ = ["Override", "apply", "misdirected", "parse_overrides"]
 
-_CARDS = {"local": LocalCard, "slurm": SlurmCard}
+_CARDS = {"local": LocalCard, "slurm": SlurmCard, "pbs": PBSCard, "kubernetes": KubernetesCard}
 
 
 @dataclass(frozen=True)
@@ -108,10 +108,10 @@ def misdirected(override: Override, card_type: str | None, card_source: str) -> 
     first = override.parts[0]
     if first in _card_fields(card_type):
         return None
-    for other, model in _CARDS.items():
-        if first in fields_of(model):
-            message = f"cards of type `{other}` have this field, but {card_source} is of type `{card_type}`"
-            return override.fault(message, f"Fields of `{card_type}` cards: {', '.join(_card_fields(card_type))}.")
+    others = " or ".join(f"`{other}`" for other, model in _CARDS.items() if first in fields_of(model))
+    if others:
+        message = f"cards of type {others} have this field, but {card_source} is of type `{card_type}`"
+        return override.fault(message, f"Fields of `{card_type}` cards: {', '.join(_card_fields(card_type))}.")
     key = ".".join(override.parts)
     names = _dotted_names(Study)
     ends = [name for name in names if name.endswith(f".{key}")]

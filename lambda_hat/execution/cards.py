@@ -9,22 +9,35 @@ import shlex
 import socket
 import sys
 import sysconfig
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
 from parsl.config import Config
+from parsl.errors import OptionalModuleMissing
 from parsl.executors import HighThroughputExecutor
 from parsl.executors.high_throughput.executor import DEFAULT_LAUNCH_CMD
 from parsl.executors.status_handling import BlockProviderExecutor
 from parsl.jobs.errors import TooManyJobFailuresError
 from parsl.jobs.states import JobState, JobStatus
-from parsl.launchers import SingleNodeLauncher, SrunLauncher
+from parsl.launchers import MpiExecLauncher, SingleNodeLauncher, SrunLauncher
 from parsl.logconfigs.file import FileLogging
-from parsl.providers import LocalProvider, SlurmProvider
+from parsl.providers import KubernetesProvider, LocalProvider, PBSProProvider, SlurmProvider
+from parsl.providers.base import ExecutionProvider
 
-from lambda_hat.config.card import LocalCard, LocalExecutor, SlurmCard
+from lambda_hat.config.card import (
+    AnyCard,
+    BatchCard,
+    BlockCard,
+    KubernetesCard,
+    LocalCard,
+    LocalExecutor,
+    PBSCard,
+    SlurmCard,
+)
+from lambda_hat.errors import ExecutionError
 from lambda_hat.execution import lifeline
-from lambda_hat.execution.resources import capacity, slurm_workers_per_node, walltime_seconds
+from lambda_hat.execution.resources import capacity, memory_fraction, walltime_seconds, workers_per_node
 
 __all__ = ["EXECUTOR_VARIABLE", "load_parsl_config_from_card"]
 
@@ -35,7 +48,7 @@ _MAX_FAILED_BLOCKS = 3  # in a row, before a worker reported; then the executor 
 
 
 def load_parsl_config_from_card(
-    card: LocalCard | SlurmCard, run_dir: Path, cache_dir: Path | None = None, label: str | None = None
+    card: AnyCard, run_dir: Path, cache_dir: Path | None = None, label: str | None = None
 ) -> Config:
     """Parsl's configuration for `card`, or for one executor of it, with everything of Parsl's own under `run_dir`.
 
@@ -43,12 +56,13 @@ def load_parsl_config_from_card(
     Parsl never retries: it would repeat errors of the code as well as lost workers.
 
     Raises:
-        ConfigError: a Slurm card does not say how many workers a node takes.
+        ConfigError: a card does not say how many workers a node takes.
+        ExecutionError: a package that its type needs is missing.
     """
     run_dir = run_dir.resolve()
     cache_dir = (cache_dir or run_dir.parent / "cache" / "jax").resolve()
-    if isinstance(card, SlurmCard):
-        executors = [_slurm_executor(card, cache_dir)]
+    if not isinstance(card, LocalCard):
+        executors = [_block_executor(card, cache_dir)]
     else:
         workers = capacity(card)
         executors = [
@@ -68,64 +82,136 @@ def load_parsl_config_from_card(
 
 
 def _local_executor(pool: LocalExecutor, num_workers: int, cache_dir: Path) -> HighThroughputExecutor:
-    return HighThroughputExecutor(
-        label=pool.label,
-        address="127.0.0.1",
-        max_workers_per_node=num_workers,
-        cores_per_worker=0.001,  # the number of workers is settled; Parsl must not lower it
-        heartbeat_period=2,
-        heartbeat_threshold=6,
-        launch_cmd=_MANAGER_COMMAND,
-        interchange_launch_cmd=_interchange_command(),
-        block_error_handler=_give_up_on_early_deaths,
-        provider=LocalProvider(
-            init_blocks=1,
-            min_blocks=1,
-            max_blocks=1,
-            worker_init=_worker_init(pool, cache_dir),
+    gpus = pool.accelerators
+    fraction = memory_fraction(num_workers, len(gpus), pool.memory_fraction if gpus else None)
+    return _executor(
+        pool.label,
+        num_workers,
+        LocalProvider(
+            init_blocks=1, min_blocks=1, max_blocks=1, worker_init=_worker_init(pool, pool.label, cache_dir, fraction)
         ),
+        accelerators=[gpus[worker % len(gpus)] for worker in range(num_workers)] if gpus else (),
+        heartbeat=(2, 6),
+        address="127.0.0.1",
     )
 
 
-def _slurm_executor(card: SlurmCard, cache_dir: Path) -> HighThroughputExecutor:
-    num_workers = slurm_workers_per_node(card)
-    worker_init = _worker_init(card, cache_dir)
-    gpus = card.gpus_per_node
-    if gpus is not None and num_workers > gpus:  # JAX takes three quarters of a GPU for each process
-        worker_init = f"export XLA_PYTHON_CLIENT_MEM_FRACTION={0.75 * gpus / num_workers:.3f}\n{worker_init}"
-    executor = HighThroughputExecutor(
-        label=card.label,
-        address="0.0.0.0",
+def _block_executor(card: SlurmCard | PBSCard | KubernetesCard, cache_dir: Path) -> HighThroughputExecutor:
+    num_workers, gpus = workers_per_node(card), card.gpus_per_node or 0
+    worker_init = _worker_init(card, card.label, cache_dir, memory_fraction(num_workers, gpus))
+    match card:
+        case SlurmCard():
+            provider = _slurm_provider(card, worker_init)
+        case PBSCard():
+            provider = _pbs_provider(card, worker_init)
+        case KubernetesCard():
+            provider = _kubernetes_provider(card, worker_init)
+    executor = _executor(
+        card.label,
+        num_workers,
+        provider,
+        accelerators=num_workers if gpus else (),
+        heartbeat=(5, 30),
+        address=card.address if isinstance(card, KubernetesCard) else "0.0.0.0",
+    )
+    if isinstance(card, BatchCard):
+        executor.all_addresses = _own_addresses()  # Parsl's own list asks a web service for one more
+    return executor
+
+
+def _executor(
+    label: str,
+    num_workers: int,
+    provider: ExecutionProvider,
+    *,
+    accelerators: int | Sequence[str],
+    heartbeat: tuple[int, int],  # seconds: period, and without one until a process counts as lost
+    address: str,
+) -> HighThroughputExecutor:
+    return HighThroughputExecutor(
+        label=label,
+        address=address,
         max_workers_per_node=num_workers,
-        cores_per_worker=0.001,
-        available_accelerators=num_workers if gpus else (),
-        heartbeat_period=5,
-        heartbeat_threshold=30,
+        cores_per_worker=0.001,  # the number of workers is settled; Parsl must not lower it
+        available_accelerators=accelerators,
+        heartbeat_period=heartbeat[0],
+        heartbeat_threshold=heartbeat[1],
         launch_cmd=_MANAGER_COMMAND,
         interchange_launch_cmd=_interchange_command(),
         block_error_handler=_give_up_on_early_deaths,
-        provider=_Slurm(
-            partition=card.partition,
-            account=card.account,
-            qos=card.qos,
-            constraint=card.constraint,
-            nodes_per_block=card.nodes_per_block,
-            cores_per_node=card.cores_per_node,
-            mem_per_node=card.mem_per_node,
-            gres=":".join(["gpu", *([card.gpu_type] if card.gpu_type else []), str(gpus)]) if gpus else None,
+        provider=provider,
+    )
+
+
+def _slurm_provider(card: SlurmCard, worker_init: str) -> ExecutionProvider:
+    gpus = card.gpus_per_node
+    return _Slurm(
+        partition=card.partition,
+        account=card.account,
+        qos=card.qos,
+        constraint=card.constraint,
+        nodes_per_block=card.nodes_per_block,
+        cores_per_node=card.cores_per_node,
+        mem_per_node=card.mem_per_node,
+        gres=":".join(["gpu", *([card.gpu_type] if card.gpu_type else []), str(gpus)]) if gpus else None,
+        init_blocks=card.init_blocks,
+        min_blocks=card.min_blocks,
+        max_blocks=card.max_blocks,
+        walltime=_clock(walltime_seconds(card) or 0.0),
+        scheduler_options="\n".join(card.scheduler_options_extra),
+        worker_init=worker_init,
+        exclusive=card.cores_per_node is None,  # a part of a node can be asked for only by its size
+        cmd_timeout=60,
+        launcher=SingleNodeLauncher() if card.nodes_per_block == 1 else SrunLauncher(),
+    )
+
+
+def _pbs_provider(card: PBSCard, worker_init: str) -> ExecutionProvider:
+    """PBS Professional asks for chunks: `select=1:ncpus=4:...`."""
+    asked = {"mem": f"{card.mem_per_node}gb" if card.mem_per_node else None, "ngpus": card.gpus_per_node}
+    options = [f"{name}={value}" for name, value in asked.items() if value is not None]
+    return PBSProProvider(
+        queue=card.queue,
+        account=card.account,
+        select_options=":".join([*options, *([card.select_options] if card.select_options else [])]),
+        scheduler_options="\n".join(card.scheduler_options_extra),
+        worker_init=worker_init,
+        nodes_per_block=card.nodes_per_block,
+        cpus_per_node=card.cores_per_node or max(1, math.ceil(workers_per_node(card) * card.cores_per_worker)),
+        init_blocks=card.init_blocks,
+        min_blocks=card.min_blocks,
+        max_blocks=card.max_blocks,
+        walltime=_clock(walltime_seconds(card) or 0.0),
+        cmd_timeout=60,
+        launcher=SingleNodeLauncher() if card.nodes_per_block == 1 else MpiExecLauncher(),  # pyright: ignore[reportArgumentType]
+    )
+
+
+def _kubernetes_provider(card: KubernetesCard, worker_init: str) -> ExecutionProvider:
+    cores = card.cores_per_node or workers_per_node(card) * card.cores_per_worker
+    memory = f"{card.mem_per_node or 2 * workers_per_node(card)}Gi"  # a pod without a limit could take the node down
+    gpus = {"nvidia.com/gpu": str(card.gpus_per_node)} if card.gpus_per_node else None
+    try:
+        return KubernetesProvider(
+            image=card.image,
+            namespace=card.namespace,
+            service_account_name=card.service_account,
+            persistent_volumes=[(volume.claim, volume.path) for volume in card.persistent_volumes],
             init_blocks=card.init_blocks,
             min_blocks=card.min_blocks,
             max_blocks=card.max_blocks,
-            walltime=_clock(walltime_seconds(card) or 0.0),
-            scheduler_options="\n".join(card.scheduler_options_extra),
+            init_cpu=cores,
+            max_cpu=cores,
+            init_mem=memory,
+            max_mem=memory,
+            extra_requests=gpus,
+            extra_limits=gpus,
             worker_init=worker_init,
-            exclusive=card.cores_per_node is None,  # a part of a node can be asked for only by its size
-            cmd_timeout=60,
-            launcher=SingleNodeLauncher() if card.nodes_per_block == 1 else SrunLauncher(),
-        ),
-    )
-    executor.all_addresses = _own_addresses()  # Parsl's own list asks a web service for one more
-    return executor
+        )
+    except OptionalModuleMissing as error:
+        raise ExecutionError(
+            "Cards of type `kubernetes` need the package of that name: `pip install kubernetes`."
+        ) from error
 
 
 class _Slurm(SlurmProvider):
@@ -156,11 +242,13 @@ def _interchange_command() -> list[str]:
     return [sys.executable, "-P", lifeline.__file__, str(os.getpid())]
 
 
-def _worker_init(pool: LocalExecutor | SlurmCard, cache_dir: Path) -> str:
+def _worker_init(
+    pool: LocalExecutor | BlockCard, label: str, cache_dir: Path, gpu_memory_fraction: float | None = None
+) -> str:
     """Shell lines that every worker starts with; the card's own come last and win."""
     threads = max(1, int(pool.cores_per_worker))
     exports = {
-        EXECUTOR_VARIABLE: pool.label,
+        EXECUTOR_VARIABLE: label,
         "OMP_NUM_THREADS": threads,
         "OPENBLAS_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,
@@ -170,6 +258,8 @@ def _worker_init(pool: LocalExecutor | SlurmCard, cache_dir: Path) -> str:
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": 0,
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": -1,
     }
+    if gpu_memory_fraction is not None:
+        exports["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{gpu_memory_fraction:.3f}"
     lines = [
         "unset JAX_ENABLE_X64",  # the card decides on precision, not the shell that started the controller
         f'export PATH={shlex.quote(sysconfig.get_path("scripts"))}:"$PATH"',

@@ -14,7 +14,7 @@ from typing import Any, Self
 import yaml
 
 from lambda_hat.artifacts.files import make_dir, write_text_atomic
-from lambda_hat.config.card import LocalCard, SlurmCard
+from lambda_hat.config.card import AnyCard
 from lambda_hat.errors import ConfigError, ExecutionError
 from lambda_hat.execution.pool import Pool
 from lambda_hat.execution.resources import capacity, check_card
@@ -42,7 +42,7 @@ class Cluster:
 
     def __init__(
         self,
-        card: LocalCard | SlurmCard,
+        card: AnyCard,
         run_dir: Path,
         cache_dir: Path | None = None,
         notify: Callable[[str], None] = lambda _: None,
@@ -55,7 +55,8 @@ class Cluster:
         self._run_dir = run_dir.resolve()
         self._notify = notify
         cache_dir = (cache_dir or self._run_dir.parent / "cache" / "jax").resolve()
-        self._pools = {label: Pool(card, label, self._run_dir / label, cache_dir) for label in self.labels}
+        files = self._run_dir.with_name(card.run_dir)
+        self._pools = {label: Pool(card, label, files / label, cache_dir) for label in self.labels}
         self._restarts: dict[str, int] = dict.fromkeys(self.labels, 0)  # in a row
         self._is_open = False
         self._is_ending = threading.Event()

@@ -19,7 +19,7 @@ from parsl.executors.high_throughput.errors import ManagerLost, WorkerLost
 from parsl.jobs.errors import TooManyJobFailuresError
 from parsl.providers import LocalProvider
 
-from lambda_hat.config.card import LocalCard, SlurmCard
+from lambda_hat.config.card import AnyCard
 from lambda_hat.errors import ExecutionError, ExecutorLostError, WorkerLostError
 from lambda_hat.execution.cards import load_parsl_config_from_card
 
@@ -35,7 +35,7 @@ _END_SECONDS = 3.0  # that processes get between the clean-up and SIGKILL
 class Pool:
     """The workers behind one label."""
 
-    def __init__(self, card: LocalCard | SlurmCard, label: str, run_dir: Path, cache_dir: Path) -> None:
+    def __init__(self, card: AnyCard, label: str, run_dir: Path, cache_dir: Path) -> None:
         self.label = label
         self.num_starts = 0
         self.num_done = 0  # tasks that ended since the last start

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from lambda_hat.config.card import LocalCard, SlurmCard
+from lambda_hat.config.card import AnyCard, LocalCard
 from lambda_hat.config.study import ExecutorMap
 from lambda_hat.config.suggest import did_you_mean
 from lambda_hat.errors import ConfigError, Fault
@@ -28,11 +28,11 @@ class Route:
     reason: str
 
 
-def labels_of(card: LocalCard | SlurmCard) -> tuple[str, ...]:
+def labels_of(card: AnyCard) -> tuple[str, ...]:
     """The executor labels of `card`, in its order."""
-    if isinstance(card, SlurmCard):
-        return (card.label,)
-    return tuple(executor.label for executor in card.executors)
+    if isinstance(card, LocalCard):
+        return tuple(executor.label for executor in card.executors)
+    return (card.label,)
 
 
 def executor_for(role: Role, method: str, executor_map: ExecutorMap, labels: Sequence[str]) -> Route:

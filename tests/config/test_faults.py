@@ -412,7 +412,8 @@ ARGUMENTS = {
     ),
     "field of another card": (
         "walltime=01:00:00",
-        '--set "walltime=01:00:00"  walltime: cards of type `slurm` have this field, but card.yaml is of type `local`\n'
+        '--set "walltime=01:00:00"  walltime: cards of type `slurm` or `pbs` have this field, but card.yaml is of type '
+        "`local`\n"
         "    Fields of `local` cards: type, run_dir, retries, executors.",
     ),
     "misspelt": (
@@ -445,10 +446,10 @@ def test_arguments(study_file: Write, name: str) -> None:
 
 
 CARDS = {
-    "no type": ("executors: [{label: a}]\n", "  type: missing; expected one of `local`, `slurm`"),
+    "no type": ("executors: [{label: a}]\n", "  type: missing; expected one of `local`, `slurm`, `pbs`, `kubernetes`"),
     "unknown type": (
         "type: slurmm\n",
-        ":1:7  type: found 'slurmm', expected one of `local`, `slurm`\n    Did you mean `slurm`?",
+        ":1:7  type: found 'slurmm', expected one of `local`, `slurm`, `pbs`, `kubernetes`\n    Did you mean `slurm`?",
     ),
     "unknown field": (
         "type: local\nexecutors: [{label: a}]\nretry: 1\n",
@@ -466,6 +467,20 @@ CARDS = {
     "walltime": (
         "type: slurm\nwalltime: 60\n",
         ":2:11  walltime: found 60, expected a time as [days-]HH:MM:SS\n    Put quotes around it.",
+    ),
+    "kubernetes": (
+        "type: kubernetes\nimage: 5\nadress: 10.0.0.1\npersistent_volumes: [{claim: runs, pth: /x}]\nrun_dir: ../x\n",
+        "  address: missing; expected text\n"
+        "card.yaml:2:8  image: found 5, expected text\n"
+        "    Put quotes around it.\n"
+        "card.yaml:3:1  adress: unknown key; expected one of `init_blocks`, `min_blocks`, `max_blocks`, `max_workers`, "
+        "`cores_per_worker`, `cores_per_node`, `mem_per_node`, `gpus_per_node`, `worker_init`, `retries`, `run_dir`, "
+        "`type`, `label`, `image`, `namespace`, `address`, `service_account`, `persistent_volumes`\n"
+        "    Did you mean `address`?\n"
+        "card.yaml:4:22  persistent_volumes.0.path: missing; expected text\n"
+        "card.yaml:4:36  persistent_volumes.0.pth: unknown key; expected one of `claim`, `path`\n"
+        "    Did you mean `path`?\n"
+        "card.yaml:5:10  run_dir: found '../x', expected a name of letters, digits, `-` and `_`",
     ),
     "blocks": (
         "type: slurm\nmin_blocks: 3\nmax_blocks: 2\n",

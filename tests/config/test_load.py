@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -38,10 +39,10 @@ def test_the_plans_file_has_the_plans_values_and_types(repository: Path) -> None
 
 
 @pytest.mark.parametrize("path", sorted(Path(__file__).parents[2].glob("config/optuna/*.yaml")), ids=lambda p: p.stem)
-@pytest.mark.parametrize("card", ["local", "slurm/cpu", "slurm/gpu-a100"])
+@pytest.mark.parametrize("card", ["local", "local-gpu", "slurm/cpu", "slurm/gpu-a100", "pbs", "kubernetes"])
 def test_every_shipped_study_loads_with_every_shipped_card(repository: Path, path: Path, card: str) -> None:
     loaded = load_cfg(path, parsl_card=f"config/parsl/{card}.yaml")
-    assert loaded.card.type == card.partition("/")[0]
+    assert loaded.card.type == re.split("[-/]", card)[0]
     assert loaded.card_path == Path(f"config/parsl/{card}.yaml")
 
 

@@ -1,12 +1,15 @@
 import math
+import re
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from parsl.providers.kubernetes import kube
 
-from lambda_hat.config.card import LocalCard, LocalExecutor, SlurmCard
+from lambda_hat.config.card import KubernetesCard, LocalCard, LocalExecutor, PBSCard, SlurmCard, Volume
 from lambda_hat.config.study import Budget
-from lambda_hat.errors import ConfigError
+from lambda_hat.errors import ConfigError, ExecutionError
 from lambda_hat.execution.cards import load_parsl_config_from_card
 from lambda_hat.execution.resources import _local_capacity, capacity, check_budget, check_card, walltime_seconds
 
@@ -127,3 +130,60 @@ def test_local_card_to_parsl(tmp_path):
     assert {"export OMP_NUM_THREADS=2", "export PJRT_NPROC=2", "export LAMBDA_HAT_EXECUTOR=htex64"} <= set(lines)
     assert f"export JAX_COMPILATION_CACHE_DIR={tmp_path}/a/cache/jax" in lines
     assert lines[-1] == "export X=1"
+
+
+def test_gpus_of_this_machine_are_shared_by_workers(tmp_path):
+    pools = (
+        LocalExecutor(label="cpu", max_workers="auto"),
+        LocalExecutor(label="gpu", available_accelerators=2),
+        LocalExecutor(label="packed", available_accelerators=("3",), max_workers=3),
+        LocalExecutor(label="given", available_accelerators=("0", "1"), max_workers=4, memory_fraction=0.2),
+    )
+    cpu, gpu, packed, given = load_parsl_config_from_card(local_card(*pools), tmp_path).executors
+    assert (cpu.max_workers_per_node >= 1, len(cpu.available_accelerators)) == (True, 0)
+    assert (gpu.max_workers_per_node, list(gpu.available_accelerators)) == (2, ["0", "1"])
+    assert list(packed.available_accelerators) == ["3"] * 3
+    assert list(given.available_accelerators) == ["0", "1"] * 2
+    fractions = [re.findall("MEM_FRACTION=(.*)", pool.provider.worker_init) for pool in (cpu, gpu, packed, given)]
+    assert fractions == [[], [], ["0.250"], ["0.200"]]
+
+
+def test_pbs_card_to_parsl(tmp_path):
+    card = PBSCard(
+        type="pbs", queue="long", account="me", nodes_per_block=2, max_blocks=3, walltime="02:00:00", cores_per_node=16,
+        mem_per_node=64, gpus_per_node=4, select_options="gpu_model=a100", scheduler_options_extra=("#PBS -V",),
+    )  # fmt: skip
+    assert capacity(card) == {"htex_pbs": 24}
+    assert check_budget(card, Budget(hmc_sec=9000.0, trial_sec=60.0))[0].key == "execution.budget.hmc_sec"
+    (executor,) = load_parsl_config_from_card(card, tmp_path).executors
+    provider = executor.provider
+    assert (provider.queue, provider.account, provider.walltime) == ("long", "me", "02:00:00")
+    assert (provider.nodes_per_block, provider.cpus_per_node) == (2, 16)
+    assert provider.select_options == "mem=64gb:ngpus=4:gpu_model=a100"
+    assert provider.scheduler_options == "#PBS -V"
+    assert (executor.label, executor.workers_per_node, len(executor.available_accelerators)) == ("htex_pbs", 4, 4)
+    assert type(provider.launcher).__name__ == "MpiExecLauncher"
+
+
+KUBERNETES = KubernetesCard(
+    type="kubernetes", image="i:1", address="controller.example", cores_per_node=4, mem_per_node=8, max_blocks=2,
+    persistent_volumes=(Volume(claim="runs", path="/runs"),),
+)  # fmt: skip
+
+
+def test_kubernetes_card_to_parsl(tmp_path, monkeypatch):
+    monkeypatch.setattr(kube, "_kubernetes_enabled", True)
+    monkeypatch.setattr(kube, "config", SimpleNamespace(load_kube_config=lambda: None), raising=False)
+    monkeypatch.setattr(kube, "client", SimpleNamespace(CoreV1Api=object), raising=False)
+    assert capacity(KUBERNETES) == {"htex_kubernetes": 8}
+    (executor,) = load_parsl_config_from_card(KUBERNETES, tmp_path).executors
+    provider = executor.provider
+    assert (executor.address, executor.workers_per_node) == ("controller.example", 4)
+    assert (provider.image, provider.max_cpu, provider.max_mem) == ("i:1", 4, "8Gi")
+    assert provider.persistent_volumes == [("runs", "/runs")]
+
+
+def test_kubernetes_without_its_package_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setattr(kube, "_kubernetes_enabled", False)
+    with pytest.raises(ExecutionError, match="`pip install kubernetes`"):
+        load_parsl_config_from_card(KUBERNETES, tmp_path)
