@@ -12,6 +12,7 @@ import click
 
 import lambda_hat
 from lambda_hat.cli.config import config
+from lambda_hat.cli.doctor import doctor
 from lambda_hat.cli.options import verbosity
 from lambda_hat.cli.workflow import workflow
 from lambda_hat.errors import ConfigError, LambdaHatError, StorageError
@@ -60,6 +61,7 @@ def cli() -> None:
 
 cli.add_command(workflow)
 cli.add_command(config)
+cli.add_command(doctor)
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["hard_limit", "reference_task", "trial_task"]
+__all__ = ["hard_limit", "probe_task", "reference_task", "trial_task"]
 
 
 def hard_limit(budget_sec: float) -> float:
@@ -34,3 +34,10 @@ def trial_task(trial_dir: str, problem_dir: str) -> dict[str, Any]:
     from lambda_hat.tasks.trial import run_trial
 
     return run_trial(trial_dir, problem_dir)
+
+
+def probe_task(folder: str) -> dict[str, Any]:
+    """Say where this worker runs, on what, in which precisions, and whether it sees the controller's `folder`."""
+    from lambda_hat.tasks.probe import run_probe
+
+    return run_probe(folder)

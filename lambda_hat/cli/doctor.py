@@ -1,0 +1,50 @@
+"""`lambda-hat doctor`: can this environment and this card run a study?"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import click
+
+from lambda_hat.cli.options import StudyCommand, file_options
+
+__all__ = ["doctor"]
+
+
+@click.command(cls=StudyCommand)
+@click.option("--config", metavar="FILE", required=True, help="The study file (YAML).")
+@click.option("--no-workers", is_flag=True, help="Do not start the card's executors.")
+@click.option("--timeout", type=float, default=300.0, show_default=True, help="Seconds to wait for workers.")
+@click.option("--json", "is_json", is_flag=True, help="Say it as JSON.")
+@file_options
+@click.pass_context
+def doctor(
+    ctx: click.Context,
+    config: str,
+    no_workers: bool,
+    timeout: float,
+    is_json: bool,
+    local: bool,
+    parsl_card: str | None,
+    dotlist: tuple[str, ...],
+) -> None:
+    """Check the environment and the Parsl card of a study, its workers included, and say what to mend.
+
+    Ends with code 1 if something failed. Nothing of the study is run.
+    """
+    from lambda_hat.config.load import load_cfg
+    from lambda_hat.workflows.doctor import examine
+
+    loaded = load_cfg(config, dotlist, parsl_card=parsl_card, local=local)
+    checks = []
+    for check in examine(loaded, with_workers=not no_workers, timeout=timeout):
+        checks.append(check)
+        if not is_json:
+            click.echo(f"{check.state:8} {check.name:16} {check.found}")
+            if check.advice:
+                click.echo(f"{'':25} {check.advice}")
+    if is_json:
+        click.echo(json.dumps([asdict(check) for check in checks], indent=2, ensure_ascii=False))
+    if any(check.state == "failed" for check in checks):
+        ctx.exit(1)
