@@ -63,6 +63,8 @@ class StoreLike(Protocol):
     def namespace(self) -> str: ...
     @property
     def layout_version(self) -> str: ...
+    @property
+    def references(self) -> str | None: ...
 
 
 @dataclass(frozen=True)
@@ -74,15 +76,19 @@ class Paths:
     """
 
     root: Path
+    references: Path | None = None  # of problems that several runs share
 
     @classmethod
     def from_store(cls, store: StoreLike, base: Path | None = None) -> Self:
         """Paths under `root/namespace/layout_version`; a relative root is taken from `base` (the working directory)."""
         root = _resolved(Path(store.root), base)
-        return cls(root / _checked(store.namespace) / _checked(store.layout_version))
+        references = None if store.references is None else _resolved(Path(store.references), base)
+        return cls(root / _checked(store.namespace) / _checked(store.layout_version), references)
 
     def problem_dir(self, pid: str) -> Path:
         """Folder of one problem: its definition, target and reference."""
+        if self.references is not None:
+            return _within(self.references, "the shared references'", _checked(pid))
         return self._inside("problems", _checked(pid))
 
     def problem_trials_dir(self, pid: str) -> Path:
@@ -153,15 +159,7 @@ class Paths:
             make_dir(folder)
 
     def _inside(self, *parts: str) -> Path:
-        root = _resolved(self.root)
-        path = self.root
-        for part in parts:
-            path /= part
-            if not _resolved(path).is_relative_to(root):
-                raise RunStateError(
-                    f"{path} is a symbolic link that leads out of the run's folder {self.root}. Remove the link."
-                )
-        return path
+        return _within(self.root, "the run's", *parts)
 
 
 class RunContext:
@@ -243,6 +241,17 @@ def _checked(name: str) -> str:
             f"{name!r} cannot name a part of a run: letters, digits, `_` and `-` can, starting with a letter or digit."
         )
     return name
+
+
+def _within(folder: Path, whose: str, *parts: str) -> Path:
+    resolved, path = _resolved(folder), folder
+    for part in parts:
+        path /= part
+        if not _resolved(path).is_relative_to(resolved):
+            raise RunStateError(
+                f"{path} is a symbolic link that leads out of {whose} folder {folder}. Remove the link."
+            )
+    return path
 
 
 def _resolved(path: Path, base: Path | None = None) -> Path:

@@ -132,6 +132,7 @@ class Store(Frozen):
     """Where a run lies: `root/namespace/layout_version`."""
 
     root: str = "runs"
+    references: str | None = None  # folder of problems and references that several runs share; null: each has its own
     layout_version: FolderName = "v1"
     namespace: FolderName = "optuna"
     ttl_days: Annotated[float, Field(ge=0)] = 30

@@ -12,6 +12,7 @@ from lambda_hat.artifacts.files import (
     make_dir,
     read_json,
     read_json_lines,
+    touch,
     write_json_atomic,
     write_text_atomic,
 )
@@ -32,6 +33,8 @@ from lambda_hat.tasks import reference_task
 from lambda_hat.tuning.scheduler import Lane, Task
 
 __all__ = ["ReferenceLane", "stored_reference"]
+
+LOCK = "lock"  # of a problem whose reference is being made
 
 
 def stored_reference(paths: Paths, pid: str, spec: ReferenceSpec) -> dict[str, Any] | None:
@@ -60,8 +63,13 @@ def stored_reference(paths: Paths, pid: str, spec: ReferenceSpec) -> dict[str, A
         )
         if not is_met
     ]
+    names = ", ".join(f"`reference.{name}`" for name in wanted)
+    if wanted and paths.references is not None:
+        raise RunStateError(
+            f"The reference of {pid} in {paths.references} was made with another {names}, and other runs may rely on "
+            "it. Restore it, or choose another `store.references`."
+        )
     if wanted and is_judged_by:
-        names = ", ".join(f"`reference.{name}`" for name in wanted)
         raise RunStateError(
             f"The trials of {pid} were judged by a reference with another {names}. "
             "Restore it, or choose another `store.namespace`."
@@ -99,14 +107,24 @@ class ReferenceLane:
         self._is_started = False
         self._offset = 0
         self._before: dict[str, Any] | None = None  # ref.json of an earlier command
+        from filelock import FileLock  # here, since its import is slow and `--dry-run` needs `stored_reference` alone
+
+        self._lock = FileLock(folder / LOCK, timeout=0)
 
     def next_task(self) -> Task | None:
-        """The reference, once."""
+        """The reference, once, unless another run is making it in a folder that both share."""
         if self._is_started:
             return None
         self._is_started = True
-        self.state = "starting"
         make_dir(self._folder)
+        touch(self._folder / LOCK)
+        try:
+            self._lock.acquire()
+        except TimeoutError:
+            self.state = f"failed: another run is making it in {self._folder}; `--resume` once it is there"
+            self.result = {"state": "FAIL", "reason": self.state}
+            return None
+        self.state = "starting"
         write_text_atomic(self._folder / PROBLEM_YAML, to_yaml(self._problem.to_dict()))
         (self._folder / FAILURE_JSON).unlink(missing_ok=True)
         drop_link(self._folder / PROGRESS_JSONL)
@@ -140,6 +158,7 @@ class ReferenceLane:
     def on_done(self, task: Task, result: dict[str, Any]) -> Sequence[Lane]:
         """Take the reference and open its studies, unless it cannot be used."""
         self.result = result
+        self._lock.release()
         if result["state"] == "FAIL":
             self.state = f"failed: {result['reason']}"
             return ()
@@ -158,7 +177,9 @@ class ReferenceLane:
         }
         write_json_atomic(self._folder / FAILURE_JSON, self.result)
         self.state = f"failed: {error}"
+        self._lock.release()
         return ()
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Let others make it."""
+        self._lock.release()

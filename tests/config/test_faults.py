@@ -402,8 +402,8 @@ ARGUMENTS = {
     ),
     "unknown key that it created": (
         "store.rot.x=1",
-        '--set "store.rot.x=1"  store.rot: unknown key; expected one of `root`, `layout_version`, `namespace`, '
-        "`ttl_days`\n    Did you mean `root`?",
+        '--set "store.rot.x=1"  store.rot: unknown key; expected one of `root`, `references`, `layout_version`, '
+        "`namespace`, `ttl_days`\n    Did you mean `root`?",
     ),
     "without its section": (
         "batch_size=4",

@@ -9,9 +9,12 @@ from lambda_hat.artifacts.ids import problem_id
 from lambda_hat.artifacts.paths import REFERENCE_FORMAT
 from lambda_hat.config.explain import to_yaml
 from lambda_hat.config.load import load_cfg
+from lambda_hat.config.problems import QuadraticProblem
+from lambda_hat.config.study import ReferenceSpec
 from lambda_hat.errors import ConfigError, RunStateError
 from lambda_hat.workflows.changes import refuse_changed_problems, save_begun_studies
 from lambda_hat.workflows.plan import build_plan, check_execution, problem_titles
+from lambda_hat.workflows.references import ReferenceLane
 
 STUDY = """\
 problems:
@@ -209,3 +212,30 @@ def test_faults_of_study_and_card_are_found_together_and_located(load):
     ]
     with pytest.raises(ConfigError, match="raise the card's `walltime`"):
         build_plan(load(*sets))
+
+
+def shared_lane(folder):
+    problem = QuadraticProblem()
+    return ReferenceLane("p_1", problem, folder, "a", ReferenceSpec(), 60.0, 68.0, lambda reference: ())
+
+
+def test_runs_that_share_references_find_each_others(load, tmp_path):
+    sets = (f"store.references={tmp_path / 'shared'}", "reference.seed=0")
+    first, second = (build_plan(load(*sets, f"store.namespace={name}")) for name in ("one", "two"))
+    pid = first.problems[0].pid
+    assert first.paths.problem_dir(pid) == second.paths.problem_dir(pid) == tmp_path / "shared" / pid
+    first.paths.problem_dir(pid).mkdir(parents=True)
+    write_json_atomic(first.paths.problem_dir(pid) / "ref.json", CERTIFIED)
+    assert build_plan(load(*sets, "store.namespace=two")).problems[0].is_usable
+    with pytest.raises(RunStateError, match=r"another `reference\.max_relative_mcse`, and other runs may rely on it"):
+        build_plan(load(*sets, "store.namespace=two", "reference.max_relative_mcse=0.001"))
+
+
+def test_one_reference_is_not_made_by_two_runs_at_once(tmp_path):
+    first, second = shared_lane(tmp_path / "p_1"), shared_lane(tmp_path / "p_1")
+    task = first.next_task()
+    assert second.next_task() is None
+    assert "another run is making it in" in second.state
+    assert second.result["state"] == "FAIL"
+    first.on_done(task, {"state": "FAIL", "reason": "on purpose"})
+    assert shared_lane(tmp_path / "p_1").next_task() is not None
