@@ -11,6 +11,7 @@ import sys
 import sysconfig
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 from parsl.config import Config
@@ -181,7 +182,7 @@ def _pbs_provider(card: PBSCard, worker_init: str) -> ExecutionProvider:
     """PBS Professional asks for chunks: `select=1:ncpus=4:...`."""
     asked = {"mem": f"{card.mem_per_node}gb" if card.mem_per_node else None, "ngpus": card.gpus_per_node}
     options = [f"{name}={value}" for name, value in asked.items() if value is not None]
-    return PBSProProvider(
+    return _PBS(
         queue=card.queue,
         account=card.account,
         select_options=":".join([*options, *filter(None, [card.select_options])]),
@@ -203,7 +204,7 @@ def _kubernetes_provider(card: KubernetesCard, worker_init: str) -> ExecutionPro
     memory = f"{card.mem_per_node or 2 * workers_per_node(card)}Gi"  # a pod without a limit could take the node down
     gpus = {"nvidia.com/gpu": str(card.gpus_per_node)} if card.gpus_per_node else None
     try:
-        return KubernetesProvider(
+        return _Kubernetes(
             image=card.image,
             namespace=card.namespace,
             service_account_name=card.service_account,
@@ -225,12 +226,24 @@ def _kubernetes_provider(card: KubernetesCard, worker_init: str) -> ExecutionPro
         ) from error
 
 
-class _Slurm(SlurmProvider):
-    """Asks for the state of its jobs more often: until it knows that a block has ended, no other is submitted."""
+class _AsksOften:
+    """Asks for the state of its blocks more often: until it knows that one has ended, no other is submitted."""
 
     @property
-    def status_polling_interval(self) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def status_polling_interval(self) -> Any:  # which Parsl's providers have as 60 and nothing else
         return 15  # seconds
+
+
+class _Slurm(_AsksOften, SlurmProvider):
+    pass
+
+
+class _PBS(_AsksOften, PBSProProvider):
+    pass
+
+
+class _Kubernetes(_AsksOften, KubernetesProvider):
+    pass
 
 
 def _give_up_on_early_deaths(executor: BlockProviderExecutor, status: dict[str, JobStatus]) -> None:

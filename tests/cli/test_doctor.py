@@ -79,6 +79,7 @@ def test_a_healthy_environment_passes_and_nothing_is_left(ask, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_jax")
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::RuntimeWarning", "ignore::DeprecationWarning")
 def test_workers_that_do_not_start_are_told_with_their_last_words(ask):
     card = {"type": "local", "executors": [{**LOCAL["executors"][0], "worker_init": "echo no such module >&2; exit 7"}]}
@@ -183,6 +184,7 @@ def test_more_workers_than_cores_are_a_warning(ask):
     assert "1000 for workers (only 1000)" in checks["cores"]["found"]
 
 
+@pytest.mark.usefixtures("no_jax")
 def test_jax_that_does_not_come_up(ask, monkeypatch):
     monkeypatch.setattr(doctor, "_PROBE_JAX", "raise ImportError('no jaxlib')")
     code, checks = ask(LOCAL, "--no-workers")

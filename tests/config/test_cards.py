@@ -11,12 +11,18 @@ from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
+from lambda_hat.cli.app import cli
+from lambda_hat.config.card import KubernetesCard, LocalCard, PBSCard, SlurmCard
+from lambda_hat.config.explain import json_schema
 from lambda_hat.config.load import load_cfg
 from lambda_hat.config.locate import YamlLoader, dotted
 from lambda_hat.errors import ConfigError
+from lambda_hat.workflows.plan import check_execution
 
 Write = Callable[..., str]
 
@@ -154,6 +160,50 @@ def test_all_faults_of_a_card_come_at_once_each_in_its_place(study_file: Write, 
 
 GPUS = "executors.1.available_accelerators"
 OPTIONS = "scheduler_options_extra"
+EXECUTORS = {
+    "pbs": [("htex_pbs", 128)],
+    "kubernetes": [("htex_kubernetes", 16)],
+    "cpu": [("htex_slurm", 128)],
+    "gpu-a100": [("htex_slurm", 8)],
+}
+
+
+@pytest.mark.parametrize("card", SHIPPED, ids=lambda path: path.stem)
+def test_every_shipped_card_can_be_planned_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, card: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = ["workflow", "optuna", "--config", str(STUDY), "--parsl-card", str(card), "--dry-run", "--json"]
+    result = CliRunner().invoke(cli, arguments)
+    assert result.exit_code == 0, result.output
+    found = [(executor["label"], executor["workers"]) for executor in json.loads(result.stdout)["executors"]]
+    if card.stem in EXECUTORS:
+        assert found == EXECUTORS[card.stem]
+    else:
+        assert [label for label, _ in found] == ["htex64", "htex32"]
+
+
+@pytest.mark.parametrize(
+    ("name", "model"), [("pbs", PBSCard), ("kubernetes", KubernetesCard), ("local-gpu", LocalCard)]
+)
+def test_examples_show_every_field(name: str, model: type[BaseModel]) -> None:
+    shown = yaml.safe_load((REPOSITORY / f"config/parsl/{name}.yaml").read_text(encoding="utf-8"))
+    assert shown.keys() == model.model_fields.keys()
+
+
+def test_the_schema_knows_every_type() -> None:
+    definitions = json_schema("card")["$defs"]
+    for model in (LocalCard, SlurmCard, PBSCard, KubernetesCard):
+        assert definitions[model.__name__]["properties"].keys() == model.model_fields.keys()
+
+
+@pytest.mark.parametrize("name", ["pbs", "slurm/cpu"])
+def test_a_budget_beyond_the_walltime_is_a_fault_of_both_types_with_one(name: str) -> None:
+    card = str(REPOSITORY / f"config/parsl/{name}.yaml")
+    loaded = load_cfg(STUDY, ["execution.budget.hmc_sec=9000", "walltime=02:00:00"], parsl_card=card)
+    (fault,) = check_execution(loaded)
+    assert (fault.source, fault.key) == ('--set "execution.budget.hmc_sec=9000"', "execution.budget.hmc_sec")
+    assert fault.message == "9000 s, but a block of the Parsl card ends after 7200 s (walltime: 02:00:00)."
+
+
 SETS: list[tuple[str, str, list[str | int], Any]] = [
     ("local", "executors.0.max_workers=4", ["executors", 0, "max_workers"], 4),
     ("local", "executors.1.worker_init=export A=1", ["executors", 1, "worker_init"], "export A=1"),

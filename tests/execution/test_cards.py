@@ -182,6 +182,7 @@ def test_pbs_card_to_parsl(tmp_path):
     assert provider.scheduler_options == "#PBS -V"
     assert (executor.label, executor.workers_per_node, len(executor.available_accelerators)) == ("htex_pbs", 4, 4)
     assert type(provider.launcher).__name__ == "MpiExecLauncher"
+    assert provider.status_polling_interval == 15
 
 
 KUBERNETES = KubernetesCard(
@@ -201,6 +202,7 @@ def test_kubernetes_card_to_parsl(tmp_path, monkeypatch):
     assert executor.address == "0.0.0.0", "the interchange cannot be bound to a name"
     assert (provider.image, provider.max_cpu, provider.max_mem) == ("i:1", 4, "8Gi")
     assert provider.persistent_volumes == [("runs", "/runs")]
+    assert provider.status_polling_interval == 15
 
 
 def test_kubernetes_without_its_package_says_what_to_install(tmp_path, monkeypatch):
