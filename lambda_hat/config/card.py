@@ -36,7 +36,7 @@ class LocalExecutor(Frozen):
     label: Label
     max_workers: PositiveInt | Literal["auto"] = "auto"
     cores_per_worker: PositiveFloat = 1.0
-    available_accelerators: Annotated[int, Field(ge=0)] | tuple[str, ...] = 0  # how many GPUs, or which
+    available_accelerators: Annotated[int, Field(ge=0)] | tuple[int | str, ...] = 0  # how many GPUs, or which
     memory_fraction: Share | None = None  # of a GPU's memory, for each worker; null: an equal share of three quarters
     worker_init: str = ""
 
@@ -44,7 +44,7 @@ class LocalExecutor(Frozen):
     def accelerators(self) -> tuple[str, ...]:
         """Names of the GPUs."""
         given = self.available_accelerators
-        return tuple(map(str, range(given))) if isinstance(given, int) else given
+        return tuple(map(str, range(given) if isinstance(given, int) else given))
 
 
 class LocalCard(Frozen):
