@@ -9,6 +9,7 @@ import shlex
 import socket
 import sys
 import sysconfig
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ EXECUTOR_VARIABLE = "LAMBDA_HAT_EXECUTOR"  # in a worker's environment: the labe
 
 _MANAGER_COMMAND = DEFAULT_LAUNCH_CMD.replace("process_worker_pool.py", "python -P -m lambda_hat.execution.manager", 1)
 _MAX_FAILED_BLOCKS = 3  # in a row, before a worker reported; then the executor is given up
+_SECONDS_AFTER_A_REFUSAL = 30.0  # until a scheduler that refused a block is asked again
 
 
 def load_parsl_config_from_card(
@@ -128,7 +130,7 @@ def _executor(
     bind_to: str,
     addresses: set[str],
 ) -> HighThroughputExecutor:
-    executor = HighThroughputExecutor(
+    executor = _Executor(
         label=label,
         address=bind_to,
         max_workers_per_node=num_workers,
@@ -174,7 +176,8 @@ def _slurm_provider(card: SlurmCard, worker_init: str) -> ExecutionProvider:
         worker_init=worker_init,
         exclusive=card.cores_per_node is None,  # a part of a node can be asked for only by its size
         cmd_timeout=60,
-        launcher=SingleNodeLauncher() if card.nodes_per_block == 1 else SrunLauncher(),
+        # Else a site's automatic binding can keep a node's manager, and so all its workers, on one core.
+        launcher=SingleNodeLauncher() if card.nodes_per_block == 1 else SrunLauncher(overrides="--cpu-bind=none"),
     )
 
 
@@ -246,20 +249,49 @@ class _Kubernetes(_AsksOften, KubernetesProvider):
     pass
 
 
+class _Executor(HighThroughputExecutor):
+    """Does not ask for a block every second while its scheduler refuses them: a full quota can last for hours."""
+
+    _next_request = 0.0  # on the monotonic clock
+
+    def scale_out_facade(self, n: int) -> list[str]:
+        blocks: list[str] = []
+        while len(blocks) < n and time.monotonic() >= self._next_request:
+            if not (block := super().scale_out_facade(1)):
+                self._next_request = time.monotonic() + _SECONDS_AFTER_A_REFUSAL
+            blocks += block
+        return blocks
+
+
 def _give_up_on_early_deaths(executor: BlockProviderExecutor, status: dict[str, JobStatus]) -> None:
-    """Fail an executor whose last blocks all ended before a worker reported; those that did work are only replaced."""
-    last = [status[block] for block in sorted(status, key=int)[-_MAX_FAILED_BLOCKS:]]
-    if len(last) == _MAX_FAILED_BLOCKS and all(block.state == JobState.MISSING for block in last):
-        end = f"exit code {last[-1].exit_code}: {_last_words(last[-1])}"
-        executor.set_bad_state_and_fail_all(
-            TooManyJobFailuresError(
-                f"{_MAX_FAILED_BLOCKS} blocks in a row ended before a worker reported, the last with {end}"
-            )
-        )
+    """Fail an executor whose first block is refused, or whose last ones all ended before a worker reported.
+
+    Blocks that did work are only replaced, and more of them may be refused while others wait or run.
+    """
+    jobs = executor.blocks_to_job_id
+    has_others = any(block.state in (JobState.RUNNING, JobState.PENDING) for block in status.values())
+    last = [block for block in sorted(status, key=int) if block in jobs or not has_others][-_MAX_FAILED_BLOCKS:]
+    if last and not jobs:
+        reason = f"its first block is refused: {_refusal(status[last[-1]])}"
+    elif len(last) == _MAX_FAILED_BLOCKS and all(
+        block not in jobs or status[block].state == JobState.MISSING for block in last
+    ):
+        words = (_last_words if last[-1] in jobs else _refusal)(status[last[-1]])
+        reason = f"{_MAX_FAILED_BLOCKS} blocks in a row ended before a worker reported, the last with {words}"
+    else:
+        return
+    executor.set_bad_state_and_fail_all(TooManyJobFailuresError(reason))
 
 
 def _last_words(status: JobStatus) -> str:
-    return (status.stderr_summary or status.stdout_summary or "").strip()[-300:] or "no output"
+    words = (status.stderr_summary or status.stdout_summary or "").strip()[-300:] or "no output"
+    return words if status.exit_code is None else f"exit code {status.exit_code}: {words}"  # Slurm's are not known
+
+
+def _refusal(status: JobStatus) -> str:
+    """What the scheduler's command answered, where Parsl quotes it."""
+    message = status.message or ""
+    return " ".join((message.partition("stderr=")[2] or message).split())
 
 
 def _interchange_command() -> list[str]:

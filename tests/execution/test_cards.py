@@ -7,11 +7,14 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from parsl.jobs.states import JobState, JobStatus
+from parsl.providers.errors import SubmitException
 from parsl.providers.kubernetes import kube
 
 from lambda_hat.config.card import KubernetesCard, LocalCard, LocalExecutor, PBSCard, SlurmCard, Volume
 from lambda_hat.config.study import Budget
 from lambda_hat.errors import ConfigError, ExecutionError
+from lambda_hat.execution import cards
 from lambda_hat.execution.cards import load_parsl_config_from_card
 from lambda_hat.execution.cluster import Cluster
 from lambda_hat.execution.resources import _local_capacity, capacity, check_budget, check_card, walltime_seconds
@@ -104,6 +107,7 @@ def test_slurm_card_to_parsl(tmp_path):
     assert (provider.init_blocks, provider.min_blocks, provider.max_blocks) == (1, 1, 3)
     assert (provider.walltime, provider.mem_per_node, provider.cores_per_node) == ("24:01:00", 64, 16)
     assert type(provider.launcher).__name__ == "SrunLauncher"
+    assert provider.launcher.overrides == "--cpu-bind=none", "a manager's workers need all cores of its job"
     assert provider.scheduler_options.splitlines() == [
         "#SBATCH --mail-type=END",
         "#SBATCH --nice",
@@ -122,6 +126,93 @@ def test_slurm_card_without_a_size_takes_whole_nodes(tmp_path):
     (executor,) = load_parsl_config_from_card(SlurmCard(type="slurm", max_workers=2), tmp_path).executors
     assert "#SBATCH --exclusive" in executor.provider.scheduler_options
     assert type(executor.provider.launcher).__name__ == "SingleNodeLauncher"
+
+
+@pytest.mark.parametrize(("given", "asked"), [(None, []), (64, ["#SBATCH --mem=64g"])])
+def test_a_job_asks_for_memory_only_where_the_card_does(tmp_path, monkeypatch, given, asked):
+    card = SlurmCard(type="slurm", cores_per_node=2, mem_per_node=given)
+    provider = load_parsl_config_from_card(card, tmp_path).executors[0].provider
+    provider.script_dir = str(tmp_path)
+    monkeypatch.setattr(provider, "execute_wait", lambda command: (0, "Submitted batch job 7", ""))
+    assert provider.submit("true", 1) == "7"
+    (script,) = tmp_path.glob("parsl.slurm.*")
+    lines = script.read_text().splitlines()
+    assert [line for line in lines if line.startswith("#SBATCH --mem")] == asked
+    assert "#SBATCH --cpus-per-task=2" in lines
+    assert {f"#SBATCH --output={script}.stdout", f"#SBATCH --error={script}.stderr"} <= set(lines)
+
+
+class Scheduler:
+    """Accepts or refuses the blocks of an executor; `clock` is the time that the executor sees."""
+
+    def __init__(self, executor):
+        self.executor = executor
+        self.clock = 0.0
+        self.is_full = False
+        self.num_requests = 0
+
+    def launch(self, block):
+        self.num_requests += 1
+        if self.is_full:
+            raise SubmitException(block, "no job ID", stderr="sbatch: error: QOSMaxSubmitJobPerUserLimit\n", retcode=1)
+        return f"job-{block}"
+
+    def state_is(self, state, *blocks):
+        self.executor._status |= {block: JobStatus(state) for block in blocks}
+
+    def reason_given_up(self):
+        self.executor.handle_errors(self.executor.status_facade)
+        return str(self.executor.executor_exception) if self.executor.bad_state_is_set else None
+
+
+@pytest.fixture
+def scheduler(tmp_path, monkeypatch):
+    (executor,) = load_parsl_config_from_card(SlurmCard(type="slurm", max_workers=1, max_blocks=4), tmp_path).executors
+    scheduler = Scheduler(executor)
+    monkeypatch.setattr(executor, "_launch_block", scheduler.launch)
+    monkeypatch.setattr(cards, "time", SimpleNamespace(monotonic=lambda: scheduler.clock))
+    return scheduler
+
+
+def test_a_refused_first_block_ends_the_executor_with_the_schedulers_words(scheduler):
+    scheduler.is_full = True
+    assert scheduler.executor.scale_out_facade(3) == []
+    assert scheduler.num_requests == 1
+    assert scheduler.reason_given_up() == "its first block is refused: sbatch: error: QOSMaxSubmitJobPerUserLimit"
+
+
+def test_refused_blocks_are_asked_for_now_and_then_while_another_runs(scheduler):
+    assert scheduler.executor.scale_out_facade(1) == ["0"]
+    scheduler.state_is(JobState.RUNNING, "0")
+    scheduler.is_full = True
+    for scheduler.clock in range(1, 301):
+        scheduler.executor.scale_out_facade(3)
+    assert scheduler.num_requests == 1 + 10
+    assert scheduler.reason_given_up() is None
+    scheduler.is_full, scheduler.clock = False, 400.0
+    assert len(scheduler.executor.scale_out_facade(3)) == 3
+
+
+def test_refused_blocks_end_an_executor_that_has_no_other(scheduler):
+    scheduler.executor.scale_out_facade(1)
+    scheduler.state_is(JobState.COMPLETED, "0")
+    scheduler.is_full = True
+    for scheduler.clock in (1.0, 40.0):
+        scheduler.executor.scale_out_facade(1)
+        assert scheduler.reason_given_up() is None
+    scheduler.clock = 80.0
+    scheduler.executor.scale_out_facade(1)
+    assert "3 blocks in a row" in scheduler.reason_given_up()
+
+
+def test_blocks_that_end_before_a_worker_reported_end_the_executor_even_where_one_runs(scheduler):
+    scheduler.executor.scale_out_facade(4)
+    scheduler.state_is(JobState.RUNNING, "0")
+    scheduler.state_is(JobState.MISSING, "1", "2")
+    scheduler.state_is(JobState.COMPLETED, "3")
+    assert scheduler.reason_given_up() is None, "the last one did work"
+    scheduler.state_is(JobState.MISSING, "3")
+    assert "ended before a worker reported, the last with no output" in scheduler.reason_given_up()
 
 
 def test_local_card_to_parsl(tmp_path):
