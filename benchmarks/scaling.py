@@ -3,7 +3,8 @@
 The real scheduler, lanes, studies, journal and files, with a fake clock and a fake backend: workers take a lognormal
 time (mean 60 s), append a line of progress each tenth of it, and leave `metrics.json`. What the controller computes is
 real time; what it waits for is not. Prints, per stretch of trials, CPU and wall milliseconds of the controller per
-trial and how many workers that could keep busy; in the end memory, journal and the slowest parts.
+trial and how many workers that could keep busy; in the end memory, journal and what asks, polls and pickles took. A
+FOLDER in memory, such as one in `/dev/shm`, shows what is left without the disk.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ import cProfile
 import heapq
 import itertools
 import json
+import os
 import pstats
 import random
 import resource
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,7 +40,7 @@ from lambda_hat.config.study import (
 from lambda_hat.tuning import scheduler as scheduler_module
 from lambda_hat.tuning.plan import StudyPlan
 from lambda_hat.tuning.scheduler import Scheduler, Task
-from lambda_hat.tuning.study import StudyStore
+from lambda_hat.tuning.study import StudyStore, TuningStudy
 from lambda_hat.tuning.trials import TrialLane
 
 SPACE = {
@@ -64,10 +66,42 @@ class Case:
 CASES = {
     "tpe 1 x 1000": Case(1, 1000, num_workers=50),
     "tpe 1 x 4000": Case(1, 4000, num_workers=50),
+    "tpe 1 x 10000": Case(1, 10_000, num_workers=50),
     "random 1 x 4000": Case(1, 4000, "random", num_workers=50),
     "tpe 100 x 100": Case(100, 100),
     "random 100 x 1000": Case(100, 1000, "random", "none"),
+    "random 10 x 10000": Case(10, 10_000, "random", "none"),
 }
+
+
+@dataclass
+class Stopwatch:
+    """CPU and wall seconds of this process within its `with` blocks."""
+
+    calls: int = 0
+    cpu: float = 0.0
+    wall: float = 0.0
+    longest_cpu: float = 0.0
+    since: tuple[float, float] = (0.0, 0.0)
+
+    def __enter__(self) -> None:
+        self.since = (time.process_time(), time.perf_counter())
+
+    def __exit__(self, *_: object) -> None:
+        cpu = time.process_time() - self.since[0]
+        self.calls += 1
+        self.cpu += cpu
+        self.wall += time.perf_counter() - self.since[1]
+        self.longest_cpu = max(self.longest_cpu, cpu)
+
+    def around(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """`function`, timed."""
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            with self:
+                return function(*args, **kwargs)
+
+        return timed
 
 
 @dataclass
@@ -79,7 +113,7 @@ class Simulation:
     running: list[tuple[float, int, Future[dict[str, Any]], Path]] = field(default_factory=list)
     steps: list[tuple[float, int, Path, int]] = field(default_factory=list)  # progress to come
     counter: Iterator[int] = field(default_factory=itertools.count)
-    backend_seconds: float = 0.0  # of the fake workers, which are not the controller's
+    backend: Stopwatch = field(default_factory=Stopwatch)  # the fake workers, which are not the controller
 
     def submit(self, task: Task, label: str) -> Future[dict[str, Any]]:
         del label
@@ -93,7 +127,10 @@ class Simulation:
 
     def advance(self, timeout: float) -> None:
         """Let `timeout` pass, or less if a task ends before."""
-        start = time.perf_counter()
+        with self.backend:
+            self._advance(timeout)
+
+    def _advance(self, timeout: float) -> None:
         self.now = min(self.now + timeout, self.running[0][0]) if self.running else self.now
         while self.steps and self.steps[0][0] <= self.now:
             _, _, folder, tenth = heapq.heappop(self.steps)
@@ -104,15 +141,14 @@ class Simulation:
             metrics = {"state": "COMPLETE", "reason": "", "llc_hat": 8.0 + settings["gamma"], "se_hat": 0.1}
             write_json_atomic(folder / METRICS_JSON, metrics)
             future.set_result(metrics)
-        self.backend_seconds += time.perf_counter() - start
 
 
 def simulate(case: Case, folder: Path, is_profiled: bool) -> dict[str, Any]:
-    """Run one case; rows of (trials so far, CPU ms, wall ms) per trial."""
+    """Run one case, and print a row of (trials so far, CPU ms, wall ms, workers) per stretch of trials."""
     simulation = Simulation()
     wait = Scheduler._wait
 
-    def wait_by_hand(scheduler: Scheduler, timeout: float) -> Iterator[Future[dict[str, Any]]]:
+    def wait_by_hand(scheduler: Scheduler, timeout: float) -> Iterator[tuple[Future[dict[str, Any]], float]]:
         if timeout > 0:
             simulation.advance(timeout)
         return wait(scheduler, 1e-9)
@@ -120,7 +156,11 @@ def simulate(case: Case, folder: Path, is_profiled: bool) -> dict[str, Any]:
     class Clock:
         monotonic = staticmethod(lambda: simulation.now)
 
+    asks, polls, pickles = Stopwatch(), Stopwatch(), Stopwatch()
     Scheduler._wait = wait_by_hand
+    Scheduler._poll = polls.around(Scheduler._poll)
+    TuningStudy.ask = asks.around(TuningStudy.ask)
+    TuningStudy.save_pickle = pickles.around(TuningStudy.save_pickle)
     scheduler_module.time = Clock  # pyright: ignore[reportAttributeAccessIssue]
     paths = Paths(folder)
     paths.make_folders()
@@ -141,17 +181,18 @@ def simulate(case: Case, folder: Path, is_profiled: bool) -> dict[str, Any]:
             return
         state["done"] += 1
         if state["done"] in marks:
-            backend = simulation.backend_seconds
-            cpu = time.process_time() - start[0] - backend
-            wall = time.perf_counter() - start[1] - backend
+            cpu = time.process_time() - start[0] - simulation.backend.cpu
+            wall = time.perf_counter() - start[1] - simulation.backend.wall
             num = state["done"] - state["since"]
-            rows.append(
-                {
-                    "trials": state["done"],
-                    "cpu_ms": 1e3 * (cpu - state["cpu"]) / num,
-                    "wall_ms": 1e3 * (wall - state["wall"]) / num,
-                }
-            )
+            row = {
+                "trials": state["done"],
+                "cpu_ms": 1e3 * (cpu - state["cpu"]) / num,
+                "wall_ms": 1e3 * (wall - state["wall"]) / num,
+            }
+            rows.append(row)
+            workers = 1e3 * MEAN_SECONDS / row["wall_ms"]
+            times = f"{row['cpu_ms']:8.2f} CPU ms {row['wall_ms']:8.2f} ms"
+            print(f"  {row['trials']:7.0f} trials {times} {workers:8.0f} workers", flush=True)
             state.update(cpu=cpu, wall=wall, since=state["done"])
 
     profile = cProfile.Profile()
@@ -187,6 +228,11 @@ def simulate(case: Case, folder: Path, is_profiled: bool) -> dict[str, Any]:
         "rows": rows,
         "num_trials": total,
         "simulated_hours": simulation.now / 3600,
+        "load_average": os.getloadavg(),
+        "parts": {
+            name: {"calls": part.calls, "cpu_ms": 1e3 * part.cpu / part.calls, "longest_cpu_ms": 1e3 * part.longest_cpu}
+            for name, part in (("ask", asks), ("poll", polls), ("pickle", pickles))
+        },
         "journal_mb": paths.journal.stat().st_size / 1e6,
         "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
         "slowest": slowest[:40],
@@ -204,14 +250,13 @@ def main() -> None:
     case = CASES[options.case]
     place = folder / options.case.replace(" ", "_")
     shutil.rmtree(place, ignore_errors=True)
+    print(f"{options.case}: {case.num_studies * case.num_trials} trials, {case.num_workers} workers", flush=True)
     result = simulate(case, place, options.profile)
     (folder / f"{place.name}.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(f"{options.case}: {result['num_trials']} trials, {case.num_workers} workers")
-    for row in result["rows"]:
-        workers = MEAN_SECONDS / (row["wall_ms"] / 1e3)
-        times = f"{row['cpu_ms']:8.2f} CPU ms {row['wall_ms']:8.2f} ms"
-        print(f"  {row['trials']:7.0f} trials {times} {workers:8.0f} workers")
     print(f"  memory {result['memory_mb']:.0f} MB, journal {result['journal_mb']:.1f} MB")
+    for name, part in result["parts"].items():
+        print(f"  {name:6} {part['calls']:7} x {part['cpu_ms']:.2f} CPU ms, longest {part['longest_cpu_ms']:.0f}")
+    print(f"  load average {result['load_average'][0]:.1f}")
     for what, seconds in result["slowest"]:
         print(f"    {seconds:8.1f} s  {what}")
 

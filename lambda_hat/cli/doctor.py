@@ -13,7 +13,7 @@ __all__ = ["doctor"]
 
 
 @click.command(cls=StudyCommand)
-@click.option("--config", metavar="FILE", required=True, help="The study file (YAML).")
+@click.option("--config", metavar="FILE", help="The study file (YAML), to check that it fits the card.")
 @click.option("--no-workers", is_flag=True, help="Do not start the card's executors.")
 @click.option("--timeout", type=float, default=300.0, show_default=True, help="Seconds to wait for workers.")
 @click.option("--json", "is_json", is_flag=True, help="Say it as JSON.")
@@ -21,7 +21,7 @@ __all__ = ["doctor"]
 @click.pass_context
 def doctor(
     ctx: click.Context,
-    config: str,
+    config: str | None,
     no_workers: bool,
     timeout: float,
     is_json: bool,
@@ -29,14 +29,17 @@ def doctor(
     parsl_card: str | None,
     dotlist: tuple[str, ...],
 ) -> None:
-    """Check the environment and the Parsl card of a study, its workers included, and say what to mend.
+    """Check the environment and a Parsl card, its workers included, and say what to mend.
 
-    Ends with code 1 if something failed. Nothing of the study is run.
+    Ends with code 1 if something failed. Nothing of a study is run.
     """
-    from lambda_hat.config.load import load_cfg
+    from lambda_hat.config.load import load_card, load_cfg
     from lambda_hat.workflows.doctor import examine
 
-    loaded = load_cfg(config, dotlist, parsl_card=parsl_card, local=local)
+    if config is None:
+        loaded = load_card(dotlist, parsl_card=parsl_card, local=local)
+    else:
+        loaded = load_cfg(config, dotlist, parsl_card=parsl_card, local=local)
     checks = []
     for check in examine(loaded, with_workers=not no_workers, timeout=timeout):
         checks.append(check)

@@ -28,6 +28,18 @@ RunDir = Annotated[
 ]  # of a folder in the run's own
 Retries = Annotated[int, Field(ge=0)]  # how often a task whose worker was lost is queued again
 Share = Annotated[float, Field(gt=0, le=1)]
+GpuNumber = Annotated[int, Field(ge=0)]
+GpuName = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:/-]*$", description="the number or name of a GPU")
+]  # "0", or a UUID as `nvidia-smi -L` lists them
+Namespace = Annotated[
+    str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", description="a name of small letters, digits and `-`")
+]
+Address = Annotated[str, Field(pattern=r"^[A-Za-z0-9.:-]+$", description="the name or number of a host")]
+SelectOptions = Annotated[
+    str, Field(pattern=r"^([^:\s].*)?$", description="text like `ngpus=4:mem=8gb`, with no `:` in front")
+]
+AbsolutePath = Annotated[str, Field(pattern=r"^/", description="a path that begins with `/`")]
 
 
 class LocalExecutor(Frozen):
@@ -36,7 +48,7 @@ class LocalExecutor(Frozen):
     label: Label
     max_workers: PositiveInt | Literal["auto"] = "auto"
     cores_per_worker: PositiveFloat = 1.0
-    available_accelerators: Annotated[int, Field(ge=0)] | tuple[str, ...] = 0  # how many GPUs, or which
+    available_accelerators: GpuNumber | tuple[GpuNumber | GpuName, ...] = 0  # how many GPUs, or which
     memory_fraction: Share | None = None  # of a GPU's memory, for each worker; null: an equal share of three quarters
     worker_init: str = ""
 
@@ -44,7 +56,7 @@ class LocalExecutor(Frozen):
     def accelerators(self) -> tuple[str, ...]:
         """Names of the GPUs."""
         given = self.available_accelerators
-        return tuple(map(str, range(given))) if isinstance(given, int) else given
+        return tuple(map(str, range(given) if isinstance(given, int) else given))
 
 
 class LocalCard(Frozen):
@@ -98,14 +110,14 @@ class PBSCard(BatchCard):
     type: Literal["pbs"]
     label: Label = "htex_pbs"
     queue: str | None = None
-    select_options: str = ""  # what else a chunk needs, e.g. `gpu_model=a100`
+    select_options: SelectOptions = ""  # what else a chunk needs, e.g. `gpu_model=a100`
 
 
 class Volume(Frozen):
     """A persistent volume claim and where pods find it."""
 
     claim: str
-    path: str
+    path: AbsolutePath
 
 
 class KubernetesCard(BlockCard):
@@ -114,8 +126,8 @@ class KubernetesCard(BlockCard):
     type: Literal["kubernetes"]
     label: Label = "htex_kubernetes"
     image: str  # with Python and this project in it
-    namespace: str = "default"
-    address: str  # of the controller, as pods reach it
+    namespace: Namespace = "default"
+    address: Address  # of the controller, as pods reach it
     service_account: str | None = None
     persistent_volumes: tuple[Volume, ...] = ()  # the folder of the run must be on one
 

@@ -5,6 +5,7 @@ Every check skips what is not of the right type, since that is reported already,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -20,6 +21,8 @@ from lambda_hat.config.suggest import did_you_mean
 from lambda_hat.config.validation import findings_of, found, is_number
 
 __all__ = ["check_card", "check_study"]
+
+_FOLDERS_OF_RUNS = ("problems", "trials", "studies", "tables", "meta", "cache")
 
 
 def check_study(data: Mapping[str, Any]) -> Iterator[Finding]:
@@ -148,20 +151,43 @@ def _check_fixed(method: str, fixed: Mapping[str, Any], space: Mapping[str, Any]
 
 
 def check_card(data: Mapping[str, Any]) -> Iterator[Finding]:
-    """Faults of executors' labels and of the number of blocks."""
+    """Faults of executors' labels and GPUs, of the number of blocks and of the folder of Parsl's files."""
     labels: list[object] = []
     for index, executor in enumerate(_list(data.get("executors"))):
+        yield from _check_gpus(_mapping(executor), ("executors", index))
         label = _mapping(executor).get("label")
         if label is not None and label in labels:
             message = f"found {label!r} again, expected labels that differ"
             yield Finding(("executors", index, "label"), message, f"`executors.{labels.index(label)}` has it already.")
         labels.append(label)
+    if data.get("run_dir") in _FOLDERS_OF_RUNS:
+        names = ", ".join(f"`{name}`" for name in _FOLDERS_OF_RUNS)
+        yield Finding(("run_dir",), f"found {found(data['run_dir'])}, expected none of the run's own folders ({names})")
     if data.get("type") == "local":
         return
     for name, bound in (("min_blocks", "max_blocks"), ("init_blocks", "max_blocks")):
         least, most = data.get(name, 1), data.get(bound, 1)
         if isinstance(least, int) and isinstance(most, int) and least > most:
             yield Finding((name,), f"found {least}, expected at most `{bound}` ({most})")
+
+
+def _check_gpus(executor: Mapping[str, Any], path: KeyPath) -> Iterator[Finding]:
+    gpus = executor.get("available_accelerators", 0)
+    names = list(map(str, _list(gpus)))
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            message = f"found {found(gpus[index])} again, expected GPUs that differ"
+            yield Finding((*path, "available_accelerators", index), message, "For more workers, raise `max_workers`.")
+    fraction, num_workers = executor.get("memory_fraction"), executor.get("max_workers", "auto")
+    num_gpus = len(names) if isinstance(gpus, list) else gpus
+    if not is_number(fraction) or not is_number(num_gpus):
+        return
+    if num_gpus == 0:
+        message = f"found {found(fraction)}, which has no effect without `available_accelerators`"
+        yield Finding((*path, "memory_fraction"), message, "Remove it.", is_about_key=True)
+    elif is_number(num_workers) and num_gpus > 0 and (sharing := math.ceil(num_workers / num_gpus)) * fraction > 1:
+        message = f"found {found(fraction)} for each of {sharing} workers on one GPU, expected 1 or less in all"
+        yield Finding((*path, "memory_fraction"), message, "Lower it, or `max_workers`.")
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

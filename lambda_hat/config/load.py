@@ -18,11 +18,11 @@ from lambda_hat.config.locate import Document, Finding, KeyPath, read_document
 from lambda_hat.config.overrides import Override, apply, misdirected, parse_overrides
 from lambda_hat.config.problems import PosteriorSpec, Problem, ProblemEntry
 from lambda_hat.config.resolve import problem_or_findings, resolve_sampler
-from lambda_hat.config.study import Execution, Study
+from lambda_hat.config.study import Execution, Store, Study
 from lambda_hat.config.validation import findings_of, unknown_key
 from lambda_hat.errors import ConfigError, Fault, UsageError
 
-__all__ = ["LoadedStudy", "find_card", "load_cfg"]
+__all__ = ["LoadedCard", "LoadedStudy", "find_card", "load_card", "load_cfg"]
 
 _LOCAL_CARD = "config/parsl/local.yaml"
 _SHIPPED_CARDS = Path(str(files("lambda_hat.config") / "presets" / "card"))
@@ -50,10 +50,48 @@ class LoadedStudy:
 
     def locate(self, fault: Fault, *, is_in_card: bool = False) -> Fault:
         """The same fault with the file and line, or the `--set` argument, that its key comes from."""
-        document = self.card_document if is_in_card else self.study_document
-        path = tuple(int(part) if part.isdecimal() else part for part in fault.key.split("."))
-        place = document.locate(Finding(path, fault.message))
-        return replace(fault, source=place.source, line=place.line, column=place.column)
+        return _located(self.card_document if is_in_card else self.study_document, fault)
+
+
+@dataclass(frozen=True)
+class LoadedCard:
+    """A valid card without a study, and where runs would lie."""
+
+    card: AnyCard
+    store: Store
+    document: Document = field(repr=False, compare=False)
+
+    def locate(self, fault: Fault) -> Fault:
+        """As `LoadedStudy.locate`."""
+        return _located(self.document, fault)
+
+
+def load_card(dotlist: Sequence[str] = (), *, parsl_card: str | None = None, local: bool = False) -> LoadedCard:
+    """The card at `parsl_card`, by default the local one, with `dotlist` written over it and over `store`, validated.
+
+    Raises:
+        ConfigError: with every fault of the card and `dotlist`.
+        UsageError: both `parsl_card` and `local` are given.
+    """
+    _refuse_two_cards(parsl_card, local)
+    for_study, for_card, faults = parse_overrides(dotlist)
+    for override in for_study:
+        if override.parts[0] != "store":
+            faults.append(override.fault("there is no study file that this could change", "Give one: `--config FILE`."))
+    study, store = Document("the study", {"store": {}}), None
+    faults += apply(study, [override for override in for_study if override.parts[0] == "store"])
+    values = (study.data or {})["store"]
+    try:
+        store = Store.model_validate(values)
+    except ValidationError as error:
+        faults += [study.locate(finding.under(("store",))) for finding in findings_of(error, Store, values)]
+    path = parsl_card if parsl_card is not None else str(find_card(_LOCAL_CARD))
+    document = read_document(Path(path), path)
+    card, more = _load_card(document, for_card)
+    faults += more
+    if faults or store is None or card is None:
+        raise ConfigError(_in_order(faults, [path]))
+    return LoadedCard(card, store, document)
 
 
 def load_cfg(
@@ -67,8 +105,7 @@ def load_cfg(
         ConfigError: with every fault of the study file, the card and `dotlist`.
         UsageError: both `parsl_card` and `local` are given.
     """
-    if parsl_card is not None and local:
-        raise UsageError("`--local` and `--parsl-card` exclude each other: give one of the two")
+    _refuse_two_cards(parsl_card, local)
     path = Path(path)
     for_study, for_card, faults = parse_overrides(dotlist)
 
@@ -107,6 +144,17 @@ def find_card(name: str, beside: Path | None = None) -> Path | None:
         if (folder / name).is_file():
             return folder / name
     return _SHIPPED_CARDS / "local.yaml" if name == _LOCAL_CARD else None
+
+
+def _refuse_two_cards(parsl_card: str | None, local: bool) -> None:
+    if parsl_card is not None and local:
+        raise UsageError("`--local` and `--parsl-card` exclude each other: give one of the two")
+
+
+def _located(document: Document, fault: Fault) -> Fault:
+    path = tuple(int(part) if part.isdecimal() else part for part in fault.key.split("."))
+    place = document.locate(Finding(path, fault.message))
+    return replace(fault, source=place.source, line=place.line, column=place.column)
 
 
 def _card_of(data: dict[str, Any]) -> object:

@@ -44,6 +44,9 @@ def parse_overrides(dotlist: Sequence[str]) -> tuple[list[Override], list[Overri
         if not equals or not all(override.parts):
             faults.append(override.fault("expected `key=value`, the key's parts joined by dots", key=""))
             continue
+        if text.lstrip().startswith("#"):  # as the lines of job scripts do
+            faults.append(override.fault("`#` begins a comment in YAML, expected a value", "Put quotes around it."))
+            continue
         try:
             override = Override(argument, override.parts, parse_value(text))
         except yaml.YAMLError as error:

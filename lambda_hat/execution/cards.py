@@ -12,6 +12,7 @@ import sysconfig
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 from parsl.config import Config
@@ -28,7 +29,6 @@ from parsl.providers.base import ExecutionProvider
 
 from lambda_hat.config.card import (
     AnyCard,
-    BatchCard,
     BlockCard,
     KubernetesCard,
     LocalCard,
@@ -92,15 +92,16 @@ def _local_executor(pool: LocalExecutor, num_workers: int, cache_dir: Path) -> H
         LocalProvider(
             init_blocks=1, min_blocks=1, max_blocks=1, worker_init=_worker_init(pool, pool.label, cache_dir, fraction)
         ),
-        accelerators=[gpus[worker % len(gpus)] for worker in range(num_workers)] if gpus else (),
+        accelerators=_pinned(gpus, num_workers),
         heartbeat=(2, 6),
-        address="127.0.0.1",
+        bind_to="127.0.0.1",
+        addresses={"127.0.0.1"},
     )
 
 
 def _block_executor(card: SlurmCard | PBSCard | KubernetesCard, cache_dir: Path) -> HighThroughputExecutor:
-    num_workers, gpus = workers_per_node(card), card.gpus_per_node or 0
-    worker_init = _worker_init(card, card.label, cache_dir, memory_fraction(num_workers, gpus))
+    num_workers, num_gpus = workers_per_node(card), card.gpus_per_node or 0
+    worker_init = _worker_init(card, card.label, cache_dir, memory_fraction(num_workers, num_gpus))
     match card:
         case SlurmCard():
             provider = _slurm_provider(card, worker_init)
@@ -108,17 +109,15 @@ def _block_executor(card: SlurmCard | PBSCard | KubernetesCard, cache_dir: Path)
             provider = _pbs_provider(card, worker_init)
         case KubernetesCard():
             provider = _kubernetes_provider(card, worker_init)
-    executor = _executor(
+    return _executor(
         card.label,
         num_workers,
         provider,
-        accelerators=num_workers if gpus else (),
+        accelerators=_pinned(tuple(map(str, range(num_gpus))), num_workers),
         heartbeat=(5, 30),
-        address=card.address if isinstance(card, KubernetesCard) else "0.0.0.0",
+        bind_to="0.0.0.0",  # not what workers are told: nothing can be bound to a host's name or a service's address
+        addresses={card.address} if isinstance(card, KubernetesCard) else _own_addresses(),
     )
-    if isinstance(card, BatchCard):
-        executor.all_addresses = _own_addresses()  # Parsl's own list asks a web service for one more
-    return executor
 
 
 def _executor(
@@ -126,13 +125,14 @@ def _executor(
     num_workers: int,
     provider: ExecutionProvider,
     *,
-    accelerators: int | Sequence[str],
+    accelerators: Sequence[str],
     heartbeat: tuple[int, int],  # seconds: period, and without one until a process counts as lost
-    address: str,
+    bind_to: str,
+    addresses: set[str],
 ) -> HighThroughputExecutor:
-    return _Executor(
+    executor = _Executor(
         label=label,
-        address=address,
+        address=bind_to,
         max_workers_per_node=num_workers,
         cores_per_worker=0.001,  # the number of workers is settled; Parsl must not lower it
         available_accelerators=accelerators,
@@ -143,6 +143,18 @@ def _executor(
         block_error_handler=_give_up_on_early_deaths,
         provider=provider,
     )
+    executor.all_addresses = addresses  # Parsl's own list asks a web service for one more
+    return executor
+
+
+def _pinned(gpus: Sequence[str], num_workers: int) -> list[str]:
+    """For each worker what it may see, the GPUs in turn; empty where there are none.
+
+    CUDA and ROCm ignore -1 and what follows. It keeps Parsl from taking the name for a number: it divides numbers by
+    the workers for each GPU that `nvidia-smi` lists, and workers which share GPUs would all get the first.
+    """
+    names = [f"{gpu},-1" if gpu.isdecimal() else gpu for gpu in gpus]
+    return [names[worker % len(names)] for worker in range(num_workers)] if names else []
 
 
 def _slurm_provider(card: SlurmCard, worker_init: str) -> ExecutionProvider:
@@ -173,10 +185,10 @@ def _pbs_provider(card: PBSCard, worker_init: str) -> ExecutionProvider:
     """PBS Professional asks for chunks: `select=1:ncpus=4:...`."""
     asked = {"mem": f"{card.mem_per_node}gb" if card.mem_per_node else None, "ngpus": card.gpus_per_node}
     options = [f"{name}={value}" for name, value in asked.items() if value is not None]
-    return PBSProProvider(
+    return _PBS(
         queue=card.queue,
         account=card.account,
-        select_options=":".join([*options, *([card.select_options] if card.select_options else [])]),
+        select_options=":".join([*options, *filter(None, [card.select_options])]),
         scheduler_options="\n".join(card.scheduler_options_extra),
         worker_init=worker_init,
         nodes_per_block=card.nodes_per_block,
@@ -195,7 +207,7 @@ def _kubernetes_provider(card: KubernetesCard, worker_init: str) -> ExecutionPro
     memory = f"{card.mem_per_node or 2 * workers_per_node(card)}Gi"  # a pod without a limit could take the node down
     gpus = {"nvidia.com/gpu": str(card.gpus_per_node)} if card.gpus_per_node else None
     try:
-        return KubernetesProvider(
+        return _Kubernetes(
             image=card.image,
             namespace=card.namespace,
             service_account_name=card.service_account,
@@ -217,12 +229,24 @@ def _kubernetes_provider(card: KubernetesCard, worker_init: str) -> ExecutionPro
         ) from error
 
 
-class _Slurm(SlurmProvider):
-    """Asks for the state of its jobs more often: until it knows that a block has ended, no other is submitted."""
+class _AsksOften:
+    """Asks for the state of its blocks more often: until it knows that one has ended, no other is submitted."""
 
     @property
-    def status_polling_interval(self) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def status_polling_interval(self) -> Any:  # which Parsl's providers have as 60 and nothing else
         return 15  # seconds
+
+
+class _Slurm(_AsksOften, SlurmProvider):
+    pass
+
+
+class _PBS(_AsksOften, PBSProProvider):
+    pass
+
+
+class _Kubernetes(_AsksOften, KubernetesProvider):
+    pass
 
 
 class _Executor(HighThroughputExecutor):

@@ -82,9 +82,13 @@ EventKind = Literal["started", "retried", "done", "error"]
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened to a task. `seconds` counts from its last submission."""
+    """Something that happened to a task: an end when its executor was free again, whatever the controller did then.
+
+    `seconds` counts from its last submission.
+    """
 
     kind: EventKind
+    at: float  # by `time.monotonic`
     lane: str
     label: str
     task: str
@@ -130,7 +134,7 @@ class Scheduler:
         self._turns: dict[str, deque[Lane]] = {}
         self._retries: deque[_InFlight] = deque()
         self._in_flight: dict[Future[dict[str, Any]], _InFlight] = {}
-        self._ended: SimpleQueue[Future[dict[str, Any]]] = SimpleQueue()
+        self._ended: SimpleQueue[tuple[Future[dict[str, Any]], float]] = SimpleQueue()  # and when, by `time.monotonic`
         self._busy_labels: Counter[str] = Counter()
         self._busy_lanes: Counter[int] = Counter()
         self._on_stall = on_stall
@@ -167,15 +171,15 @@ class Scheduler:
             has_started = self._start_one_per_label()
             if not self._in_flight:
                 return
-            for future in self._wait(0.0 if has_started else max(0.0, next_poll - time.monotonic())):
-                self._collect(future)
+            for future, ended in self._wait(0.0 if has_started else max(0.0, next_poll - time.monotonic())):
+                self._collect(future, ended)
             if (started := time.monotonic()) >= next_poll:
                 self._poll()
                 seconds = time.monotonic() - started
                 next_poll = started + max(self._poll_interval, seconds / _LARGEST_POLL_SHARE)
 
-    def _wait(self, timeout: float) -> Iterator[Future[dict[str, Any]]]:
-        """Tasks that have ended, as soon as there is one."""
+    def _wait(self, timeout: float) -> Iterator[tuple[Future[dict[str, Any]], float]]:
+        """Tasks that have ended, and when, as soon as there is one."""
         with suppress(Empty):
             yield self._ended.get(timeout=timeout)
             while True:
@@ -223,34 +227,34 @@ class Scheduler:
         flight.started = time.monotonic()
         future = self._submit(flight.task, flight.lane.label)
         self._in_flight[future] = flight
-        future.add_done_callback(self._ended.put)
+        future.add_done_callback(lambda future: self._ended.put((future, time.monotonic())))
         self._last_sign[flight.lane.label] = flight.started
         self._busy_labels[flight.lane.label] += 1
         self._busy_lanes[id(flight.lane)] += 1
-        self._emit("started", flight)
+        self._emit("started", flight, flight.started)
 
-    def _collect(self, future: Future[dict[str, Any]]) -> None:
+    def _collect(self, future: Future[dict[str, Any]], ended: float) -> None:
         flight = self._in_flight.pop(future)
         self._last_sign[flight.lane.label] = time.monotonic()
         self._busy_labels[flight.lane.label] -= 1
         self._busy_lanes[id(flight.lane)] -= 1
         try:
-            result = self._result_of(flight, future)
+            result = self._result_of(flight, future, ended)
         except StorageError:
             raise  # the next task would meet it too
         except Exception as error:
             message = str(error) if isinstance(error, WorkerLostError) else f"{type(error).__name__}: {error}"
             opened = flight.lane.on_error(flight.task, error)
-            self._emit("error", flight, message)
+            self._emit("error", flight, ended, message)
         else:
             if result is None:
                 return
             opened = flight.lane.on_done(flight.task, result)
-            self._emit("done", flight)
+            self._emit("done", flight, ended)
         for lane in opened:
             self.add(lane)
 
-    def _result_of(self, flight: _InFlight, future: Future[dict[str, Any]]) -> dict[str, Any] | None:
+    def _result_of(self, flight: _InFlight, future: Future[dict[str, Any]], ended: float) -> dict[str, Any] | None:
         """What the task returned or left; None if it is queued again; raises what it failed with."""
         try:
             return future.result()
@@ -263,10 +267,10 @@ class Scheduler:
                 raise
             flight.lane.on_retry(flight.task)
             self._retries.append(flight)
-            self._emit("retried", flight, str(error))
+            self._emit("retried", flight, ended, str(error))
             return None
 
-    def _emit(self, kind: EventKind, flight: _InFlight, message: str = "") -> None:
+    def _emit(self, kind: EventKind, flight: _InFlight, at: float, message: str = "") -> None:
         if self._on_event is not None:
-            seconds = time.monotonic() - flight.started
-            self._on_event(Event(kind, flight.lane.name, flight.lane.label, flight.task.name, seconds, message))
+            lane, seconds = flight.lane, at - flight.started
+            self._on_event(Event(kind, at, lane.name, lane.label, flight.task.name, seconds, message))

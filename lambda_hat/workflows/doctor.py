@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import platform
 import shutil
 import socket
 import subprocess
@@ -11,7 +12,7 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,12 +20,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import SpecifierSet
 
 from lambda_hat.artifacts.paths import Paths
 from lambda_hat.config.card import AnyCard, KubernetesCard, LocalCard, PBSCard, SlurmCard
-from lambda_hat.config.load import LoadedStudy
+from lambda_hat.config.load import LoadedCard, LoadedStudy
 from lambda_hat.errors import ConfigError, ExecutionError
-from lambda_hat.execution.resources import capacity
+from lambda_hat.execution.resources import capacity, check_card
 from lambda_hat.tasks import probe_task
 from lambda_hat.workflows.plan import check_execution
 
@@ -32,7 +34,16 @@ __all__ = ["Check", "examine"]
 
 MIN_FREE_GIB = 2.0
 LARGEST_ERRORS = {"float64": 1e-15, "float32": 1e-6}
-_PROBE_JAX = "import jax; print(jax.__version__, *(d.device_kind for d in jax.devices()), sep=', ')"
+_PROBE_IMPORTS = "import lambda_hat.workflows.optuna, lambda_hat.tasks.reference, lambda_hat.tasks.trial"
+_PROBE_JAX = """
+import jax
+with jax.enable_x64(True):
+    total = jax.numpy.full(3, 1 / 3).sum()
+if total.dtype != "float64" or abs(float(total) - 1) > 1e-15:
+    raise SystemExit(f"3 * (1/3) in float64 is {total} in {total.dtype}")
+print(jax.__version__, *(device.device_kind for device in jax.devices()), "float64", sep=", ")
+"""
+_THREADS_VARIABLE = "PJRT_NPROC"  # what sizes XLA's thread pool
 
 
 @dataclass(frozen=True)
@@ -45,21 +56,26 @@ class Check:
     advice: str = ""
 
 
-def examine(loaded: LoadedStudy, *, with_workers: bool, timeout: float) -> Iterator[Check]:
+def examine(loaded: LoadedStudy | LoadedCard, *, with_workers: bool, timeout: float) -> Iterator[Check]:
     """Every check of this machine, this environment and the card, cheap ones first, and last the card's own workers.
 
     Raises:
         ConfigError: card and study do not fit together.
     """
-    if faults := check_execution(loaded):
+    if isinstance(loaded, LoadedStudy):
+        faults, store = check_execution(loaded), loaded.study.store
+    else:
+        faults, store = [loaded.locate(fault) for fault in check_card(loaded.card)], loaded.store
+    if faults:
         raise ConfigError(faults)
     yield from _check_packages()
+    yield _check_program("imports", _PROBE_IMPORTS, "Install the project again: `pip install -e .`.")
+    yield _check_program("JAX", _PROBE_JAX, "Install JAX for this machine, or set JAX_PLATFORMS=cpu.")
     yield _check_scripts()
-    yield _check_jax()
     yield _check_cores(loaded.card)
     yield _check_port()
     yield from _check_scheduler(loaded.card)
-    root = Paths.from_store(loaded.study.store).root
+    root = Paths.from_store(store).root
     made = [folder for folder in (root, *root.parents) if not folder.exists()]
     try:
         yield from _check_folder(root)
@@ -72,15 +88,16 @@ def examine(loaded: LoadedStudy, *, with_workers: bool, timeout: float) -> Itera
 
 
 def _check_packages() -> Iterator[Check]:
-    python = ".".join(map(str, sys.version_info[:3]))
+    python = platform.python_version()
     try:
         lines = importlib.metadata.requires("lambda-hat") or []
+        bounds = importlib.metadata.metadata("lambda-hat")["Requires-Python"] or ""
     except importlib.metadata.PackageNotFoundError:
         yield Check(
             "package", "warning", "lambda-hat is not installed, only imported", "`pip install -e .` in its folder"
         )
         return
-    wrong = []
+    wrong = [] if SpecifierSet(bounds).contains(python, prereleases=True) else [f"Python {python}, needs {bounds}"]
     for line in lines:
         try:
             requirement = Requirement(line)
@@ -113,20 +130,18 @@ def _check_scripts() -> Check:
     return Check("PATH", "ok", scripts)
 
 
-def _check_jax() -> Check:
+def _check_program(name: str, program: str, advice: str) -> Check:
     # In a process of its own: Parsl forks, and a process with JAX in it must not.
+    command = [sys.executable, "-c", program]
     try:
-        done = subprocess.run(
-            [sys.executable, "-c", _PROBE_JAX], capture_output=True, text=True, timeout=120, check=False
-        )
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     except subprocess.TimeoutExpired:
-        return Check(
-            "JAX", "failed", "does not come up within 120 s", "A device may be hanging: try JAX_PLATFORMS=cpu."
-        )
+        advice = "A device or a file system may be hanging: try JAX_PLATFORMS=cpu."
+        return Check(name, "failed", "does not come up within 120 s", advice)
     if done.returncode != 0:
         reason = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-        return Check("JAX", "failed", reason[0], "Install JAX for this machine, or set JAX_PLATFORMS=cpu.")
-    return Check("JAX", "ok", done.stdout.strip())
+        return Check(name, "failed", reason[0], advice)
+    return Check(name, "ok", done.stdout.strip() or "all that a run needs")
 
 
 def _check_cores(card: AnyCard) -> Check:
@@ -191,13 +206,14 @@ def _check_scheduler(card: AnyCard) -> Iterator[Check]:
     match card:
         case SlurmCard():
             yield from _check_commands("Slurm", ("sbatch", "squeue", "scancel"), ("sinfo", "--noheader", "--format=%R"))
-            if card.partition is not None and (found := _ask("sinfo", "--noheader", "--format=%R")) is not None:
-                partitions = sorted(set(found.split()))
-                if card.partition not in partitions:
-                    advice = f"Set `partition` to one of {', '.join(partitions) or 'those there are'}."
-                    yield Check("partition", "failed", f"there is no `{card.partition}`", advice)
+            partitions = (_ask("sinfo", "--noheader", "--format=%R") or "").split()
+            yield from _check_known("partition", (card.partition or "").split(","), partitions)
+            accounts = _ask("sacctmgr", "--noheader", "--parsable2", "show", "account", "format=account")
+            yield from _check_known("account", [card.account], (accounts or "").split())
         case PBSCard():
             yield from _check_commands("PBS", ("qsub", "qstat", "qdel"), ("qstat", "-Q"))
+            queues = [line.split()[0] for line in (_ask("qstat", "-Q") or "").splitlines()[2:] if line.strip()]
+            yield from _check_known("queue", [(card.queue or "").partition("@")[0]], queues)
         case KubernetesCard():
             if _version("kubernetes") is None:
                 yield Check("kubernetes", "failed", "the package is not installed", "`pip install kubernetes`")
@@ -218,6 +234,18 @@ def _check_commands(name: str, commands: tuple[str, ...], question: tuple[str, .
         yield Check(name, "ok", ", ".join(commands))
 
 
+def _check_known(field: str, wanted: Iterable[str | None], known: Iterable[str]) -> Iterator[Check]:
+    """Whether the scheduler lists what the card names; nothing where the card names none or nothing was listed."""
+    names, listed = [name for name in wanted if name], sorted(set(known))
+    if not names or not listed:
+        return
+    if unknown := [name for name in names if name not in listed]:
+        advice = f"Set `{field}` to one of {', '.join(listed)}."
+        yield Check(field, "failed", f"there is no {' and no '.join(f'`{name}`' for name in unknown)}", advice)
+    else:
+        yield Check(field, "ok", ", ".join(names))
+
+
 def _ask(*command: str) -> str | None:
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
@@ -235,8 +263,12 @@ def _check_workers(card: AnyCard, root: Path, timeout: float) -> Iterator[Check]
         try:
             with Cluster(card, folder / "parsl_runinfo") as cluster:
                 probes = {label: cluster.submit(probe_task, str(folder), label=label) for label in cluster.labels}
+                threads = {label: cluster.submit(os.getenv, _THREADS_VARIABLE, label=label) for label in cluster.labels}
                 for label, future in probes.items():
-                    yield _check_worker(label, future, folder, start, timeout)
+                    check = _check_worker(label, future, folder, start, timeout)
+                    yield check
+                    if check.state == "ok":
+                        yield from _check_threads(label, threads[label], _cores_per_worker(card, label), timeout)
         except ExecutionError as error:
             yield Check("workers", "failed", str(error), "See the card's `worker_init`.")
 
@@ -264,6 +296,23 @@ def _check_worker(label: str, future: Future[dict[str, Any]], folder: Path, star
     return Check(
         name, "ok", f"{found['host']}, {devices}, {found['num_cores']} cores, float64 and float32, {seconds:.1f} s"
     )
+
+
+def _cores_per_worker(card: AnyCard, label: str) -> float:
+    pools = card.executors if isinstance(card, LocalCard) else (card,)
+    return next(pool.cores_per_worker for pool in pools if pool.label == label)
+
+
+def _check_threads(label: str, future: Future[str | None], cores: float, timeout: float) -> Iterator[Check]:
+    name = f"threads {label}"
+    try:
+        found = future.result(timeout)
+    except Exception as error:
+        yield Check(name, "failed", f"{type(error).__name__}: {error}", "See the card's `worker_init`.")
+        return
+    if found is None or not found.isdecimal() or int(found) > max(1.0, cores):
+        advice = f"Workers would fight over cores: leave {_THREADS_VARIABLE} out of `worker_init`."
+        yield Check(name, "warning", f"{_THREADS_VARIABLE}={found}, `cores_per_worker` {cores:g}", advice)
 
 
 def _different(versions: Mapping[str, str | None]) -> str:

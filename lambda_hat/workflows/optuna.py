@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,12 +75,13 @@ def run_optuna(loaded: LoadedStudy, *, resume: bool, progress: Progress) -> Outc
         with StudyStore(paths, loaded.study.optuna) as store:
             run = _Run(loaded, paths, store, progress)
             try:
-                if run.has_work:
-                    with Cluster(loaded.card, paths.parsl_dir, notify=progress.warning) as cluster:
-                        run.drive(cluster)
-                else:
-                    progress.message("Nothing is left to run: every trial of this study has ended.")
-                    run.close()
+                with run.logged():
+                    if run.has_work:
+                        with Cluster(loaded.card, paths.parsl_dir, notify=progress.warning) as cluster:
+                            run.drive(cluster)
+                    else:
+                        progress.message("Nothing is left to run: every trial of this study has ended.")
+                        run.close()
             except BaseException:
                 with suppress(LambdaHatError, OSError):  # which would hide the first
                     run.write_table()
@@ -162,13 +163,34 @@ class _Run:
         self.trial_lanes += lanes
         return lanes
 
+    @property
+    def caps(self) -> dict[str, int]:
+        """How many tasks may be in flight, by label."""
+        most = self.study.optuna.concurrency.per_executor
+        return {label: min(workers, most.get(label, workers)) for label, workers in self.capacity.items()}
+
+    @contextmanager
+    def logged(self) -> Generator[None]:
+        """The beginning and the end of the command in the log of events."""
+        self._log(
+            "begin",
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            caps=self.caps,
+            capacity=self.capacity,
+            batch_size=self.study.optuna.concurrency.batch_size,
+        )
+        try:
+            yield
+        except BaseException:
+            with suppress(StorageError):  # which would hide the first
+                self._log("end")
+            raise
+        self._log("end")
+
     def drive(self, cluster: Cluster) -> None:
         """Keep the executors busy until every study is through."""
-        caps = {
-            label: min(cap, self.study.optuna.concurrency.per_executor.get(label, cap))
-            for label, cap in cluster.capacity.items()
-        }
-        self._log("begin", pid=os.getpid(), host=socket.gethostname(), caps=caps, capacity=cluster.capacity)
+        caps = self.caps
         scheduler = Scheduler(
             submit=lambda task, label: cluster.submit(task.function, *task.args, label=label),
             caps=caps,
@@ -193,11 +215,7 @@ class _Run:
                 )
                 self.reference_lanes.append(lane)
                 scheduler.add(lane)
-        try:
-            scheduler.run()
-        finally:
-            with suppress(StorageError):  # which would hide the first
-                self._log("end")
+        scheduler.run()
         self.progress.update(self._snapshot(scheduler.busy, caps))
         for lane in self.reference_lanes:
             if lane.result is not None and lane.result["state"] != "FAIL":
@@ -233,16 +251,20 @@ class _Run:
             )
         return None
 
-    def _log(self, kind: str, **facts: object) -> None:
-        line = {"kind": kind, "time": now(), "at": round(time.monotonic() - self._started, 4), **facts}
-        append_json_line(self.paths.events, line)
+    def _log(self, kind: str, at: float | None = None, **facts: object) -> None:
+        """One line: `time` is when it is written, `at` the seconds from the command's beginning to what happened."""
+        seconds = (time.monotonic() if at is None else at) - self._started
+        append_json_line(self.paths.events, {"kind": kind, "time": now(), "at": round(seconds, 4), **facts})
 
     def _on_stall(self, cluster: Cluster, label: str, seconds: float) -> None:
         reason = f"nothing moved on it for {seconds:.0f} s"
         self._log("stalled", label=label, message=reason, is_restarted=cluster.restart(label, reason))
 
     def _on_event(self, event: Event) -> None:
-        self._log(event.kind, lane=event.lane, label=event.label, task=event.task, message=event.message)
+        self._log(
+            event.kind, event.at, lane=event.lane, label=event.label, task=event.task,
+            seconds=round(event.seconds, 4), message=event.message,
+        )  # fmt: skip
         level = 0 if event.kind in ("retried", "error") else 1
         text = f"{event.lane} {event.task} {event.kind} on {event.label} after {event.seconds:.1f} s {event.message}"
         self.progress.message(text.rstrip(), level)

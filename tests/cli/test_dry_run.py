@@ -47,6 +47,26 @@ def test_it_tells_the_whole_plan_as_text(invoke):
         assert line in result.stdout
 
 
+@pytest.mark.parametrize(
+    ("card", "sets", "label", "workers"),
+    [
+        ("local-gpu", ("executors.1.available_accelerators=[2, 3]",), "htex32", 2),
+        ("slurm/cpu", ('scheduler_options_extra=["#SBATCH --nice"]', "max_blocks=2"), "htex_slurm", 64),
+        ("pbs", ("cores_per_node=8", "nodes_per_block=2"), "htex_pbs", 64),
+        ("kubernetes", ("persistent_volumes.0.path=/data", "max_workers=3"), "htex_kubernetes", 12),
+    ],
+)
+def test_every_kind_of_card_is_understood_without_its_cluster(invoke, card, sets, label, workers):
+    path = str(REPOSITORY / "config" / "parsl" / f"{card}.yaml")
+    words = ["workflow", "optuna", "--config", "study.yaml", "--parsl-card", path, "--dry-run", "--json"]
+    result = invoke(*words, *(word for text in sets for word in ("--set", text)))
+    assert result.exit_code == 0, result.stderr
+    plan = json.loads(result.stdout)
+    assert {"label": label, "workers": workers} in [
+        {key: executor[key] for key in ("label", "workers")} for executor in plan["executors"]
+    ]
+
+
 def test_an_exact_reference_is_computed_not_sampled(invoke):
     result = invoke(*DRY_RUN, "--set", "reference=exact", "--set", "problems=[{target: potential}]")
     assert "potential, seed 0: target to train, exact reference to compute" in result.stdout

@@ -1,5 +1,7 @@
 import math
+import os
 import re
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -14,6 +16,7 @@ from lambda_hat.config.study import Budget
 from lambda_hat.errors import ConfigError, ExecutionError
 from lambda_hat.execution import cards
 from lambda_hat.execution.cards import load_parsl_config_from_card
+from lambda_hat.execution.cluster import Cluster
 from lambda_hat.execution.resources import _local_capacity, capacity, check_budget, check_card, walltime_seconds
 
 
@@ -112,6 +115,7 @@ def test_slurm_card_to_parsl(tmp_path):
         "#SBATCH --account=me",
         "#SBATCH --gres=gpu:a100:4",
     ]
+    assert executor.available_accelerators == ["0,-1", "1,-1", "2,-1", "3,-1"] * 2
     lines = provider.worker_init.splitlines()
     assert "export XLA_PYTHON_CLIENT_MEM_FRACTION=0.375" in lines
     assert lines[-1] == "module load cuda", "what the card says comes last and wins"
@@ -234,16 +238,31 @@ def test_gpus_of_this_machine_are_shared_by_workers(tmp_path):
     pools = (
         LocalExecutor(label="cpu", max_workers="auto"),
         LocalExecutor(label="gpu", available_accelerators=2),
-        LocalExecutor(label="packed", available_accelerators=("3",), max_workers=3),
-        LocalExecutor(label="given", available_accelerators=("0", "1"), max_workers=4, memory_fraction=0.2),
+        LocalExecutor(label="packed", available_accelerators=(3,), max_workers=3),
+        LocalExecutor(label="given", available_accelerators=("0", "GPU-5a"), max_workers=4, memory_fraction=0.2),
     )
     cpu, gpu, packed, given = load_parsl_config_from_card(local_card(*pools), tmp_path).executors
     assert (cpu.max_workers_per_node >= 1, len(cpu.available_accelerators)) == (True, 0)
-    assert (gpu.max_workers_per_node, list(gpu.available_accelerators)) == (2, ["0", "1"])
-    assert list(packed.available_accelerators) == ["3"] * 3
-    assert list(given.available_accelerators) == ["0", "1"] * 2
+    assert (gpu.max_workers_per_node, gpu.available_accelerators) == (2, ["0,-1", "1,-1"])
+    assert packed.available_accelerators == ["3,-1"] * 3
+    assert given.available_accelerators == ["0,-1", "GPU-5a"] * 2
     fractions = [re.findall("MEM_FRACTION=(.*)", pool.provider.worker_init) for pool in (cpu, gpu, packed, given)]
     assert fractions == [[], [], ["0.250"], ["0.200"]]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("workers_find_package")
+def test_workers_that_share_gpus_are_spread_over_them(tmp_path, monkeypatch):
+    nvidia_smi = tmp_path / "nvidia-smi"  # by whose count Parsl would pin all four to the first
+    nvidia_smi.write_text("#!/bin/sh\necho GPU 0\necho GPU 1\n")
+    nvidia_smi.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    seen, deadline = set(), time.monotonic() + 60
+    pool = LocalExecutor(label="gpu", available_accelerators=2, max_workers=4)
+    with Cluster(local_card(pool), tmp_path / "parsl_runinfo") as cluster:
+        while len(seen) < 2 and time.monotonic() < deadline:
+            seen.add(cluster.submit(os.getenv, "CUDA_VISIBLE_DEVICES", label="gpu").result(60))
+    assert seen == {"0,-1", "1,-1"}
 
 
 def test_pbs_card_to_parsl(tmp_path):
@@ -261,6 +280,7 @@ def test_pbs_card_to_parsl(tmp_path):
     assert provider.scheduler_options == "#PBS -V"
     assert (executor.label, executor.workers_per_node, len(executor.available_accelerators)) == ("htex_pbs", 4, 4)
     assert type(provider.launcher).__name__ == "MpiExecLauncher"
+    assert provider.status_polling_interval == 15
 
 
 KUBERNETES = KubernetesCard(
@@ -276,9 +296,11 @@ def test_kubernetes_card_to_parsl(tmp_path, monkeypatch):
     assert capacity(KUBERNETES) == {"htex_kubernetes": 8}
     (executor,) = load_parsl_config_from_card(KUBERNETES, tmp_path).executors
     provider = executor.provider
-    assert (executor.address, executor.workers_per_node) == ("controller.example", 4)
+    assert (executor.all_addresses, executor.workers_per_node) == ({"controller.example"}, 4)
+    assert executor.address == "0.0.0.0", "the interchange cannot be bound to a name"
     assert (provider.image, provider.max_cpu, provider.max_mem) == ("i:1", 4, "8Gi")
     assert provider.persistent_volumes == [("runs", "/runs")]
+    assert provider.status_polling_interval == 15
 
 
 def test_kubernetes_without_its_package_says_what_to_install(tmp_path, monkeypatch):

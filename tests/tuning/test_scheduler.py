@@ -1,16 +1,19 @@
 """Every task ends once, no bound is exceeded, turns are fair, and lost workers are tried again."""
 
+import math
 import threading
 import time
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lambda_hat.errors import ExecutionError, ExecutorLostError, StorageError, WorkerLostError
+from lambda_hat.report.timeline import spans_of, use_of
 from lambda_hat.tuning.scheduler import Scheduler, Task
 
 
@@ -78,19 +81,22 @@ class ManualPool:
 
 
 def run_by_hand(pool, lanes, caps, monkeypatch, max_retries=0):
-    """Run the scheduler so that it lets one task end whenever nothing more can start."""
-    wait = Scheduler._wait
+    """Run the scheduler so that it lets one task end, each second, when nothing more can start; the log of events."""
+    wait, clock, events = Scheduler._wait, SimpleNamespace(now=0.0), []
 
     def wait_by_hand(scheduler, timeout):
         if timeout > 0:
+            clock.now += 1.0
             pool.step()
         return wait(scheduler, 0.0)
 
     monkeypatch.setattr(Scheduler, "_wait", wait_by_hand)
-    scheduler = Scheduler(pool.submit, caps, max_retries=max_retries, poll_interval=1e6)
+    monkeypatch.setattr("lambda_hat.tuning.scheduler.time", SimpleNamespace(monotonic=lambda: clock.now))
+    scheduler = Scheduler(pool.submit, caps, max_retries=max_retries, poll_interval=1e6, on_event=events.append)
     for lane in lanes:
         scheduler.add(lane)
     scheduler.run()
+    return [asdict(event) for event in events]
 
 
 @given(data=st.data())
@@ -111,6 +117,58 @@ def test_bounds_hold_and_every_task_ends_once(data):
     assert all(pool.most_by_label[label] <= cap for label, cap in caps.items())
     assert all(pool.most_by_lane[lane.name] <= lane.max_in_flight for lane in lanes)
     assert all(lane.num_closed == 1 for lane in lanes)
+
+
+@given(data=st.data())
+def test_the_log_alone_shows_bounds_that_hold_and_no_label_idle_beside_a_task(data):
+    lanes = [
+        CountingLane(name, data.draw(st.integers(0, 8)), data.draw(st.sampled_from("xy")), data.draw(st.integers(1, 4)))
+        for name in "abcd"
+    ]
+    caps = data.draw(st.dictionaries(st.sampled_from("xy"), st.integers(1, 5)))
+    num_tasks = {lane.name: lane.num_left for lane in lanes}
+    errors = st.sampled_from([None, None, WorkerLostError("gone"), ValueError("bad")])
+    pool = ManualPool(lambda size: data.draw(st.integers(0, size - 1)), lambda task: data.draw(errors))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        spans = spans_of(run_by_hand(pool, lanes, caps, monkeypatch, max_retries=2))
+    assert Counter(span.lane for span in spans if span.how != "retried") == Counter(num_tasks)
+    for lane in lanes:
+        own = [span for span in spans if span.lane == lane.name]
+        assert use_of(own, lane.label, lane.max_in_flight).max_in_flight <= lane.max_in_flight
+    for label in "xy":
+        use = use_of(spans, label, caps.get(label, math.inf))
+        assert use.max_in_flight <= use.cap
+        for since, to, _ in use.idle:
+            for lane in (lane for lane in lanes if lane.label == label):
+                own = [span for span in spans if span.lane == lane.name]
+                num_in_flight = sum(span.start <= since and span.end >= to for span in own)
+                num_ended = sum(span.end <= since and span.how != "retried" for span in own)
+                num_waiting = num_tasks[lane.name] - num_ended - num_in_flight
+                assert num_waiting == 0 or num_in_flight == lane.max_in_flight
+
+
+def test_a_task_ends_when_its_executor_is_free_again_whatever_is_done_with_its_result(monkeypatch):
+    lane = CountingLane("a", 2, max_in_flight=1)
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr("lambda_hat.tuning.scheduler.time", SimpleNamespace(monotonic=lambda: clock.now))
+
+    def submit(task, label):
+        future = Future()
+        clock.now += 3.0
+        future.set_result({})
+        return future
+
+    def on_done(task, result):
+        clock.now += 1.0
+        return ()
+
+    lane.on_done, events = on_done, []
+    scheduler = Scheduler(submit, {}, 0, poll_interval=1e6, on_event=events.append)
+    scheduler.add(lane)
+    scheduler.run()
+    assert [(event.kind, event.at, event.seconds) for event in events] == [
+        ("started", 0.0, 0.0), ("done", 3.0, 3.0), ("started", 4.0, 0.0), ("done", 7.0, 3.0),
+    ]  # fmt: skip
 
 
 def test_a_label_is_filled_to_its_cap_and_lanes_take_turns(monkeypatch):

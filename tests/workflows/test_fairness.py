@@ -10,7 +10,7 @@ import yaml
 
 from lambda_hat.report.timeline import read_events, spans_of, use_of
 
-SECONDS_BETWEEN_TASKS = 0.5  # an end, its bookkeeping and the next start, on a busy machine
+SECONDS_BETWEEN_TASKS = 2.0  # an end, its bookkeeping and the next start, on a machine that is busy otherwise
 NUM_TRIALS = 6
 SPACES = {
     "sgld": {

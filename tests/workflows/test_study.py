@@ -111,6 +111,8 @@ def test_every_trial_has_its_row_executor_precision_and_files(
         "sgld": ["htex32", "float32", False],
         "vi": ["htex32", "float32", False],
     }
+    assert table["device"].notna().all()
+    assert table["pid_worker"].nunique() == 2
     assert table["run_id"].is_unique
     assert table["seed"].is_unique
     assert (table["total_sec"] >= table["sample_sec"]).all()
