@@ -10,7 +10,7 @@ import socket
 import sys
 import sysconfig
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -268,19 +268,26 @@ def _give_up_on_early_deaths(executor: BlockProviderExecutor, status: dict[str, 
 
     Blocks that did work are only replaced, and more of them may be refused while others wait or run.
     """
-    jobs = executor.blocks_to_job_id
+    if executor.bad_state_is_set or (reason := _reason_against(executor.blocks_to_job_id, status)) is None:
+        return
+    try:
+        if executor.blocks_to_job_id:
+            executor.scale_in_facade(len(status))  # Parsl would leave them running until their walltime
+    finally:
+        executor.set_bad_state_and_fail_all(TooManyJobFailuresError(reason))
+
+
+def _reason_against(jobs: Mapping[str, str], status: Mapping[str, JobStatus]) -> str | None:
     has_others = any(block.state in (JobState.RUNNING, JobState.PENDING) for block in status.values())
     last = [block for block in sorted(status, key=int) if block in jobs or not has_others][-_MAX_FAILED_BLOCKS:]
     if last and not jobs:
-        reason = f"its first block is refused: {_refusal(status[last[-1]])}"
-    elif len(last) == _MAX_FAILED_BLOCKS and all(
-        block not in jobs or status[block].state == JobState.MISSING for block in last
+        return f"its first block is refused: {_refusal(status[last[-1]])}"
+    if len(last) < _MAX_FAILED_BLOCKS or any(
+        block in jobs and status[block].state != JobState.MISSING for block in last
     ):
-        words = (_last_words if last[-1] in jobs else _refusal)(status[last[-1]])
-        reason = f"{_MAX_FAILED_BLOCKS} blocks in a row ended before a worker reported, the last with {words}"
-    else:
-        return
-    executor.set_bad_state_and_fail_all(TooManyJobFailuresError(reason))
+        return None
+    words = (_last_words if last[-1] in jobs else _refusal)(status[last[-1]])
+    return f"{_MAX_FAILED_BLOCKS} blocks in a row ended before a worker reported, the last with {words}"
 
 
 def _last_words(status: JobStatus) -> str:

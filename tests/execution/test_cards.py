@@ -150,12 +150,17 @@ class Scheduler:
         self.clock = 0.0
         self.is_full = False
         self.num_requests = 0
+        self.num_cancelled = 0
 
     def launch(self, block):
         self.num_requests += 1
         if self.is_full:
             raise SubmitException(block, "no job ID", stderr="sbatch: error: QOSMaxSubmitJobPerUserLimit\n", retcode=1)
         return f"job-{block}"
+
+    def cancel(self, num_blocks):
+        self.num_cancelled += num_blocks
+        return []
 
     def state_is(self, state, *blocks):
         self.executor._status |= {block: JobStatus(state) for block in blocks}
@@ -170,6 +175,7 @@ def scheduler(tmp_path, monkeypatch):
     (executor,) = load_parsl_config_from_card(SlurmCard(type="slurm", max_workers=1, max_blocks=4), tmp_path).executors
     scheduler = Scheduler(executor)
     monkeypatch.setattr(executor, "_launch_block", scheduler.launch)
+    monkeypatch.setattr(executor, "scale_in", scheduler.cancel)
     monkeypatch.setattr(cards, "time", SimpleNamespace(monotonic=lambda: scheduler.clock))
     return scheduler
 
@@ -213,6 +219,7 @@ def test_blocks_that_end_before_a_worker_reported_end_the_executor_even_where_on
     assert scheduler.reason_given_up() is None, "the last one did work"
     scheduler.state_is(JobState.MISSING, "3")
     assert "ended before a worker reported, the last with no output" in scheduler.reason_given_up()
+    assert scheduler.num_cancelled == 4, "the block that runs is not left to its walltime"
 
 
 def test_local_card_to_parsl(tmp_path):

@@ -1,4 +1,4 @@
-"""A Slurm of one node, started by hand and as root: munged, slurmctld and slurmd in a folder of their own."""
+"""A Slurm on this machine, started by hand and as root: munged, slurmctld and two slurmd in a folder of their own."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ import pytest
 
 PROGRAMS = ("munged", "mungekey", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "setpriv")
 PARTITION = "cpu"  # as in config/parsl/slurm/cpu.yaml
-NUM_CORES = 4  # whatever the machine has
+NODES = ("node0", "node1")  # both are this machine
+NUM_CORES = 4  # of each node, whatever the machine has
 
 CONF = """\
 ClusterName=lambda-hat
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={ctld_port}
-SlurmdPort={d_port}
 AuthType=auth/munge
 AuthInfo=socket={folder}/munge/socket
 CredType=cred/munge
 SlurmUser=root
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+SlurmdSpoolDir={folder}/spool/%n
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
+SlurmdPidFile={folder}/%n.pid
 SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/slurmd.log
+SlurmdLogFile={folder}/%n.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
@@ -47,7 +47,7 @@ SelectTypeParameters=CR_Core
 ReturnToService=2
 SlurmdParameters=config_overrides
 KillWait=5
-NodeName={host} NodeAddr=127.0.0.1 CPUs={num_cores}
+{nodes}
 PartitionName={partition} Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
 
@@ -93,6 +93,18 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+def write_conf(folder: Path) -> Path:
+    host = socket.gethostname().split(".")[0]
+    lines = [
+        f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={free_port()} CPUs={NUM_CORES}" for node in NODES
+    ]
+    conf = folder / "slurm.conf"
+    conf.write_text(
+        CONF.format(folder=folder, host=host, ctld_port=free_port(), nodes="\n".join(lines), partition=PARTITION)
+    )
+    return conf
+
+
 def start_munge(folder: Path) -> None:
     """munged refuses folders that others can write to, and to be root."""
     folder.mkdir()
@@ -129,32 +141,22 @@ def slurm() -> Iterator[Slurm]:
         pytest.skip(reason)
     folder = Path(tempfile.mkdtemp(prefix="lambda-hat-slurm-"))  # not pytest's, which other users cannot enter
     folder.chmod(0o755)
-    for name in ("state", "spool"):
-        (folder / name).mkdir()
-    conf = folder / "slurm.conf"
-    conf.write_text(
-        CONF.format(
-            folder=folder,
-            host=socket.gethostname().split(".")[0],
-            ctld_port=free_port(),
-            d_port=free_port(),
-            num_cores=NUM_CORES,
-            partition=PARTITION,
-        )
-    )
+    for name in ("state", *(f"spool/{node}" for node in NODES)):
+        (folder / name).mkdir(parents=True)
+    conf = write_conf(folder)
     running = Slurm(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLURM_CONF", str(conf))
         try:
             start_munge(folder / "munge")
-            for daemon in ("slurmctld", "slurmd"):
-                subprocess.run([daemon, "-f", str(conf)], check=True, timeout=60)
-            running.wait_for(lambda: running.ask("sinfo", "--noheader", "--format=%T") == "idle", 60)
+            for daemon in (["slurmctld"], *(["slurmd", "-N", node] for node in NODES)):
+                subprocess.run([*daemon, "-f", str(conf)], check=True, timeout=60)
+            running.wait_for(lambda: running.ask("sinfo", "--noheader", "--format=%D %T") == f"{len(NODES)} idle", 60)
             yield running
         finally:
             with suppress(Exception):
                 running.ask("scancel", f"--partition={PARTITION}")
                 running.wait_for(lambda: not running.jobs(), 30)
-            for name in ("slurmd.pid", "slurmctld.pid", "munge/munge.pid"):
-                end(folder / name)
+            for name in (*NODES, "slurmctld", "munge/munge"):
+                end(folder / f"{name}.pid")
             shutil.rmtree(folder, ignore_errors=True)

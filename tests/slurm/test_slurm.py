@@ -1,9 +1,16 @@
-"""The shipped Slurm card on a real Slurm."""
+"""The shipped Slurm card on a real Slurm.
+
+Most of the time is waiting. So the studies that lose a block or their controller run beside the others, and come last.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -15,13 +22,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 CARD = Path(__file__).parents[2] / "config" / "parsl" / "slurm" / "cpu.yaml"
 NODE = {
     "walltime": "00:05:00",
-    "cores_per_node": 2,
+    "cores_per_node": 1,
     "mem_per_node": None,
     "max_workers": 1,
     "max_blocks": 1,
+    "optuna.pruner.type": "none",
 }
-STEPS = 150_000  # some seconds, so that a trial can be hit
-SECONDS_OF_AN_ORPHAN = 60  # until the job of a controller that was killed has noticed
+LIFE_OF_AN_ORPHAN = 45  # until the job of a controller that was killed has ended: heartbeats are missed for 30 s
 SPACES = {
     "sgld": {
         "eta0": {"dist": "float", "low": 1e-4, "high": 1e-3},
@@ -29,104 +36,181 @@ SPACES = {
     },
     "mclmc": {"L": {"dist": "float", "low": 1.0, "high": 2.0}, "steps": {"dist": "int", "low": 300, "high": 600}},
 }
+STEPS = 150_000  # some seconds, so that a trial can be hit
+LONG = {
+    "search_space": {"sgld": {"eta0": SPACES["sgld"]["eta0"], "steps": {"dist": "int", "low": STEPS, "high": STEPS}}},
+    "execution.budget": {"hmc_sec": 50, "trial_sec": 50},
+}
 
 
-@pytest.fixture
-def study(tmp_path, slurm):
-    """A small study whose card is the shipped one."""
-    study = SmallStudy(tmp_path)
-    (study.folder / "card.yaml").write_text(CARD.read_text())
-    return study
+def sets_of(values: dict[str, object]) -> list[str]:
+    return [word for key, value in values.items() for word in ("--set", f"{key}={json.dumps(value)}")]
 
 
-def arguments(**sets) -> list[str]:
-    pairs = {**NODE, "optuna.pruner.type": "none", **sets}
-    return [word for key, value in pairs.items() for word in ("--set", f"{key}={json.dumps(value)}")]
+class SlurmStudy(SmallStudy):
+    """A small study whose card is the shipped one, for the test's Slurm."""
 
-
-def events(study, name: str) -> list[int]:
-    return [path.read_text().count(f'"event":"{name}"') for path in study.trial_files("progress.jsonl")]
-
-
-def test_a_whole_study(study, slurm):
-    before = set(study.folder.iterdir())
-    study.run(*arguments(methods=list(SPACES), search_space=SPACES))
-    table = study.table
-    assert len(table) == 6
-    assert set(table["state"]) == {"COMPLETE"}
-    assert set(table["executor"]) == {"htex_slurm"}
-    assert table.groupby("method")["dtype"].unique().map(list).to_dict() == {"mclmc": ["float64"], "sgld": ["float32"]}
-    slurm.wait_for(lambda: not slurm.jobs(), 15)
-    assert {path.name for path in set(study.folder.iterdir()) - before} == {"runs"}, "jobs write into the run's folder"
-
-
-@pytest.fixture
-def long_study(tmp_path, slurm):
-    """Starts studies in folders of their own; what is left of them is ended."""
-    studies = []
-
-    def start(name: str, num_trials: int, **sets) -> SmallStudy:
-        folder = tmp_path / name
+    def __init__(self, folder: Path, slurm, **sets: object) -> None:
         folder.mkdir()
-        study = SmallStudy(folder)
-        studies.append(study)
+        super().__init__(folder)
         (folder / "card.yaml").write_text(CARD.read_text())
-        space = {"eta0": SPACES["sgld"]["eta0"], "steps": {"dist": "int", "low": STEPS, "high": STEPS}}
-        sets |= {"search_space": {"sgld": space}, "optuna.max_trials_per_method": num_trials, "cores_per_node": 1}
-        study.arguments = arguments(**sets)
-        study.process = study.start(*study.arguments)
+        self.slurm = slurm
+        self.arguments = sets_of(NODE | sets)
+
+    def begin(self, *arguments: str) -> None:
+        self.process = self.start(*self.arguments, *arguments)
+
+    def end(self, code: int) -> str:
+        """stderr of a command that has to end with `code`."""
+        _, stderr = self.process.communicate(timeout=300)
+        assert self.process.returncode == code, stderr
+        return stderr
+
+    def jobs(self) -> list[str]:
+        """Jobs that were submitted from the study's folder."""
+        lines = (
+            line.split(maxsplit=1) for line in self.slurm.ask("squeue", "--noheader", "--format=%i %Z").splitlines()
+        )
+        return [job for job, folder in lines if Path(folder) == self.folder]
+
+    def events(self, name: str) -> list[list[dict[str, object]]]:
+        """By trial, what its workers recorded under that name."""
+        files = [path.read_text().splitlines() for path in self.trial_files("progress.jsonl")]
+        return [[json.loads(line) for line in lines if f'"event":"{name}"' in line] for lines in files]
+
+    def num_ended(self) -> int:
+        return sum(map(len, self.events("ended")))
+
+    def num_running(self) -> int:
+        return sum(map(len, self.events("started"))) - self.num_ended()
+
+    def num_blocks(self) -> int:
+        return len(list(self.root.glob("parsl_runinfo/**/*.stdout")))
+
+    def assert_complete(self, num_trials: int) -> None:
+        table = self.table
+        assert list(table["state"]) == ["COMPLETE"] * num_trials
+        assert table["run_id"].is_unique
+        assert [len(ends) for ends in self.events("ended")] == [1] * num_trials, "no finished trial was run again"
+        self.slurm.wait_for(lambda: not self.jobs(), 15)
+        self.wait_until_nothing_is_left(15)
+
+
+def builder(folder: Path, slurm) -> Iterator[Callable[..., SlurmStudy]]:
+    """Begins studies in folders of their own; what is left of them is ended."""
+    studies: list[SlurmStudy] = []
+
+    def begin(name: str, num_trials: int, **sets: object) -> SlurmStudy:
+        study = SlurmStudy(folder / name, slurm, **{"optuna.max_trials_per_method": num_trials, **sets})
+        study.begin()
+        studies.append(study)
         return study
 
-    yield start
+    yield begin
     for study in studies:
         if study.process.poll() is None:
             study.process.terminate()
             study.process.communicate(timeout=60)
 
 
-def is_running(study) -> bool:
-    """Whether a trial is running, and one has ended."""
-    return sum(events(study, "started")) > sum(events(study, "ended")) >= 1
+@pytest.fixture
+def begin(tmp_path, slurm):
+    yield from builder(tmp_path, slurm)
 
 
-def test_studies_whose_blocks_and_controllers_end(long_study, slurm):
-    """Four studies at a time, since most of it is waiting: a cancelled block, a walltime, SIGKILL and SIGTERM."""
-    minute = {"walltime": "00:01:00", "execution.budget": {"hmc_sec": 50, "trial_sec": 50}}
-    expiring = long_study("expiring", 20, **minute)
-    cancelled, killed, terminated = (long_study(name, 4) for name in ("cancelled", "killed", "terminated"))
+@dataclass
+class Beside:
+    """Studies that go on while others are tested."""
 
-    cancelled.wait_for(lambda: is_running(cancelled), 180)
-    (job,) = jobs_of(slurm, cancelled)
-    slurm.ask("scancel", job)
-
-    terminated.wait_for(lambda: is_running(terminated), 180)
-    terminated.send(terminated.process, signal.SIGTERM)
-    terminated.process.communicate(timeout=60)
-    assert terminated.process.returncode == 143
-    slurm.wait_for(lambda: not jobs_of(slurm, terminated), 15)
-
-    killed.wait_for(lambda: is_running(killed), 180)
-    killed.send(killed.process, signal.SIGKILL)
-    killed.process.communicate(timeout=60)
-    slurm.wait_for(lambda: not jobs_of(slurm, killed), SECONDS_OF_AN_ORPHAN)
-    killed.process = killed.start("--resume", *killed.arguments)
-
-    for study in (cancelled, killed, expiring):
-        _, stderr = study.process.communicate(timeout=300)
-        assert study.process.returncode == 0, stderr
-        table = study.table
-        assert set(table["state"]) == {"COMPLETE"}
-        assert sorted(table["number"]) == list(range(len(table)))
-        assert max(events(study, "ended")) == 1, "no finished trial was run again"
-    assert sum(events(cancelled, "started")) > len(cancelled.table), "one was retried"
-    for study in (cancelled, expiring):
-        assert len(list(study.root.glob("parsl_runinfo/**/*.stdout"))) >= 2, "it took more than one block"
-    slurm.wait_for(lambda: not slurm.jobs(), 30)
-    for study in (cancelled, killed, expiring, terminated):
-        study.wait_until_nothing_is_left(15)
+    expiring: SlurmStudy
+    cancelled: SlurmStudy
+    killed: SlurmStudy
+    orphan: str  # the job of the controller that was killed
+    time_of_kill: datetime
 
 
-def jobs_of(slurm, study) -> list[str]:
-    """Jobs that were submitted from the study's folder."""
-    lines = (line.split(maxsplit=1) for line in slurm.ask("squeue", "--noheader", "--format=%i %Z").splitlines())
-    return [job for job, folder in lines if Path(folder) == study.folder]
+@pytest.fixture(scope="module")
+def beside(tmp_path_factory, slurm):
+    builders = builder(tmp_path_factory.mktemp("beside"), slurm)
+    begin = next(builders)
+    try:
+        expiring = begin("expiring", 500, **LONG | {"walltime": "00:01:00"})
+        cancelled, killed = (begin(name, 3, **LONG) for name in ("cancelled", "killed"))
+        for study in (cancelled, killed):
+            study.wait_for(lambda study=study: study.num_running() and study.num_ended(), 180)
+            (job,) = study.jobs()
+            if study is cancelled:
+                slurm.ask("scancel", job)
+        killed.send(killed.process, signal.SIGKILL)
+        time_of_kill = datetime.now()
+        killed.end(-signal.SIGKILL)
+        killed.begin("--resume")
+        yield Beside(expiring, cancelled, killed, job, time_of_kill)
+    finally:
+        next(builders, None)
+
+
+@pytest.mark.usefixtures("beside")
+def test_a_whole_study(begin):
+    study = begin("whole", 3, methods=list(SPACES), search_space=SPACES)
+    study.end(0)
+    study.assert_complete(6)
+    table = study.table
+    assert set(table["executor"]) == {"htex_slurm"}
+    assert table.groupby("method")["dtype"].unique().map(list).to_dict() == {"mclmc": ["float64"], "sgld": ["float32"]}
+    assert len({start["pid"] for (start,) in study.events("started")}) == 1, "one worker, both precisions"
+    assert {path.name for path in study.folder.iterdir()} == {"card.yaml", "runs", "study.yaml"}, (
+        "jobs write there, too"
+    )
+
+
+@pytest.mark.usefixtures("beside")
+@pytest.mark.parametrize(
+    ("number", "code", "size", "num_jobs"),
+    [(signal.SIGTERM, 143, "max_blocks", 2), (signal.SIGINT, 130, "nodes_per_block", 1)],  # the second under srun
+)
+def test_jobs_of_an_interrupted_controller_are_cancelled(begin, slurm, number, code, size, num_jobs):
+    study = begin("interrupted", 8, **LONG | {size: 2})
+    study.wait_for(lambda: study.num_running() >= 2, 180)
+    assert len(study.jobs()) == num_jobs
+    study.send(study.process, number)
+    study.end(code)
+    slurm.wait_for(lambda: not study.jobs(), 15)
+    study.wait_until_nothing_is_left(15)
+
+
+@pytest.mark.usefixtures("beside")
+def test_a_job_that_slurm_refuses_ends_the_study_with_what_slurm_said(begin):
+    study = begin("refused", 3, partition="nosuch")
+    assert "its first block is refused: sbatch: error: invalid partition specified: nosuch" in study.end(1)
+
+
+def test_a_cancelled_block_is_replaced_and_its_trial_retried(beside):
+    study = beside.cancelled
+    study.end(0)
+    study.assert_complete(3)
+    assert sum(map(len, study.events("started"))) > 3
+    assert study.num_blocks() == 2
+
+
+def test_the_job_of_a_killed_controller_ends_and_its_study_can_be_resumed_at_once(beside, slurm):
+    study = beside.killed
+    study.end(0)
+    study.assert_complete(3)
+    (end,) = re.findall(r"EndTime=(\S+)", slurm.ask("scontrol", "show", "job", beside.orphan))
+    seconds = (datetime.fromisoformat(end) - beside.time_of_kill).total_seconds()
+    assert seconds < LIFE_OF_AN_ORPHAN
+
+
+def test_a_study_goes_on_in_the_next_block_when_the_walltime_is_over(beside, slurm):
+    study = beside.expiring
+    study.wait_for(lambda: study.num_blocks() >= 2, 180)
+    num_before = study.num_ended()
+    study.wait_for(lambda: study.num_ended() > num_before, 120)
+    study.send(study.process, signal.SIGTERM)  # how many trials a block takes depends on the machine
+    study.end(143)
+    num_trials = study.num_ended() + 2
+    study.begin("--resume", *sets_of({"optuna.max_trials_per_method": num_trials}))
+    study.end(0)
+    study.assert_complete(num_trials)
+    assert slurm.jobs() == []
