@@ -50,6 +50,12 @@ SPACE = {
     "steps": IntDist(dist="int", low=5000, high=20000, step=1000),
 }
 MEAN_SECONDS, SPREAD = 60.0, 0.5
+NUMBERS = [
+    *("se_hat", "rhat", "rhat_loss", "rhat_distance", "ess_bulk", "ess_tail", "predicted_bias"),
+    *("num_draws", "num_steps_done", "num_gradient_evaluations", "pid"),
+]
+WORDS = ["started", "finished", "dtype", "host", "executor_label", "device"]
+PACKAGES = ["lambda-hat", "jax", "jaxlib", "blackjax", "optax", "arviz", "numpy"]
 
 
 @dataclass(frozen=True)
@@ -138,9 +144,22 @@ class Simulation:
         while self.running and self.running[0][0] <= self.now:
             _, _, future, folder = heapq.heappop(self.running)
             settings = (read_json(folder / MANIFEST_JSON) or {})["settings"]
-            metrics = {"state": "COMPLETE", "reason": "", "llc_hat": 8.0 + settings["gamma"], "se_hat": 0.1}
+            metrics = metrics_of(8.0 + settings["gamma"], self.random)
             write_json_atomic(folder / METRICS_JSON, metrics)
             future.set_result(metrics)
+
+
+def metrics_of(llc_hat: float, source: random.Random) -> dict[str, Any]:
+    """As much as a real trial leaves: the controller keeps it in memory."""
+    return {
+        "state": "COMPLETE",
+        "reason": "",
+        "llc_hat": llc_hat,
+        **{name: 1.0 + 1e-3 * source.random() for name in NUMBERS},
+        **dict.fromkeys(WORDS, "2026-11-25T06:44:16.711+00:00"),
+        "timings": {name: source.random() for name in ("load", "compile", "sample", "total")},
+        "versions": dict.fromkeys(PACKAGES, "1.2.3"),
+    }
 
 
 def simulate(case: Case, folder: Path, is_profiled: bool) -> dict[str, Any]:
