@@ -3,8 +3,8 @@
 The real scheduler, lanes, studies, journal and files, with a fake clock and a fake backend: workers take a lognormal
 time (mean 60 s), append a line of progress each tenth of it, and leave `metrics.json`. What the controller computes is
 real time; what it waits for is not. Prints, per stretch of trials, CPU and wall milliseconds of the controller per
-trial and how many workers that could keep busy; in the end memory, journal and what asks, polls and pickles took. A
-FOLDER in memory, such as one in `/dev/shm`, shows what is left without the disk.
+trial, how many workers that could keep busy, and memory and journal so far; in the end what asks, polls and pickles
+took. A FOLDER in memory, such as one in `/dev/shm`, shows what is left without the disk.
 """
 
 from __future__ import annotations
@@ -207,11 +207,14 @@ def simulate(case: Case, folder: Path, is_profiled: bool) -> dict[str, Any]:
                 "trials": state["done"],
                 "cpu_ms": 1e3 * (cpu - state["cpu"]) / num,
                 "wall_ms": 1e3 * (wall - state["wall"]) / num,
+                "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
+                "journal_mb": paths.journal.stat().st_size / 1e6,
+                "load_average": os.getloadavg()[0],
             }
             rows.append(row)
             workers = 1e3 * MEAN_SECONDS / row["wall_ms"]
-            times = f"{row['cpu_ms']:8.2f} CPU ms {row['wall_ms']:8.2f} ms"
-            print(f"  {row['trials']:7.0f} trials {times} {workers:8.0f} workers", flush=True)
+            print(f"{row['trials']:8.0f}{row['cpu_ms']:9.2f}{row['wall_ms']:9.2f}{workers:9.0f}", end="")
+            print(f"{row['memory_mb']:8.0f}{row['journal_mb']:9.1f}{row['load_average']:7.1f}", flush=True)
             state.update(cpu=cpu, wall=wall, since=state["done"])
 
     profile = cProfile.Profile()
@@ -247,13 +250,10 @@ def simulate(case: Case, folder: Path, is_profiled: bool) -> dict[str, Any]:
         "rows": rows,
         "num_trials": total,
         "simulated_hours": simulation.now / 3600,
-        "load_average": os.getloadavg(),
         "parts": {
-            name: {"calls": part.calls, "cpu_ms": 1e3 * part.cpu / part.calls, "longest_cpu_ms": 1e3 * part.longest_cpu}
-            for name, part in (("ask", asks), ("poll", polls), ("pickle", pickles))
+            name: {"calls": part.calls, "cpu": part.cpu, "wall": part.wall, "longest_cpu": part.longest_cpu}
+            for name, part in (("ask", asks), ("poll", polls), ("pickle", pickles), ("workers", simulation.backend))
         },
-        "journal_mb": paths.journal.stat().st_size / 1e6,
-        "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
         "slowest": slowest[:40],
     }
 
@@ -270,12 +270,12 @@ def main() -> None:
     place = folder / options.case.replace(" ", "_")
     shutil.rmtree(place, ignore_errors=True)
     print(f"{options.case}: {case.num_studies * case.num_trials} trials, {case.num_workers} workers", flush=True)
+    print("  trials   CPU ms       ms  workers      MB  journal   load", flush=True)
     result = simulate(case, place, options.profile)
     (folder / f"{place.name}.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(f"  memory {result['memory_mb']:.0f} MB, journal {result['journal_mb']:.1f} MB")
     for name, part in result["parts"].items():
-        print(f"  {name:6} {part['calls']:7} x {part['cpu_ms']:.2f} CPU ms, longest {part['longest_cpu_ms']:.0f}")
-    print(f"  load average {result['load_average'][0]:.1f}")
+        each, longest = 1e3 * part["cpu"] / part["calls"], 1e3 * part["longest_cpu"]
+        print(f"{name:8}{part['calls']:7} x {each:.2f} CPU ms, longest {longest:.0f}; {part['wall']:.1f} s in all")
     for what, seconds in result["slowest"]:
         print(f"    {seconds:8.1f} s  {what}")
 
