@@ -70,6 +70,7 @@ class Case:
 
 
 CASES = {
+    "tpe 2 x 30": Case(2, 30, num_workers=10),
     "tpe 1 x 1000": Case(1, 1000, num_workers=50),
     "tpe 1 x 4000": Case(1, 4000, num_workers=50),
     "tpe 1 x 10000": Case(1, 10_000, num_workers=50),
