@@ -1,10 +1,11 @@
-"""The controller alone, at any scale: `python benchmarks/scaling.py FOLDER [--case NAME] [--profile]`.
+"""The controller alone, at any scale: `python benchmarks/scaling.py FOLDER [--case NAME] [--profile] [--growth]`.
 
 The real scheduler, lanes, studies, journal and files, with a fake clock and a fake backend: workers take a lognormal
 time (mean 60 s), append a line of progress each tenth of it, and leave `metrics.json`. What the controller computes is
 real time; what it waits for is not. Prints, per stretch of trials, CPU and wall milliseconds of the controller per
 trial, how many workers that could keep busy, and memory and journal so far; in the end what asks, polls and pickles
-took. A FOLDER in memory, such as one in `/dev/shm`, shows what is left without the disk.
+took. A FOLDER in memory, such as one in `/dev/shm`, shows what is left without the disk. `--growth` runs no case: it
+prints what single operations take in a study that has so many trials.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from optuna.samplers import RandomSampler
 
 from lambda_hat.artifacts.files import append_json_line, read_json, write_json_atomic
 from lambda_hat.artifacts.paths import MANIFEST_JSON, METRICS_JSON, PROGRESS_JSONL, Paths
@@ -50,6 +53,7 @@ SPACE = {
     "steps": IntDist(dist="int", low=5000, high=20000, step=1000),
 }
 MEAN_SECONDS, SPREAD = 60.0, 0.5
+SIZES = (500, 1000, 2000, 4000, 8000)  # trials
 NUMBERS = [
     *("se_hat", "rhat", "rhat_loss", "rhat_distance", "ess_bulk", "ess_tail", "predicted_bias"),
     *("num_draws", "num_steps_done", "num_gradient_evaluations", "pid"),
@@ -259,14 +263,57 @@ def simulate(case: Case, folder: Path, is_profiled: bool) -> dict[str, Any]:
     }
 
 
+def growth(folder: Path, sizes: tuple[int, ...]) -> list[dict[str, float]]:
+    """CPU milliseconds of TPE's ask, the median pruner per report, a tell and a pickle, by number of trials."""
+    source = random.Random(0)
+    spec = OptunaSection(max_trials_per_method=2 * sizes[-1])
+    paths = Paths(folder)
+    paths.make_folders()
+    rows: list[dict[str, float]] = []
+    print("  trials     ask   prune    tell  pickle  CPU ms", flush=True)
+    with StudyStore(paths, spec) as store:
+        study = store.open("p_0", "sgld", SPACE)
+        tpe, study._study.sampler = study._study.sampler, RandomSampler(seed=0)
+        for size in sizes:
+            while study.num_asked < size:
+                number = study.ask().number
+                for tenth in range(1, 10):
+                    study.report(number, tenth, source.random())
+                study.tell_complete(number, source.random())
+            random_search, study._study.sampler = study._study.sampler, tpe
+            study.ask()  # the first one imports
+            watches = {name: Stopwatch() for name in ("ask", "prune", "tell", "pickle")}
+            for _ in range(20):
+                with watches["ask"]:
+                    number = study.ask().number
+                study.report(number, 5, source.random())
+                with watches["prune"]:
+                    study.should_prune(number)
+                with watches["tell"]:
+                    study.tell_complete(number, source.random())
+            with watches["pickle"]:
+                study.save_pickle()
+            study._study.sampler = random_search
+            rows.append({"trials": size, **{name: 1e3 * watch.cpu / watch.calls for name, watch in watches.items()}})
+            print(f"{size:8}" + "".join(f"{rows[-1][name]:8.2f}" for name in watches), flush=True)
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--case", choices=CASES, default="tpe 1 x 1000")
     parser.add_argument("--profile", action="store_true", help="slower by half")
+    parser.add_argument("--growth", action="store_true", help="single operations instead of a case")
     options = parser.parse_args()
     folder = options.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
+    if options.growth:
+        place = folder / "growth"
+        shutil.rmtree(place, ignore_errors=True)
+        rows = growth(place, SIZES)
+        (folder / "growth.json").write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+        return
     case = CASES[options.case]
     place = folder / options.case.replace(" ", "_")
     shutil.rmtree(place, ignore_errors=True)
