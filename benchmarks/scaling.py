@@ -1,10 +1,11 @@
-"""The controller alone, at any scale: `python benchmarks/scaling.py FOLDER [--case NAME] [--profile]`.
+"""The controller alone, at any scale: `python benchmarks/scaling.py FOLDER [--case NAME] [--profile] [--growth]`.
 
 The real scheduler, lanes, studies, journal and files, with a fake clock and a fake backend: workers take a lognormal
 time (mean 60 s), append a line of progress each tenth of it, and leave `metrics.json`. What the controller computes is
 real time; what it waits for is not. Prints, per stretch of trials, CPU and wall milliseconds of the controller per
-trial and how many workers that could keep busy; in the end memory, journal and what asks, polls and pickles took. A
-FOLDER in memory, such as one in `/dev/shm`, shows what is left without the disk.
+trial, how many workers that could keep busy, and memory and journal so far; in the end what asks, polls and pickles
+took. A FOLDER in memory, such as one in `/dev/shm`, shows what is left without the disk. `--growth` runs no case: it
+prints what single operations take in a study that has so many trials.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from optuna.samplers import RandomSampler
 
 from lambda_hat.artifacts.files import append_json_line, read_json, write_json_atomic
 from lambda_hat.artifacts.paths import MANIFEST_JSON, METRICS_JSON, PROGRESS_JSONL, Paths
@@ -50,6 +53,13 @@ SPACE = {
     "steps": IntDist(dist="int", low=5000, high=20000, step=1000),
 }
 MEAN_SECONDS, SPREAD = 60.0, 0.5
+SIZES = (500, 1000, 2000, 4000, 8000)  # trials
+NUMBERS = [
+    *("se_hat", "rhat", "rhat_loss", "rhat_distance", "ess_bulk", "ess_tail", "predicted_bias"),
+    *("num_draws", "num_steps_done", "num_gradient_evaluations", "pid"),
+]
+WORDS = ["started", "finished", "dtype", "host", "executor_label", "device"]
+PACKAGES = ["lambda-hat", "jax", "jaxlib", "blackjax", "optax", "arviz", "numpy"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +74,7 @@ class Case:
 
 
 CASES = {
+    "tpe 2 x 30": Case(2, 30, num_workers=10),
     "tpe 1 x 1000": Case(1, 1000, num_workers=50),
     "tpe 1 x 4000": Case(1, 4000, num_workers=50),
     "tpe 1 x 10000": Case(1, 10_000, num_workers=50),
@@ -138,9 +149,22 @@ class Simulation:
         while self.running and self.running[0][0] <= self.now:
             _, _, future, folder = heapq.heappop(self.running)
             settings = (read_json(folder / MANIFEST_JSON) or {})["settings"]
-            metrics = {"state": "COMPLETE", "reason": "", "llc_hat": 8.0 + settings["gamma"], "se_hat": 0.1}
+            metrics = metrics_of(8.0 + settings["gamma"], self.random)
             write_json_atomic(folder / METRICS_JSON, metrics)
             future.set_result(metrics)
+
+
+def metrics_of(llc_hat: float, source: random.Random) -> dict[str, Any]:
+    """As much as a real trial leaves: the controller keeps it in memory."""
+    return {
+        "state": "COMPLETE",
+        "reason": "",
+        "llc_hat": llc_hat,
+        **{name: 1.0 + 1e-3 * source.random() for name in NUMBERS},
+        **dict.fromkeys(WORDS, "2026-11-25T06:44:16.711+00:00"),
+        "timings": {name: source.random() for name in ("load", "compile", "sample", "total")},
+        "versions": dict.fromkeys(PACKAGES, "1.2.3"),
+    }
 
 
 def simulate(case: Case, folder: Path, is_profiled: bool) -> dict[str, Any]:
@@ -188,11 +212,14 @@ def simulate(case: Case, folder: Path, is_profiled: bool) -> dict[str, Any]:
                 "trials": state["done"],
                 "cpu_ms": 1e3 * (cpu - state["cpu"]) / num,
                 "wall_ms": 1e3 * (wall - state["wall"]) / num,
+                "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
+                "journal_mb": paths.journal.stat().st_size / 1e6,
+                "load_average": os.getloadavg()[0],
             }
             rows.append(row)
             workers = 1e3 * MEAN_SECONDS / row["wall_ms"]
-            times = f"{row['cpu_ms']:8.2f} CPU ms {row['wall_ms']:8.2f} ms"
-            print(f"  {row['trials']:7.0f} trials {times} {workers:8.0f} workers", flush=True)
+            print(f"{row['trials']:8.0f}{row['cpu_ms']:9.2f}{row['wall_ms']:9.2f}{workers:9.0f}", end="")
+            print(f"{row['memory_mb']:8.0f}{row['journal_mb']:9.1f}{row['load_average']:7.1f}", flush=True)
             state.update(cpu=cpu, wall=wall, since=state["done"])
 
     profile = cProfile.Profile()
@@ -228,15 +255,48 @@ def simulate(case: Case, folder: Path, is_profiled: bool) -> dict[str, Any]:
         "rows": rows,
         "num_trials": total,
         "simulated_hours": simulation.now / 3600,
-        "load_average": os.getloadavg(),
         "parts": {
-            name: {"calls": part.calls, "cpu_ms": 1e3 * part.cpu / part.calls, "longest_cpu_ms": 1e3 * part.longest_cpu}
-            for name, part in (("ask", asks), ("poll", polls), ("pickle", pickles))
+            name: {"calls": part.calls, "cpu": part.cpu, "wall": part.wall, "longest_cpu": part.longest_cpu}
+            for name, part in (("ask", asks), ("poll", polls), ("pickle", pickles), ("workers", simulation.backend))
         },
-        "journal_mb": paths.journal.stat().st_size / 1e6,
-        "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
         "slowest": slowest[:40],
     }
+
+
+def growth(folder: Path, sizes: tuple[int, ...]) -> list[dict[str, float]]:
+    """CPU milliseconds of TPE's ask, the median pruner per report, a tell and a pickle, by number of trials."""
+    source = random.Random(0)
+    spec = OptunaSection(max_trials_per_method=2 * sizes[-1])
+    paths = Paths(folder)
+    paths.make_folders()
+    rows: list[dict[str, float]] = []
+    print("  trials     ask   prune    tell  pickle  CPU ms", flush=True)
+    with StudyStore(paths, spec) as store:
+        study = store.open("p_0", "sgld", SPACE)
+        tpe, study._study.sampler = study._study.sampler, RandomSampler(seed=0)
+        for size in sizes:
+            while study.num_asked < size:
+                number = study.ask().number
+                for tenth in range(1, 10):
+                    study.report(number, tenth, source.random())
+                study.tell_complete(number, source.random())
+            random_search, study._study.sampler = study._study.sampler, tpe
+            study.ask()  # the first one imports
+            watches = {name: Stopwatch() for name in ("ask", "prune", "tell", "pickle")}
+            for _ in range(20):
+                with watches["ask"]:
+                    number = study.ask().number
+                study.report(number, 5, source.random())
+                with watches["prune"]:
+                    study.should_prune(number)
+                with watches["tell"]:
+                    study.tell_complete(number, source.random())
+            with watches["pickle"]:
+                study.save_pickle()
+            study._study.sampler = random_search
+            rows.append({"trials": size, **{name: 1e3 * watch.cpu / watch.calls for name, watch in watches.items()}})
+            print(f"{size:8}" + "".join(f"{rows[-1][name]:8.2f}" for name in watches), flush=True)
+    return rows
 
 
 def main() -> None:
@@ -244,19 +304,26 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--case", choices=CASES, default="tpe 1 x 1000")
     parser.add_argument("--profile", action="store_true", help="slower by half")
+    parser.add_argument("--growth", action="store_true", help="single operations instead of a case")
     options = parser.parse_args()
     folder = options.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
+    if options.growth:
+        place = folder / "growth"
+        shutil.rmtree(place, ignore_errors=True)
+        rows = growth(place, SIZES)
+        (folder / "growth.json").write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+        return
     case = CASES[options.case]
     place = folder / options.case.replace(" ", "_")
     shutil.rmtree(place, ignore_errors=True)
     print(f"{options.case}: {case.num_studies * case.num_trials} trials, {case.num_workers} workers", flush=True)
+    print("  trials   CPU ms       ms  workers      MB  journal   load", flush=True)
     result = simulate(case, place, options.profile)
     (folder / f"{place.name}.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(f"  memory {result['memory_mb']:.0f} MB, journal {result['journal_mb']:.1f} MB")
     for name, part in result["parts"].items():
-        print(f"  {name:6} {part['calls']:7} x {part['cpu_ms']:.2f} CPU ms, longest {part['longest_cpu_ms']:.0f}")
-    print(f"  load average {result['load_average'][0]:.1f}")
+        each, longest = 1e3 * part["cpu"] / part["calls"], 1e3 * part["longest_cpu"]
+        print(f"{name:8}{part['calls']:7} x {each:.2f} CPU ms, longest {longest:.0f}; {part['wall']:.1f} s in all")
     for what, seconds in result["slowest"]:
         print(f"    {seconds:8.1f} s  {what}")
 

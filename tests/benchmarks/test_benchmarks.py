@@ -47,3 +47,21 @@ def test_reference(tmp_path: Path) -> None:
     assert row.startswith("case=small-small-_null:0.1  d=45  n=100  localization=56.158  ")
     stored = json.loads((tmp_path / "small-small-_null_0.1.json").read_text(encoding="utf-8"))
     assert stored["laplace"] == pytest.approx(8.32, abs=0.01)
+
+
+@pytest.mark.slow
+def test_scaling(tmp_path: Path) -> None:
+    run("scaling.py", str(tmp_path), "--case", "tpe 2 x 30")
+    result = json.loads((tmp_path / "tpe_2_x_30.json").read_text(encoding="utf-8"))
+    assert [row["trials"] for row in result["rows"]] == list(range(6, 61, 6))
+    assert result["parts"]["ask"]["calls"] == 60
+    assert all(row["cpu_ms"] > 0 and row["wall_ms"] > 0 for row in result["rows"])
+
+
+@pytest.mark.slow
+def test_scheduler(tmp_path: Path) -> None:
+    run("scheduler.py", str(tmp_path), "--seconds", "0.5", "--trials", "4", "--workers", "2")
+    result = json.loads((tmp_path / "scheduler.json").read_text(encoding="utf-8"))
+    used = [(row["label"], row["num_trials"], row["max_in_flight"]) for row in result["executors"]]
+    assert used == [("htex64", 8, 2), ("htex32", 16, 2)]
+    assert all(0 < row["asleep"] <= row["in_flight"] <= 1 for row in result["executors"])
