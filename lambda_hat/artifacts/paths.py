@@ -38,6 +38,7 @@ __all__ = [
     "TARGET_NPZ",
     "Paths",
     "RunContext",
+    "within",
 ]
 
 PROBLEM_YAML = "problem.yaml"
@@ -88,7 +89,7 @@ class Paths:
     def problem_dir(self, pid: str) -> Path:
         """Folder of one problem: its definition, target and reference."""
         if self.references is not None:
-            return _within(self.references, "the shared references'", _checked(pid))
+            return within(self.references, "the shared references'", _checked(pid))
         return self._inside("problems", _checked(pid))
 
     def problem_trials_dir(self, pid: str) -> Path:
@@ -159,7 +160,7 @@ class Paths:
             make_dir(folder)
 
     def _inside(self, *parts: str) -> Path:
-        return _within(self.root, "the run's", *parts)
+        return within(self.root, "the run's", *parts)
 
 
 class RunContext:
@@ -243,7 +244,8 @@ def _checked(name: str) -> str:
     return name
 
 
-def _within(folder: Path, whose: str, *parts: str) -> Path:
+def within(folder: Path, whose: str, *parts: str) -> Path:
+    """`folder/part/…`; raises `RunStateError` where a symbolic link on the way leads out of `folder`."""
     resolved, path = _resolved(folder), folder
     for part in parts:
         path /= part

@@ -1,21 +1,20 @@
-"""Convergence diagnostics of traces `(num_chains, num_draws)`, by ArviZ."""
+"""Convergence diagnostics of traces `(num_chains, num_draws)`, by ArviZ's functions of arrays.
+
+They come without ArviZ's plots and containers, whose import would cost every worker two seconds.
+"""
 
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
+from arviz_stats.base import array_stats  # pyright: ignore[reportPrivateImportUsage]
 from numpy.typing import ArrayLike
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore", FutureWarning)  # announces ArviZ 1.0, which this project does not use yet
-    import arviz as az
+__all__ = ["TraceDiagnostics", "bfmi", "block_means", "diagnose_trace", "mcse", "psislw"]
 
-__all__ = ["TraceDiagnostics", "az", "bfmi", "block_means", "diagnose_trace", "mcse", "psislw"]
-
-psislw = az.psislw
+_TAIL = (0.05, 0.95)  # quantiles whose ESS is that of the tails
 
 
 @dataclass(frozen=True)
@@ -47,10 +46,10 @@ def diagnose_trace(trace: ArrayLike) -> TraceDiagnostics:
     with np.errstate(invalid="ignore", divide="ignore"):  # one chain that never moves: the NaN is judged here
         return TraceDiagnostics(
             mean=mean,
-            mcse=_finite(az.mcse(trace, method="mean"), math.inf),
-            rhat=_finite(az.rhat(split, method="rank"), math.inf),
-            ess_bulk=_finite(az.ess(trace, method="bulk"), 0.0),
-            ess_tail=_finite(az.ess(trace, method="tail"), 0.0),
+            mcse=_finite(array_stats.mcse(trace, method="mean"), math.inf),
+            rhat=_finite(array_stats.rhat(split, method="rank"), math.inf),
+            ess_bulk=_finite(array_stats.ess(trace, method="bulk"), 0.0),
+            ess_tail=_finite(array_stats.ess(trace, method="tail", prob=_TAIL), 0.0),
         )
 
 
@@ -59,12 +58,18 @@ def mcse(trace: ArrayLike) -> float:
     trace = np.asarray(trace, np.float64)
     if trace.shape[1] < 8 or not np.isfinite(trace).all() or np.ptp(trace) == 0.0:
         return math.inf
-    return _finite(az.mcse(trace, method="mean"), math.inf)
+    return _finite(array_stats.mcse(trace, method="mean"), math.inf)
 
 
 def bfmi(energy: ArrayLike) -> float:
     """Smallest energy Bayesian fraction of missing information over chains (Betancourt 1604.00695)."""
-    return _finite(np.min(az.bfmi(np.asarray(energy, np.float64))), 0.0)
+    return _finite(np.min(array_stats.bfmi(np.asarray(energy, np.float64))), 0.0)
+
+
+def psislw(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
+    """Pareto-smoothed log-weights, normalised, and k̂ of `(num_draws,)` log-weights (Vehtari et al. 1507.02646)."""
+    smoothed, k_hat = array_stats.psislw(-log_weights)  # which takes log-likelihoods of observations left out
+    return np.asarray(smoothed), float(k_hat)
 
 
 def block_means(trace: np.ndarray, num_blocks: int) -> np.ndarray:

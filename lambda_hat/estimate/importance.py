@@ -27,4 +27,4 @@ def psis_estimate(values: np.ndarray, log_weights: np.ndarray) -> tuple[float, f
     smoothed, k_hat = psislw(log_weights)
     weights = np.exp(smoothed)
     mean = float(weights @ values)
-    return mean, float(np.sqrt(np.sum(weights**2 * (values - mean) ** 2))), float(k_hat)
+    return mean, float(np.sqrt(np.sum(weights**2 * (values - mean) ** 2))), k_hat

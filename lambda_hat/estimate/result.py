@@ -6,14 +6,16 @@ import json
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
 
 from lambda_hat.estimate.certificate import Certificate
-from lambda_hat.estimate.diagnostics import az
 from lambda_hat.numbers import estimate, number
+
+if TYPE_CHECKING:
+    import arviz as az
 
 __all__ = ["LLCResult"]
 
@@ -119,5 +121,8 @@ class LLCResult:
         attrs["is_reliable"] = int(self.is_reliable)  # netCDF has no truth values
         posterior = {"excess_loss": self.loss_trace / self.nbeta, "squared_distance": self.distance_trace}
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # announces ArviZ 1.0, which this project does not use yet
             warnings.simplefilter("ignore", UserWarning)  # fewer draws than chains
+            import arviz as az
+
             return az.from_dict(posterior=posterior, sample_stats=dict(self.sample_stats), attrs=attrs)

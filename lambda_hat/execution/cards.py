@@ -46,6 +46,7 @@ EXECUTOR_VARIABLE = "LAMBDA_HAT_EXECUTOR"  # in a worker's environment: the labe
 
 _MANAGER_COMMAND = DEFAULT_LAUNCH_CMD.replace("process_worker_pool.py", "python -P -m lambda_hat.execution.manager", 1)
 _MAX_FAILED_BLOCKS = 3  # in a row, before a worker reported; then the executor is given up
+_OF_SITE = ("SLURM_CONF", "SLURM_CLUSTERS")  # the only variables of Slurm's that are not about a job
 _SECONDS_AFTER_A_REFUSAL = 30.0  # until a scheduler that refused a block is asked again
 
 
@@ -238,7 +239,12 @@ class _AsksOften:
 
 
 class _Slurm(_AsksOften, SlurmProvider):
-    pass
+    """Asks for blocks in its own name, also from inside a job: that job's variables would contradict a block's."""
+
+    def execute_wait(self, cmd: str, timeout: int | None = None) -> tuple[int, str, str]:
+        """Run `cmd` without what Slurm says of the job around it."""
+        of_job = [name for name in os.environ if name.startswith(("SLURM_", "SRUN_")) and name not in _OF_SITE]
+        return super().execute_wait(f"unset {' '.join(of_job)}; {cmd}" if of_job else cmd, timeout)
 
 
 class _PBS(_AsksOften, PBSProProvider):

@@ -6,7 +6,7 @@ import logging
 import signal
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,8 +14,10 @@ from typing import Any, Self
 import yaml
 
 from lambda_hat.artifacts.files import make_dir, write_text_atomic
+from lambda_hat.artifacts.paths import within
 from lambda_hat.config.card import AnyCard
 from lambda_hat.errors import ConfigError, ExecutionError
+from lambda_hat.execution import lean as lean  # before Parsl
 from lambda_hat.execution.pool import Pool
 from lambda_hat.execution.resources import capacity, check_card
 from lambda_hat.execution.routing import labels_of
@@ -37,6 +39,7 @@ class Cluster:
 
     Raises:
         ConfigError: on construction, the card contradicts itself.
+        RunStateError: on construction, its `run_dir` is a link that leads out of the run.
         ExecutionError: on entry, the executors cannot be started.
     """
 
@@ -55,7 +58,7 @@ class Cluster:
         self._run_dir = run_dir.resolve()
         self._notify = notify
         cache_dir = (cache_dir or self._run_dir.parent / "cache" / "jax").resolve()
-        files = self._run_dir.with_name(card.run_dir)
+        files = within(self._run_dir.parent, "the run's", card.run_dir)
         self._pools = {label: Pool(card, label, files / label, cache_dir) for label in self.labels}
         self._restarts: dict[str, int] = dict.fromkeys(self.labels, 0)  # in a row
         self._is_open = False
@@ -69,8 +72,9 @@ class Cluster:
         logging.getLogger("parsl").propagate = False  # it has files of its own under the run's folder
         self._catch_signals()
         try:
-            for pool in self._pools.values():
-                pool.start()
+            with ThreadPoolExecutor() as starters:  # what takes long is waiting for processes
+                for start in [starters.submit(pool.start) for pool in self._pools.values()]:
+                    start.result()
             self._watcher.start()
         except BaseException as error:
             self._end()

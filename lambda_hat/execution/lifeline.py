@@ -5,6 +5,7 @@ Run as a script (`python -P lifeline.py PARENT_PID`) it is Parsl's interchange.
 
 from __future__ import annotations
 
+import importlib
 import os
 import runpy
 import signal
@@ -30,5 +31,6 @@ def end_with_parent(parent_pid: int) -> None:
 
 if __name__ == "__main__":
     end_with_parent(int(sys.argv[1]))
+    importlib.import_module("lambda_hat.execution.lean")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the controller, which still needs its interchange
     runpy.run_module("parsl.executors.high_throughput.interchange", run_name="__main__", alter_sys=True)

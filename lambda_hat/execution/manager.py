@@ -8,8 +8,7 @@ main module, which is this one, under the name `__mp_main__`.
 import os
 from pathlib import Path
 
-from parsl.executors.high_throughput import process_worker_pool
-
+from lambda_hat.execution import lean as lean  # before Parsl
 from lambda_hat.execution.lifeline import end_with_parent
 
 _PID_VARIABLE = "LAMBDA_HAT_MANAGER_PID"
@@ -20,6 +19,8 @@ elif __name__ == "__mp_main__":
     end_with_parent(int(os.environ[_PID_VARIABLE]))
 
 if __name__ in ("__main__", "__mp_main__"):
+    from parsl.executors.high_throughput import process_worker_pool
+
     # Parsl's own main module runs in this namespace, where the processes that it starts look for its functions.
     script = Path(process_worker_pool.__file__)
     exec(compile(script.read_bytes(), script, "exec"))

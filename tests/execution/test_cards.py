@@ -222,6 +222,18 @@ def test_blocks_that_end_before_a_worker_reported_end_the_executor_even_where_on
     assert scheduler.num_cancelled == 4, "the block that runs is not left to its walltime"
 
 
+def test_a_block_knows_nothing_of_the_job_that_the_controller_runs_in(tmp_path, monkeypatch):
+    (executor,) = load_parsl_config_from_card(SlurmCard(type="slurm", max_workers=1), tmp_path).executors
+    sbatch = tmp_path / "sbatch"
+    sbatch.write_text("#!/bin/sh\nenv | grep -e SLURM -e SRUN -e SBATCH | sort\n")
+    sbatch.chmod(0o700)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    for name in ("SLURM_MEM_PER_CPU", "SRUN_CPUS_PER_TASK", "SLURM_CONF", "SBATCH_ACCOUNT"):
+        monkeypatch.setenv(name, "1")
+    code, output, _ = executor.provider.execute_wait("sbatch script")
+    assert (code, output) == (0, "SBATCH_ACCOUNT=1\nSLURM_CONF=1\n")
+
+
 def test_local_card_to_parsl(tmp_path):
     card = local_card(LocalExecutor(label="htex64", max_workers=3, cores_per_worker=2.0, worker_init="export X=1"))
     (executor,) = load_parsl_config_from_card(card, tmp_path / "a" / "parsl_runinfo").executors

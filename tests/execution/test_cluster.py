@@ -1,5 +1,6 @@
 import os
 import re
+import subprocess
 import sys
 import threading
 import time
@@ -10,7 +11,7 @@ import pytest
 import yaml
 
 from lambda_hat.config.card import LocalCard, LocalExecutor
-from lambda_hat.errors import ConfigError, ExecutionError, ExecutorLostError, WorkerLostError
+from lambda_hat.errors import ConfigError, ExecutionError, ExecutorLostError, RunStateError, WorkerLostError
 from lambda_hat.execution.cluster import SELECTED_CARD_YAML, Cluster
 
 SECONDS = 120  # more than anything takes on a busy machine
@@ -83,6 +84,19 @@ def test_card_is_saved_and_console_stays_quiet(cluster, run_dir, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+def test_no_process_pays_for_parsls_database(cluster):
+    assert ask(cluster, eval, "'sqlalchemy' in __import__('sys').modules") is False
+    code = "import lambda_hat.execution.cluster, sys; print('sqlalchemy' in sys.modules); import sqlalchemy"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "False\n", "and it can still be had"
+
+
+def test_a_linked_folder_of_executors_is_refused(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "elsewhere").symlink_to(tmp_path)
+    with pytest.raises(RunStateError, match="leads out of the run's folder"):
+        Cluster(ONE_POOL.model_copy(update={"run_dir": "elsewhere"}), tmp_path / "run" / "parsl_runinfo")
+
+
 def test_submitting_needs_an_open_cluster(tmp_path):
     with pytest.raises(ExecutionError, match="only inside the cluster's `with` block"):
         Cluster(CARD, tmp_path).submit(os.getpid, label="htex64")
@@ -124,7 +138,8 @@ def test_lost_interchange_costs_its_tasks_and_is_started_again(tmp_path):
         worker = psutil.Process(before)
         children = set(psutil.Process().children()) - of_others
         interchanges = [p for p in children if re.search("lifeline.py|interchange", str(p.cmdline()))]
-        max(interchanges, key=psutil.Process.create_time).kill()
+        (its_own,) = [p for p in interchanges if any("htex32" in file.path for file in p.open_files())]
+        its_own.kill()
         with pytest.raises(ExecutorLostError, match="its interchange ended with code -9"):
             nap.result(SECONDS)
         assert ask(cluster, os.getpid, label="htex32") != before
