@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-__all__ = ["Frozen"]
+__all__ = ["Frozen", "as_tuple"]
 
 
 @cache
@@ -16,6 +16,11 @@ def _is_whole(annotation: Any) -> bool:
     for _ in range(depth):
         parts |= {inner for part in parts for inner in get_args(part)}
     return int in parts and float not in parts
+
+
+def as_tuple(value: Any) -> Any:
+    """A list as a tuple, which cannot change; other values as they are. For lists that no field holds directly."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 class Frozen(BaseModel):

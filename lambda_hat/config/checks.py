@@ -17,7 +17,7 @@ from lambda_hat.config.methods import METHODS, hyperparameter_names
 from lambda_hat.config.problems import TARGETS, ProblemEntry
 from lambda_hat.config.resolve import load_preset, resolve_sampler, unknown_preset
 from lambda_hat.config.study import ReferenceSpec
-from lambda_hat.config.suggest import did_you_mean
+from lambda_hat.config.suggest import did_you_mean, one_of
 from lambda_hat.config.validation import findings_of, found, is_number
 
 __all__ = ["check_card", "check_study"]
@@ -43,9 +43,42 @@ def check_study(data: Mapping[str, Any]) -> Iterator[Finding]:
     for method, fixed in _mapping(samplers).items():
         if method in METHODS:
             yield from _check_fixed(method, _mapping(fixed), _mapping(space.get(method)))
+    for method, entries in _mapping(_mapping(data.get("optuna")).get("enqueue")).items():
+        for index, entry in enumerate(_list(entries)):
+            place = ("optuna", "enqueue", method, index)
+            yield from _check_enqueued(_mapping(entry), _mapping(space.get(method)), method, place)
     reference = data.get("reference")
     if reference == "exact" or _mapping(reference).get("method") == "exact":
         yield from _check_exact(_list(data.get("problems")), _mapping(reference))
+
+
+def _check_enqueued(
+    entry: Mapping[str, Any], space: Mapping[str, Any], method: str, place: KeyPath
+) -> Iterator[Finding]:
+    for name, value in entry.items():
+        spec = _mapping(space.get(name))
+        if name not in space:
+            message = f"`{name}` is not searched, so that it cannot be tried first"
+            hint = did_you_mean(name, list(space)) or f"Add it to `search_space.{method}`, or fix it in `samplers`."
+            yield Finding((*place, name), message, hint, is_about_key=True)
+        elif (wanted := _outside(value, spec)) is not None:
+            yield Finding((*place, name), f"found {found(value)}, expected {wanted}, as it is searched")
+
+
+def _outside(value: object, spec: Mapping[str, Any]) -> str | None:
+    """What a value has to be to lie in a distribution that is whole; None where it does."""
+    low, high, step = spec.get("low"), spec.get("high"), spec.get("step", 1)
+    if isinstance(choices := spec.get("choices"), list):
+        is_there = any(value == choice and isinstance(value, bool) == isinstance(choice, bool) for choice in choices)
+        return None if is_there else one_of(choices)
+    if not (is_number(low) and is_number(high) and is_number(step)):
+        return None
+    is_whole = spec.get("dist") == "int"
+    if is_number(value) and low <= value <= high and not (is_whole and (not float(value).is_integer())):
+        if is_whole and step > 1 and (value - low) % step:
+            return f"{found(low)} plus a multiple of {found(step)}"
+        return None
+    return f"a {'whole ' if is_whole else ''}number from {found(low)} to {found(high)}"
 
 
 def _check_exact(problems: list[Any], reference: Mapping[str, Any]) -> Iterator[Finding]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
 
-from lambda_hat.config.base import Frozen
+from lambda_hat.config.base import Frozen, as_tuple
 from lambda_hat.config.problems import PosteriorSpec, Problem, ProblemEntry
 
 __all__ = [
@@ -66,8 +66,11 @@ class PrunerSpec(Frozen):
     n_warmup_steps: Annotated[int, Field(ge=0)] = 1
 
 
+KnownSettings = Literal["preset"] | dict[str, bool | int | float | str | None]
+
+
 class OptunaSection(Frozen):
-    """How each study searches."""
+    """How each study searches. `enqueue` has, by method, settings to try before the search's own; default [preset]."""
 
     objective: Objective = Objective()
     max_trials_per_method: PositiveInt = 100
@@ -75,6 +78,7 @@ class OptunaSection(Frozen):
     sampler: SearchAlgorithm = SearchAlgorithm()
     pruner: PrunerSpec = PrunerSpec()
     max_failed_fraction: Annotated[float, Field(ge=0, le=1)] = 0.2
+    enqueue: dict[Method, Annotated[tuple[KnownSettings, ...], BeforeValidator(as_tuple)]] = {}
 
 
 class FloatDist(Frozen):

@@ -35,6 +35,7 @@ COLUMNS: dict[str, type] = {
     "run_id": str,
     "number": int,
     "state": str,
+    "origin": str,
     "hyperparameters": str,  # JSON
     "llc_hat": float,
     "se_hat": float,

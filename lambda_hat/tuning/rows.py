@@ -55,6 +55,7 @@ def trial_row(plan: StudyPlan, record: TrialRecord, metrics: dict[str, Any]) -> 
         "run_id": record.run_id,
         "number": record.number,
         "state": record.state,
+        "origin": record.attrs.get("origin", "search"),
         "reason": record.attrs.get("reason") or metrics.get("reason"),
         "objective": record.value,
         "llc_ref": plan.llc_ref,

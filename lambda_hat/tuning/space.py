@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import optuna
 
 from lambda_hat.config.study import CategoricalDist, Distribution, FloatDist, IntDist
 
-__all__ = ["suggest_params_from_yaml"]
+__all__ = ["nearest_params", "suggest_params_from_yaml"]
 
 
 def suggest_params_from_yaml(
@@ -26,3 +27,25 @@ def _suggested(trial: optuna.trial.BaseTrial, name: str, distribution: Distribut
             return trial.suggest_int(name, low, high, step=step, log=log)
         case CategoricalDist(choices=choices):
             return trial.suggest_categorical(name, choices)
+
+
+def nearest_params(settings: Mapping[str, object], space: Mapping[str, Distribution]) -> dict[str, Any]:
+    """The point of `space` next to `settings`: numbers move into their ranges, what is no choice is left out."""
+    near = {name: _nearest(settings[name], spec) for name, spec in space.items() if name in settings}
+    return {name: value for name, value in near.items() if value is not _NOWHERE}
+
+
+_NOWHERE = object()
+
+
+def _nearest(value: object, distribution: Distribution) -> object:
+    match distribution:
+        case CategoricalDist(choices=choices):
+            return next((choice for choice in choices if choice == value and type(choice) is type(value)), _NOWHERE)
+        case IntDist(low=low, high=high, step=step) if isinstance(value, int | float):
+            inside = min(max(value, low), high)
+            return low + step * round((inside - low) / step)
+        case FloatDist(low=low, high=high) if isinstance(value, int | float):
+            return min(max(float(value), low), high)
+        case _:
+            return _NOWHERE

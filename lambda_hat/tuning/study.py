@@ -138,7 +138,7 @@ class TuningStudy:
         pickle_path: Path,
     ) -> None:
         self.name = name
-        self._space = space
+        self.space = space
         self._spec = spec
         self._storage = storage
         self._journal = journal
@@ -159,7 +159,7 @@ class TuningStudy:
     def ask(self) -> AskedTrial:
         """Hyperparameters of the next trial: enqueued ones first, then what the search proposes."""
         trial = self._study.ask()
-        params = suggest_params_from_yaml(trial, self._space)
+        params = suggest_params_from_yaml(trial, self.space)
         self._counts["WAITING"] = max(0, self._counts["WAITING"] - 1)
         self._counts["RUNNING"] += 1
         return AskedTrial(trial.number, params)
@@ -167,7 +167,7 @@ class TuningStudy:
     def ask_again(self, number: int) -> AskedTrial:
         """A trial that an interrupted command left running, with its hyperparameters; what it lacks is drawn."""
         trial = optuna.trial.Trial(self._study, self._trial_id(number))
-        return AskedTrial(number, suggest_params_from_yaml(trial, self._space))
+        return AskedTrial(number, suggest_params_from_yaml(trial, self.space))
 
     def attach_run(self, number: int, run_id: str, seed: int) -> None:
         """Record the trial's folder and seed; on disk when this returns, so that the trial can be found again."""
@@ -202,10 +202,11 @@ class TuningStudy:
         self.annotate(number, {"reason": reason})
         self._finish(number, TrialState.FAIL)
 
-    def enqueue(self, params: Mapping[str, Any]) -> None:
-        """Have hyperparameters tried before the search's own; what they leave out is sampled."""
-        self._study.enqueue_trial(dict(params))
-        self._counts["WAITING"] += 1
+    def enqueue(self, params: Mapping[str, Any], origin: str = "enqueued") -> None:
+        """Have hyperparameters tried before the search's own, once; what they leave out is sampled."""
+        num_before = len(self._study.get_trials(deepcopy=False))
+        self._study.enqueue_trial(dict(params), user_attrs={"origin": origin}, skip_if_exists=True)
+        self._counts["WAITING"] += len(self._study.get_trials(deepcopy=False)) - num_before
 
     @property
     def trials(self) -> list[TrialRecord]:

@@ -19,6 +19,7 @@ from lambda_hat.tuning.objective import WORST_VALUE, objective_value
 from lambda_hat.tuning.plan import StudyPlan
 from lambda_hat.tuning.rows import trial_row
 from lambda_hat.tuning.scheduler import Lane, Task
+from lambda_hat.tuning.space import nearest_params
 from lambda_hat.tuning.study import AskedTrial, TrialRecord, TuningStudy
 
 __all__ = ["TrialLane"]
@@ -79,6 +80,14 @@ class TrialLane:
     def is_through(self) -> bool:
         """Whether no trial is missing, or too many failed."""
         return self.has_too_many_failed or self.study.num_finished >= self._spec.max_trials_per_method
+
+    def enqueue_known(self) -> None:
+        """Have `optuna.enqueue` tried first: what is new in it, where the study goes on."""
+        by_method: dict[str, Sequence[str | dict[str, Any]]] = {**self._spec.enqueue}
+        for known in by_method.get(self.plan.method, ("preset",)):
+            settings = self.plan.settings if isinstance(known, str) else known
+            if params := nearest_params(settings, self.study.space):
+                self.study.enqueue(params, known if isinstance(known, str) else "enqueued")
 
     def settle_interrupted(self) -> None:
         """Tell what trials of an earlier command ended with; those that did not end will be run again, as they are.

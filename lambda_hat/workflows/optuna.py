@@ -159,6 +159,7 @@ class _Run:
             study = self._store.open(pid, method, space, plan.conditions(space))
             lane = TrialLane(study, plan, self.study.optuna, self.paths)
             lane.settle_interrupted()
+            lane.enqueue_known()
             lanes.append(lane)
         self.trial_lanes += lanes
         return lanes

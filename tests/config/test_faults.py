@@ -226,6 +226,18 @@ SECTIONS = {
         "    Exact values are known of `quadratic`, `linear_regression`, `potential`; others need `reference: hmc`.\n"
         "study.yaml:7:28  reference.num_chains: found 16, which has no effect with `method: exact`\n    Remove it.",
     ),
+    "settings to try first that are not searched": (
+        "optuna: {enqueue: {sgld: [preset, {eta1: 1e-3}, {eta0: 2}, {steps: 5}], vii: [], vi: [best]}}",
+        "7:36  optuna.enqueue.sgld.1.eta1: `eta1` is not searched, so that it cannot be tried first\n"
+        "    Did you mean `eta0`?\n"
+        "study.yaml:7:56  optuna.enqueue.sgld.2.eta0: found 2, expected a number from 1e-06 to 0.1, as it is searched\n"
+        "study.yaml:7:61  optuna.enqueue.sgld.3.steps: `steps` is not searched, so that it cannot be tried first\n"
+        "    Add it to `search_space.sgld`, or fix it in `samplers`.\n"
+        "study.yaml:7:73  optuna.enqueue.vii: unknown key; expected one of `sgld`, `vi`, `mclmc`, `hmc`\n"
+        "    Did you mean `vi`?\n"
+        "study.yaml:7:87  optuna.enqueue.vi.0: found 'best', expected `preset` or a mapping\n"
+        "    Did you mean `preset`?",
+    ),
     "key that is no text": ("5: a", "7:1  found `5` as a key, expected text\n    Put quotes around it."),
     "key given twice": (
         "methods: [sgld]",

@@ -6,7 +6,7 @@ import pytest
 from lambda_hat.config.study import CategoricalDist, FloatDist, IntDist, PrunerSpec, SearchAlgorithm
 from lambda_hat.errors import ConfigError
 from lambda_hat.tuning.algorithms import build_pruner, build_search_algorithm
-from lambda_hat.tuning.space import suggest_params_from_yaml
+from lambda_hat.tuning.space import nearest_params, suggest_params_from_yaml
 
 SPACE = {
     "eta0": FloatDist(dist="float", low=1e-6, high=1e-1, log=True),
@@ -50,3 +50,16 @@ def test_an_algorithm_without_its_package_says_so(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"optuna\.sampler\.type: `cmaes` needs the package"):
         build_search_algorithm(SearchAlgorithm(type="cmaes"), 0)
+
+
+def test_known_settings_move_into_the_space():
+    settings = {"eta0": 1.0, "gamma": 0, "batch": 128, "precond_type": "none", "steps": 5_600, "num_chains": 4}
+    assert nearest_params(settings, SPACE) == {"eta0": 0.1, "gamma": 0.3, "precond_type": "none", "steps": 6_000}
+    study = optuna.create_study()
+    study.enqueue_trial(nearest_params(settings, SPACE))
+    assert suggest_params_from_yaml(study.ask(), SPACE).items() >= nearest_params(settings, SPACE).items()
+
+
+def test_a_truth_value_is_no_choice_of_one():
+    space = {"batch": CategoricalDist(dist="categorical", choices=(1, True))}
+    assert nearest_params({"batch": True}, space)["batch"] is True

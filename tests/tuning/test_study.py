@@ -150,6 +150,20 @@ def test_enqueued_values_come_first(paths):
         assert study.ask().params == known
 
 
+def test_known_values_are_enqueued_once_and_new_ones_when_the_study_goes_on(paths):
+    with StudyStore(paths, SPEC) as store:
+        study = open_study(store)
+        study.enqueue({"eta0": 1e-3, "steps": 500}, "preset")
+        run_trials(study, 3)
+    with StudyStore(paths, SPEC) as store:
+        study = open_study(store)
+        study.enqueue({"eta0": 1e-3, "steps": 500}, "preset")
+        study.enqueue({"eta0": 2e-3, "steps": 500})
+        assert study.counts == {"WAITING": 1, "COMPLETE": 3}
+        assert run_trials(study, 2)[0] == {"eta0": 2e-3, "steps": 500}
+        assert [trial.attrs.get("origin") for trial in study.trials] == ["preset", None, None, "enqueued", None]
+
+
 def test_a_trial_that_was_left_running_is_asked_for_again_as_it_was(paths):
     known = {"eta0": 1e-3, "steps": 500}
     with StudyStore(paths, SPEC) as store:

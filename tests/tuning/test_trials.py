@@ -197,6 +197,19 @@ def test_an_interrupted_command_is_settled_and_finished(paths):
     assert len({row["run_id"] for row in rows}) == 12
 
 
+def test_known_settings_are_tried_first_and_marked(paths):
+    spec = SPEC.model_copy(update={"enqueue": {"sgld": ("preset", {"eta0": 1e-3})}})
+    with StudyStore(paths, spec) as store:
+        lane = build_lane(store, paths, spec=spec)
+        lane.enqueue_known()
+        run(lane)
+        rows = lane.rows()
+    assert [row["origin"] for row in rows[:3]] == ["preset", "enqueued", "search"]
+    assert rows[0]["param_steps"] == 100, "the nearest to 7"
+    assert rows[1]["param_eta0"] == 1e-3
+    assert len(rows) == spec.max_trials_per_method
+
+
 def test_a_larger_budget_serves_the_trials_that_were_interrupted(paths):
     with StudyStore(paths, SPEC) as store:
         (task,) = (build_lane(store, paths).next_task(),)
