@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,38 +21,56 @@ def config() -> None:
     """Check and explain configuration."""
 
 
+def _file_argument(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The study file, as an argument or, as the other commands have it, as `--config`."""
+    option = click.option("--config", "config_file", metavar="FILE", help="The study file, as an option.")
+    return click.argument("file", required=False)(option(function))
+
+
 @config.command()
-@click.argument("file")
+@_file_argument
 @file_options
-def validate(file: str, local: bool, parsl_card: str | None, dotlist: tuple[str, ...]) -> None:
+def validate(
+    file: str | None, config_file: str | None, local: bool, parsl_card: str | None, dotlist: tuple[str, ...]
+) -> None:
     """Check the study FILE and the Parsl card it runs on, and report all faults at once."""
-    loaded = _load(file, local, parsl_card, dotlist)
+    loaded = _load(file, config_file, local, parsl_card, dotlist)
     click.echo(f"{loaded.source} and {loaded.card_path} are valid.", err=True)
 
 
 @config.command()
-@click.argument("file")
+@_file_argument
 @click.option(
-    "--part", type=click.Choice(["study", "card", "problems"]), default="study", show_default=True, help="What to show."
+    "--part",
+    type=click.Choice(["study", "card", "problems", "samplers"]),
+    default="study",
+    show_default=True,
+    help="What to show.",
 )
+@click.option("--json", "is_json", is_flag=True, help="As JSON, without where the values came from.")
 @file_options
-def show(file: str, part: str, local: bool, parsl_card: str | None, dotlist: tuple[str, ...]) -> None:
-    """Print what the study FILE means, with all defaults, as YAML.
+def show(
+    file: str | None,
+    config_file: str | None,
+    part: str,
+    is_json: bool,
+    local: bool,
+    parsl_card: str | None,
+    dotlist: tuple[str, ...],
+) -> None:
+    """Print what the study FILE means, with all defaults, as YAML, and where each value came from.
 
-    `study` is itself a study file, `card` a Parsl card; `problems` are by id what presets and overrides make of them.
+    `study` is itself a study file, `card` a Parsl card; `problems` are by id what presets and overrides make of them,
+    `samplers` by method the settings that are not searched.
     """
-    from lambda_hat.artifacts.ids import problem_id
-    from lambda_hat.config.explain import to_yaml
+    from lambda_hat.config.explain import to_explained_yaml
+    from lambda_hat.config.origins import part_of
 
-    loaded = _load(file, local, parsl_card, dotlist)
-    if part == "study":
-        values = loaded.resolved
-    elif part == "card":
-        values = loaded.card.to_dict()
-    else:
-        problems = [problem.to_dict() for problem in loaded.study.resolved_problems]
-        values = {problem_id(problem): problem for problem in problems}
-    click.echo(to_yaml(values), nl=False)
+    loaded = _load(file, config_file, local, parsl_card, dotlist)
+    card_option = "--local" if local else f"--parsl-card {parsl_card}" if parsl_card else None
+    values, origin = part_of(loaded, part, card_option)
+    text = json.dumps(values, indent=2, ensure_ascii=False) + "\n" if is_json else to_explained_yaml(values, origin)
+    click.echo(text, nl=False)
 
 
 @config.command()
@@ -67,13 +86,17 @@ def schema(name: str) -> None:
     click.echo(json.dumps(json_schema(name), indent=2, ensure_ascii=False))
 
 
-def _load(file: str, local: bool, parsl_card: str | None, dotlist: tuple[str, ...]) -> LoadedStudy:
+def _load(
+    file: str | None, config_file: str | None, local: bool, parsl_card: str | None, dotlist: tuple[str, ...]
+) -> LoadedStudy:
     """The study, checked as far as it can be without running it."""
+    if (file is None) == (config_file is None):
+        raise click.UsageError("Give one study file: `FILE`, or `--config FILE`.")
     from lambda_hat.config.load import load_cfg
     from lambda_hat.errors import ConfigError
     from lambda_hat.workflows.plan import check_execution
 
-    loaded = load_cfg(file, dotlist, parsl_card=parsl_card, local=local)
+    loaded = load_cfg(file or config_file or "", dotlist, parsl_card=parsl_card, local=local)
     if faults := check_execution(loaded):
         raise ConfigError(faults)
     return loaded

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import yaml
 from pydantic import TypeAdapter
 
 from lambda_hat.config.card import Card
-from lambda_hat.config.locate import YamlLoader
+from lambda_hat.config.locate import KeyPath, YamlLoader
 from lambda_hat.config.methods import METHODS, hyperparameter_names
 from lambda_hat.config.resolve import preset_names
 from lambda_hat.config.study import Study
 
-__all__ = ["json_schema", "schema_names", "to_yaml"]
+__all__ = ["json_schema", "schema_names", "to_explained_yaml", "to_yaml"]
+
+_COMMENT_COLUMN = 60  # of the comments, where no line before them is longer
 
 
 class _Dumper(yaml.SafeDumper):
@@ -32,6 +35,42 @@ def to_yaml(values: Mapping[str, Any]) -> str:
     return yaml.dump(
         dict(values), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120, default_flow_style=None
     )
+
+
+def to_explained_yaml(values: Mapping[str, Any], origin: Callable[[KeyPath], str]) -> str:
+    """The same YAML with a line for every value, and behind each, as a comment, where it came from."""
+    lines = list(_explained(values, (), origin))
+    width = min(max((len(text) for text, _ in lines), default=0), _COMMENT_COLUMN)
+    return "".join(f"{text:<{width}}  # {comment}\n" if comment else f"{text}\n" for text, comment in lines)
+
+
+def _explained(values: Mapping[str, Any], path: KeyPath, origin: Callable[[KeyPath], str]) -> Iterator[tuple[str, str]]:
+    for key, value in values.items():
+        here, name = (*path, key), _inline(key)
+        if isinstance(value, Mapping) and value:
+            yield f"{name}:", ""
+            yield from ((f"  {text}", comment) for text, comment in _explained(value, here, origin))
+        elif isinstance(value, list) and any(isinstance(entry, Mapping) for entry in value):
+            yield f"{name}:", ""
+            for index, entry in enumerate(value):
+                yield from _explained_entry(entry, (*here, index), origin)
+        else:
+            yield f"{name}: {_inline(value)}", origin(here)
+
+
+def _explained_entry(entry: Any, path: KeyPath, origin: Callable[[KeyPath], str]) -> Iterator[tuple[str, str]]:
+    if not isinstance(entry, Mapping) or not entry:
+        yield f"  - {_inline(entry)}", origin(path)
+        return
+    for number, (text, comment) in enumerate(_explained(entry, path, origin)):
+        yield f"  {'-' if number == 0 else ' '} {text}", comment
+
+
+def _inline(value: Any) -> str:
+    if isinstance(value, str) and "\n" in value:
+        return json.dumps(value, ensure_ascii=False)  # YAML's double quotes mean the same
+    text = yaml.dump(value, Dumper=_Dumper, allow_unicode=True, width=10_000, default_flow_style=True)
+    return text.removesuffix("...\n").strip()
 
 
 def schema_names() -> tuple[str, ...]:

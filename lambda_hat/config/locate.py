@@ -82,6 +82,19 @@ class Document:
             return _fault(f'--set "{argument}"', finding, None)
         return _fault(self.source, finding, self._mark(finding))
 
+    def origin(self, path: KeyPath) -> str | None:
+        """Where the value at `path` was written: `study.yaml:12`, or the `--set` argument; None where nowhere."""
+        if argument := self._argument(path):
+            return f'--set "{argument}"'
+        node, line = self.root, 0
+        for part in path:
+            child = _child(node, part)
+            if child is None:
+                return None
+            key_node, node = child
+            line = (key_node or node).start_mark.line + 1
+        return f"{self.source}:{line}" if path else None
+
     def _argument(self, path: KeyPath) -> str | None:
         """The last argument that wrote this place, something around it, or something in it that the file has not."""
         is_in_file, node = True, self.root

@@ -16,10 +16,19 @@ from lambda_hat.config.suggest import did_you_mean, one_of
 from lambda_hat.config.validation import findings_of
 from lambda_hat.errors import ConfigError, Fault
 
-__all__ = ["load_preset", "preset_names", "problem_or_findings", "resolve_problem", "resolve_sampler", "unknown_preset"]
+__all__ = [
+    "PRESET_KINDS",
+    "load_preset",
+    "preset_names",
+    "problem_or_findings",
+    "resolve_problem",
+    "resolve_sampler",
+    "unknown_preset",
+    "written_overrides",
+]
 
 _PRESETS = files("lambda_hat.config") / "presets"
-_PRESET_KINDS = ("model", "data", "teacher")
+PRESET_KINDS = ("model", "data", "teacher")
 
 
 @cache
@@ -65,13 +74,13 @@ def problem_or_findings(entry: ProblemEntry, posterior: PosteriorSpec | None) ->
     }
     findings = []
     if entry.target == "mlp":
-        for kind in _PRESET_KINDS:
+        for kind in PRESET_KINDS:
             if finding := unknown_preset((kind,), kind, getattr(entry, kind)):
                 findings.append(finding)
             else:
                 values[kind] = load_preset(kind, getattr(entry, kind))
     else:
-        for kind in _PRESET_KINDS:
+        for kind in PRESET_KINDS:
             if getattr(entry, kind) != ProblemEntry.model_fields[kind].default:
                 hint = f"Put the fields of the {entry.target} target itself into `overrides`."
                 findings.append(Finding((kind,), f"target `{entry.target}` takes no {kind} preset", hint, True))
@@ -96,6 +105,11 @@ def problem_or_findings(entry: ProblemEntry, posterior: PosteriorSpec | None) ->
         return None, findings + [_at_its_source(finding, written) for finding in found]
     findings += [_at_its_source(finding, written) for finding in inconsistencies(problem)]
     return (None if findings else problem), findings
+
+
+def written_overrides(entry: ProblemEntry) -> dict[KeyPath, KeyPath]:
+    """By place in the problem: where in the entry each override stands."""
+    return {path: source for path, source, _ in _leaves(entry.overrides, (), ("overrides",))}
 
 
 def _leaves(
