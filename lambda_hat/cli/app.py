@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import click
 
 import lambda_hat
+from lambda_hat.cli.artifacts import artifacts
 from lambda_hat.cli.config import config
 from lambda_hat.cli.doctor import doctor
 from lambda_hat.cli.options import verbosity
@@ -62,6 +63,7 @@ def cli() -> None:
 cli.add_command(workflow)
 cli.add_command(config)
 cli.add_command(doctor)
+cli.add_command(artifacts)
 
 
 def main() -> None:

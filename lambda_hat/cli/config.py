@@ -63,12 +63,13 @@ def show(
     `study` is itself a study file, `card` a Parsl card; `problems` are by id what presets and overrides make of them,
     `samplers` by method the settings that are not searched.
     """
+    from lambda_hat.artifacts.ids import problem_id
     from lambda_hat.config.explain import to_explained_yaml
     from lambda_hat.config.origins import part_of
 
     loaded = _load(file, config_file, local, parsl_card, dotlist)
     card_option = "--local" if local else f"--parsl-card {parsl_card}" if parsl_card else None
-    values, origin = part_of(loaded, part, card_option)
+    values, origin = part_of(loaded, part, problem_id, card_option)
     text = json.dumps(values, indent=2, ensure_ascii=False) + "\n" if is_json else to_explained_yaml(values, origin)
     click.echo(text, nl=False)
 

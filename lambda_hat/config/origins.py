@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lambda_hat.artifacts.ids import problem_id
 from lambda_hat.config.load import LoadedStudy
 from lambda_hat.config.locate import Document, KeyPath
 from lambda_hat.config.problems import ProblemEntry
@@ -19,15 +18,20 @@ DEFAULT = "default"
 PARTS = ("study", "card", "problems", "samplers")
 
 
-def part_of(loaded: LoadedStudy, part: str, card_option: str | None = None) -> tuple[dict[str, Any], Origins]:
-    """Plain data of one of `PARTS`, and where each value of it came from; `card_option` is what chose the card."""
+def part_of(
+    loaded: LoadedStudy, part: str, name_of: Callable[[dict[str, Any]], str], card_option: str | None = None
+) -> tuple[dict[str, Any], Origins]:
+    """Plain data of one of `PARTS`, and where each value of it came from.
+
+    `name_of` gives the id of a resolved problem; `card_option` is what chose the card, where the file did not.
+    """
     match part:
         case "card":
             return loaded.card.to_dict(), _of_document(loaded.card_document)
         case "problems":
             resolved = [problem.to_dict() for problem in loaded.study.resolved_problems]
             origins = {
-                problem_id(problem): _of_problem(loaded, index, entry)
+                name_of(problem): _of_problem(loaded, index, entry)
                 for index, (entry, problem) in enumerate(zip(loaded.study.problems, resolved, strict=True))
             }
             values = dict(zip(origins, resolved, strict=True))

@@ -37,7 +37,15 @@ def test_show_says_where_every_value_came_from(invoke):
         "search_space: {sgld: {eta0: {dist: float, low: 1e-6, high: 0.1}}}\nsamplers: {sgld: {num_chains: 3}}\n",
         encoding="utf-8",
     )
-    arguments = ("--config", "other.yaml", "--local", "--set", "optuna.sampler.seed=7", "--set", "executors.1.max_workers=1")
+    arguments = (
+        "--config",
+        "other.yaml",
+        "--local",
+        "--set",
+        "optuna.sampler.seed=7",
+        "--set",
+        "executors.1.max_workers=1",
+    )
 
     def origins(part):
         lines = invoke("config", "show", *arguments, "--part", part).stdout.splitlines()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -136,3 +138,24 @@ def test_hopeless_trials_are_stopped_while_they_run(small_study, pruner):
     complete = table[table["state"] == "COMPLETE"]
     assert (complete["num_steps_done"] == steps).all()
     assert complete.loc[complete["objective"].idxmin(), "param_eta0"] == 5e-4
+
+
+def test_collecting_artifacts_beside_a_running_study_costs_it_nothing(small_study):
+    process = small_study.start("--set", "optuna.max_trials_per_method=6")
+    small_study.wait_for(lambda: small_study.trial_files("manifest.json"))
+    gc = [sys.executable, "-m", "lambda_hat", "artifacts", "gc", "--older-than", "0", "--whole-runs"]
+    options = {"cwd": small_study.folder, "capture_output": True, "text": True, "check": True}
+    num_skipped = 0
+    while process.poll() is None:
+        done = subprocess.run(
+            [*gc, "--root", "runs"], cwd=small_study.folder, capture_output=True, text=True, check=True
+        )
+        num_skipped += f"left alone, in use by process {process.pid}" in done.stderr
+        if num_skipped == 5:
+            break
+    process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert num_skipped > 0
+    assert len(small_study.table) == 6
+    assert len(small_study.trial_files("metrics.json")) == 6
+    small_study.wait_until_nothing_is_left(15)

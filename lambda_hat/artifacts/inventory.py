@@ -1,0 +1,224 @@
+"""What lies under a store's root: runs, and in each its problems, studies and trials. Reads only."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lambda_hat.artifacts.files import read_json
+from lambda_hat.artifacts.paths import MANIFEST_JSON, METRICS_JSON, PROBLEM_YAML, REFERENCE_JSON, Paths
+from lambda_hat.errors import InputError
+
+__all__ = ["Found", "RunFolder", "find", "measure", "runs_under"]
+
+ID = re.compile(r"[pr]_[0-9a-f]{12}")
+_SECONDS_PER_DAY = 86_400.0
+_OF_THE_LOCK = ("lock", "lock.json")  # which whoever looks for what is old writes himself
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Bytes on disk of everything in a folder, and when the last of it changed (seconds since 1970)."""
+
+    num_bytes: int
+    changed: float
+
+    @property
+    def age_days(self) -> float:
+        """Days since the last change."""
+        return max(0.0, time.time() - self.changed) / _SECONDS_PER_DAY
+
+
+def measure(folder: Path) -> Measure:
+    """Size and age of a file or folder; links are not followed, and what vanishes meanwhile does not count."""
+    num_bytes, changed = 0, 0.0
+    for path in (folder, *_below(folder)):
+        try:
+            status = path.lstat()
+        except OSError:
+            continue
+        if (not path.is_dir() or path.is_symlink()) and path.name not in _OF_THE_LOCK:
+            num_bytes += status.st_size
+            changed = max(changed, status.st_mtime)
+    return Measure(num_bytes, changed or _mtime(folder))
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    for parent, _, names in os.walk(folder):
+        yield from (Path(parent) / name for name in names)
+
+
+def _mtime(path: Path) -> float:
+    try:
+        return path.lstat().st_mtime
+    except OSError:
+        return 0.0
+
+
+class RunFolder:
+    """One run: `root/namespace/layout_version`."""
+
+    def __init__(self, root: Path, folder: Path) -> None:
+        self.name = folder.relative_to(root).as_posix()
+        self.paths = Paths(folder)
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies."""
+        return self.paths.root
+
+    @property
+    def ttl_days(self) -> float | None:
+        """`store.ttl_days` of its last command; None where that cannot be read."""
+        try:
+            config = yaml.safe_load(self.paths.resolved_config.read_text(encoding="utf-8"))
+            return float(config["store"]["ttl_days"])
+        except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
+            return None
+
+    @property
+    def holder(self) -> str | None:
+        """The command that holds the run, in words; None where none is known to."""
+        holder = read_json(self.paths.lock.with_name("lock.json")) or {}
+        pid, host = holder.get("pid"), holder.get("host")
+        if not isinstance(pid, int) or (host == socket.gethostname() and not _is_alive(pid)):
+            return None
+        return f"process {pid} on {host}"
+
+    def problem_dirs(self) -> list[Path]:
+        """Folders of its own problems, by id."""
+        return sorted(path for path in self.paths.root.glob("problems/p_*") if ID.fullmatch(path.name))
+
+    def study_dirs(self) -> list[Path]:
+        """Folders of trials: one per (problem, method), or per (target, sampler)."""
+        return sorted(path for path in self.paths.root.glob("trials/p_*/*") if path.is_dir())
+
+    def trial_dirs(self) -> list[Path]:
+        """Folders of all trials."""
+        return sorted(path for path in self.paths.root.glob("trials/p_*/*/r_*") if ID.fullmatch(path.name))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The run in figures."""
+        size, trials = measure(self.folder), self.trial_dirs()
+        return {
+            "run": self.name,
+            "path": str(self.folder),
+            "num_problems": len(self.problem_dirs()),
+            "num_trials": len(trials),
+            "num_ended": sum((trial / METRICS_JSON).is_file() for trial in trials),
+            "bytes": size.num_bytes,
+            "age_days": size.age_days,
+            "ttl_days": self.ttl_days,
+            "in_use_by": self.holder,
+        }
+
+    def problems(self) -> Iterator[dict[str, Any]]:
+        """Its problems in figures."""
+        for folder in self.problem_dirs():
+            size, reference = measure(folder), read_json(folder / REFERENCE_JSON) or {}
+            yield {
+                "pid": folder.name,
+                "run": self.name,
+                "path": str(folder),
+                **{name: reference.get(name) for name in ("llc", "se", "is_certified", "dim")},
+                "bytes": size.num_bytes,
+                "age_days": size.age_days,
+            }
+
+    def studies(self) -> Iterator[dict[str, Any]]:
+        """Its studies in figures."""
+        for folder in self.study_dirs():
+            size = measure(folder)
+            trials = [path for path in folder.glob("r_*") if ID.fullmatch(path.name)]
+            yield {
+                "study": f"{folder.parent.name}:{folder.name}",
+                "run": self.name,
+                "path": str(folder),
+                "num_trials": len(trials),
+                "num_ended": sum((trial / METRICS_JSON).is_file() for trial in trials),
+                "bytes": size.num_bytes,
+                "age_days": size.age_days,
+            }
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def runs_under(root: Path) -> list[RunFolder]:
+    """Every run under a store's root.
+
+    Raises:
+        InputError: there is no such folder.
+    """
+    root = root.resolve()
+    if not root.is_dir():
+        raise InputError(f"There is no folder {root}. `--root` is the `store.root` of a study.")
+    return [RunFolder(root, meta.parent) for meta in sorted(root.glob("*/*/meta")) if meta.is_dir()]
+
+
+@dataclass(frozen=True)
+class Found:
+    """One artifact that an id names."""
+
+    id: str
+    kind: str  # problem, study or trial
+    run: str
+    path: Path
+
+    def to_dict(self) -> dict[str, Any]:
+        """What is known of it: what it was asked to be, what came out, and its files."""
+        facts: dict[str, Any] = {"id": self.id, "kind": self.kind, "run": self.run, "path": str(self.path)}
+        if self.kind == "problem":
+            facts["problem"] = _read_yaml(self.path / PROBLEM_YAML)
+            facts["reference"] = read_json(self.path / REFERENCE_JSON)
+        elif self.kind == "trial":
+            facts["manifest"] = read_json(self.path / MANIFEST_JSON)
+            facts["metrics"] = read_json(self.path / METRICS_JSON)
+        else:
+            trials = {path.name: read_json(path / METRICS_JSON) or {} for path in sorted(self.path.glob("r_*"))}
+            facts["trials"] = {
+                rid: {name: metrics.get(name) for name in ("state", "llc_hat", "se_hat")}
+                for rid, metrics in trials.items()
+            }
+        size = measure(self.path)
+        return {**facts, "bytes": size.num_bytes, "age_days": size.age_days, "files": sorted(_names(self.path))}
+
+
+def _names(folder: Path) -> Iterator[str]:
+    return (path.name + ("/" if path.is_dir() else "") for path in folder.iterdir())
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return None
+
+
+def find(root: Path, name: str) -> list[Found]:
+    """Everything whose id is `name` or begins with it: `p_…`, `r_…`, `p_…:method`. A whole id wins over prefixes."""
+    found: list[Found] = []
+    for run in runs_under(root):
+        found += [Found(path.name, "problem", run.name, path) for path in run.problem_dirs()]
+        found += [Found(f"{path.parent.name}:{path.name}", "study", run.name, path) for path in run.study_dirs()]
+        found += [Found(path.name, "trial", run.name, path) for path in run.trial_dirs()]
+    exact = [item for item in found if item.id == name]
+    if exact or not name:
+        return exact
+    wants_study = ":" in name
+    return [item for item in found if item.id.startswith(name) and (item.kind == "study") == wants_study]

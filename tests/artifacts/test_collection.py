@@ -1,0 +1,129 @@
+"""What nothing refers to goes when it is old; nothing that is needed ever does."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from lambda_hat.artifacts.collection import Garbage, Skipped, collect
+from lambda_hat.artifacts.files import append_json_line
+from lambda_hat.artifacts.inventory import runs_under
+from lambda_hat.artifacts.paths import RunContext
+from lambda_hat.errors import RunStateError
+
+NEEDED, STRAY, STRAY_PROBLEM = ("r_aaaaaaaaaaaa", "r_bbbbbbbbbbbb"), "r_cccccccccccc", "p_0123456789cc"
+
+
+def gc(store, *, is_dry=False, **options):
+    options = {"older_than": None, "with_whole_runs": False, "is_finished": True} | options
+    return [item for run in runs_under(store.root) for item in collect(run, is_dry=is_dry, **options)]
+
+
+def paths_of(items, store):
+    return {item.path.relative_to(store.paths.root).as_posix() for item in items if isinstance(item, Garbage)}
+
+
+STRAYS = {
+    f"trials/p_0123456789ab/sgld/{STRAY}",
+    f"problems/{STRAY_PROBLEM}",
+    "parsl_runinfo/htex64/000",
+    "cache",
+    "tables/.x.parquet.1.ab.tmp",
+}
+
+
+def test_a_young_run_keeps_everything(store):
+    before = store.names()
+    assert gc(store) == []
+    assert store.names() == before
+
+
+def test_an_old_run_keeps_what_its_journal_and_its_tables_mention(store):
+    store.grow_old(31)
+    before = store.names()
+    assert paths_of(gc(store, is_dry=True), store) == STRAYS
+    assert store.names() == before, "a dry run removes nothing"
+    removed = gc(store)
+    assert paths_of(removed, store) == STRAYS
+    assert all(item.num_bytes > 0 for item in removed)
+    left = store.names()
+    assert all(f"trials/p_0123456789ab/sgld/{rid}/metrics.json" in left for rid in NEEDED)
+    assert "problems/p_0123456789ab/ref.json" in left
+    assert not left & STRAYS - {"cache"}
+    assert gc(store) == []
+
+
+def test_days_can_be_given(store):
+    store.grow_old(5)
+    assert paths_of(gc(store, is_dry=True), store) == {"tables/.x.parquet.1.ab.tmp"}
+    assert paths_of(gc(store, is_dry=True, older_than=4), store) == STRAYS
+
+
+def test_a_whole_run_goes_only_if_asked_for_old_and_finished(store):
+    store.grow_old(31)
+    assert "." not in paths_of(gc(store, is_dry=True), store)
+    assert "." not in paths_of(gc(store, is_dry=True, with_whole_runs=True, is_finished=False), store)
+    assert "." not in paths_of(gc(store, is_dry=True, with_whole_runs=True, older_than=32), store)
+    assert paths_of(gc(store, with_whole_runs=True), store) == {"."}
+    assert not store.paths.root.exists()
+
+
+def test_a_run_that_is_in_use_is_left_alone(store):
+    store.grow_old(31)
+    with RunContext(store.paths):
+        (skipped,) = gc(store)
+        assert isinstance(skipped, Skipped)
+        assert "in use by process" in skipped.reason
+        store.paths.lock.with_name("lock.json").unlink()  # what says so is no more than a hint: the lock decides
+        (skipped,) = gc(store)
+        assert "is in use by another lambda-hat" in skipped.reason
+    assert store.names() >= STRAYS
+
+
+def test_a_study_that_starts_meanwhile_is_told_to_wait(store):
+    store.grow_old(31)
+    (run,) = runs_under(store.root)
+    items = collect(run, older_than=None, with_whole_runs=False, is_finished=True, is_dry=False)
+    next(items)
+    with pytest.raises(RunStateError, match="is in use by lambda-hat with process id"), RunContext(store.paths):
+        pass
+    list(items)
+    with RunContext(store.paths):
+        pass
+
+
+def test_a_table_that_cannot_be_read_keeps_everything(store):
+    store.grow_old(31)
+    store.paths.trials_table.write_bytes(b"torn")
+    (skipped,) = gc(store)
+    assert "What it refers to is not known" in skipped.reason
+
+
+def test_no_trial_of_a_running_study_is_lost_to_a_race(store):
+    """A study begins trials while another thread collects everything of any age, again and again."""
+    lost, is_over = [], threading.Event()
+
+    def study():
+        for number in range(60):
+            try:
+                with RunContext(store.paths):
+                    rid = f"r_{number:012x}"
+                    folder = store.add_trial(rid)  # between the two it is old enough, and nothing mentions it
+                    append_json_line(store.paths.journal, {"run_id": rid})
+                    if not (folder / "metrics.json").is_file():
+                        lost.append(rid)
+            except RunStateError:
+                continue  # the collection has the lock
+        is_over.set()
+
+    thread = threading.Thread(target=study)
+    thread.start()
+    while not is_over.is_set():
+        gc(store, older_than=0.0)
+    thread.join()
+    kept = [path.name for path in store.paths.study_dir("p_0123456789ab", "sgld").iterdir()]
+    mentioned = [line for line in store.paths.journal.read_text().splitlines() if '"run_id"' in line]
+    assert lost == []
+    assert len(kept) == len(mentioned) + 1, "the one of the table, too"
+    assert len(mentioned) > 5

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lambda_hat.artifacts.files import write_json_atomic, write_text_atomic
+from lambda_hat.artifacts.paths import Paths, RunContext
+
+PID, OTHER, RID = "p_0123456789ab", "p_0123cccccccc", "r_aaaaaaaaaaaa"
+
+
+@pytest.fixture(autouse=True)
+def runs(folder: Path) -> Paths:
+    paths = Paths(folder / "runs" / "optuna" / "v1")
+    with RunContext(paths) as context:
+        context.save_config({"store": {"ttl_days": 7}})
+    for pid in (PID, OTHER):
+        paths.problem_dir(pid).mkdir()
+        write_text_atomic(paths.problem_dir(pid) / "problem.yaml", "target: mlp\n")
+    write_json_atomic(paths.problem_dir(PID) / "ref.json", {"llc": 8.25, "se": 0.1, "is_certified": True})
+    trial = paths.trial_dir(PID, "sgld", RID)
+    trial.mkdir(parents=True)
+    write_json_atomic(trial / "manifest.json", {"pid": PID, "settings": {"eta0": 0.1}})
+    write_json_atomic(trial / "metrics.json", {"state": "COMPLETE", "llc_hat": 8.0})
+    return paths
+
+
+def test_ls_lists_runs_problems_and_studies(invoke):
+    lines = [line.split() for line in invoke("artifacts", "ls").stdout.splitlines()]
+    assert [line[0] for line in lines if len(line) == 1] == ["runs", "problems", "studies"]
+    (run,) = [line for line in lines if line[0] == "optuna/v1"]
+    assert run[1:3] == ["2", "1/1"]
+    assert run[-2:] == ["7", "d"]
+    (problem,) = [line for line in lines if line[0] == PID]
+    assert problem[2:6] == ["8.25", "±", "0.10", "certified"]
+    assert [line[0] for line in lines][-1] == f"{PID}:sgld"
+
+
+def test_ls_as_json(invoke):
+    content = json.loads(invoke("artifacts", "ls", "--json").stdout)
+    (run,) = content["runs"]
+    assert (run["num_problems"], run["num_trials"], run["num_ended"], run["in_use_by"]) == (2, 1, 1, None)
+    assert run["bytes"] > sum(problem["bytes"] for problem in content["problems"]) > 0
+    assert [problem["is_certified"] for problem in content["problems"]] == [True, None]
+    assert [study["study"] for study in content["studies"]] == [f"{PID}:sgld"]
+
+
+@pytest.mark.parametrize("name", [RID, "r_a", "r_"])
+def test_show_a_trial_by_its_id_or_a_prefix(invoke, name):
+    (trial,) = json.loads(invoke("artifacts", "show", name, "--json").stdout)
+    assert trial["manifest"]["settings"] == {"eta0": 0.1}
+    assert trial["metrics"]["llc_hat"] == 8.0
+    assert trial["files"] == ["manifest.json", "metrics.json"]
+    assert "llc_hat: 8.0" in invoke("artifacts", "show", name).stdout
+
+
+def test_show_a_problem_and_a_study(invoke):
+    (problem,) = json.loads(invoke("artifacts", "show", PID[:8], "--json").stdout)
+    assert (problem["problem"], problem["reference"]["llc"]) == ({"target": "mlp"}, 8.25)
+    (study,) = json.loads(invoke("artifacts", "show", f"{PID}:", "--json").stdout)
+    assert study["trials"] == {RID: {"state": "COMPLETE", "llc_hat": 8.0, "se_hat": None}}
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("p_0123", f"the beginning of several ids: {PID}, {OTHER}."), ("p_9", "Nothing in runs is called 'p_9'")],
+)
+def test_show_says_why_it_cannot(invoke, name, words):
+    result = invoke("artifacts", "show", name)
+    assert result.exit_code == 2
+    assert words in result.stderr
+
+
+def test_a_root_that_is_not_there(invoke):
+    result = invoke("artifacts", "ls", "--root", "nowhere")
+    assert result.exit_code == 2
+    assert "There is no folder" in result.stderr
+
+
+def test_gc_says_what_goes(invoke, runs):
+    assert invoke("artifacts", "gc").stderr == "0 things removed, 0 B\n"
+    dry = invoke("artifacts", "gc", "--older-than", "0", "--dry-run")
+    assert f"{RID}  (no study or table mentions this trial)" in dry.stdout
+    assert runs.trial_dir(PID, "sgld", RID).is_dir()
+    removed = json.loads(invoke("artifacts", "gc", "--older-than", "0", "--json").stdout)
+    assert {Path(item["path"]).name for item in removed} == {RID, OTHER, "cache"}
+    assert not runs.trial_dir(PID, "sgld", RID).exists()
+    with RunContext(runs):
+        assert "optuna/v1: left alone, in use by process" in invoke("artifacts", "gc").stderr
