@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from typing import Any
 
 import pytest
 
@@ -144,12 +145,10 @@ def test_collecting_artifacts_beside_a_running_study_costs_it_nothing(small_stud
     process = small_study.start("--set", "optuna.max_trials_per_method=6")
     small_study.wait_for(lambda: small_study.trial_files("manifest.json"))
     gc = [sys.executable, "-m", "lambda_hat", "artifacts", "gc", "--older-than", "0", "--whole-runs"]
-    options = {"cwd": small_study.folder, "capture_output": True, "text": True, "check": True}
+    options: dict[str, Any] = {"cwd": small_study.folder, "capture_output": True, "text": True, "check": True}
     num_skipped = 0
     while process.poll() is None:
-        done = subprocess.run(
-            [*gc, "--root", "runs"], cwd=small_study.folder, capture_output=True, text=True, check=True
-        )
+        done = subprocess.run([*gc, "--root", "runs"], **options)
         num_skipped += f"left alone, in use by process {process.pid}" in done.stderr
         if num_skipped == 5:
             break
