@@ -45,12 +45,12 @@ AbsolutePath = Annotated[str, Field(pattern=r"^/", description="a path that begi
 class LocalExecutor(Frozen):
     """One pool of worker processes on this machine."""
 
-    label: Label
-    max_workers: PositiveInt | Literal["auto"] = "auto"
-    cores_per_worker: PositiveFloat = 1.0
+    label: Label  # by which tasks are sent here
+    max_workers: PositiveInt | Literal["auto"] = "auto"  # processes; `auto` shares the cores among the pools
+    cores_per_worker: PositiveFloat = 1.0  # threads that each may use
     available_accelerators: GpuNumber | tuple[GpuNumber | GpuName, ...] = 0  # how many GPUs, or which
     memory_fraction: Share | None = None  # of a GPU's memory, for each worker; null: an equal share of three quarters
-    worker_init: str = ""
+    worker_init: str = ""  # shell lines before a worker starts
 
     @property
     def accelerators(self) -> tuple[str, ...]:
@@ -62,73 +62,73 @@ class LocalExecutor(Frozen):
 class LocalCard(Frozen):
     """Pools on this machine; `auto` pools together never use more workers than there are cores."""
 
-    type: Literal["local"] = "local"
-    run_dir: RunDir = "parsl_runinfo"
-    retries: Retries = 1
-    executors: Annotated[tuple[LocalExecutor, ...], Field(min_length=1)]
+    type: Literal["local"] = "local"  # kind of card
+    run_dir: RunDir = "parsl_runinfo"  # folder of Parsl's files, in the run's
+    retries: Retries = 1  # of a task whose worker was lost
+    executors: Annotated[tuple[LocalExecutor, ...], Field(min_length=1)]  # pools of workers
 
 
 class BlockCard(Frozen):
     """One pool of workers in blocks that somebody else's scheduler starts."""
 
-    init_blocks: Annotated[int, Field(ge=0)] = 1
-    min_blocks: Annotated[int, Field(ge=0)] = 1
-    max_blocks: PositiveInt = 1
+    init_blocks: Annotated[int, Field(ge=0)] = 1  # at the start
+    min_blocks: Annotated[int, Field(ge=0)] = 1  # kept while there is nothing to do
+    max_blocks: PositiveInt = 1  # at once
     max_workers: PositiveInt | Literal["auto"] = "auto"  # per node
-    cores_per_worker: PositiveFloat = 1.0
-    cores_per_node: PositiveInt | None = None
+    cores_per_worker: PositiveFloat = 1.0  # threads that each may use
+    cores_per_node: PositiveInt | None = None  # null: whole nodes
     mem_per_node: PositiveInt | None = None  # GiB
-    gpus_per_node: PositiveInt | None = None
-    worker_init: str = ""
-    retries: Retries = 1
-    run_dir: RunDir = "parsl_runinfo"
+    gpus_per_node: PositiveInt | None = None  # that workers of a node share
+    worker_init: str = ""  # shell lines before the workers start
+    retries: Retries = 1  # of a task whose worker was lost
+    run_dir: RunDir = "parsl_runinfo"  # folder of Parsl's files, in the run's
 
 
 class BatchCard(BlockCard):
     """Blocks that are jobs of a batch system, with an end of their own."""
 
-    account: str | None = None
-    nodes_per_block: PositiveInt = 1
-    walltime: Walltime = "01:00:00"
+    account: str | None = None  # charged for the jobs
+    nodes_per_block: PositiveInt = 1  # that one job asks for
+    walltime: Walltime = "01:00:00"  # of a job; budgets must fit in it
     scheduler_options_extra: tuple[str, ...] = ()  # whole lines of the job script
 
 
 class SlurmCard(BatchCard):
     """One pool of workers in Slurm jobs."""
 
-    type: Literal["slurm"]
-    label: Label = "htex_slurm"
-    partition: str | None = None
-    qos: str | None = None
-    constraint: str | None = None
-    gpu_type: str | None = None
+    type: Literal["slurm"]  # kind of card
+    label: Label = "htex_slurm"  # by which tasks are sent here
+    partition: str | None = None  # Slurm's
+    qos: str | None = None  # quality of service
+    constraint: str | None = None  # features of nodes
+    gpu_type: str | None = None  # such as a100
 
 
 class PBSCard(BatchCard):
     """One pool of workers in jobs of PBS Professional or OpenPBS."""
 
-    type: Literal["pbs"]
-    label: Label = "htex_pbs"
-    queue: str | None = None
+    type: Literal["pbs"]  # kind of card
+    label: Label = "htex_pbs"  # by which tasks are sent here
+    queue: str | None = None  # PBS's
     select_options: SelectOptions = ""  # what else a chunk needs, e.g. `gpu_model=a100`
 
 
 class Volume(Frozen):
     """A persistent volume claim and where pods find it."""
 
-    claim: str
-    path: AbsolutePath
+    claim: str  # its name
+    path: AbsolutePath  # where pods mount it
 
 
 class KubernetesCard(BlockCard):
     """One pool of workers in Kubernetes pods, one pod per block."""
 
-    type: Literal["kubernetes"]
-    label: Label = "htex_kubernetes"
+    type: Literal["kubernetes"]  # kind of card
+    label: Label = "htex_kubernetes"  # by which tasks are sent here
     image: str  # with Python and this project in it
-    namespace: Namespace = "default"
+    namespace: Namespace = "default"  # Kubernetes' own
     address: Address  # of the controller, as pods reach it
-    service_account: str | None = None
+    service_account: str | None = None  # of the pods
     persistent_volumes: tuple[Volume, ...] = ()  # the folder of the run must be on one
 
 

@@ -11,6 +11,7 @@ import yaml
 from pydantic import TypeAdapter
 
 from lambda_hat.config.card import Card
+from lambda_hat.config.comments import field_comments, models_in
 from lambda_hat.config.locate import KeyPath, YamlLoader
 from lambda_hat.config.methods import METHODS, hyperparameter_names
 from lambda_hat.config.resolve import preset_names
@@ -79,14 +80,27 @@ def schema_names() -> tuple[str, ...]:
 
 
 def json_schema(name: str) -> dict[str, Any]:
-    """JSON Schema of the study file, of the Parsl card, or of one method's settings.
+    """JSON Schema of the study file, of the Parsl card, or of one method's settings, with a word on every key.
 
     Raises:
         KeyError: `name` is not one of `schema_names()`.
     """
     if name == "card":
-        return TypeAdapter(Card).json_schema() | {"title": "lambda-hat Parsl card"}
-    return _study_schema() if name == "study" else METHODS[name].model_json_schema()
+        schema = TypeAdapter(Card).json_schema() | {"title": "lambda-hat Parsl card"}
+        return _commented(schema, Card)
+    if name == "study":
+        return _commented(_study_schema(), Study)
+    return _commented(METHODS[name].model_json_schema(), METHODS[name])
+
+
+def _commented(schema: dict[str, Any], annotation: Any) -> dict[str, Any]:
+    """The schema with the comments of the fields as descriptions."""
+    for name, model in models_in(annotation).items():
+        part = schema if annotation is model else schema.get("$defs", {}).get(name, {})
+        for key, comment in field_comments(model).items():
+            if key in part.get("properties", {}):
+                part["properties"][key]["description"] = comment
+    return schema
 
 
 def _study_schema() -> dict[str, Any]:
@@ -95,7 +109,8 @@ def _study_schema() -> dict[str, Any]:
     for field, info in Study.model_fields.items():
         if info.exclude:
             del properties[field]
-    distribution = properties["search_space"]["additionalProperties"]["additionalProperties"]
+    definitions["Distribution"] = properties["search_space"]["additionalProperties"]["additionalProperties"]
+    distribution = {"$ref": "#/$defs/Distribution"}
     properties["search_space"] |= {
         "additionalProperties": False,
         "properties": {

@@ -31,10 +31,10 @@ class MethodSettings(Frozen):
 
     method: ClassVar[str]
 
-    num_steps: PositiveInt = Field(default=1000, alias="steps")
-    num_chains: Annotated[int, Field(ge=1)] = 4
-    burn_in_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.25
-    dtype: Literal["float32", "float64"] = "float64"
+    num_steps: PositiveInt = Field(default=1000, alias="steps")  # per chain
+    num_chains: Annotated[int, Field(ge=1)] = 4  # independent ones
+    burn_in_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.25  # of the steps, left out of the estimate
+    dtype: Literal["float32", "float64"] = "float64"  # precision the method samples in
     chunk_size: PositiveInt = 250  # steps between two looks at the deadline and the stop flag
 
     @property
@@ -48,17 +48,18 @@ class SGLDSettings(MethodSettings):
 
     method: ClassVar[str] = "sgld"
 
-    initial_step_size: PositiveFloat = Field(default=1e-4, alias="eta0")
-    annealing_exponent: Annotated[float, Field(ge=0)] = Field(default=0.0, alias="gamma")
+    initial_step_size: PositiveFloat = Field(default=1e-4, alias="eta0")  # η_0
+    annealing_exponent: Annotated[float, Field(ge=0)] = Field(default=0.0, alias="gamma")  # 0: constant steps
     annealing_offset: PositiveFloat = Field(default=1000.0, alias="t0")  # steps
+    # rows of a minibatch; all of the data where there are fewer
     batch_size: PositiveInt = Field(default=128, alias="batch")
-    preconditioner: Literal["none", "rmsprop", "adam", "whitened"] = Field(default="none", alias="precond_type")
-    num_steps: PositiveInt = Field(default=10_000, alias="steps")
+    preconditioner: Literal["none", "rmsprop", "adam", "whitened"] = Field(default="none", alias="precond_type")  # P
+    num_steps: PositiveInt = Field(default=10_000, alias="steps")  # per chain
     gradient_decay: OpenUnit = Field(default=0.9, alias="b1")  # adam's first moment
     square_decay: OpenUnit = Field(default=0.999, alias="b2")  # second moment
     damping: PositiveFloat = Field(default=1e-2, alias="eps")  # ε in P = 1/(√v + ε)
-    dtype: Literal["float32", "float64"] = "float32"
-    chunk_size: PositiveInt = 500
+    dtype: Literal["float32", "float64"] = "float32"  # precision the method samples in
+    chunk_size: PositiveInt = 500  # steps between two looks at the deadline and the stop flag
 
     @property
     def is_whitened(self) -> bool:
@@ -75,12 +76,13 @@ class MCLMCSettings(MethodSettings):
 
     method: ClassVar[str] = "mclmc"
 
-    step_size: PositiveFloat = 0.1
+    step_size: PositiveFloat = 0.1  # whitened units; adjusted: where the adaptation starts
     target_accept: OpenUnit = 0.9  # adjusted only
-    decoherence_length: PositiveFloat = Field(default=1.0, alias="L")
+    decoherence_length: PositiveFloat = Field(default=1.0, alias="L")  # of a trajectory
     num_steps: PositiveInt = Field(default=1000, alias="steps")  # draws per chain
+    # whether a Metropolis decision removes the bias of the step size
     is_adjusted: bool = Field(default=True, alias="adjusted")
-    chunk_size: PositiveInt = 50
+    chunk_size: PositiveInt = 50  # steps between two looks at the deadline and the stop flag
 
 
 class VISettings(MethodSettings):
@@ -91,17 +93,17 @@ class VISettings(MethodSettings):
 
     method: ClassVar[str] = "vi"
 
-    learning_rate: PositiveFloat = Field(default=1e-2, alias="lr")
-    num_components: PositiveInt = Field(default=4, alias="M")
-    rank: Annotated[int, Field(ge=0)] = Field(default=2, alias="r")
-    whitening_mode: Literal["none", "rmsprop", "adam", "hessian"] = "none"
-    num_steps: PositiveInt = Field(default=5_000, alias="steps")
-    batch_size: PositiveInt = 128
+    learning_rate: PositiveFloat = Field(default=1e-2, alias="lr")  # Adam's, falling to 0
+    num_components: PositiveInt = Field(default=4, alias="M")  # Gaussians of the mixture
+    rank: Annotated[int, Field(ge=0)] = Field(default=2, alias="r")  # columns of each factor
+    whitening_mode: Literal["none", "rmsprop", "adam", "hessian"] = "none"  # what scales the coordinates
+    num_steps: PositiveInt = Field(default=5_000, alias="steps")  # of Adam
+    batch_size: PositiveInt = 128  # rows of a minibatch
     num_chains: Annotated[int, Field(ge=1)] = 2  # independent fits
     num_draws: Annotated[int, Field(ge=100)] = 2000  # from each fit, for λ̂ and importance sampling
     max_components: PositiveInt | None = None  # mixture slots compiled; null means num_components
-    max_rank: PositiveInt | None = None
-    dtype: Literal["float32", "float64"] = "float32"
+    max_rank: PositiveInt | None = None  # columns compiled; null means rank
+    dtype: Literal["float32", "float64"] = "float32"  # precision the method fits in
 
     @property
     def is_whitened(self) -> bool:
@@ -116,9 +118,9 @@ class HMCSettings(MethodSettings):
 
     step_size: PositiveFloat = 0.3  # start of the adaptation, whitened units
     num_integration_steps: PositiveInt = 4  # mean; each trajectory draws uniformly from 1 … 2·mean − 1
-    target_accept: OpenUnit = 0.8
+    target_accept: OpenUnit = 0.8  # that the step size is adapted to
     num_steps: PositiveInt = Field(default=1000, alias="steps")  # draws per chain
-    chunk_size: PositiveInt = 50
+    chunk_size: PositiveInt = 50  # steps between two looks at the deadline and the stop flag
 
 
 METHODS: dict[str, type[MethodSettings]] = {

@@ -33,13 +33,13 @@ Activation = Literal["tanh", "relu", "gelu", "softplus", "identity"]
 class LocalizationRadius(Frozen):
     """Localization from a radius relative to |w0|: γ_loc = d / (ρ |w0|)²."""
 
-    radius: PositiveFloat = 0.1
+    radius: PositiveFloat = 0.1  # ρ, relative to |w0|
 
 
 class PosteriorSpec(Frozen):
     """The local posterior π(w) ∝ exp(−nβ L_n(w) − (γ_loc/2) |w − w0|²)."""
 
-    localization: PositiveFloat | LocalizationRadius = LocalizationRadius()
+    localization: PositiveFloat | LocalizationRadius = LocalizationRadius()  # γ_loc, or a radius it follows from
     inverse_temperature: PositiveFloat | None = None  # β; null means 1/log n
 
     def nbeta(self, num_data: int) -> float:
@@ -224,9 +224,10 @@ TARGETS: dict[str, type[Problem]] = {
 class ProblemEntry(Frozen):
     """One entry of `problems:` as the file has it: names of presets, a seed, overrides (dotted or nested)."""
 
+    # kind of target
     target: Literal["mlp", "quadratic", "linear_regression", "potential", "deep_linear", "reduced_rank"] = "mlp"
-    model: str = "small"
-    data: str = "small"
-    teacher: str = "_null"
-    seed: Annotated[int, Field(ge=0)] = 0
-    overrides: dict[str, object] = {}
+    model: str = "small"  # preset of the network (mlp)
+    data: str = "small"  # preset of the data (mlp)
+    teacher: str = "_null"  # preset of the network that labels them (mlp)
+    seed: Annotated[int, Field(ge=0)] = 0  # of data, training and everything random in the target
+    overrides: dict[str, object] = {}  # values over the presets', dotted or nested

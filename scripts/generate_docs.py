@@ -1,0 +1,204 @@
+"""Writes what the code knows best: `python scripts/generate_docs.py [--check]`.
+
+That is `docs/configuration.md` (every key of the study file and the card), `docs/cli.md` (every command and option) and
+`config/schema/*.json` (for editors). `--check` writes nothing and ends with code 1 if one of them is not up to date.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+import click
+from pydantic import BaseModel
+
+from lambda_hat.cli.app import cli
+from lambda_hat.config.card import AnyCard
+from lambda_hat.config.comments import field_comments
+from lambda_hat.config.describe import expected, fields_of
+from lambda_hat.config.explain import json_schema, schema_names
+from lambda_hat.config.methods import METHODS
+from lambda_hat.config.problems import TARGETS
+from lambda_hat.config.resolve import load_preset, preset_names
+from lambda_hat.config.study import Study
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+NOTE = "<!-- Written by scripts/generate_docs.py; change the code instead. -->\n"
+INTRODUCTION = """\
+A study is one YAML file. What it leaves out has the default given here. `lambda-hat config validate FILE` finds every
+mistake in it at once, `lambda-hat config show FILE` says what it means and where each value came from, and
+`--set KEY=VALUE` changes one value for one run.
+
+For editors with a YAML language server, the shipped files begin with a line such as
+`# yaml-language-server: $schema=../schema/study.json`; `lambda-hat config schema study` prints that schema.
+"""
+EXIT_CODES = """\
+## Exit codes
+
+| code | meaning |
+| --- | --- |
+| 0 | success |
+| 1 | something failed while running: executors, a target, a full disk, a mistake in the program |
+| 2 | the command line, the configuration, or the state of the run's folder |
+| 3 | too many trials failed (`optuna.max_failed_fraction`) |
+| 4 | a reference could not be certified (`reference.on_uncertified: warn` goes on all the same) |
+| 129 | hung up (SIGHUP) |
+| 130 | interrupted (Ctrl-C, SIGINT) |
+| 143 | terminated (SIGTERM) |
+
+Results go to stdout, everything else to stderr. `NO_COLOR` is honoured. Off a terminal, progress is one line per
+study every 30 seconds.
+"""
+
+
+def pages() -> dict[str, str]:
+    """By path in the repository, what should be there."""
+    schemas = {name: json_schema(name) for name in schema_names() if name not in METHODS}
+    return {
+        "docs/configuration.md": configuration(),
+        "docs/cli.md": commands(),
+        **{
+            f"config/schema/{name}.json": json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+            for name, schema in schemas.items()
+        },
+    }
+
+
+def configuration() -> str:
+    """Every key, by section."""
+    parts = [
+        f"# Configuration\n\n{NOTE}",
+        INTRODUCTION,
+        "## The study file\n",
+    ]
+    for path, model in walk(Study, ()):
+        parts.append(section(path, model, 3))
+    parts.append("## Targets: what `overrides` may change\n")
+    parts.append(
+        "An entry of `problems` names a target, presets (`mlp` only) and a seed. `overrides` has values over the "
+        "presets', dotted (`data.noise_scale: 0.2`) or nested.\n"
+    )
+    for name, problem in TARGETS.items():
+        for path, model in walk(problem, (name,)):
+            if not (path[-1] == "localization" and name != "mlp"):
+                parts.append(section(path, model, 3))
+    parts.append("## Presets\n")
+    for kind in ("model", "data", "teacher", "sampler"):
+        for preset in preset_names(kind):
+            values = json.dumps(load_preset(kind, preset), ensure_ascii=False)
+            parts.append(f"- `{kind}/{preset}`: `{values}`")
+    parts.append("\n## Methods: what `search_space` and `samplers` may set\n")
+    for name, settings in METHODS.items():
+        parts.append(section((name,), settings, 3))
+    parts.append("## The Parsl card\n")
+    for card in get_args(AnyCard):
+        for path, model in walk(card, ()):
+            kind = fields_of(card)["type"]
+            title = f"type: {get_args(kind.annotation)[0]}" if not path else ""
+            parts.append(section(path, model, 3 if not path else 4, title))
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def walk(annotation: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], type[BaseModel]]]:
+    """Every model below a type, with the path of its keys."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield path, annotation
+        for name, field in fields_of(annotation).items():
+            yield from walk(field.annotation, (*path, name))
+    elif get_origin(annotation) is dict:
+        name = "<name>" if path[-1] in ("<method>", "<name>") else "<method>"
+        yield from walk(get_args(annotation)[1], (*path, name))
+    elif get_origin(annotation) is tuple:
+        yield from walk(get_args(annotation)[0], (*path, "<i>"))
+    else:
+        for part in get_args(annotation):
+            if not isinstance(part, str):
+                yield from walk(part, path)
+
+
+def section(path: tuple[str, ...], model: type[BaseModel], level: int, title: str = "") -> str:
+    """A heading, what the model is, and a table of its keys."""
+    comments, rows = field_comments(model), []
+    for name, field in fields_of(model).items():
+        meaning = comments.get(name, "")
+        rows.append(f"| `{name}` | {cell(expected(field))} | {cell(default_of(field))} | {cell(meaning)} |")
+    heading = title or ".".join(path) or "sections"
+    if path and path[0] == "search_space":
+        heading += f" (`dist: {get_args(fields_of(model)['dist'].annotation)[0]}`)"
+    text = " ".join((model.__doc__ or "").split())
+    name = heading if " (" in heading or title or not path else f"`{heading}`"
+    head = "| key | expected | default | meaning |\n| --- | --- | --- | --- |"
+    return "\n".join([f"{'#' * level} {name}\n", f"{text}\n", head, *rows, ""])
+
+
+def default_of(field: Any) -> str:
+    """The default as YAML has it; empty where the key is required."""
+    if field.is_required():
+        return "*required*"
+    value = field.get_default(call_default_factory=True)
+    if isinstance(value, BaseModel):
+        return "as below"
+    if value == "":
+        return "empty"
+    if isinstance(value, tuple):
+        value = list(value)
+    return f"`{json.dumps(value, ensure_ascii=False)}`" if not isinstance(value, str) else f"`{value}`"
+
+
+def cell(text: str) -> str:
+    """Text that a cell of a Markdown table can hold."""
+    return text.replace("|", "\\|").replace("<", "&lt;") if "`" not in text else text.replace("|", "\\|")
+
+
+def commands() -> str:
+    """Every command with its options."""
+    parts = [f"# Command line\n\n{NOTE}"]
+    parts += list(command_sections(cli, ("lambda-hat",)))
+    parts.append(EXIT_CODES)
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def command_sections(command: click.Command, path: tuple[str, ...]) -> Iterator[str]:
+    """One section per command, groups before what is in them."""
+    context = click.Context(command, info_name=" ".join(path))
+    usage = command.get_usage(context).removeprefix("Usage: ")
+    lines = [f"## `{' '.join(path)}`\n" if len(path) > 1 else "", f"{inspect.cleandoc(command.help or '')}\n"]
+    lines += [f"```text\n{usage}\n```\n"]
+    options = [option for option in command.get_params(context) if isinstance(option, click.Option)]
+    shown = [option.get_help_record(context) for option in options if not option.hidden]
+    if shown:
+        lines += ["| option | meaning |", "| --- | --- |"]
+        lines += [f"| `{record[0].replace('|', chr(92) + '|')}` | {cell(record[1])} |" for record in shown if record]
+        lines.append("")
+    yield "\n".join(lines)
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            child = command.get_command(context, name)
+            if child is not None and not child.hidden:
+                yield from command_sections(child, (*path, name))
+
+
+def main() -> None:
+    """Write the pages, or check them."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--check", action="store_true")
+    is_check = parser.parse_args().check
+    stale = []
+    for name, text in pages().items():
+        path = REPOSITORY / name
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            stale.append(name)
+            if not is_check:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text, encoding="utf-8")
+    if is_check and stale:
+        sys.exit(f"Not up to date: {', '.join(stale)}. Run `python scripts/generate_docs.py`.")
+
+
+if __name__ == "__main__":
+    main()
