@@ -18,7 +18,16 @@ from lambda_hat.config.load import load_cfg
 REPOSITORY = Path(__file__).parents[2]
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 # Not run: they install, run the tests themselves, or ask for what this machine may not have.
-NOT_RUN = ("pip install", "uv run pytest", "uv run ruff", "uv run pre-commit", ".ci/run", "uv run --extra cuda")
+NOT_RUN = (
+    "pip install",
+    "uv run pytest",
+    "uv run ruff",
+    "uv run basedpyright",
+    "uv run lint-imports",
+    "uv run pre-commit",
+    ".ci/run",
+    "uv run --extra cuda",
+)
 
 
 def blocks(page: Path, language: str) -> list[str]:
