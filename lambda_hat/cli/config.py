@@ -10,7 +10,7 @@ import click
 from lambda_hat.cli.options import file_options
 
 if TYPE_CHECKING:
-    from lambda_hat.config.load import LoadedStudy
+    from lambda_hat.config.load import LoadedFile
 
 __all__ = ["config"]
 
@@ -24,7 +24,7 @@ def config() -> None:
 @click.argument("file")
 @file_options
 def validate(file: str, local: bool, parsl_card: str | None, dotlist: tuple[str, ...]) -> None:
-    """Check the study FILE and the Parsl card it runs on, and report all faults at once."""
+    """Check the study or experiments FILE and the Parsl card it runs on, and report all faults at once."""
     loaded = _load(file, local, parsl_card, dotlist)
     click.echo(f"{loaded.source} and {loaded.card_path} are valid.", err=True)
 
@@ -36,9 +36,9 @@ def validate(file: str, local: bool, parsl_card: str | None, dotlist: tuple[str,
 )
 @file_options
 def show(file: str, part: str, local: bool, parsl_card: str | None, dotlist: tuple[str, ...]) -> None:
-    """Print what the study FILE means, with all defaults, as YAML.
+    """Print what the study or experiments FILE means, with all defaults, as YAML.
 
-    `study` is itself a study file, `card` a Parsl card; `problems` are by id what presets and overrides make of them.
+    `study` is itself such a file, `card` a Parsl card; `problems` are by id what presets and overrides make of them.
     """
     from lambda_hat.artifacts.ids import problem_id
     from lambda_hat.config.explain import to_yaml
@@ -49,7 +49,7 @@ def show(file: str, part: str, local: bool, parsl_card: str | None, dotlist: tup
     elif part == "card":
         values = loaded.card.to_dict()
     else:
-        problems = [problem.to_dict() for problem in loaded.study.resolved_problems]
+        problems = [problem.to_dict() for problem in loaded.sections.resolved_problems]
         values = {problem_id(problem): problem for problem in problems}
     click.echo(to_yaml(values), nl=False)
 
@@ -57,7 +57,7 @@ def show(file: str, part: str, local: bool, parsl_card: str | None, dotlist: tup
 @config.command()
 @click.argument("name")
 def schema(name: str) -> None:
-    """Print the JSON Schema of NAME: `study`, `card`, or the settings of a method such as `sgld`."""
+    """Print the JSON Schema of NAME: `study`, `experiments`, `card`, or the settings of a method such as `sgld`."""
     from lambda_hat.config.explain import json_schema, schema_names
     from lambda_hat.config.suggest import did_you_mean, one_of
 
@@ -67,13 +67,13 @@ def schema(name: str) -> None:
     click.echo(json.dumps(json_schema(name), indent=2, ensure_ascii=False))
 
 
-def _load(file: str, local: bool, parsl_card: str | None, dotlist: tuple[str, ...]) -> LoadedStudy:
-    """The study, checked as far as it can be without running it."""
-    from lambda_hat.config.load import load_cfg
+def _load(file: str, local: bool, parsl_card: str | None, dotlist: tuple[str, ...]) -> LoadedFile:
+    """The study or experiments, checked as far as it can be without running it."""
+    from lambda_hat.config.load import load_file
     from lambda_hat.errors import ConfigError
     from lambda_hat.workflows.plan import check_execution
 
-    loaded = load_cfg(file, dotlist, parsl_card=parsl_card, local=local)
+    loaded = load_file(file, dotlist, parsl_card=parsl_card, local=local)
     if faults := check_execution(loaded):
         raise ConfigError(faults)
     return loaded

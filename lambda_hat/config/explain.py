@@ -10,6 +10,7 @@ import yaml
 from pydantic import TypeAdapter
 
 from lambda_hat.config.card import Card
+from lambda_hat.config.experiments import Experiments
 from lambda_hat.config.locate import YamlLoader
 from lambda_hat.config.methods import METHODS, hyperparameter_names
 from lambda_hat.config.resolve import preset_names
@@ -35,27 +36,26 @@ def to_yaml(values: Mapping[str, Any]) -> str:
 
 
 def schema_names() -> tuple[str, ...]:
-    """What `json_schema` describes: the two files, and the settings of every method."""
-    return ("study", "card", *METHODS)
+    """What `json_schema` describes: the three files, and the settings of every method."""
+    return ("study", "experiments", "card", *METHODS)
 
 
 def json_schema(name: str) -> dict[str, Any]:
-    """JSON Schema of the study file, of the Parsl card, or of one method's settings.
+    """JSON Schema of the study file, the experiments file, the Parsl card, or one method's settings.
 
     Raises:
         KeyError: `name` is not one of `schema_names()`.
     """
     if name == "card":
         return TypeAdapter(Card).json_schema() | {"title": "lambda-hat Parsl card"}
+    if name == "experiments":
+        return _experiments_schema()
     return _study_schema() if name == "study" else METHODS[name].model_json_schema()
 
 
 def _study_schema() -> dict[str, Any]:
-    schema = Study.model_json_schema()
-    properties, definitions = schema["properties"], schema["$defs"]
-    for field, info in Study.model_fields.items():
-        if info.exclude:
-            del properties[field]
+    schema = _file_schema(Study)
+    properties = schema["properties"]
     distribution = properties["search_space"]["additionalProperties"]["additionalProperties"]
     properties["search_space"] |= {
         "additionalProperties": False,
@@ -74,10 +74,38 @@ def _study_schema() -> dict[str, Any]:
         "properties": {method: _fixed_settings_schema(method) for method in METHODS},
     }
     properties["samplers"].pop("propertyNames", None)
+    return schema | {"title": "lambda-hat study"}
+
+
+def _experiments_schema() -> dict[str, Any]:
+    schema = _file_schema(Experiments)
+    unnamed = {"anyOf": [{"properties": {"method": {"const": None}}}, {"not": {"required": ["method"]}}]}
+    schema["$defs"]["SamplerEntry"]["allOf"] = [
+        {
+            "if": {
+                "anyOf": [
+                    {"properties": {"method": {"const": method}}, "required": ["method"]},
+                    {"properties": {"name": {"const": method}}, "allOf": [unnamed]},
+                ]
+            },
+            "then": {"properties": {"overrides": _fixed_settings_schema(method)}},
+        }
+        for method in METHODS
+    ]
+    return schema | {"title": "lambda-hat experiments"}
+
+
+def _file_schema(model: type[Study] | type[Experiments]) -> dict[str, Any]:
+    """The schema without what resolving fills in, and with the words that a reference and presets may be."""
+    schema = model.model_json_schema()
+    properties = schema["properties"]
+    for field, info in model.model_fields.items():
+        if info.exclude:
+            del properties[field]
     properties["reference"] = {"anyOf": [{"enum": ["hmc", "exact"]}, properties["reference"]]}
     for kind in ("model", "data", "teacher"):
-        definitions["ProblemEntry"]["properties"][kind]["enum"] = list(preset_names(kind))
-    return schema | {"title": "lambda-hat study"}
+        schema["$defs"]["ProblemEntry"]["properties"][kind]["enum"] = list(preset_names(kind))
+    return schema
 
 
 def _fixed_settings_schema(method: str) -> dict[str, Any]:
