@@ -21,6 +21,7 @@ from lambda_hat.cli.app import cli
 from lambda_hat.config.card import AnyCard
 from lambda_hat.config.comments import field_comments
 from lambda_hat.config.describe import expected, fields_of
+from lambda_hat.config.experiments import Experiments
 from lambda_hat.config.explain import json_schema, schema_names
 from lambda_hat.config.methods import METHODS
 from lambda_hat.config.problems import TARGETS
@@ -78,6 +79,11 @@ def configuration() -> str:
     ]
     for path, model in walk(Study, ()):
         parts.append(section(path, model, 3))
+    parts.append("## The experiments file\n")
+    parts.append("What `lambda-hat workflow llc` runs. Sections that a study has as well mean the same.\n")
+    for path, model in walk(Experiments, ()):
+        if not path or path[0] == "samplers" or path == ("store",):
+            parts.append(section(path, model, 3))
     parts.append("## Targets: what `overrides` may change\n")
     parts.append(
         "An entry of `problems` names a target, presets (`mlp` only) and a seed. `overrides` has values over the "

@@ -119,13 +119,18 @@ class Paths:
         return self._inside("tables", "optuna_trials.parquet")
 
     @property
+    def runs_table(self) -> Path:
+        """One row per run of fixed settings."""
+        return self._inside("tables", "llc_runs.parquet")
+
+    @property
     def resolved_config(self) -> Path:
         """The configuration that the last command worked with."""
         return self._inside("meta", "resolved_config.yaml")
 
     @property
     def begun(self) -> Path:
-        """Problems, methods and number of trials of the last command."""
+        """Problems, methods or samplers, and number of trials of the last command."""
         return self._inside("meta", "begun.json")
 
     @property

@@ -11,7 +11,7 @@ import click
 from lambda_hat.cli.options import file_options
 
 if TYPE_CHECKING:
-    from lambda_hat.config.load import LoadedStudy
+    from lambda_hat.config.load import LoadedFile
 
 __all__ = ["config"]
 
@@ -22,8 +22,8 @@ def config() -> None:
 
 
 def _file_argument(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The study file, as an argument or, as the other commands have it, as `--config`."""
-    option = click.option("--config", "config_file", metavar="FILE", help="The study file, as an option.")
+    """The file, as an argument or, as the other commands have it, as `--config`."""
+    option = click.option("--config", "config_file", metavar="FILE", help="The file, as an option.")
     return click.argument("file", required=False)(option(function))
 
 
@@ -33,7 +33,7 @@ def _file_argument(function: Callable[..., Any]) -> Callable[..., Any]:
 def validate(
     file: str | None, config_file: str | None, local: bool, parsl_card: str | None, dotlist: tuple[str, ...]
 ) -> None:
-    """Check the study FILE and the Parsl card it runs on, and report all faults at once."""
+    """Check the study or experiments FILE and the Parsl card it runs on, and report all faults at once."""
     loaded = _load(file, config_file, local, parsl_card, dotlist)
     click.echo(f"{loaded.source} and {loaded.card_path} are valid.", err=True)
 
@@ -58,10 +58,10 @@ def show(
     parsl_card: str | None,
     dotlist: tuple[str, ...],
 ) -> None:
-    """Print what the study FILE means, with all defaults, as YAML, and where each value came from.
+    """Print what the study or experiments FILE means, with all defaults, as YAML, and where each value came from.
 
-    `study` is itself a study file, `card` a Parsl card; `problems` are by id what presets and overrides make of them,
-    `samplers` by method the settings that are not searched.
+    `study` is itself such a file, `card` a Parsl card; `problems` are by id what presets and overrides make of them,
+    `samplers` by method (or name) the settings that are not searched.
     """
     from lambda_hat.artifacts.ids import problem_id
     from lambda_hat.config.explain import to_explained_yaml
@@ -77,7 +77,7 @@ def show(
 @config.command()
 @click.argument("name")
 def schema(name: str) -> None:
-    """Print the JSON Schema of NAME: `study`, `card`, or the settings of a method such as `sgld`."""
+    """Print the JSON Schema of NAME: `study`, `experiments`, `card`, or the settings of a method such as `sgld`."""
     from lambda_hat.config.explain import json_schema, schema_names
     from lambda_hat.config.suggest import did_you_mean, one_of
 
@@ -89,15 +89,15 @@ def schema(name: str) -> None:
 
 def _load(
     file: str | None, config_file: str | None, local: bool, parsl_card: str | None, dotlist: tuple[str, ...]
-) -> LoadedStudy:
-    """The study, checked as far as it can be without running it."""
+) -> LoadedFile:
+    """The study or experiments, checked as far as it can be without running it."""
     if (file is None) == (config_file is None):
-        raise click.UsageError("Give one study file: `FILE`, or `--config FILE`.")
-    from lambda_hat.config.load import load_cfg
+        raise click.UsageError("Give one file: `FILE`, or `--config FILE`.")
+    from lambda_hat.config.load import load_file
     from lambda_hat.errors import ConfigError
     from lambda_hat.workflows.plan import check_execution
 
-    loaded = load_cfg(file or config_file or "", dotlist, parsl_card=parsl_card, local=local)
+    loaded = load_file(file or config_file or "", dotlist, parsl_card=parsl_card, local=local)
     if faults := check_execution(loaded):
         raise ConfigError(faults)
     return loaded

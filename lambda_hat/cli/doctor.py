@@ -13,7 +13,7 @@ __all__ = ["doctor"]
 
 
 @click.command(cls=StudyCommand)
-@click.option("--config", metavar="FILE", help="The study file (YAML), to check that it fits the card.")
+@click.option("--config", metavar="FILE", help="The study or experiments file (YAML), to check that it fits the card.")
 @click.option("--no-workers", is_flag=True, help="Do not start the card's executors.")
 @click.option("--timeout", type=float, default=300.0, show_default=True, help="Seconds to wait for workers.")
 @click.option("--json", "is_json", is_flag=True, help="Say it as JSON.")
@@ -33,13 +33,13 @@ def doctor(
 
     Ends with code 1 if something failed. Nothing of a study is run.
     """
-    from lambda_hat.config.load import load_card, load_cfg
+    from lambda_hat.config.load import load_card, load_file
     from lambda_hat.workflows.doctor import examine
 
     if config is None:
         loaded = load_card(dotlist, parsl_card=parsl_card, local=local)
     else:
-        loaded = load_cfg(config, dotlist, parsl_card=parsl_card, local=local)
+        loaded = load_file(config, dotlist, parsl_card=parsl_card, local=local)
     checks = []
     for check in examine(loaded, with_workers=not no_workers, timeout=timeout):
         checks.append(check)

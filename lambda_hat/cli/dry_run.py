@@ -8,7 +8,7 @@ from typing import Any
 
 from lambda_hat.config.explain import to_yaml
 from lambda_hat.numbers import clock
-from lambda_hat.workflows.plan import Plan, PlannedProblem, TimeBound
+from lambda_hat.workflows.plan import Plan, PlannedProblem, PlannedRun, TimeBound
 
 __all__ = ["plan_to_dict", "plan_to_text"]
 
@@ -23,7 +23,11 @@ def plan_to_dict(plan: Plan) -> dict[str, Any]:
         "executor_map": {key: asdict(route) for key, route in plan.routes.items()},
         "warnings": list(plan.warnings),
         "problems": [asdict(problem) | {"needs_reference": problem.needs_reference} for problem in plan.problems],
-        "studies": [asdict(study) | {"num_to_run": study.num_to_run} for study in plan.studies],
+        **{
+            name: [asdict(item) | {"num_to_run": item.num_to_run} for item in items]
+            for name, items in (("studies", plan.studies), ("runs", plan.runs))
+            if items
+        },
         "time_bounds": [asdict(bound) | {"seconds": bound.seconds} for bound in plan.bounds],
         "max_seconds": plan.max_seconds,
         "needs_resume": plan.needs_resume,
@@ -34,16 +38,17 @@ def plan_to_text(plan: Plan) -> str:
     """The plan under headings; everything that is not the configuration stands after it, where a terminal shows it."""
     sections = {
         f"Configuration ({plan.loaded.source})": to_yaml(plan.loaded.resolved).rstrip().splitlines(),
-        f"Executors ({plan.loaded.card_path})": _executor_lines(plan),
-        "Problems": [_problem_line(problem, plan.loaded.study.reference.method) for problem in plan.problems],
+        f"Executors ({plan.loaded.card_path})": list(_executor_lines(plan)),
+        "Problems": [_problem_line(problem, plan.loaded.sections.reference.method) for problem in plan.problems],
         "Studies": [
             f"{study.pid}:{study.method}  {study.num_finished} trials done, {study.num_to_run} to run on {study.label}"
             for study in plan.studies
         ],
+        "Runs": list(map(_run_line, plan.runs)),
         "Time, at most": [*map(_bound_line, plan.bounds), _total_line(plan)],
         "Place": [str(plan.paths.root), *_resume_lines(plan)],
     }
-    return "\n\n".join("\n  ".join([title, *lines]) for title, lines in sections.items())
+    return "\n\n".join("\n  ".join([title, *lines]) for title, lines in sections.items() if lines)
 
 
 def _executor_lines(plan: Plan) -> Iterator[str]:
@@ -64,6 +69,12 @@ def _problem_line(problem: PlannedProblem, reference_method: str) -> str:
     return f"{problem.pid}  {problem.title}: {target}, {reference}"
 
 
+def _run_line(run: PlannedRun) -> str:
+    method = "" if run.method == run.sampler else f" ({run.method})"
+    state = "done" if run.is_finished else f"to run on {run.label}"
+    return f"{run.pid}:{run.sampler}{method}  {run.run_id}  {state}"
+
+
 def _bound_line(bound: TimeBound) -> str:
     what = bound.what if bound.num_tasks > 1 else bound.what.removesuffix("s")
     return (
@@ -75,8 +86,9 @@ def _bound_line(bound: TimeBound) -> str:
 def _total_line(plan: Plan) -> str:
     if not plan.bounds:
         return "nothing is left to run"
+    what = "trials" if plan.studies else "runs"
     return (
-        f"in all {clock(plan.max_seconds)}: references first, then the trials of all executors side by side; "
+        f"in all {clock(plan.max_seconds)}: references first, then the {what} of all executors side by side; "
         "waiting for Slurm, starting workers and repeating lost tasks come on top"
     )
 
@@ -84,4 +96,5 @@ def _total_line(plan: Plan) -> str:
 def _resume_lines(plan: Plan) -> list[str]:
     if not plan.needs_resume:
         return []
-    return ["An unfinished study is there already: give `--resume` to go on with it, or change `store.namespace`."]
+    what = "An unfinished study is" if plan.studies else "Unfinished runs are"
+    return [f"{what} there already: give `--resume` to go on, or change `store.namespace`."]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import click
 
-__all__ = ["StudyCommand", "file_options", "run_options", "verbosity"]
+__all__ = ["RunOptions", "StudyCommand", "file_options", "run_options", "verbosity"]
 
 Command = Callable[..., Any]
 
@@ -24,6 +25,31 @@ _IN_STUDY_FILE = {
     "--study-name": "store.namespace",
     "--storage": "store.root",
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What `run_options` parsed.
+
+    Raises:
+        click.UsageError: options that do not go together.
+    """
+
+    config: str
+    local: bool
+    parsl_card: str | None
+    dotlist: tuple[str, ...]
+    resume: bool
+    dry_run: bool
+    is_json: bool
+    verbose: int
+    quiet: bool
+
+    def __post_init__(self) -> None:
+        if self.is_json and not self.dry_run:
+            raise click.UsageError("--json goes with --dry-run.")
+        if self.quiet and self.verbose:
+            raise click.UsageError("--quiet and --verbose exclude each other.")
 
 
 class StudyCommand(click.Command):
@@ -61,11 +87,11 @@ def file_options(function: Command) -> Command:
 
 
 def run_options(function: Command) -> Command:
-    """Add which study file to run, whether to run it at all, and how much to say."""
+    """Add which file to run, whether to run it at all, and how much to say."""
     return _with_options(
         file_options(function),
-        click.option("--config", metavar="FILE", required=True, help="The study file (YAML)."),
-        click.option("--resume", is_flag=True, help="Go on with the unfinished study that is there."),
+        click.option("--config", metavar="FILE", required=True, help="The file (YAML) that says what to run."),
+        click.option("--resume", is_flag=True, help="Go on with what is there and not finished."),
         click.option("--dry-run", is_flag=True, help="Say what would run, and for how long; start and write nothing."),
         click.option("--json", "is_json", is_flag=True, help="With --dry-run: say it as JSON."),
         click.option("-v", "--verbose", count=True, callback=_keep_verbosity, help="Say more, and show tracebacks."),

@@ -4,47 +4,36 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from lambda_hat.cli.options import StudyCommand, run_options
+from lambda_hat.cli.options import RunOptions, StudyCommand, run_options
+
+if TYPE_CHECKING:
+    from lambda_hat.workflows.plan import Plan
 
 __all__ = ["workflow"]
 
 
 @click.group()
 def workflow() -> None:
-    """Run a study."""
+    """Run a study, or experiments."""
 
 
 @workflow.command("optuna", cls=StudyCommand)
 @run_options
-def optuna_command(
-    config: str,
-    local: bool,
-    parsl_card: str | None,
-    dotlist: tuple[str, ...],
-    resume: bool,
-    dry_run: bool,
-    is_json: bool,
-    verbose: int,
-    quiet: bool,
-) -> None:
+def optuna_command(**arguments: Any) -> None:
     """Certify a reference for every problem, then tune every method against it."""
-    if is_json and not dry_run:
-        raise click.UsageError("--json goes with --dry-run.")
-    if quiet and verbose:
-        raise click.UsageError("--quiet and --verbose exclude each other.")
+    options = RunOptions(**arguments)
 
     from lambda_hat.config.load import load_cfg
 
-    loaded = load_cfg(config, dotlist, parsl_card=parsl_card, local=local)
-    if dry_run:
-        from lambda_hat.cli.dry_run import plan_to_dict, plan_to_text
+    loaded = load_cfg(options.config, options.dotlist, parsl_card=options.parsl_card, local=options.local)
+    if options.dry_run:
         from lambda_hat.workflows.plan import build_plan
 
-        plan = build_plan(loaded)
-        click.echo(json.dumps(plan_to_dict(plan), indent=2, ensure_ascii=False) if is_json else plan_to_text(plan))
+        _print_plan(build_plan(loaded), options)
         return
 
     from lambda_hat.report.progress import Progress
@@ -52,8 +41,41 @@ def optuna_command(
     from lambda_hat.workflows.optuna import run_optuna
     from lambda_hat.workflows.plan import problem_titles
 
-    with Progress(sys.stderr, quiet, verbose) as progress:
-        outcome = run_optuna(loaded, resume=resume, progress=progress)
+    with Progress(sys.stderr, options.quiet, options.verbose) as progress:
+        outcome = run_optuna(loaded, resume=options.resume, progress=progress)
     print_summary(sys.stdout, outcome.rows, outcome.references, outcome.places, problem_titles(loaded))
     if outcome.failure is not None:
         raise outcome.failure
+
+
+@workflow.command("llc", cls=StudyCommand)
+@run_options
+def llc_command(**arguments: Any) -> None:
+    """Certify a reference for every target, then run every sampler on it with its fixed settings."""
+    options = RunOptions(**arguments)
+
+    from lambda_hat.config.load import load_experiments
+
+    loaded = load_experiments(options.config, options.dotlist, parsl_card=options.parsl_card, local=options.local)
+    if options.dry_run:
+        from lambda_hat.workflows.plan import build_llc_plan
+
+        _print_plan(build_llc_plan(loaded), options)
+        return
+
+    from lambda_hat.report.progress import Progress
+    from lambda_hat.report.summary import print_runs
+    from lambda_hat.workflows.llc import run_llc
+    from lambda_hat.workflows.plan import problem_titles
+
+    with Progress(sys.stderr, options.quiet, options.verbose) as progress:
+        outcome = run_llc(loaded, resume=options.resume, progress=progress)
+    print_runs(sys.stdout, outcome.rows, outcome.references, outcome.places, problem_titles(loaded))
+    if outcome.failure is not None:
+        raise outcome.failure
+
+
+def _print_plan(plan: Plan, options: RunOptions) -> None:
+    from lambda_hat.cli.dry_run import plan_to_dict, plan_to_text
+
+    click.echo(json.dumps(plan_to_dict(plan), indent=2, ensure_ascii=False) if options.is_json else plan_to_text(plan))

@@ -20,7 +20,7 @@ from lambda_hat.config.study import ReferenceSpec
 from lambda_hat.config.suggest import did_you_mean, one_of
 from lambda_hat.config.validation import findings_of, found, is_number
 
-__all__ = ["check_card", "check_study"]
+__all__ = ["check_card", "check_experiments", "check_study"]
 
 _FOLDERS_OF_RUNS = ("problems", "trials", "studies", "tables", "meta", "cache")
 
@@ -42,14 +42,34 @@ def check_study(data: Mapping[str, Any]) -> Iterator[Finding]:
                 yield from _check_distribution(method, name, distribution)
     for method, fixed in _mapping(samplers).items():
         if method in METHODS:
-            yield from _check_fixed(method, _mapping(fixed), _mapping(space.get(method)))
+            yield from _check_fixed(("samplers", method), method, _mapping(fixed), _mapping(space.get(method)))
     for method, entries in _mapping(_mapping(data.get("optuna")).get("enqueue")).items():
         for index, entry in enumerate(_list(entries)):
             place = ("optuna", "enqueue", method, index)
             yield from _check_enqueued(_mapping(entry), _mapping(space.get(method)), method, place)
-    reference = data.get("reference")
-    if reference == "exact" or _mapping(reference).get("method") == "exact":
-        yield from _check_exact(_list(data.get("problems")), _mapping(reference))
+    yield from _check_exact(data, "problems")
+
+
+def check_experiments(data: Mapping[str, Any]) -> Iterator[Finding]:
+    """Faults of the samplers' names and settings and of the kind of reference."""
+    names: list[object] = []
+    for index, entry in enumerate(map(_mapping, _list(data.get("samplers")))):
+        path, name, method = ("samplers", index), entry.get("name"), method_of(entry)
+        if isinstance(name, str) and name in names:
+            message = f"found {name!r} again, expected names that differ"
+            yield Finding((*path, "name"), message, f"`samplers.{names.index(name)}` has it already.")
+        names.append(name)
+        if method in METHODS:
+            yield from _check_fixed((*path, "overrides"), method, _mapping(entry.get("overrides")), {})
+        elif isinstance(name, str) and entry.get("method") is None:
+            message = f"missing, and the name {name!r} is no method; expected {one_of(tuple(METHODS))}"
+            yield Finding((*path, "method"), message, did_you_mean(name, tuple(METHODS)))
+    yield from _check_exact(data, "targets")
+
+
+def method_of(entry: Mapping[str, Any]) -> Any:
+    """The method of an entry of `samplers:`, which its name is where it has no other."""
+    return entry.get("name") if entry.get("method") is None else entry["method"]
 
 
 def _check_enqueued(
@@ -81,15 +101,19 @@ def _outside(value: object, spec: Mapping[str, Any]) -> str | None:
     return f"a {'whole ' if is_whole else ''}number from {found(low)} to {found(high)}"
 
 
-def _check_exact(problems: list[Any], reference: Mapping[str, Any]) -> Iterator[Finding]:
+def _check_exact(data: Mapping[str, Any], entries: str) -> Iterator[Finding]:
+    reference = {"method": data.get("reference")} if data.get("reference") == "exact" else data.get("reference")
+    reference = _mapping(reference)
+    if reference.get("method") != "exact":
+        return
     exact = [name for name, problem in TARGETS.items() if problem.has_exact_llc]
-    for index, entry in enumerate(problems):
+    for index, entry in enumerate(_list(data.get(entries))):
         target = _mapping(entry).get("target", ProblemEntry.model_fields["target"].default)
         if isinstance(entry, Mapping) and isinstance(target, str) and target in TARGETS.keys() - exact:
             message = f"found `{target}`, whose exact value is not known, with `reference: exact`"
             names = ", ".join(f"`{name}`" for name in exact)
             hint = f"Exact values are known of {names}; others need `reference: hmc`."
-            yield Finding(("problems", index, "target"), message, hint)
+            yield Finding((entries, index, "target"), message, hint)
     for name, value in reference.items():
         field = ReferenceSpec.model_fields.get(name)
         if name != "method" and field is not None and value != field.default:
@@ -155,8 +179,7 @@ def _unknown_hyperparameter(path: KeyPath, method: str) -> Finding:
     return Finding(path, f"unknown hyperparameter of {method}.", hint.strip(), is_about_key=True)
 
 
-def _check_fixed(method: str, fixed: Mapping[str, Any], space: Mapping[str, Any]) -> Iterator[Finding]:
-    path = ("samplers", method)
+def _check_fixed(path: KeyPath, method: str, fixed: Mapping[str, Any], space: Mapping[str, Any]) -> Iterator[Finding]:
     for name, value in fixed.items():
         if name == "preset":
             continue

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 
 from lambda_hat.config.card import Card
 from lambda_hat.config.comments import field_comments, models_in
+from lambda_hat.config.experiments import Experiments
 from lambda_hat.config.locate import KeyPath, YamlLoader
 from lambda_hat.config.methods import METHODS, hyperparameter_names
 from lambda_hat.config.resolve import preset_names
@@ -75,12 +76,12 @@ def _inline(value: Any) -> str:
 
 
 def schema_names() -> tuple[str, ...]:
-    """What `json_schema` describes: the two files, and the settings of every method."""
-    return ("study", "card", *METHODS)
+    """What `json_schema` describes: the three files, and the settings of every method."""
+    return ("study", "experiments", "card", *METHODS)
 
 
 def json_schema(name: str) -> dict[str, Any]:
-    """JSON Schema of the study file, of the Parsl card, or of one method's settings, with a word on every key.
+    """JSON Schema of one of `schema_names()`, with a word on every key.
 
     Raises:
         KeyError: `name` is not one of `schema_names()`.
@@ -88,6 +89,8 @@ def json_schema(name: str) -> dict[str, Any]:
     if name == "card":
         schema = TypeAdapter(Card).json_schema() | {"title": "lambda-hat Parsl card"}
         return _commented(schema, Card)
+    if name == "experiments":
+        return _commented(_experiments_schema(), Experiments)
     if name == "study":
         return _commented(_study_schema(), Study)
     return _commented(METHODS[name].model_json_schema(), METHODS[name])
@@ -104,11 +107,8 @@ def _commented(schema: dict[str, Any], annotation: Any) -> dict[str, Any]:
 
 
 def _study_schema() -> dict[str, Any]:
-    schema = Study.model_json_schema()
+    schema = _file_schema(Study)
     properties, definitions = schema["properties"], schema["$defs"]
-    for field, info in Study.model_fields.items():
-        if info.exclude:
-            del properties[field]
     definitions["Distribution"] = properties["search_space"]["additionalProperties"]["additionalProperties"]
     distribution = {"$ref": "#/$defs/Distribution"}
     properties["search_space"] |= {
@@ -128,10 +128,38 @@ def _study_schema() -> dict[str, Any]:
         "properties": {method: _fixed_settings_schema(method) for method in METHODS},
     }
     properties["samplers"].pop("propertyNames", None)
+    return schema | {"title": "lambda-hat study"}
+
+
+def _experiments_schema() -> dict[str, Any]:
+    schema = _file_schema(Experiments)
+    unnamed = {"anyOf": [{"properties": {"method": {"const": None}}}, {"not": {"required": ["method"]}}]}
+    schema["$defs"]["SamplerEntry"]["allOf"] = [
+        {
+            "if": {
+                "anyOf": [
+                    {"properties": {"method": {"const": method}}, "required": ["method"]},
+                    {"properties": {"name": {"const": method}}, "allOf": [unnamed]},
+                ]
+            },
+            "then": {"properties": {"overrides": _fixed_settings_schema(method)}},
+        }
+        for method in METHODS
+    ]
+    return schema | {"title": "lambda-hat experiments"}
+
+
+def _file_schema(model: type[Study] | type[Experiments]) -> dict[str, Any]:
+    """The schema without what resolving fills in, and with the words that a reference and presets may be."""
+    schema = model.model_json_schema()
+    properties = schema["properties"]
+    for field, info in model.model_fields.items():
+        if info.exclude:
+            del properties[field]
     properties["reference"] = {"anyOf": [{"enum": ["hmc", "exact"]}, properties["reference"]]}
     for kind in ("model", "data", "teacher"):
-        definitions["ProblemEntry"]["properties"][kind]["enum"] = list(preset_names(kind))
-    return schema | {"title": "lambda-hat study"}
+        schema["$defs"]["ProblemEntry"]["properties"][kind]["enum"] = list(preset_names(kind))
+    return schema
 
 
 def _fixed_settings_schema(method: str) -> dict[str, Any]:

@@ -1,18 +1,19 @@
-"""A study file, its Parsl card and `--set` arguments, validated together: all faults at once or frozen data."""
+"""A study or experiments file, its Parsl card and `--set` arguments, validated together: all faults or frozen data."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
 from lambda_hat.config.card import AnyCard, Card
-from lambda_hat.config.checks import check_card, check_study
+from lambda_hat.config.checks import check_card, check_experiments, check_study, method_of
 from lambda_hat.config.describe import fields_of
+from lambda_hat.config.experiments import Experiments, FixedSampler
 from lambda_hat.config.interpolate import resolve_interpolations
 from lambda_hat.config.locate import Document, Finding, KeyPath, read_document
 from lambda_hat.config.overrides import Override, apply, misdirected, parse_overrides
@@ -22,35 +23,74 @@ from lambda_hat.config.study import Execution, Store, Study
 from lambda_hat.config.validation import findings_of, unknown_key
 from lambda_hat.errors import ConfigError, Fault, UsageError
 
-__all__ = ["LoadedCard", "LoadedStudy", "find_card", "load_card", "load_cfg"]
+__all__ = [
+    "LoadedCard",
+    "LoadedExperiments",
+    "LoadedFile",
+    "LoadedStudy",
+    "find_card",
+    "load_card",
+    "load_cfg",
+    "load_experiments",
+    "load_file",
+]
 
 _LOCAL_CARD = "config/parsl/local.yaml"
 _SHIPPED_CARDS = Path(str(files("lambda_hat.config") / "presets" / "card"))
 
 
 @dataclass(frozen=True)
-class LoadedStudy:
-    """A valid study with the card it runs on."""
+class LoadedFile:
+    """A valid file with the card it runs on."""
 
-    study: Study
     card: AnyCard
     source: Path
     card_path: Path
-    study_document: Document = field(repr=False, compare=False)
+    document: Document = field(repr=False, compare=False)
     card_document: Document = field(repr=False, compare=False)
 
     @property
+    def sections(self) -> Study | Experiments:
+        """The file itself, for what does not depend on its kind."""
+        raise NotImplementedError
+
+    @property
     def resolved(self) -> dict[str, Any]:
-        """The study as a plain dict that, written as YAML, is a study file for the same runs."""
-        values = self.study.to_dict()
+        """The file as a plain dict that, written as YAML, is a file for the same runs."""
+        sections = self.sections
+        values = sections.to_dict()
         values["execution"]["parsl_card"] = str(self.card_path)
-        if self.study.posterior:  # what the user did not set stays each target's own choice
-            values["posterior"] = self.study.posterior.model_dump(mode="json", exclude_unset=True)
+        if sections.posterior:  # what the user did not set stays each target's own choice
+            values["posterior"] = sections.posterior.model_dump(mode="json", exclude_unset=True)
         return values
 
     def locate(self, fault: Fault, *, is_in_card: bool = False) -> Fault:
         """The same fault with the file and line, or the `--set` argument, that its key comes from."""
-        return _located(self.card_document if is_in_card else self.study_document, fault)
+        return _located(self.card_document if is_in_card else self.document, fault)
+
+
+@dataclass(frozen=True)
+class LoadedStudy(LoadedFile):
+    """A valid study with the card it runs on."""
+
+    study: Study
+
+    @property
+    def sections(self) -> Study:
+        """The study."""
+        return self.study
+
+
+@dataclass(frozen=True)
+class LoadedExperiments(LoadedFile):
+    """Valid experiments with the card they run on."""
+
+    experiments: Experiments
+
+    @property
+    def sections(self) -> Experiments:
+        """The experiments."""
+        return self.experiments
 
 
 @dataclass(frozen=True)
@@ -62,7 +102,7 @@ class LoadedCard:
     document: Document = field(repr=False, compare=False)
 
     def locate(self, fault: Fault) -> Fault:
-        """As `LoadedStudy.locate`."""
+        """As `LoadedFile.locate`."""
         return _located(self.document, fault)
 
 
@@ -74,7 +114,7 @@ def load_card(dotlist: Sequence[str] = (), *, parsl_card: str | None = None, loc
         UsageError: both `parsl_card` and `local` are given.
     """
     _refuse_two_cards(parsl_card, local)
-    for_study, for_card, faults = parse_overrides(dotlist)
+    for_study, for_card, faults = parse_overrides(dotlist, Study)
     for override in for_study:
         if override.parts[0] != "store":
             faults.append(override.fault("there is no study file that this could change", "Give one: `--config FILE`."))
@@ -87,7 +127,7 @@ def load_card(dotlist: Sequence[str] = (), *, parsl_card: str | None = None, loc
         faults += [study.locate(finding.under(("store",))) for finding in findings_of(error, Store, values)]
     path = parsl_card if parsl_card is not None else str(find_card(_LOCAL_CARD))
     document = read_document(Path(path), path)
-    card, more = _load_card(document, for_card)
+    card, more = _load_card(document, for_card, _STUDY)
     faults += more
     if faults or store is None or card is None:
         raise ConfigError(_in_order(faults, [path]))
@@ -105,16 +145,63 @@ def load_cfg(
         ConfigError: with every fault of the study file, the card and `dotlist`.
         UsageError: both `parsl_card` and `local` are given.
     """
+    study, rest = _load(_STUDY, Path(path), dotlist, parsl_card, local)
+    return LoadedStudy(*rest, study)
+
+
+def load_experiments(
+    path: str | Path, dotlist: Sequence[str] = (), *, parsl_card: str | None = None, local: bool = False
+) -> LoadedExperiments:
+    """The experiments at `path`; everything else is as in `load_cfg`."""
+    experiments, rest = _load(_EXPERIMENTS, Path(path), dotlist, parsl_card, local)
+    return LoadedExperiments(*rest, experiments)
+
+
+def load_file(
+    path: str | Path, dotlist: Sequence[str] = (), *, parsl_card: str | None = None, local: bool = False
+) -> LoadedStudy | LoadedExperiments:
+    """The study or the experiments at `path`, whichever it is by its keys; everything else is as in `load_cfg`."""
+    load = load_experiments if _is_like(_EXPERIMENTS, read_document(Path(path), str(path)).data) else load_cfg
+    return load(path, dotlist, parsl_card=parsl_card, local=local)
+
+
+FileT = TypeVar("FileT", Study, Experiments)
+
+
+@dataclass(frozen=True)
+class _Kind(Generic[FileT]):
+    """A kind of file that can be run."""
+
+    name: str
+    command: str
+    model: type[FileT]
+    entries: str  # the section that names problems
+    own_keys: tuple[str, ...]  # that files of no other kind have
+    check: Callable[[Mapping[str, Any]], Iterator[Finding]]
+    resolve: Callable[[FileT, tuple[Problem, ...]], FileT]
+
+
+class _Rest(NamedTuple):
+    card: AnyCard
+    source: Path
+    card_path: Path
+    document: Document
+    card_document: Document
+
+
+def _load(
+    kind: _Kind[FileT], path: Path, dotlist: Sequence[str], parsl_card: str | None, local: bool
+) -> tuple[FileT, _Rest]:
     _refuse_two_cards(parsl_card, local)
-    path = Path(path)
-    for_study, for_card, faults = parse_overrides(dotlist)
+    for_file, for_card, faults = parse_overrides(dotlist, kind.model)
 
     document = read_document(path, str(path))
-    study, data, findings = None, None, []
+    _refuse_other_kind(kind, document)
+    sections, data, findings = None, None, []
     if document.data is not None:
-        faults += apply(document, for_study)
+        faults += apply(document, for_file)
         data, findings = resolve_interpolations(document.data)
-        study, more = _validated_study(data)
+        sections, more = _validated(kind, data)
         findings += more
 
     card_path = Path(parsl_card) if parsl_card is not None else None
@@ -128,11 +215,30 @@ def load_cfg(
     faults += [*document.faults, *map(document.locate, findings)]
 
     card_document = Document("the card", None) if card_path is None else read_document(card_path, str(card_path))
-    card, more = _load_card(card_document, for_card)
+    card, more = _load_card(card_document, for_card, kind)
     faults += more
-    if faults or study is None or card is None or card_path is None:
+    if faults or sections is None or card is None or card_path is None:
         raise ConfigError(_in_order(faults, [str(path), str(card_path)]))
-    return LoadedStudy(study, card, path, card_path, document, card_document)
+    return sections, _Rest(card, path, card_path, document, card_document)
+
+
+def _is_like(kind: _Kind[Any], data: Mapping[str, Any] | None) -> bool:
+    """Whether the data has keys of this kind of file and none of the other's."""
+    counts = {other.name: sum(key in (data or {}) for key in other.own_keys) for other in (_STUDY, _EXPERIMENTS)}
+    is_list = kind is _EXPERIMENTS and isinstance((data or {}).get("samplers"), list)
+    return bool(counts[kind.name] or is_list) and not any(counts[name] for name in counts.keys() - {kind.name})
+
+
+def _refuse_other_kind(kind: _Kind[Any], document: Document) -> None:
+    for other in (_STUDY, _EXPERIMENTS):
+        if other is not kind and _is_like(other, document.data):
+            message = f"found the keys of {_with_article(other.name)}, expected {_with_article(kind.name)}"
+            fault = document.locate(Finding((), message, f"Run it with `lambda-hat workflow {other.command}`."))
+            raise ConfigError([fault])
+
+
+def _with_article(name: str) -> str:
+    return f"an {name}" if name[0] in "aeiou" else f"a {name}"
 
 
 def find_card(name: str, beside: Path | None = None) -> Path | None:
@@ -163,31 +269,46 @@ def _card_of(data: dict[str, Any]) -> object:
     return execution.get("parsl_card", default) if isinstance(execution, dict) else None
 
 
-def _validated_study(data: dict[str, Any]) -> tuple[Study | None, list[Finding]]:
-    findings = []
-    for key in Study.model_fields.keys() & data.keys() - fields_of(Study).keys():  # what resolving fills in
-        findings.append(unknown_key((key,), tuple(fields_of(Study))))
+def _validated(kind: _Kind[FileT], data: dict[str, Any]) -> tuple[FileT | None, list[Finding]]:
+    model, findings = kind.model, []
+    for key in model.model_fields.keys() & data.keys() - fields_of(model).keys():  # what resolving fills in
+        findings.append(unknown_key((key,), tuple(fields_of(model))))
     data = {key: value for key, value in data.items() if (key,) not in {finding.path for finding in findings}}
-    study = None
+    sections = None
     try:
-        study = Study.model_validate(data)
+        sections = model.model_validate(data)
     except ValidationError as error:
-        findings += findings_of(error, Study, data)
-    findings += check_study(data)
-    problems, more = _resolved_problems(data)
+        findings += findings_of(error, model, data)
+    findings += kind.check(data)
+    problems, more = _resolved_problems(data, kind.entries)
     findings += more
-    if findings or study is None:
+    if findings or sections is None:
         return None, findings
+    return kind.resolve(sections, tuple(problems)), []
+
+
+def _resolved_study(study: Study, problems: tuple[Problem, ...]) -> Study:
     samplers = {method: resolve_sampler(method, study.samplers.get(method, {})) for method in study.methods}
-    return study.model_copy(update={"resolved_problems": tuple(problems), "resolved_samplers": samplers}), []
+    return study.model_copy(update={"resolved_problems": problems, "resolved_samplers": samplers})
 
 
-def _resolved_problems(data: dict[str, Any]) -> tuple[list[Problem], list[Finding]]:
+def _resolved_experiments(experiments: Experiments, problems: tuple[Problem, ...]) -> Experiments:
+    samplers = []
+    for entry in experiments.samplers:
+        method = method_of({"name": entry.name, "method": entry.method})
+        settings = resolve_sampler(method, entry.overrides)
+        samplers.append(
+            FixedSampler(name=entry.name, method=method, overrides=entry.overrides, settings=settings, seed=entry.seed)
+        )
+    return experiments.model_copy(update={"resolved_problems": problems, "resolved_samplers": tuple(samplers)})
+
+
+def _resolved_problems(data: dict[str, Any], section: str) -> tuple[list[Problem], list[Finding]]:
     try:
         posterior = PosteriorSpec.model_validate(data["posterior"]) if data.get("posterior") is not None else None
     except ValidationError:  # reported with the study
         posterior = None
-    entries = data.get("problems")
+    entries = data.get(section)
     problems: dict[int, Problem] = {}
     findings: list[Finding] = []
     for index, values in enumerate(entries if isinstance(entries, list) else []):
@@ -196,24 +317,24 @@ def _resolved_problems(data: dict[str, Any]) -> tuple[list[Problem], list[Findin
         except ValidationError:  # likewise
             continue
         problem, more = problem_or_findings(entry, posterior)
-        place: KeyPath = ("problems", index)
+        place: KeyPath = (section, index)
         findings += [finding.under(place) for finding in more]
         twin = next((other for other, known in problems.items() if known == problem), None)
         if twin is not None:
             findings.append(
-                Finding(place, f"resolves to the same problem as `problems.{twin}`", "Remove one of the two.")
+                Finding(place, f"resolves to the same problem as `{section}.{twin}`", "Remove one of the two.")
             )
         elif problem is not None:
             problems[index] = problem
     return list(problems.values()), findings
 
 
-def _load_card(document: Document, overrides: list[Override]) -> tuple[AnyCard | None, list[Fault]]:
+def _load_card(document: Document, overrides: list[Override], kind: _Kind[Any]) -> tuple[AnyCard | None, list[Fault]]:
     found = (document.data or {}).get("type")
     card_type = found if isinstance(found, str) else None
     faults, fitting = list(document.faults), []
     for override in overrides:
-        if fault := misdirected(override, card_type, document.source):
+        if fault := misdirected(override, card_type, document.source, kind.model, kind.name):
             faults.append(fault)
         else:
             fitting.append(override)
@@ -236,3 +357,17 @@ def _in_order(faults: list[Fault], sources: list[str]) -> list[Fault]:
         by_place.setdefault((fault.source, fault.key, fault.line, fault.column), fault)
     rank = {source: position for position, source in enumerate(dict.fromkeys(sources))}
     return sorted(by_place.values(), key=lambda f: (rank.get(f.source, len(rank)), f.line or 0, f.column or 0))
+
+
+_STUDY = _Kind(
+    "study file",
+    "optuna",
+    Study,
+    "problems",
+    ("problems", "methods", "search_space", "optuna"),
+    check_study,
+    _resolved_study,
+)
+_EXPERIMENTS = _Kind(
+    "experiments file", "llc", Experiments, "targets", ("targets",), check_experiments, _resolved_experiments
+)

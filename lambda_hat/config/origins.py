@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lambda_hat.config.load import LoadedStudy
+from lambda_hat.config.load import LoadedExperiments, LoadedFile, LoadedStudy
 from lambda_hat.config.locate import Document, KeyPath
 from lambda_hat.config.problems import ProblemEntry
 from lambda_hat.config.resolve import PRESET_KINDS, load_preset, written_overrides
@@ -19,7 +19,7 @@ PARTS = ("study", "card", "problems", "samplers")
 
 
 def part_of(
-    loaded: LoadedStudy, part: str, name_of: Callable[[dict[str, Any]], str], card_option: str | None = None
+    loaded: LoadedFile, part: str, name_of: Callable[[dict[str, Any]], str], card_option: str | None = None
 ) -> tuple[dict[str, Any], Origins]:
     """Plain data of one of `PARTS`, and where each value of it came from.
 
@@ -29,16 +29,15 @@ def part_of(
         case "card":
             return loaded.card.to_dict(), _of_document(loaded.card_document)
         case "problems":
-            resolved = [problem.to_dict() for problem in loaded.study.resolved_problems]
+            resolved = [problem.to_dict() for problem in loaded.sections.resolved_problems]
             origins = {
                 name_of(problem): _of_problem(loaded, index, entry)
-                for index, (entry, problem) in enumerate(zip(loaded.study.problems, resolved, strict=True))
+                for index, (entry, problem) in enumerate(zip(loaded.sections.entries, resolved, strict=True))
             }
             values = dict(zip(origins, resolved, strict=True))
             return values, lambda path: origins[str(path[0])](path[1:])
         case "samplers":
-            samplers: dict[str, Any] = {**loaded.study.resolved_samplers}
-            return samplers, lambda path: _of_sampler(loaded, path)
+            return _samplers(loaded)
         case _:
             return loaded.resolved, _of_study(loaded, card_option)
 
@@ -47,18 +46,18 @@ def _of_document(document: Document) -> Origins:
     return lambda path: document.origin(path) or DEFAULT
 
 
-def _of_study(loaded: LoadedStudy, card_option: str | None) -> Origins:
+def _of_study(loaded: LoadedFile, card_option: str | None) -> Origins:
     def origin(path: KeyPath) -> str:
         if path == ("execution", "parsl_card") and card_option is not None:
             return card_option
-        return loaded.study_document.origin(path) or DEFAULT
+        return loaded.document.origin(path) or DEFAULT
 
     return origin
 
 
-def _of_problem(loaded: LoadedStudy, index: int, entry: ProblemEntry) -> Origins:
+def _of_problem(loaded: LoadedFile, index: int, entry: ProblemEntry) -> Origins:
     """Of one problem's values by their place in the resolved problem; overrides win over presets and the posterior."""
-    document, place = loaded.study_document, ("problems", index)
+    document, place = loaded.document, (_entries(loaded), index)
     written = written_overrides(entry)
     presets = {kind: load_preset(kind, getattr(entry, kind)) for kind in PRESET_KINDS} if entry.target == "mlp" else {}
 
@@ -79,10 +78,30 @@ def _of_problem(loaded: LoadedStudy, index: int, entry: ProblemEntry) -> Origins
     return origin
 
 
-def _of_sampler(loaded: LoadedStudy, path: KeyPath) -> str:
-    method = str(path[0])
-    fixed: Mapping[str, Any] = {**loaded.study.samplers}.get(method, {})
-    return loaded.study_document.origin(("samplers", *path)) or f"preset sampler/{fixed.get('preset', method)}"
+def _samplers(loaded: LoadedFile) -> tuple[dict[str, Any], Origins]:
+    """The settings of every method or, of experiments, of every sampler, by name."""
+    if isinstance(loaded, LoadedExperiments):
+        samplers = loaded.experiments.resolved_samplers
+        values: dict[str, Any] = {sampler.name: sampler.settings for sampler in samplers}
+        places = {sampler.name: ("samplers", index, "overrides") for index, sampler in enumerate(samplers)}
+        presets = {sampler.name: sampler.overrides.get("preset", sampler.method) for sampler in samplers}
+    else:
+        assert isinstance(loaded, LoadedStudy)
+        study = loaded.study
+        values = {**study.resolved_samplers}
+        places = {method: ("samplers", method) for method in values}
+        fixed: dict[str, Mapping[str, Any]] = {**study.samplers}
+        presets = {method: fixed.get(method, {}).get("preset", method) for method in values}
+
+    def origin(path: KeyPath) -> str:
+        name = str(path[0])
+        return loaded.document.origin((*places[name], *path[1:])) or f"preset sampler/{presets[name]}"
+
+    return values, origin
+
+
+def _entries(loaded: LoadedFile) -> str:
+    return "targets" if isinstance(loaded, LoadedExperiments) else "problems"
 
 
 def _has(values: Any, path: KeyPath) -> bool:

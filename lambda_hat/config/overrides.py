@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import yaml
+from pydantic import BaseModel
 
 from lambda_hat.config.card import KubernetesCard, LocalCard, PBSCard, SlurmCard
 from lambda_hat.config.describe import fields_of, names_at, type_at
 from lambda_hat.config.locate import Document, Finding, KeyPath, dotted, parse_value
-from lambda_hat.config.study import Study
 from lambda_hat.config.suggest import did_you_mean, one_of
 from lambda_hat.config.validation import found
 from lambda_hat.errors import Fault
@@ -35,9 +35,11 @@ class Override:
         return Fault(key=key, message=message, hint=hint, source=f'--set "{self.argument}"')
 
 
-def parse_overrides(dotlist: Sequence[str]) -> tuple[list[Override], list[Override], list[Fault]]:
-    """What goes to the study, what may go to the card, and what is no `key=value` at all."""
-    study, other, faults = [], [], []
+def parse_overrides(
+    dotlist: Sequence[str], model: type[BaseModel]
+) -> tuple[list[Override], list[Override], list[Fault]]:
+    """What goes to the file that `model` describes, what may go to the card, and what is no `key=value` at all."""
+    sections, other, faults = [], [], []
     for argument in dotlist:
         key, equals, text = argument.partition("=")
         override = Override(argument, tuple(key.strip().split(".")), None)
@@ -53,8 +55,8 @@ def parse_overrides(dotlist: Sequence[str]) -> tuple[list[Override], list[Overri
             problem = getattr(error, "problem", None) or str(error)
             faults.append(override.fault(f"the value is not valid YAML: {problem}", "Put quotes around the value."))
             continue
-        (study if override.parts[0] in fields_of(Study) else other).append(override)
-    return study, other, faults
+        (sections if override.parts[0] in fields_of(model) else other).append(override)
+    return sections, other, faults
 
 
 def apply(document: Document, overrides: Iterable[Override]) -> list[Fault]:
@@ -106,8 +108,10 @@ def _card_fields(card_type: str | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for model in models for name in fields_of(model)))
 
 
-def misdirected(override: Override, card_type: str | None, card_source: str) -> Fault | None:
-    """The fault of an argument that is neither for the study nor for a card of this type, if it is one."""
+def misdirected(
+    override: Override, card_type: str | None, card_source: str, model: type[BaseModel], file: str
+) -> Fault | None:
+    """The fault of an argument that is neither for the `file` of `model` nor for a card of this type, if it is one."""
     first = override.parts[0]
     if first in _card_fields(card_type):
         return None
@@ -116,11 +120,11 @@ def misdirected(override: Override, card_type: str | None, card_source: str) -> 
         message = f"cards of type {others} have this field, but {card_source} is of type `{card_type}`"
         return override.fault(message, f"Fields of `{card_type}` cards: {', '.join(_card_fields(card_type))}.")
     key = ".".join(override.parts)
-    names = _dotted_names(Study)
+    names = _dotted_names(model)
     ends = [name for name in names if name.endswith(f".{key}")]
-    sections = [*fields_of(Study), *_card_fields(card_type)]
+    sections = [*fields_of(model), *_card_fields(card_type)]
     hint = f"Did you mean {one_of(ends)}?" if ends else did_you_mean(key, names) or did_you_mean(first, sections)
-    return override.fault("neither a section of the study file nor a field of the Parsl card", hint)
+    return override.fault(f"neither a section of the {file} nor a field of the Parsl card", hint)
 
 
 def _dotted_names(annotation: Any, prefix: str = "") -> list[str]:

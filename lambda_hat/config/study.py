@@ -17,6 +17,7 @@ __all__ = [
     "Execution",
     "ExecutorMap",
     "FloatDist",
+    "FolderName",
     "IntDist",
     "Method",
     "Objective",
@@ -179,3 +180,13 @@ class Study(Frozen):
     samplers: dict[Method, dict[str, object]] = {}  # fixed settings per method; `preset` names one of presets/sampler
     resolved_problems: tuple[Problem, ...] = Field(default=(), exclude=True)
     resolved_samplers: dict[Method, dict[str, object]] = Field(default={}, exclude=True)
+
+    @property
+    def entries(self) -> tuple[ProblemEntry, ...]:
+        """The problems as the file has them."""
+        return self.problems
+
+    @property
+    def per_executor(self) -> dict[str, int]:
+        """Bounds on the tasks in flight, by label."""
+        return self.optuna.concurrency.per_executor

@@ -22,9 +22,13 @@ SECONDS_BETWEEN_LINES = 30.0  # off a terminal
 
 @dataclass(frozen=True, kw_only=True)
 class StudyLine:
-    """One (problem, method) pair. `done` counts completed trials only; failed and pruned ones are counted apart."""
+    """One (problem, method) pair, or another group of tasks.
+
+    `done` counts completed ones only; failed and pruned ones are counted apart.
+    """
 
     name: str  # "p_0123456789ab:sgld"
+    noun: str = "trials"  # what its tasks are called
     done: int
     running: int
     failed: int
@@ -141,9 +145,10 @@ class Progress:
             yield f"{reference.pid} reference: {reference.state}"
         for study in snapshot.studies:
             counts = f"{study.running} running, {study.failed} failed, {study.pruned} pruned"
+            best = f", best {number(study.best)}" if study.noun == "trials" else ""  # others have no objective
             yield (
-                f"{study.name}: {study.num_finished}/{study.total} trials ({counts}), "
-                f"best {number(study.best)}, ETA {self._eta_text(study, snapshot.elapsed)}"
+                f"{study.name}: {study.num_finished}/{study.total} {study.noun} ({counts}){best}, "
+                f"ETA {self._eta_text(study, snapshot.elapsed)}"
             )
         if snapshot.executors:
             yield "busy: " + ", ".join(f"{pool.label} {pool.busy}/{pool.cap}" for pool in snapshot.executors)

@@ -1,10 +1,10 @@
-"""What a run found, on one screen: each problem's reference, and the best that every method came up with."""
+"""What a run found, on one screen: each problem's reference, and how close every method or sampler came to it."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -15,16 +15,18 @@ from rich.text import Text
 from lambda_hat.numbers import estimate, number
 from lambda_hat.report.tables import laplace_relative_error
 
-__all__ = ["best_row", "print_summary"]
+__all__ = ["best_row", "print_runs", "print_summary"]
 
 MIN_WIDTH = 100  # a terminal that is narrower wraps lines; cutting numbers off would be worse
 _STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "unfinished"}
 
+Row = Mapping[str, Any]
+
 
 def print_summary(
     stream: TextIO,
-    rows: Sequence[Mapping[str, Any]],
-    references: Mapping[str, Mapping[str, Any]],
+    rows: Sequence[Row],
+    references: Mapping[str, Row],
     places: Mapping[str, Path],
     titles: Mapping[str, str],
 ) -> None:
@@ -32,38 +34,73 @@ def print_summary(
 
     `rows` are those of the table of trials, `references` the contents of `ref.json` by problem, `places` paths by name.
     """
+    _print_problems(stream, rows, references, places, titles, _print_studies)
+
+
+def print_runs(
+    stream: TextIO,
+    rows: Sequence[Row],
+    references: Mapping[str, Row],
+    places: Mapping[str, Path],
+    titles: Mapping[str, str],
+) -> None:
+    """The same of the table of runs of fixed settings: how far every sampler is from every target's reference."""
+    _print_problems(stream, rows, references, places, titles, _print_samplers)
+
+
+def best_row(rows: Iterable[Row]) -> Row | None:
+    """The completed trial with the smallest objective; None where none was completed."""
+    complete = [row for row in rows if row["state"] == "COMPLETE" and row.get("objective") is not None]
+    return min(complete, key=lambda row: row["objective"], default=None)
+
+
+def _print_problems(
+    stream: TextIO,
+    rows: Sequence[Row],
+    references: Mapping[str, Row],
+    places: Mapping[str, Path],
+    titles: Mapping[str, str],
+    print_rows: Callable[[Console, Sequence[Row], Row], None],
+) -> None:
     console = Console(file=stream, highlight=False)
     console.width = max(MIN_WIDTH, console.width)
     for pid, title in titles.items():
         console.print(Text(f"{pid}  {title}", style="bold"), soft_wrap=True)
         for line in _reference_lines(references.get(pid)):
             console.print(Text("  ").append_text(line), soft_wrap=True)
-        by_method: dict[str, list[Mapping[str, Any]]] = {}
-        for row in rows:
-            if row["pid"] == pid:
-                by_method.setdefault(row["method"], []).append(row)
-        laplace = _laplace(references.get(pid) or {})
-        if by_method:
-            console.print(_table(by_method, laplace))
-        for method, trials in by_method.items():
-            best = best_row(trials)
-            line = Text(f"  {method}: {_counts(trials)}{_settings(best)}")
-            if best is not None and _is_no_closer(best, laplace):
-                line.append("; no closer than Laplace", style="red")
-            console.print(line, soft_wrap=True)
+        if of_problem := [row for row in rows if row["pid"] == pid]:
+            print_rows(console, of_problem, _laplace(references.get(pid) or {}))
         console.print()
     width = max(map(len, places), default=0)
     for name, path in places.items():
         console.print(Text(f"{name:<{width}}  {path}"), soft_wrap=True)
 
 
-def best_row(rows: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """The completed trial with the smallest objective; None where none was completed."""
-    complete = [row for row in rows if row["state"] == "COMPLETE" and row.get("objective") is not None]
-    return min(complete, key=lambda row: row["objective"], default=None)
+def _print_studies(console: Console, rows: Sequence[Row], laplace: Row) -> None:
+    by_method: dict[str, list[Row]] = {}
+    for row in rows:
+        by_method.setdefault(row["method"], []).append(row)
+    best_rows = {method: best_row(trials) for method, trials in by_method.items()}
+    console.print(_table("best of", {method: best or {} for method, best in best_rows.items()}, laplace))
+    for method, trials in by_method.items():
+        best = best_rows[method]
+        line = Text(f"  {method}: {_counts(trials)}{_settings(best)}")
+        if best is not None and _is_no_closer(best, laplace):
+            line.append("; no closer than Laplace", style="red")
+        console.print(line, soft_wrap=True)
 
 
-def _reference_lines(reference: Mapping[str, Any] | None) -> list[Text]:
+def _print_samplers(console: Console, rows: Sequence[Row], laplace: Row) -> None:
+    console.print(_table("sampler", {row["sampler"]: row for row in rows}, laplace))
+    for row in rows:
+        if row["state"] != "COMPLETE":
+            reason = f": {row['reason']}" if row.get("reason") else ""
+            console.print(Text(f"  {row['sampler']}: {_STATES[row['state']]}{reason}", style="red"), soft_wrap=True)
+        elif _is_no_closer(row, laplace):
+            console.print(Text(f"  {row['sampler']}: no closer than Laplace", style="red"), soft_wrap=True)
+
+
+def _reference_lines(reference: Row | None) -> list[Text]:
     if reference is None:
         return [Text("reference: none", style="red")]
     is_certified = bool(reference.get("is_certified"))
@@ -81,7 +118,7 @@ def _reference_lines(reference: Mapping[str, Any] | None) -> list[Text]:
     return [*lines, Text("  ".join(f"{name} {value}" for name, value in facts.items() if value is not None))]
 
 
-def _laplace(reference: Mapping[str, Any]) -> dict[str, float | None]:
+def _laplace(reference: Row) -> dict[str, float | None]:
     """The Laplace value as a row of the table: the baseline, which costs one Hessian."""
     relative_error = laplace_relative_error(reference)
     return {
@@ -91,37 +128,36 @@ def _laplace(reference: Mapping[str, Any]) -> dict[str, float | None]:
     }
 
 
-def _is_no_closer(best: Mapping[str, Any], laplace: Mapping[str, float | None]) -> bool:
-    error, baseline = best.get("error"), laplace["error"]
+def _is_no_closer(row: Row, laplace: Row) -> bool:
+    error, baseline = row.get("error"), laplace["error"]
     return error is not None and baseline is not None and abs(error) >= abs(baseline)
 
 
-def _table(by_method: Mapping[str, Sequence[Mapping[str, Any]]], laplace: Mapping[str, float | None]) -> Table:
-    table = Table("  best of", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for header in ("λ̂", "error", "relative", "predicted", "z", "R̂", "k̂"):
-        table.add_column(header, justify="right", no_wrap=True)
-    rows = {method: best_row(trials) or {} for method, trials in by_method.items()}
-    for name, best in {**rows, "Laplace": laplace}.items():
-        value = number(laplace["llc_hat"]) if best is laplace else estimate(best.get("llc_hat"), best.get("se_hat"))
+def _table(header: str, rows: Mapping[str, Row], laplace: Row) -> Table:
+    table = Table(f"  {header}", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in ("λ̂", "error", "relative", "predicted", "z", "R̂", "k̂"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, row in {**rows, "Laplace": laplace}.items():
+        value = number(laplace["llc_hat"]) if row is laplace else estimate(row.get("llc_hat"), row.get("se_hat"))
         table.add_row(
             Text(f"  {name}"),
             value,
-            number(best.get("error"), "+.3g"),
-            number(best.get("relative_error"), "+.1%"),
-            number(best.get("predicted_bias"), "+.1%"),
-            number(best.get("z"), "+.1f"),
-            number(best.get("rhat"), ".3f"),
-            number(best.get("k_hat"), ".2f"),
+            number(row.get("error"), "+.3g"),
+            number(row.get("relative_error"), "+.1%"),
+            number(row.get("predicted_bias"), "+.1%"),
+            number(row.get("z"), "+.1f"),
+            number(row.get("rhat"), ".3f"),
+            number(row.get("k_hat"), ".2f"),
         )
     return table
 
 
-def _counts(trials: Sequence[Mapping[str, Any]]) -> str:
+def _counts(trials: Sequence[Row]) -> str:
     counts = Counter(row["state"] for row in trials)
     return ", ".join(f"{counts[state]} {word}" for state, word in _STATES.items() if counts[state])
 
 
-def _settings(best: Mapping[str, Any] | None) -> str:
+def _settings(best: Row | None) -> str:
     if best is None:
         return ""
     params = json.loads(best["hyperparameters"])

@@ -1,4 +1,4 @@
-"""The table of all trials: one row each, whatever their state, in columns whose types never depend on the rows."""
+"""The tables of a run: a row per trial or run, whatever its state, in columns whose types never depend on the rows."""
 
 from __future__ import annotations
 
@@ -20,10 +20,13 @@ if TYPE_CHECKING:  # a second of import time, for which only the end of a run ha
 
 __all__ = [
     "COLUMNS",
+    "RUN_COLUMNS",
     "laplace_relative_error",
     "read_trials_table",
     "rows_of_other_studies",
+    "rows_of_others",
     "with_reference",
+    "write_table",
     "write_trials_table",
 ]
 
@@ -84,6 +87,12 @@ COLUMNS: dict[str, type] = {
     "finished": datetime,
 }
 
+RUN_COLUMNS: dict[str, type] = {  # of runs of fixed settings: no search, so neither its numbers nor its objective
+    "pid": str,
+    "sampler": str,
+    **{name: kind for name, kind in COLUMNS.items() if name not in ("pid", "number", "objective")},
+}
+
 
 def with_reference(row: Mapping[str, Any], reference: Mapping[str, Any]) -> dict[str, Any]:
     """The row with what `ref.json` says: z, the posterior, whether it is certified, and the Laplace value's error."""
@@ -107,9 +116,19 @@ def laplace_relative_error(reference: Mapping[str, Any]) -> float | None:
 
 
 def write_trials_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """`write_table` with the columns of a search's trials."""
+    write_table(path, rows, COLUMNS)
+
+
+def rows_of_other_studies(path: Path, studies: Container[tuple[str, str]]) -> list[dict[str, Any]]:
+    """The rows of the table of trials at `path` of all (pid, method) pairs but `studies`."""
+    return rows_of_others(path, COLUMNS, ("pid", "method"), studies)
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, type]) -> None:
     """Replace the Parquet file at `path` by one with these rows, in this order; what a row lacks is null.
 
-    Beside `COLUMNS` there is `param_<name>` for every hyperparameter that a row has, typed by the methods that take it.
+    Beside `columns` there is `param_<name>` for every hyperparameter that a row has, typed by the methods that take it.
     Times are ISO 8601 text or datetimes with a zone; NaN is null.
 
     Raises:
@@ -118,23 +137,25 @@ def write_trials_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns = {**COLUMNS, **_param_columns(rows)}
+    columns = {**columns, **_param_columns(rows)}
     if strangers := sorted({name for row in rows for name in row} - columns.keys()):
-        raise InputError(f"The table of trials has no column called {', '.join(strangers)}.")
+        raise InputError(f"The table {path.name} has no column called {', '.join(strangers)}.")
     arrays = []
     for name, kind in columns.items():
         try:
             arrays.append(pa.array([_cell(row.get(name), kind) for row in rows], type=_arrow_type(kind)))
         except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError) as error:
-            raise InputError(f"The column {name} of the table of trials cannot hold a value: {error}") from error
+            raise InputError(f"The column {name} of the table {path.name} cannot hold a value: {error}") from error
     buffer = io.BytesIO()
     pq.write_table(pa.table(arrays, names=list(columns)), buffer)
     make_dir(path.parent)
     write_bytes_atomic(path, buffer.getvalue())
 
 
-def rows_of_other_studies(path: Path, studies: Container[tuple[str, str]]) -> list[dict[str, Any]]:
-    """The rows of the table at `path`, if there is one, of all (pid, method) pairs but `studies`."""
+def rows_of_others(
+    path: Path, columns: Mapping[str, type], key: Sequence[str], known: Container[tuple[Any, ...]]
+) -> list[dict[str, Any]]:
+    """The rows of the table at `path`, if there is one, but those whose values of the columns `key` are in `known`."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -142,12 +163,13 @@ def rows_of_other_studies(path: Path, studies: Container[tuple[str, str]]) -> li
         table = pq.read_table(io.BytesIO(path.read_bytes()))
     except (FileNotFoundError, pa.ArrowInvalid):  # none, or torn: it is made of the trials' files
         return []
-    known = [name for name in table.column_names if name in COLUMNS or name.startswith(PARAM_PREFIX)]
-    return [row for row in table.select(known).to_pylist() if (row["pid"], row["method"]) not in studies]
+    names = [name for name in table.column_names if name in columns or name.startswith(PARAM_PREFIX)]
+    rows = table.select(names).to_pylist()
+    return [row for row in rows if tuple(row[name] for name in key) not in known]
 
 
 def read_trials_table(path: Path) -> pd.DataFrame:
-    """The rows of `write_trials_table`, in pandas' nullable types: whole numbers stay whole where some are missing."""
+    """The rows of `write_table`, in pandas' nullable types: whole numbers stay whole where some are missing."""
     import pandas as pd
 
     return pd.read_parquet(path, dtype_backend="numpy_nullable")

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-import traceback
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lambda_hat.artifacts.files import drop_link, make_dir, read_json, read_json_lines, touch, write_json_atomic
+from lambda_hat.artifacts.files import read_json_lines, touch
 from lambda_hat.artifacts.ids import derive_seed, run_id
-from lambda_hat.artifacts.paths import MANIFEST_JSON, METRICS_JSON, PROGRESS_JSONL, STOP_FLAG, Paths
+from lambda_hat.artifacts.paths import PROGRESS_JSONL, STOP_FLAG, Paths
 from lambda_hat.config.study import OptunaSection
 from lambda_hat.tuning.algorithms import NUM_REPORT_STEPS
+from lambda_hat.tuning.folders import clear_folder, discard, end_of, fail_in, metrics_in, write_manifest
 from lambda_hat.tuning.objective import WORST_VALUE, objective_value
 from lambda_hat.tuning.plan import StudyPlan
 from lambda_hat.tuning.rows import trial_row
@@ -97,7 +97,7 @@ class TrialLane:
         """
         for record in self.study.running:
             folder = self._folder(record.run_id) if record.run_id is not None else None
-            metrics = read_json(folder / METRICS_JSON) if folder is not None else None
+            metrics = metrics_in(folder) if folder is not None else None
             if folder is None or metrics is None:
                 self._interrupted.append(record.number)
             else:
@@ -109,17 +109,13 @@ class TrialLane:
             manifest = self._manifest(trial)
             rid = run_id(manifest)
             folder = self._paths.trial_dir(self.plan.pid, self.plan.method, rid)
-            make_dir(folder)
-            write_json_atomic(folder / MANIFEST_JSON, manifest)
+            write_manifest(folder, manifest)
             self.study.attach_run(trial.number, rid, manifest["seed"])
-            metrics = read_json(folder / METRICS_JSON)
+            metrics = metrics_in(folder)
             if metrics is not None and metrics.get("state") == "COMPLETE":  # an earlier run had the very same trial
                 self._tell(trial.number, folder, metrics)
                 continue
-            _discard(folder, METRICS_JSON, STOP_FLAG)
-            drop_link(folder / PROGRESS_JSONL)
-            _, offset = read_json_lines(folder / PROGRESS_JSONL)
-            self._running[rid] = _Running(trial, folder, offset)
+            self._running[rid] = _Running(trial, folder, clear_folder(folder))
             problem_dir = self._paths.problem_dir(self.plan.pid)
             return Task(rid, self.plan.function, (str(folder), str(problem_dir)), self.plan.max_seconds)
         return None
@@ -149,28 +145,22 @@ class TrialLane:
 
     def stored_result(self, task: Task) -> dict[str, Any] | None:
         """`metrics.json`, which its worker may have written before it was lost, or ended itself with: out of time."""
-        return read_json(self._running[task.name].folder / METRICS_JSON)
+        return metrics_in(self._running[task.name].folder)
 
     def on_retry(self, task: Task) -> None:
         """The next worker starts afresh."""
         running = self._running[task.name]
-        _discard(running.folder, STOP_FLAG)
+        discard(running.folder, STOP_FLAG)
         running.is_stopped = False
 
     def on_done(self, task: Task, result: dict[str, Any]) -> Sequence[Lane]:
         """Tell the study what `metrics.json` says, or the returned values where a shared disk is slow to show it."""
-        self._end(task, read_json(self._running[task.name].folder / METRICS_JSON) or result)
+        self._end(task, metrics_in(self._running[task.name].folder) or result)
         return ()
 
     def on_error(self, task: Task, error: Exception) -> Sequence[Lane]:
         """Fail the trial, and keep the reason and the traceback in its folder."""
-        metrics = {
-            "state": "FAIL",
-            "reason": f"{type(error).__name__}: {error}",
-            "traceback": "".join(traceback.format_exception(error)),
-        }
-        write_json_atomic(self._running[task.name].folder / METRICS_JSON, metrics)
-        self._end(task, metrics)
+        self._end(task, fail_in(self._running[task.name].folder, error))
         return ()
 
     def close(self) -> None:
@@ -203,32 +193,25 @@ class TrialLane:
 
     def _tell(self, number: int, folder: Path, metrics: dict[str, Any]) -> None:
         self._metrics[number] = metrics
-        state, llc_hat, reason = metrics.get("state"), metrics.get("llc_hat"), str(metrics.get("reason", ""))
+        state, reason = end_of(metrics)
         facts = {key: metrics[key] for key in ("llc_hat", "se_hat", "rhat") if metrics.get(key) is not None}
-        if state == "COMPLETE" and llc_hat is not None and math.isfinite(llc_hat):
+        if state == "COMPLETE":
             self.study.annotate(number, facts)
-            self.study.tell_complete(number, self._objective(llc_hat, metrics.get("rhat")))
+            self.study.tell_complete(number, self._objective(metrics["llc_hat"], metrics.get("rhat")))
         elif state == "PRUNED":
             self.study.annotate(number, {**facts, "reason": reason})
             has_diverged = not (folder / STOP_FLAG).exists()  # nobody asked it to stop
             self.study.tell_pruned(number, WORST_VALUE if has_diverged else None)
-        elif state == "COMPLETE":
-            self.study.tell_failed(number, "the estimate is not a finite number")
         else:
-            self.study.tell_failed(number, reason or "the task gave no reason")
+            self.study.tell_failed(number, reason)
 
     def _objective(self, llc_hat: float, rhat: float | None) -> float:
         return objective_value(self._spec.objective, llc_hat, self.plan.llc_ref, rhat)
 
     def _metrics_of(self, record: TrialRecord) -> dict[str, Any]:
         if record.number not in self._metrics and record.run_id is not None:  # told by an earlier command
-            self._metrics[record.number] = read_json(self._folder(record.run_id) / METRICS_JSON) or {}
+            self._metrics[record.number] = metrics_in(self._folder(record.run_id)) or {}
         return self._metrics.get(record.number, {})
 
     def _folder(self, rid: str) -> Path:
         return self._paths.trial_dir(self.plan.pid, self.plan.method, rid)
-
-
-def _discard(folder: Path, *names: str) -> None:
-    for name in names:
-        (folder / name).unlink(missing_ok=True)

@@ -11,7 +11,14 @@ from lambda_hat.artifacts.files import read_json, write_json_atomic
 from lambda_hat.artifacts.paths import METRICS_JSON, PROBLEM_YAML, Paths
 from lambda_hat.errors import RunStateError
 
-__all__ = ["begun_studies", "refuse_changed_problems", "save_begun_studies"]
+__all__ = [
+    "begun_runs",
+    "begun_studies",
+    "refuse_changed_problems",
+    "refuse_other_workflow",
+    "save_begun_runs",
+    "save_begun_studies",
+]
 
 
 def save_begun_studies(paths: Paths, pids: list[str], methods: list[str], num_trials: int) -> None:
@@ -19,8 +26,18 @@ def save_begun_studies(paths: Paths, pids: list[str], methods: list[str], num_tr
     write_json_atomic(paths.begun, {"pids": pids, "methods": methods, "num_trials": num_trials})
 
 
+def save_begun_runs(paths: Paths, pids: list[str], samplers: list[str], run_ids: list[str]) -> None:
+    """The same of runs of fixed settings, of which each sampler has one on each problem."""
+    write_json_atomic(paths.begun, {"pids": pids, "methods": samplers, "num_trials": 1, "run_ids": run_ids})
+
+
+def begun_runs(paths: Paths) -> set[str]:
+    """Ids of the runs that the last command worked on."""
+    return set((read_json(paths.begun) or {}).get("run_ids", ()))
+
+
 def begun_studies(paths: Paths) -> dict[str, list[str]]:
-    """By problem, the methods that the last command had begun and that had not all their trials."""
+    """By problem, the methods or samplers that the last command had begun and that had not all their trials."""
     begun = read_json(paths.begun) or {}
     unfinished: dict[str, list[str]] = {}
     for pid in begun.get("pids", ()):
@@ -34,6 +51,17 @@ def num_finished(paths: Paths, pid: str, method: str) -> int:
     """Trials that have ended, from the files alone."""
     metrics = paths.study_dir(pid, method).glob(f"*/{METRICS_JSON}")
     return sum(read_json(path) is not None for path in metrics)
+
+
+def refuse_other_workflow(paths: Paths, *, is_search: bool) -> None:
+    """Keep trials of a search and runs of fixed settings apart: both lie in `trials/<pid>/<name>`.
+
+    Raises:
+        RunStateError: the folder is the other workflow's.
+    """
+    other = "workflow llc" if is_search else "workflow optuna"
+    if paths.journal.exists() if not is_search else bool(begun_runs(paths)):
+        raise RunStateError(f"{paths.root} belongs to `lambda-hat {other}`. Choose another `store.namespace`.")
 
 
 def refuse_changed_problems(paths: Paths, problems: Mapping[str, Mapping[str, Any]]) -> None:

@@ -24,7 +24,7 @@ from packaging.specifiers import SpecifierSet
 
 from lambda_hat.artifacts.paths import Paths
 from lambda_hat.config.card import AnyCard, KubernetesCard, LocalCard, PBSCard, SlurmCard
-from lambda_hat.config.load import LoadedCard, LoadedStudy
+from lambda_hat.config.load import LoadedCard, LoadedFile
 from lambda_hat.errors import ConfigError, ExecutionError
 from lambda_hat.execution.resources import capacity, check_card
 from lambda_hat.tasks import probe_task
@@ -56,14 +56,14 @@ class Check:
     advice: str = ""
 
 
-def examine(loaded: LoadedStudy | LoadedCard, *, with_workers: bool, timeout: float) -> Iterator[Check]:
+def examine(loaded: LoadedFile | LoadedCard, *, with_workers: bool, timeout: float) -> Iterator[Check]:
     """Every check of this machine, this environment and the card, cheap ones first, and last the card's own workers.
 
     Raises:
-        ConfigError: card and study do not fit together.
+        ConfigError: card and file do not fit together.
     """
-    if isinstance(loaded, LoadedStudy):
-        faults, store = check_execution(loaded), loaded.study.store
+    if isinstance(loaded, LoadedFile):
+        faults, store = check_execution(loaded), loaded.sections.store
     else:
         faults, store = [loaded.locate(fault) for fault in check_card(loaded.card)], loaded.store
     if faults:

@@ -1,24 +1,37 @@
-"""What a study would do, from the configuration and the files that are there: nothing is started, nothing written."""
+"""What a command would do, from the configuration and the files that are there: nothing is started or written."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from lambda_hat.artifacts.files import read_json
-from lambda_hat.artifacts.ids import problem_id
+from lambda_hat.artifacts.ids import derive_seed, problem_id
 from lambda_hat.artifacts.paths import REFERENCE_JSON, TARGET_NPZ, Paths
-from lambda_hat.config.load import LoadedStudy
+from lambda_hat.config.experiments import Experiments, FixedSampler
+from lambda_hat.config.load import LoadedExperiments, LoadedFile, LoadedStudy
 from lambda_hat.config.problems import ProblemEntry
 from lambda_hat.config.study import ReferenceSpec
 from lambda_hat.errors import ConfigError, Fault
 from lambda_hat.execution.resources import capacity, check_budget, check_card
 from lambda_hat.execution.routing import Route, check_labels, effective_map, labels_of, single_executor_warning
-from lambda_hat.workflows.changes import begun_studies, num_finished
+from lambda_hat.tuning.runs import FixedRun, fixed_run
+from lambda_hat.workflows.changes import begun_runs, begun_studies, num_finished
 from lambda_hat.workflows.references import stored_reference
 
-__all__ = ["Plan", "PlannedProblem", "PlannedStudy", "TimeBound", "build_plan", "check_execution", "problem_titles"]
+__all__ = [
+    "Plan",
+    "PlannedProblem",
+    "PlannedRun",
+    "PlannedStudy",
+    "TimeBound",
+    "build_llc_plan",
+    "build_plan",
+    "check_execution",
+    "problem_titles",
+    "run_of",
+]
 
 
 @dataclass(frozen=True)
@@ -54,10 +67,27 @@ class PlannedStudy:
 
 
 @dataclass(frozen=True)
+class PlannedRun:
+    """One sampler on one target."""
+
+    pid: str
+    sampler: str
+    method: str
+    label: str
+    run_id: str
+    is_finished: bool
+
+    @property
+    def num_to_run(self) -> int:
+        """1 if it is missing or failed."""
+        return int(not self.is_finished)
+
+
+@dataclass(frozen=True)
 class TimeBound:
     """Seconds that tasks of one kind can take at most on one executor: `num_rounds` times their budget."""
 
-    what: str  # "references" | "trials"
+    what: str  # "references" | "trials" | "runs"
     label: str
     num_tasks: int
     num_parallel: int
@@ -72,49 +102,43 @@ class TimeBound:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that `--dry-run` tells."""
+    """Everything that `--dry-run` tells. Searches have `studies`, fixed settings have `runs`."""
 
-    loaded: LoadedStudy
+    loaded: LoadedFile
     paths: Paths
     capacity: dict[str, int]
+    caps: dict[str, int]  # how many tasks may be in flight, by label
     routes: dict[str, Route]
     warnings: tuple[str, ...]
     problems: tuple[PlannedProblem, ...]
-    studies: tuple[PlannedStudy, ...]
     bounds: tuple[TimeBound, ...]
-    begun: dict[str, list[str]]  # by problem, the methods that an earlier command did not finish
+    studies: tuple[PlannedStudy, ...] = ()
+    runs: tuple[PlannedRun, ...] = ()
+    needs_resume: bool = False  # something of this was begun here and is not finished
 
     @property
     def max_seconds(self) -> float:
-        """References, which come first, and then the slowest executor's trials.
+        """One kind of task after the other, of each the slowest executor's.
 
         Waiting for Slurm, starting workers and repeating what lost workers did come on top.
         """
-        kinds = ("references", "trials")
-        return sum(max((bound.seconds for bound in self.bounds if bound.what == kind), default=0.0) for kind in kinds)
-
-    @property
-    def needs_resume(self) -> bool:
-        """Whether `--resume` is needed: a study of these was begun here and is not finished."""
-        return any(
-            study.num_to_run and (study.num_finished or study.method in self.begun.get(study.pid, ()))
-            for study in self.studies
-        )
+        kinds = dict.fromkeys(bound.what for bound in self.bounds)
+        return sum(max(bound.seconds for bound in self.bounds if bound.what == kind) for kind in kinds)
 
 
-def check_execution(loaded: LoadedStudy) -> list[Fault]:
-    """Faults of study and card together: labels that do not exist, budgets that outlast the walltime, and the like."""
-    study = loaded.study
+def check_execution(loaded: LoadedFile) -> list[Fault]:
+    """Faults of file and card together: labels that do not exist, budgets that outlast the walltime, and the like."""
+    sections = loaded.sections
     faults = [loaded.locate(fault, is_in_card=True) for fault in check_card(loaded.card)]
-    per_executor = study.optuna.concurrency.per_executor
-    joint = check_labels(study.execution.executor_map, per_executor, study.methods, labels_of(loaded.card))
-    joint += check_budget(loaded.card, study.execution.budget)
+    execution, labels = sections.execution, labels_of(loaded.card)
+    joint = check_labels(execution.executor_map, sections.per_executor, sections.methods, labels)
+    joint += check_budget(loaded.card, execution.budget)
     return faults + [loaded.locate(fault) for fault in joint]
 
 
-def problem_titles(loaded: LoadedStudy) -> dict[str, str]:
-    """By id, what the study file says of each problem, in one line."""
-    pairs = zip(loaded.study.problems, loaded.study.resolved_problems, strict=True)
+def problem_titles(loaded: LoadedFile) -> dict[str, str]:
+    """By id, what the file says of each problem, in one line."""
+    pairs = zip(loaded.sections.entries, loaded.sections.resolved_problems, strict=True)
     return {problem_id(problem.to_dict()): _title(entry) for entry, problem in pairs}
 
 
@@ -124,39 +148,82 @@ def build_plan(loaded: LoadedStudy) -> Plan:
     Raises:
         ConfigError: with everything that `check_execution` finds.
     """
-    if faults := check_execution(loaded):
-        raise ConfigError(faults)
-    study, labels = loaded.study, labels_of(loaded.card)
-    paths = Paths.from_store(study.store)
-    routes = effective_map(study.execution.executor_map, study.methods, labels)
-    warning = single_executor_warning(routes, labels)
-    problems = tuple(
-        _planned_problem(paths, pid, title, study.reference) for pid, title in problem_titles(loaded).items()
-    )
-    num_trials = study.optuna.max_trials_per_method
+    plan, optuna = _plan_of_references(loaded), loaded.study.optuna
     studies = tuple(
         PlannedStudy(
             problem.pid,
             method,
-            routes[f"methods.{method}"].label,
-            num_finished(paths, problem.pid, method),
-            num_trials,
+            plan.routes[f"methods.{method}"].label,
+            num_finished(plan.paths, problem.pid, method),
+            optuna.max_trials_per_method,
         )
-        for problem in problems
-        for method in study.methods
+        for problem in plan.problems
+        for method in loaded.study.methods
     )
-    workers = capacity(loaded.card)
-    return Plan(
-        loaded=loaded,
-        paths=paths,
-        capacity=workers,
-        routes=routes,
-        warnings=(warning,) if warning else (),
-        problems=problems,
+    begun = begun_studies(plan.paths)
+    return replace(
+        plan,
         studies=studies,
-        bounds=tuple(_bounds(loaded, routes["hmc"].label, workers, problems, studies)),
-        begun=begun_studies(paths),
+        bounds=(*plan.bounds, *_bounds("trials", plan, studies, optuna.concurrency.batch_size)),
+        needs_resume=any(
+            study.num_to_run and (study.num_finished or study.method in begun.get(study.pid, ())) for study in studies
+        ),
     )
+
+
+def build_llc_plan(loaded: LoadedExperiments) -> Plan:
+    """What `workflow llc` would do now; raises as `build_plan`."""
+    plan, experiments = _plan_of_references(loaded), loaded.experiments
+    runs = []
+    for problem in plan.problems:
+        for sampler in experiments.resolved_samplers:
+            run = run_of(plan.paths, problem.pid, sampler, experiments)
+            label = plan.routes[f"methods.{sampler.method}"].label
+            is_finished = run.finished is not None
+            runs.append(PlannedRun(problem.pid, sampler.name, sampler.method, label, run.run_id, is_finished))
+    begun = begun_runs(plan.paths)
+    return replace(
+        plan,
+        runs=tuple(runs),
+        bounds=(*plan.bounds, *_bounds("runs", plan, runs, batch_size=len(runs))),
+        needs_resume=any(run.num_to_run and run.run_id in begun for run in runs),
+    )
+
+
+def run_of(paths: Paths, pid: str, sampler: FixedSampler, experiments: Experiments) -> FixedRun:
+    """The run of a sampler on a target."""
+    return fixed_run(
+        paths,
+        pid,
+        sampler.name,
+        method=sampler.method,
+        hyperparams=sampler.overrides,
+        settings=sampler.settings,
+        seed=derive_seed("run", sampler.seed, pid, sampler.method),
+        trial_sec=experiments.execution.budget.trial_sec,
+    )
+
+
+def _plan_of_references(loaded: LoadedFile) -> Plan:
+    """Everything but the work that follows the references."""
+    if faults := check_execution(loaded):
+        raise ConfigError(faults)
+    sections, labels = loaded.sections, labels_of(loaded.card)
+    paths, workers = Paths.from_store(sections.store), capacity(loaded.card)
+    caps = {label: min(number, sections.per_executor.get(label, number)) for label, number in workers.items()}
+    routes = effective_map(sections.execution.executor_map, sections.methods, labels)
+    warning = single_executor_warning(routes, labels)
+    problems = tuple(
+        _planned_problem(paths, pid, title, sections.reference) for pid, title in problem_titles(loaded).items()
+    )
+    bounds: tuple[TimeBound, ...] = ()
+    if num_references := sum(problem.needs_reference for problem in problems):
+        label = routes["hmc"].label
+        rounds = math.ceil(num_references / caps[label])
+        parallel = min(caps[label], num_references)
+        budget = sections.execution.budget.hmc_sec
+        bounds = (TimeBound("references", label, num_references, parallel, rounds, budget),)
+    return Plan(loaded, paths, workers, caps, routes, (warning,) if warning else (), problems, bounds)
 
 
 def _title(entry: ProblemEntry) -> str:
@@ -174,25 +241,15 @@ def _planned_problem(paths: Paths, pid: str, title: str, spec: ReferenceSpec) ->
     return PlannedProblem(pid, title, (folder / TARGET_NPZ).is_file(), has_reference, is_usable)
 
 
-def _bounds(
-    loaded: LoadedStudy,
-    reference_label: str,
-    workers: Mapping[str, int],
-    problems: Sequence[PlannedProblem],
-    studies: Sequence[PlannedStudy],
-) -> Iterable[TimeBound]:
-    budget, concurrency = loaded.study.execution.budget, loaded.study.optuna.concurrency
-    caps = {label: min(number, concurrency.per_executor.get(label, number)) for label, number in workers.items()}
-    if num_references := sum(problem.needs_reference for problem in problems):
-        cap = caps[reference_label]
-        rounds = math.ceil(num_references / cap)
-        yield TimeBound("references", reference_label, num_references, min(cap, num_references), rounds, budget.hmc_sec)
-    for label, cap in caps.items():
-        counts = [study.num_to_run for study in studies if study.label == label and study.num_to_run]
+def _bounds(what: str, plan: Plan, groups: Sequence[PlannedStudy | PlannedRun], batch_size: int) -> Iterable[TimeBound]:
+    """Of tasks in groups, each of which has at most `batch_size` in flight."""
+    for label, cap in plan.caps.items():
+        counts = [group.num_to_run for group in groups if group.label == label and group.num_to_run]
         if counts:
-            rounds = _num_rounds(counts, cap, concurrency.batch_size)
-            num_parallel = min(cap, sum(min(count, concurrency.batch_size) for count in counts))
-            yield TimeBound("trials", label, sum(counts), num_parallel, rounds, budget.trial_sec)
+            rounds = _num_rounds(counts, cap, batch_size)
+            num_parallel = min(cap, sum(min(count, batch_size) for count in counts))
+            budget = plan.loaded.sections.execution.budget.trial_sec
+            yield TimeBound(what, label, sum(counts), num_parallel, rounds, budget)
 
 
 def _num_rounds(counts: Sequence[int], cap: int, batch_size: int) -> int:

@@ -78,7 +78,7 @@ def test_show_prints_the_same_data_as_yaml_and_as_json(invoke, part):
 @pytest.mark.parametrize("arguments", [(), ("study.yaml", "--config", "study.yaml")])
 def test_show_wants_one_file(invoke, arguments):
     result = invoke("config", "show", *arguments)
-    assert (result.exit_code, "Give one study file" in result.stderr) == (2, True)
+    assert (result.exit_code, "Give one file" in result.stderr) == (2, True)
 
 
 def test_show_prints_the_card_and_the_problems(invoke):

@@ -70,10 +70,10 @@ def test_hyperparameters_have_their_methods_types_whatever_the_values(tmp_path):
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        ({"llc": 1.0}, "has no column called llc"),
-        ({"param_colour": 1.0}, "has no column called param_colour"),
-        ({"number": "three"}, "The column number .* cannot hold a value"),
-        ({"started": "2026-01-02T03:04:05"}, "The column started .* has no time zone"),
+        ({"llc": 1.0}, "The table trials.parquet has no column called llc"),
+        ({"param_colour": 1.0}, "The table trials.parquet has no column called param_colour"),
+        ({"number": "three"}, "The column number of the table trials.parquet cannot hold a value"),
+        ({"started": "2026-01-02T03:04:05"}, "The column started of the table trials.parquet .* has no time zone"),
     ],
 )
 def test_what_has_no_place_is_refused(tmp_path, extra, message):

@@ -1,0 +1,68 @@
+"""What an experiments file (`config/experiments.yaml`) may say: targets times samplers with fixed settings."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from lambda_hat.config.base import Frozen
+from lambda_hat.config.problems import PosteriorSpec, Problem, ProblemEntry
+from lambda_hat.config.study import Execution, FolderName, Method, ReferenceSpec, Store
+
+__all__ = ["Experiments", "FixedSampler", "SamplerEntry"]
+
+
+class ExperimentsStore(Store):
+    """Where the runs lie: `root/namespace/layout_version`."""
+
+    namespace: FolderName = "llc"
+
+
+class SamplerEntry(Frozen):
+    """One entry of `samplers:`: a label, the method that it stands for, and settings over those of the preset."""
+
+    name: FolderName  # of your own, different from the others
+    method: Method | None = None  # null: the name is the method
+    overrides: dict[str, object] = {}  # under the method's own names; `preset` names one of presets/sampler
+    seed: Annotated[int, Field(ge=0)] = 0  # each run derives its own from it
+
+
+class FixedSampler(Frozen):
+    """What an entry of `samplers:` becomes: every setting that its preset and its overrides give."""
+
+    name: str
+    method: Method
+    overrides: dict[str, object]
+    settings: dict[str, object]
+    seed: int
+
+
+class Experiments(Frozen):
+    """All of `targets` by all of `samplers`; `resolved_*` are what presets and overrides make of them."""
+
+    targets: Annotated[tuple[ProblemEntry, ...], Field(min_length=1)]  # what is sampled
+    samplers: Annotated[tuple[SamplerEntry, ...], Field(min_length=1)]  # each runs on every target
+    execution: Execution = Execution()  # where and how long
+    store: ExperimentsStore = ExperimentsStore()  # where results lie
+    posterior: PosteriorSpec | None = None  # null: each target's own default
+    reference: Annotated[ReferenceSpec, Field(description="`hmc`, `exact` or a mapping")] = (
+        ReferenceSpec()  # what samplers are judged against
+    )
+    resolved_problems: tuple[Problem, ...] = Field(default=(), exclude=True)
+    resolved_samplers: tuple[FixedSampler, ...] = Field(default=(), exclude=True)
+
+    @property
+    def entries(self) -> tuple[ProblemEntry, ...]:
+        """The targets as the file has them."""
+        return self.targets
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        """Methods of all samplers, each once."""
+        return tuple(dict.fromkeys(sampler.method for sampler in self.resolved_samplers))
+
+    @property
+    def per_executor(self) -> dict[str, int]:
+        """Bounds on the tasks in flight, by label: a file of fixed runs has none but the workers."""
+        return {}

@@ -1,0 +1,151 @@
+"""Runs of fixed settings as a lane of the scheduler: no search, no pruning, and none of them twice."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lambda_hat.artifacts.files import read_json_lines
+from lambda_hat.artifacts.ids import run_id
+from lambda_hat.artifacts.paths import PROGRESS_JSONL, Paths
+from lambda_hat.tuning.folders import clear_folder, end_of, fail_in, metrics_in, write_manifest
+from lambda_hat.tuning.scheduler import Lane, Task
+
+__all__ = ["FixedRun", "RunLane", "fixed_run"]
+
+
+@dataclass(frozen=True)
+class FixedRun:
+    """What a run's worker is told, and the folder that is named after it."""
+
+    manifest: Mapping[str, Any]
+    folder: Path
+
+    @property
+    def run_id(self) -> str:
+        """`r_` and a hash of the manifest."""
+        return self.folder.name
+
+    @property
+    def finished(self) -> dict[str, Any] | None:
+        """The metrics of a run that has ended and would end so again; None where it is missing or failed."""
+        metrics = metrics_in(self.folder)
+        return metrics if metrics is not None and end_of(metrics)[0] != "FAIL" else None
+
+
+def fixed_run(
+    paths: Paths,
+    pid: str,
+    name: str,
+    *,
+    method: str,
+    hyperparams: Mapping[str, object],
+    settings: Mapping[str, object],
+    seed: int,
+    trial_sec: float,
+) -> FixedRun:
+    """The run of `method` with `settings`, of which `hyperparams` were chosen, in the folder `name` of a problem.
+
+    The manifest is that of a trial.
+    """
+    manifest = {
+        "pid": pid,
+        "method": method,
+        "hyperparams": dict(hyperparams),
+        "settings": dict(settings),
+        "seed": seed,
+        "budget": {"trial_sec": trial_sec},
+    }
+    return FixedRun(manifest, paths.trial_dir(pid, name, run_id(manifest)))
+
+
+class RunLane:
+    """Runs what of `runs` is missing or failed, and knows the metrics of all of them.
+
+    `open_next` gives the lanes that follow once the last has ended.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        label: str,
+        runs: Sequence[FixedRun],
+        *,
+        problem_dir: Path,
+        function: Callable[..., dict[str, Any]],
+        max_seconds: float,
+        max_in_flight: int | None = None,
+        open_next: Callable[[], Sequence[Lane]] | None = None,
+    ) -> None:
+        self.name = name
+        self.label = label
+        self.runs = tuple(runs)
+        self.max_in_flight = max_in_flight or max(1, len(runs))
+        self._problem_dir = problem_dir
+        self._function = function
+        self._max_seconds = max_seconds
+        self._open_next = open_next
+        self._metrics = {run.run_id: metrics for run in runs if (metrics := run.finished) is not None}
+        self._waiting = deque(run for run in self.runs if run.run_id not in self._metrics)
+        self._running: dict[str, tuple[FixedRun, int]] = {}  # and the bytes of its progress that were read
+
+    @property
+    def is_through(self) -> bool:
+        """Whether every run has ended."""
+        return len(self._metrics) == len({run.run_id for run in self.runs})
+
+    @property
+    def num_running(self) -> int:
+        """Runs in flight."""
+        return len(self._running)
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Number of runs by how they ended."""
+        return Counter(end_of(metrics)[0] for metrics in self._metrics.values())
+
+    def metrics_of(self, run: FixedRun) -> dict[str, Any]:
+        """What the run ended with; empty while it has not."""
+        return self._metrics.get(run.run_id, {})
+
+    def next_task(self) -> Task | None:
+        """The next run that is missing."""
+        if not self._waiting:
+            return None
+        run = self._waiting.popleft()
+        write_manifest(run.folder, run.manifest)
+        self._running[run.run_id] = run, clear_folder(run.folder)
+        return Task(run.run_id, self._function, (str(run.folder), str(self._problem_dir)), self._max_seconds)
+
+    def on_progress(self, task: Task) -> bool:
+        """Whether the worker has written anything since."""
+        run, offset = self._running[task.name]
+        lines, offset = read_json_lines(run.folder / PROGRESS_JSONL, offset)
+        self._running[task.name] = run, offset
+        return bool(lines)
+
+    def stored_result(self, task: Task) -> dict[str, Any] | None:
+        """`metrics.json`, which its worker may have written before it was lost, or ended itself with: out of time."""
+        return metrics_in(self._running[task.name][0].folder)
+
+    def on_retry(self, task: Task) -> None:
+        """The next worker starts afresh."""
+
+    def on_done(self, task: Task, result: dict[str, Any]) -> Sequence[Lane]:
+        """Keep what `metrics.json` says, or the returned values where a shared disk is slow to show it."""
+        return self._end(task, metrics_in(self._running[task.name][0].folder) or result)
+
+    def on_error(self, task: Task, error: Exception) -> Sequence[Lane]:
+        """Keep the reason and the traceback in the run's folder."""
+        return self._end(task, fail_in(self._running[task.name][0].folder, error))
+
+    def close(self) -> None:
+        """Leave runs in flight to the command that resumes."""
+
+    def _end(self, task: Task, metrics: dict[str, Any]) -> Sequence[Lane]:
+        del self._running[task.name]
+        self._metrics[task.name] = metrics
+        return self._open_next() if self.is_through and self._open_next is not None else ()

@@ -1,0 +1,122 @@
+"""The story of experiments: references first, then every sampler, with its fixed settings, on every target."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lambda_hat.artifacts.paths import RunContext
+from lambda_hat.config.load import LoadedExperiments
+from lambda_hat.errors import LambdaHatError, TooManyFailedTrials
+from lambda_hat.report.progress import Progress, StudyLine
+from lambda_hat.report.tables import RUN_COLUMNS, rows_of_others, with_reference, write_table
+from lambda_hat.tasks import hard_limit, trial_task
+from lambda_hat.tuning.rows import run_row
+from lambda_hat.tuning.runs import RunLane
+from lambda_hat.tuning.scheduler import Lane
+from lambda_hat.workflows.changes import save_begun_runs
+from lambda_hat.workflows.plan import Plan, build_llc_plan, run_of
+from lambda_hat.workflows.run import Outcome, Run, carry_out, refuse_to_begin
+
+__all__ = ["run_llc"]
+
+
+def run_llc(loaded: LoadedExperiments, *, resume: bool, progress: Progress) -> Outcome:
+    """Certify a reference for every target, run every sampler on it, and leave the table of all runs.
+
+    A run that has ended is never repeated, one that failed is.
+
+    Raises:
+        ConfigError: labels or budgets do not fit the card.
+        RunStateError: unfinished runs are there and `resume` is False, or another command holds the folder.
+        ExecutionError: the executors could not be started or were lost.
+    """
+    plan = build_llc_plan(loaded)
+    refuse_to_begin(plan, resume=resume)
+    with RunContext(plan.paths) as context:
+        context.save_config(loaded.resolved)
+        samplers = [sampler.name for sampler in loaded.experiments.samplers]
+        pids = [problem.pid for problem in plan.problems]
+        save_begun_runs(plan.paths, pids, samplers, [run.run_id for run in plan.runs])
+        return carry_out(_ExperimentsRun(loaded, build_llc_plan(loaded), progress))
+
+
+class _ExperimentsRun(Run):
+    """A lane with one run for every sampler on every target."""
+
+    noun = "run of these experiments"
+
+    def __init__(self, loaded: LoadedExperiments, plan: Plan, progress: Progress) -> None:
+        self.experiments = loaded.experiments
+        self._lanes: dict[tuple[str, str], RunLane] = {}  # by problem and sampler
+        super().__init__(plan, progress)
+
+    def open_lanes(self, pid: str, reference: dict[str, Any]) -> Sequence[Lane]:
+        """A lane for every sampler."""
+        lanes = {
+            (pid, sampler.name): RunLane(
+                f"{pid}:{sampler.name}",
+                self.plan.routes[f"methods.{sampler.method}"].label,
+                [run_of(self.paths, pid, sampler, self.experiments)],
+                problem_dir=self.paths.problem_dir(pid),
+                function=trial_task,
+                max_seconds=hard_limit(self.experiments.execution.budget.trial_sec),
+            )
+            for sampler in self.experiments.resolved_samplers
+        }
+        self._lanes |= lanes
+        return list(lanes.values())
+
+    @property
+    def are_lanes_through(self) -> bool:
+        """Whether every run has ended."""
+        return all(lane.is_through for lane in self._lanes.values())
+
+    @property
+    def lines(self) -> tuple[StudyLine, ...]:
+        """One line per target."""
+        return tuple(self._line(pid) for pid in dict.fromkeys(pid for pid, _ in self._lanes))
+
+    @property
+    def table(self) -> Path:
+        """The table of all runs."""
+        return self.paths.runs_table
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row per sampler and target."""
+        return [
+            with_reference(
+                run_row(name, run, lane.metrics_of(run), self.references[pid], lane.label), self.references[pid]
+            )
+            for (pid, name), lane in self._lanes.items()
+            for run in lane.runs
+        ]
+
+    def write_table(self) -> None:
+        """The table of all runs, those of other targets and samplers in it kept."""
+        others = rows_of_others(self.table, RUN_COLUMNS, ("pid", "sampler"), self._lanes)
+        write_table(self.table, [*others, *self.rows()], RUN_COLUMNS)
+
+    def failure_of_tasks(self) -> LambdaHatError | None:
+        """Runs that gave no estimate because something broke."""
+        if failed := [lane.name for lane in self._lanes.values() if lane.counts["FAIL"]]:
+            return TooManyFailedTrials(
+                f"Failed: {', '.join(failed)}. The column `reason` of {self.table} says why, and `metrics.json` in a "
+                "run's folder where. Once that is mended, `--resume` runs them again."
+            )
+        return None
+
+    def _line(self, pid: str) -> StudyLine:
+        lanes = [lane for (other, _), lane in self._lanes.items() if other == pid]
+        counts = sum((lane.counts for lane in lanes), Counter[str]())
+        return StudyLine(
+            name=pid,
+            noun="runs",
+            done=counts["COMPLETE"],
+            running=sum(lane.num_running for lane in lanes),
+            failed=counts["FAIL"],
+            pruned=counts["PRUNED"],
+            total=sum(len(lane.runs) for lane in lanes),
+        )
