@@ -62,9 +62,9 @@ def _executor_lines(plan: Plan) -> Iterator[str]:
 
 def _problem_line(problem: PlannedProblem, reference_method: str) -> str:
     target = "target there" if problem.has_target else "target to train"
-    reference = "reference certified, reused"
+    reference = f"reference reused, {problem.why_not or 'certified'}"
     if problem.needs_reference:
-        reference = "reference not certified, to run again" if problem.has_reference else "reference to sample"
+        reference = f"reference to sample again ({problem.why_not})" if problem.has_reference else "reference to sample"
         reference = "exact reference to compute" if reference_method == "exact" else reference
     return f"{problem.pid}  {problem.title}: {target}, {reference}"
 

@@ -18,7 +18,7 @@ from lambda_hat.execution.resources import capacity, check_budget, check_card
 from lambda_hat.execution.routing import Route, check_labels, effective_map, labels_of, single_executor_warning
 from lambda_hat.tuning.runs import FixedRun, fixed_run
 from lambda_hat.workflows.changes import begun_runs, begun_studies, num_finished
-from lambda_hat.workflows.references import stored_reference
+from lambda_hat.workflows.references import judge_stored_reference
 
 __all__ = [
     "Plan",
@@ -43,6 +43,7 @@ class PlannedProblem:
     has_target: bool
     has_reference: bool
     is_usable: bool  # as it is: certified, or what its trials were judged by
+    why_not: str  # certified or usable, in words; empty where it is both
 
     @property
     def needs_reference(self) -> bool:
@@ -237,8 +238,9 @@ def _title(entry: ProblemEntry) -> str:
 def _planned_problem(paths: Paths, pid: str, title: str, spec: ReferenceSpec) -> PlannedProblem:
     folder = paths.problem_dir(pid)
     has_reference = read_json(folder / REFERENCE_JSON) is not None
-    is_usable = stored_reference(paths, pid, spec) is not None
-    return PlannedProblem(pid, title, (folder / TARGET_NPZ).is_file(), has_reference, is_usable)
+    usable, why_not = judge_stored_reference(paths, pid, spec)
+    has_target = (folder / TARGET_NPZ).is_file()
+    return PlannedProblem(pid, title, has_target, has_reference, usable is not None, why_not)
 
 
 def _bounds(what: str, plan: Plan, groups: Sequence[PlannedStudy | PlannedRun], batch_size: int) -> Iterable[TimeBound]:

@@ -32,7 +32,7 @@ from lambda_hat.numbers import estimate
 from lambda_hat.tasks import reference_task
 from lambda_hat.tuning.scheduler import Lane, Task
 
-__all__ = ["ReferenceLane", "stored_reference"]
+__all__ = ["ReferenceLane", "judge_stored_reference", "stored_reference"]
 
 LOCK = "lock"  # of a problem whose reference is being made
 
@@ -45,15 +45,25 @@ def stored_reference(paths: Paths, pid: str, spec: ReferenceSpec) -> dict[str, A
     Raises:
         RunStateError: trials were judged by one that is less certain than `spec` asks for.
     """
+    return judge_stored_reference(paths, pid, spec)[0]
+
+
+def judge_stored_reference(paths: Paths, pid: str, spec: ReferenceSpec) -> tuple[dict[str, Any] | None, str]:
+    """As `stored_reference`, and in words why what is there will not do."""
     reference = read_json(paths.problem_dir(pid) / REFERENCE_JSON)
-    if not reference or reference.get("format") != REFERENCE_FORMAT or reference.get("method") != spec.method:
-        return None
+    if not reference:
+        return None, "there is none"
+    if reference.get("format") != REFERENCE_FORMAT:
+        return None, "it is of another version of lambda-hat"
+    if reference.get("method") != spec.method:
+        return None, f"it was made by `{reference.get('method')}`, not `{spec.method}`"
     llc, se = reference.get("llc"), reference.get("se")
     if llc is None or se is None:
-        return None
+        return None, "it has no value"
     is_judged_by = paths.problem_trials_dir(pid).exists()
     if not reference.get("is_certified"):
-        return reference if spec.on_uncertified == "warn" and is_judged_by else None
+        is_wanted = spec.on_uncertified == "warn" and is_judged_by
+        return reference if is_wanted else None, f"not certified: {'; '.join(reference.get('reasons') or ())}"
     earlier = reference["spec"]
     wanted = [
         name
@@ -74,7 +84,7 @@ def stored_reference(paths: Paths, pid: str, spec: ReferenceSpec) -> dict[str, A
             f"The trials of {pid} were judged by a reference with another {names}. "
             "Restore it, or choose another `store.namespace`."
         )
-    return None if wanted else reference
+    return (None, f"it was made with another {names}") if wanted else (reference, "")
 
 
 class ReferenceLane:

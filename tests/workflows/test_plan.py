@@ -7,6 +7,7 @@ import pytest
 from lambda_hat.artifacts.files import write_json_atomic
 from lambda_hat.artifacts.ids import problem_id
 from lambda_hat.artifacts.paths import REFERENCE_FORMAT
+from lambda_hat.cli.dry_run import plan_to_text
 from lambda_hat.config.explain import to_yaml
 from lambda_hat.config.load import load_cfg
 from lambda_hat.config.problems import QuadraticProblem
@@ -61,6 +62,31 @@ def test_everything_is_to_do_in_a_new_place(load):
         ("sgld", "htex32", 10), ("mclmc", "htex64", 10), ("sgld", "htex32", 10), ("mclmc", "htex64", 10),
     ]  # fmt: skip
     assert not plan.needs_resume
+
+
+@pytest.mark.parametrize(
+    ("stored", "why"),
+    [
+        (None, "there is none"),
+        (CERTIFIED | {"format": 1}, "it is of another version of lambda-hat"),
+        (CERTIFIED | {"method": "exact"}, "it was made by `exact`, not `hmc`"),
+        (CERTIFIED | {"llc": None}, "it has no value"),
+        (CERTIFIED | {"is_certified": False, "reasons": ["R̂ 1.2", "no minimum"]}, "not certified: R̂ 1.2; no minimum"),
+        (CERTIFIED | {"se": 0.1}, "it was made with another `reference.max_relative_mcse`"),
+        (CERTIFIED, ""),
+    ],
+)
+def test_the_plan_says_why_a_reference_will_not_do(load, stored, why):
+    loaded = load()
+    paths, pid = build_plan(loaded).paths, build_plan(loaded).problems[0].pid
+    if stored is not None:
+        paths.problem_dir(pid).mkdir(parents=True)
+        write_json_atomic(paths.problem_dir(pid) / "ref.json", stored)
+    problem = build_plan(loaded).problems[0]
+    assert (problem.why_not, problem.needs_reference) == (why, why != "")
+    text = plan_to_text(build_plan(loaded))
+    expected = f"reference to sample again ({why})" if stored else "reference to sample\n"
+    assert ("reference reused, certified" if why == "" else expected) in text
 
 
 def test_what_is_there_is_not_run_again(load):
