@@ -36,6 +36,7 @@ __all__ = [
     "REFERENCE_NPZ",
     "STOP_FLAG",
     "TARGET_NPZ",
+    "TRACES_NPZ",
     "Paths",
     "RunContext",
 ]
@@ -49,6 +50,7 @@ FAILURE_JSON = "failure.json"  # beside a problem: why there is no reference
 MANIFEST_JSON = "manifest.json"
 METRICS_JSON = "metrics.json"
 PROGRESS_JSONL = "progress.jsonl"
+TRACES_NPZ = "traces.npz"
 STOP_FLAG = "stop"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -116,6 +118,25 @@ class Paths:
     def trials_table(self) -> Path:
         """One row per trial of every study."""
         return self._inside("tables", "optuna_trials.parquet")
+
+    @property
+    def confirmed_table(self) -> Path:
+        """The best settings of every study, run again."""
+        return self._inside("tables", "confirmed.parquet")
+
+    @property
+    def llc_table(self) -> Path:
+        """One row per run of the workflow `llc`."""
+        return self._inside("tables", "llc_runs.parquet")
+
+    @property
+    def report(self) -> Path:
+        """The run as one HTML page."""
+        return self._inside("report.html")
+
+    def diagnostics_dir(self, name: str) -> Path:
+        """Folder for figures and InferenceData of one reference or trial."""
+        return self._inside("diagnostics", _checked(name))
 
     @property
     def resolved_config(self) -> Path:
