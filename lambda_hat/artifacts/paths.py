@@ -93,6 +93,16 @@ class Paths:
             return _within(self.references, "the shared references'", _checked(pid))
         return self._inside("problems", _checked(pid))
 
+    @property
+    def problems_dir(self) -> Path:
+        """Folder that holds the problems, those of other runs too where they are shared."""
+        return self.references or self._inside("problems")
+
+    @property
+    def trials_dir(self) -> Path:
+        """Folder that holds the trials of all problems."""
+        return self._inside("trials")
+
     def problem_trials_dir(self, pid: str) -> Path:
         """Folder that holds the trials of one problem, of every method."""
         return self._inside("trials", _checked(pid))

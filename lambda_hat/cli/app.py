@@ -14,6 +14,7 @@ import lambda_hat
 from lambda_hat.cli.config import config
 from lambda_hat.cli.doctor import doctor
 from lambda_hat.cli.options import verbosity
+from lambda_hat.cli.report import report
 from lambda_hat.cli.workflow import workflow
 from lambda_hat.errors import ConfigError, LambdaHatError, StorageError
 
@@ -62,6 +63,7 @@ def cli() -> None:
 cli.add_command(workflow)
 cli.add_command(config)
 cli.add_command(doctor)
+cli.add_command(report)
 
 
 def main() -> None:

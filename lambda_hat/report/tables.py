@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # a second of import time, for which only the end of a run ha
 __all__ = [
     "COLUMNS",
     "laplace_relative_error",
+    "read_rows",
     "read_trials_table",
     "rows_of_other_studies",
     "with_reference",
@@ -134,15 +135,24 @@ def write_trials_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def rows_of_other_studies(path: Path, studies: Container[tuple[str, str]]) -> list[dict[str, Any]]:
     """The rows of the table at `path`, if there is one, of all (pid, method) pairs but `studies`."""
+    rows = read_rows(path)
+    known = {name for row in rows for name in row if name in COLUMNS or name.startswith(PARAM_PREFIX)}
+    return [
+        {name: value for name, value in row.items() if name in known}
+        for row in rows
+        if (row["pid"], row["method"]) not in studies
+    ]
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a Parquet file, what is null as None; none where there is no file, or a torn one."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(io.BytesIO(path.read_bytes()))
-    except (FileNotFoundError, pa.ArrowInvalid):  # none, or torn: it is made of the trials' files
+        return pq.read_table(io.BytesIO(path.read_bytes())).to_pylist()
+    except (FileNotFoundError, pa.ArrowInvalid):
         return []
-    known = [name for name in table.column_names if name in COLUMNS or name.startswith(PARAM_PREFIX)]
-    return [row for row in table.select(known).to_pylist() if (row["pid"], row["method"]) not in studies]
 
 
 def read_trials_table(path: Path) -> pd.DataFrame:
