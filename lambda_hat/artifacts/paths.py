@@ -36,6 +36,7 @@ __all__ = [
     "REFERENCE_NPZ",
     "STOP_FLAG",
     "TARGET_NPZ",
+    "TRACES_NPZ",
     "Paths",
     "RunContext",
     "within",
@@ -50,6 +51,7 @@ FAILURE_JSON = "failure.json"  # beside a problem: why there is no reference
 MANIFEST_JSON = "manifest.json"
 METRICS_JSON = "metrics.json"
 PROGRESS_JSONL = "progress.jsonl"
+TRACES_NPZ = "traces.npz"
 STOP_FLAG = "stop"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -92,6 +94,16 @@ class Paths:
             return within(self.references, "the shared references'", _checked(pid))
         return self._inside("problems", _checked(pid))
 
+    @property
+    def problems_dir(self) -> Path:
+        """Folder that holds the problems, those of other runs too where they are shared."""
+        return self.references or self._inside("problems")
+
+    @property
+    def trials_dir(self) -> Path:
+        """Folder that holds the trials of all problems."""
+        return self._inside("trials")
+
     def problem_trials_dir(self, pid: str) -> Path:
         """Folder that holds the trials of one problem, of every method."""
         return self._inside("trials", _checked(pid))
@@ -122,6 +134,20 @@ class Paths:
     def runs_table(self) -> Path:
         """One row per run of fixed settings."""
         return self._inside("tables", "llc_runs.parquet")
+
+    @property
+    def confirmed_table(self) -> Path:
+        """The best settings of every study, run again."""
+        return self._inside("tables", "confirmed.parquet")
+
+    @property
+    def report(self) -> Path:
+        """The run as one HTML page."""
+        return self._inside("report.html")
+
+    def diagnostics_dir(self, name: str) -> Path:
+        """Folder for figures and InferenceData of one reference or trial."""
+        return self._inside("diagnostics", _checked(name))
 
     @property
     def resolved_config(self) -> Path:

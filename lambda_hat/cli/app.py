@@ -15,6 +15,7 @@ from lambda_hat.cli.artifacts import artifacts
 from lambda_hat.cli.config import config
 from lambda_hat.cli.doctor import doctor
 from lambda_hat.cli.options import verbosity
+from lambda_hat.cli.report import report
 from lambda_hat.cli.workflow import workflow
 from lambda_hat.errors import ConfigError, LambdaHatError, StorageError
 
@@ -64,6 +65,7 @@ cli.add_command(workflow)
 cli.add_command(config)
 cli.add_command(doctor)
 cli.add_command(artifacts)
+cli.add_command(report)
 
 
 def main() -> None:

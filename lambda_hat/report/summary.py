@@ -15,10 +15,26 @@ from rich.text import Text
 from lambda_hat.numbers import estimate, number
 from lambda_hat.report.tables import laplace_relative_error
 
-__all__ = ["best_row", "print_runs", "print_summary"]
+__all__ = [
+    "FIGURES",
+    "best_row",
+    "counts_text",
+    "figures_of",
+    "is_no_closer",
+    "laplace_row",
+    "preset_text",
+    "print_runs",
+    "print_summary",
+    "reference_facts",
+    "settings_text",
+    "trials_by_method",
+]
 
 MIN_WIDTH = 100  # a terminal that is narrower wraps lines; cutting numbers off would be worse
+FIGURES = ("λ̂", "error", "relative", "predicted", "z", "R̂", "k̂")  # of an estimate, as `figures_of` gives them
 _STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "unfinished"}
+
+_ENDS = {"COMPLETE": "has no objective", "PRUNED": "was pruned", "FAIL": "failed", "RUNNING": "has not ended"}
 
 Row = Mapping[str, Any]
 
@@ -69,25 +85,48 @@ def _print_problems(
         for line in _reference_lines(references.get(pid)):
             console.print(Text("  ").append_text(line), soft_wrap=True)
         if of_problem := [row for row in rows if row["pid"] == pid]:
-            print_rows(console, of_problem, _laplace(references.get(pid) or {}))
+            print_rows(console, of_problem, laplace_row(references.get(pid) or {}))
         console.print()
     width = max(map(len, places), default=0)
     for name, path in places.items():
         console.print(Text(f"{name:<{width}}  {path}"), soft_wrap=True)
 
 
-def _print_studies(console: Console, rows: Sequence[Row], laplace: Row) -> None:
+def trials_by_method(rows: Iterable[Row], pid: str) -> dict[str, list[Row]]:
+    """The rows of one problem."""
     by_method: dict[str, list[Row]] = {}
     for row in rows:
-        by_method.setdefault(row["method"], []).append(row)
+        if row["pid"] == pid:
+            by_method.setdefault(row["method"], []).append(row)
+    return by_method
+
+
+def _print_studies(console: Console, rows: Sequence[Row], laplace: Row) -> None:
+    by_method = trials_by_method(rows, rows[0]["pid"])
     best_rows = {method: best_row(trials) for method, trials in by_method.items()}
     console.print(_table("best of", {method: best or {} for method, best in best_rows.items()}, laplace))
     for method, trials in by_method.items():
         best = best_rows[method]
-        line = Text(f"  {method}: {_counts(trials)}{_settings(best)}")
-        if best is not None and _is_no_closer(best, laplace):
+        line = Text(f"  {method}: {counts_text(trials)}{_best_text(best)}{preset_text(trials)}")
+        if best is not None and is_no_closer(best, laplace):
             line.append("; no closer than Laplace", style="red")
         console.print(line, soft_wrap=True)
+
+
+def preset_text(trials: Iterable[Row]) -> str:
+    """By how much the search beat what was known before it: the objective of the best trial over that of the preset."""
+    trials = list(trials)
+    best, presets = best_row(trials), [row for row in trials if row.get("origin") == "preset"]
+    if best is None or not presets:
+        return ""
+    preset = presets[0]
+    if preset["state"] != "COMPLETE" or preset.get("objective") is None:
+        return f"; the preset {_ENDS[preset['state']]}"
+    if best["run_id"] == preset["run_id"]:
+        return "; the search found nothing better than the preset"
+    if best["objective"] <= 0:
+        return f"; the preset had an objective of {preset['objective']:.3g}"
+    return f"; {preset['objective'] / best['objective']:.3g} times better than the preset"
 
 
 def _print_samplers(console: Console, rows: Sequence[Row], laplace: Row) -> None:
@@ -96,7 +135,7 @@ def _print_samplers(console: Console, rows: Sequence[Row], laplace: Row) -> None
         if row["state"] != "COMPLETE":
             reason = f": {row['reason']}" if row.get("reason") else ""
             console.print(Text(f"  {row['sampler']}: {_STATES[row['state']]}{reason}", style="red"), soft_wrap=True)
-        elif _is_no_closer(row, laplace):
+        elif is_no_closer(row, laplace):
             console.print(Text(f"  {row['sampler']}: no closer than Laplace", style="red"), soft_wrap=True)
 
 
@@ -108,6 +147,12 @@ def _reference_lines(reference: Row | None) -> list[Text]:
     value = estimate(reference.get("llc"), reference.get("se"))
     lines = [Text(f"reference λ = {value}  ").append_text(verdict)]
     lines += [Text(f"  because {reason}", style="red") for reason in ([] if is_certified else reference["reasons"])]
+    facts = reference_facts(reference)
+    return [*lines, Text("  ".join(f"{name} {value}" for name, value in facts.items()))]
+
+
+def reference_facts(reference: Row) -> dict[str, str]:
+    """The posterior of a reference and what it cost."""
     facts = {
         "γ_loc": number(reference.get("localization")),
         "ρ": number(reference.get("radius")) if reference.get("radius") is not None else None,
@@ -115,10 +160,10 @@ def _reference_lines(reference: Row | None) -> list[Text]:
         "gradients": number(reference.get("num_gradient_evaluations"), ",.0f"),
         "seconds": number(reference.get("seconds"), ",.1f"),
     }
-    return [*lines, Text("  ".join(f"{name} {value}" for name, value in facts.items() if value is not None))]
+    return {name: value for name, value in facts.items() if value is not None}
 
 
-def _laplace(reference: Row) -> dict[str, float | None]:
+def laplace_row(reference: Row) -> dict[str, float | None]:
     """The Laplace value as a row of the table: the baseline, which costs one Hessian."""
     relative_error = laplace_relative_error(reference)
     return {
@@ -128,40 +173,49 @@ def _laplace(reference: Row) -> dict[str, float | None]:
     }
 
 
-def _is_no_closer(row: Row, laplace: Row) -> bool:
-    error, baseline = row.get("error"), laplace["error"]
+def is_no_closer(best: Row, laplace: Row) -> bool:
+    """Whether an estimate is no closer to the reference than the Laplace value."""
+    error, baseline = best.get("error"), laplace["error"]
     return error is not None and baseline is not None and abs(error) >= abs(baseline)
+
+
+def figures_of(row: Row, *, is_baseline: bool = False) -> tuple[str, ...]:
+    """The `FIGURES` of one estimate; a baseline has no standard error to show."""
+    value = number(row.get("llc_hat")) if is_baseline else estimate(row.get("llc_hat"), row.get("se_hat"))
+    return (
+        value,
+        number(row.get("error"), "+.3g"),
+        number(row.get("relative_error"), "+.1%"),
+        number(row.get("predicted_bias"), "+.1%"),
+        number(row.get("z"), "+.1f"),
+        number(row.get("rhat"), ".3f"),
+        number(row.get("k_hat"), ".2f"),
+    )
 
 
 def _table(header: str, rows: Mapping[str, Row], laplace: Row) -> Table:
     table = Table(f"  {header}", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in ("λ̂", "error", "relative", "predicted", "z", "R̂", "k̂"):
+    for name in FIGURES:
         table.add_column(name, justify="right", no_wrap=True)
-    for name, row in {**rows, "Laplace": laplace}.items():
-        value = number(laplace["llc_hat"]) if row is laplace else estimate(row.get("llc_hat"), row.get("se_hat"))
-        table.add_row(
-            Text(f"  {name}"),
-            value,
-            number(row.get("error"), "+.3g"),
-            number(row.get("relative_error"), "+.1%"),
-            number(row.get("predicted_bias"), "+.1%"),
-            number(row.get("z"), "+.1f"),
-            number(row.get("rhat"), ".3f"),
-            number(row.get("k_hat"), ".2f"),
-        )
+    for name, row in rows.items():
+        table.add_row(Text(f"  {name}"), *figures_of(row))
+    table.add_row(Text("  Laplace"), *figures_of(laplace, is_baseline=True))
     return table
 
 
-def _counts(trials: Sequence[Row]) -> str:
+def counts_text(trials: Iterable[Row]) -> str:
+    """`22 complete, 2 pruned`."""
     counts = Counter(row["state"] for row in trials)
     return ", ".join(f"{counts[state]} {word}" for state, word in _STATES.items() if counts[state])
 
 
-def _settings(best: Row | None) -> str:
-    if best is None:
-        return ""
-    params = json.loads(best["hyperparameters"])
-    values = [
+def settings_text(row: Row) -> str:
+    """The hyperparameters of a trial: `batch=32, eta0=0.0223502`."""
+    params = json.loads(row["hyperparameters"])
+    return ", ".join(
         f"{name}={value:.6g}" if isinstance(value, float) else f"{name}={value}" for name, value in params.items()
-    ]
-    return f"; best is trial {best['number']} ({best['run_id']}): {', '.join(values)}"
+    )
+
+
+def _best_text(best: Row | None) -> str:
+    return "" if best is None else f"; best is trial {best['number']} ({best['run_id']}): {settings_text(best)}"

@@ -22,6 +22,7 @@ __all__ = [
     "COLUMNS",
     "RUN_COLUMNS",
     "laplace_relative_error",
+    "read_rows",
     "read_trials_table",
     "rows_of_other_studies",
     "rows_of_others",
@@ -156,16 +157,21 @@ def rows_of_others(
     path: Path, columns: Mapping[str, type], key: Sequence[str], known: Container[tuple[Any, ...]]
 ) -> list[dict[str, Any]]:
     """The rows of the table at `path`, if there is one, but those whose values of the columns `key` are in `known`."""
+    rows = read_rows(path)
+    names = {name for row in rows for name in row if name in columns or name.startswith(PARAM_PREFIX)}
+    kept = [{name: value for name, value in row.items() if name in names} for row in rows]
+    return [row for row in kept if tuple(row[name] for name in key) not in known]
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a Parquet file, what is null as None; none where there is no file, or a torn one."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(io.BytesIO(path.read_bytes()))
-    except (FileNotFoundError, pa.ArrowInvalid):  # none, or torn: it is made of the trials' files
+        return pq.read_table(io.BytesIO(path.read_bytes())).to_pylist()
+    except (FileNotFoundError, pa.ArrowInvalid):
         return []
-    names = [name for name in table.column_names if name in columns or name.startswith(PARAM_PREFIX)]
-    rows = table.select(names).to_pylist()
-    return [row for row in rows if tuple(row[name] for name in key) not in known]
 
 
 def read_trials_table(path: Path) -> pd.DataFrame:

@@ -11,12 +11,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from lambda_hat.artifacts.files import append_json_line, read_json, write_json_atomic
-from lambda_hat.artifacts.paths import MANIFEST_JSON, METRICS_JSON, PROGRESS_JSONL, STOP_FLAG
+from lambda_hat.artifacts.paths import MANIFEST_JSON, METRICS_JSON, PROGRESS_JSONL, STOP_FLAG, TRACES_NPZ
 from lambda_hat.config.methods import MethodSettings, parse_settings
 from lambda_hat.errors import StorageError
 from lambda_hat.estimate.run import MethodRun, RunProgress, run_method
+from lambda_hat.estimate.traces import Traces
 from lambda_hat.numbers import now
 from lambda_hat.samplers.pace import OutOfTime
 from lambda_hat.tasks.budget import Limits, end_busy_worker, log_event, watchdog
@@ -97,6 +99,7 @@ def _trial(
         sampling_guard=limits.sampling_guard,
         evaluation_guard=limits.evaluation_guard,
     )
+    _traces(run, loaded.nbeta).save(folder / TRACES_NPZ)
     return {
         **_judgement(run),
         **_facts(clock),
@@ -105,6 +108,12 @@ def _trial(
         "finished": now(),
         **made_by,
     }
+
+
+def _traces(run: MethodRun, nbeta: float) -> Traces:
+    of_draws = float(np.sum(run.info.num_gradient_evaluations))
+    work_before = max(0.0, run.num_gradient_evaluations - of_draws)
+    return Traces.of_draws(run.info, nbeta, work_before=work_before, fit_draws=run.fit_draws)
 
 
 def _judgement(run: MethodRun) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from lambda_hat.artifacts.files import read_json, read_json_lines
 from lambda_hat.config.explain import to_yaml
 from lambda_hat.config.problems import QuadraticProblem
 from lambda_hat.config.study import ReferenceSpec
+from lambda_hat.estimate.traces import Traces
 from lambda_hat.targets import build_target
 from lambda_hat.tasks import reference_task, trial_task
 
@@ -306,3 +307,13 @@ def test_one_worker_serves_both_precisions_bit_by_bit(problem_dir, tmp_path):
 
     (sgld,), (mclmc,) = run_process("a", ["sgld"]), run_process("b", ["mclmc"])
     assert run_process("in turn", ["sgld", "mclmc", "sgld", "mclmc"]) == [sgld, mclmc, sgld, mclmc]
+
+
+@pytest.mark.parametrize(("method", "settings"), [("sgld", SGLD), ("mclmc", MCLMC)])
+def test_a_trial_leaves_its_traces(run, tmp_path, method, settings):
+    metrics = run(method, settings)
+    traces = Traces.load(tmp_path / "traces.npz")
+    running = traces.running_llc()
+    assert running.llc[-1] == pytest.approx(metrics["llc_hat"], rel=1e-5)
+    assert running.work[-1] == pytest.approx(metrics["num_gradient_evaluations"], rel=0.05)
+    assert (traces.num_chains, traces.num_kept <= 1000) == (4, True)

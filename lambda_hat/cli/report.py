@@ -1,0 +1,23 @@
+"""`lambda-hat report`: a run as one HTML page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+__all__ = ["report"]
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
+@click.option(
+    "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Default: RUN/report.html."
+)
+@click.option("--interactive", is_flag=True, help="Add figures to look closer at; needs the extra `plotly`.")
+def report(run: Path, output: Path | None, interactive: bool) -> None:
+    """Write the report of RUN, a run's folder such as runs/quickstart/v1, as one HTML file that stands alone."""
+    from lambda_hat.report.folder import find_run
+    from lambda_hat.report.html import write_report
+
+    click.echo(write_report(find_run(run), output=output, is_interactive=interactive))

@@ -1,0 +1,139 @@
+"""Figures as the pages show them: one style, and SVG that can stand in an HTML page."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+from markupsafe import Markup, escape
+
+if TYPE_CHECKING:  # half a second, for which only a page with figures has a use
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "COLOURS",
+    "GREY",
+    "REFERENCE_COLOUR",
+    "colour_of",
+    "decimal",
+    "drawn",
+    "log_scale",
+    "reference_band",
+    "to_png",
+    "to_svg",
+]
+
+# Okabe and Ito's colours, which most people can tell apart.
+COLOURS = {"sgld": "#d55e00", "vi": "#cc79a7", "mclmc": "#0072b2", "hmc": "#009e73"}
+_OTHERS = ("#e69f00", "#56b4e9", "#882255", "#117733")
+REFERENCE_COLOUR = "#555555"
+GREY = "#999999"
+
+_STYLE: dict[str, Any] = {
+    "font.size": 9.0,
+    "font.family": "DejaVu Sans",
+    "axes.titlesize": 9.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e5e5e5",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 8.0,
+    "lines.linewidth": 1.2,
+    "path.simplify": True,
+    "path.simplify_threshold": 0.3,
+    "svg.fonttype": "none",  # text stays text: smaller, and it can be searched
+    "svg.hashsalt": "lambda-hat",
+}
+
+_SVG_CLEANING = tuple(
+    (re.compile(pattern, re.DOTALL), replacement)
+    for pattern, replacement in (
+        (r"<metadata>.*?</metadata>|<!--.*?-->", ""),
+        (r'<g id="[^"]*_\d+">', "<g>"),  # the ids of all figures would be the same
+        (r"xlink:href", "href"),
+        (r"[ \t]*\n\s*", "\n"),
+    )
+)
+_COORDINATES = re.compile(r' (?:d|x|y|transform|points)="[^"]*"')
+_DECIMALS = re.compile(r"(\d\.\d\d)\d+")
+
+
+def colour_of(name: str) -> str:
+    """The colour of a method; of anything else, one of its own for as long as there are some."""
+    return COLOURS.get(name) or _OTHERS[sum(name.encode()) % len(_OTHERS)]
+
+
+@contextmanager
+def drawn(width: float, height: float) -> Generator[Figure]:
+    """A figure of so many inches in this project's style; no window and no global state is involved."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context(cast(Any, _STYLE)):
+        yield Figure(figsize=(width, height), layout="constrained")
+
+
+def log_scale(axis: Axis, low: float, high: float) -> None:
+    """A logarithmic axis from `low` to `high` with a few ticks, in plain decimals where those are short."""
+    from matplotlib.axis import XAxis
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    which = "x" if isinstance(axis, XAxis) else "y"
+    axis.axes.set(**{f"{which}scale": "log", f"{which}lim": (low, high)})
+    decades = math.log10(high / low)
+    subs = (1.0, 2.0, 5.0) if decades < 1.5 else (1.0, 3.0) if decades < 2.5 else (1.0,)
+    axis.set_major_locator(LogLocator(subs=subs, numticks=7))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: decimal(value)))
+
+
+def decimal(value: float) -> str:
+    """A number that fits under a tick: `0.03`, `2000`, `3e5`."""
+    return (
+        f"{value:.4g}"
+        if value == 0 or 1e-4 <= abs(value) < 1e4
+        else f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
+    )
+
+
+def reference_band(axes: Axes, value: float | None, se: float | None, label: str = "reference ± 2 s.e.") -> None:
+    """A line at the reference and a band of two standard errors around it."""
+    if value is None:
+        return
+    axes.axhline(value, color=REFERENCE_COLOUR, linewidth=1.0, linestyle="--", label=label, zorder=1)
+    if se:
+        axes.axhspan(value - 2 * se, value + 2 * se, color=REFERENCE_COLOUR, alpha=0.15, linewidth=0, zorder=0)
+
+
+def to_svg(figure: Figure, alt: str) -> Markup:
+    """The figure as an `<svg>` element that scales with its page and says `alt` to those who cannot see it.
+
+    To be called within `drawn`, whose style says how text is written.
+    """
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    inside = buffer.getvalue().partition("<svg")[2].partition(">")[2]
+    for pattern, replacement in _SVG_CLEANING:
+        inside = pattern.sub(replacement, inside)
+    inside = _COORDINATES.sub(lambda match: _DECIMALS.sub(r"\1", match[0]), inside)
+    width, height = 72 * figure.get_figwidth(), 72 * figure.get_figheight()
+    head = f'role="img" aria-label="{escape(alt)}" viewBox="0 0 {width:g} {height:g}"'
+    return Markup(f'<svg {head} style="max-width:{1.4 * width:.0f}px">{inside}')
+
+
+def to_png(figure: Figure, *, dpi: int = 130) -> bytes:
+    """The figure as a PNG file; to be called within `drawn`."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    return buffer.getvalue()

@@ -1,0 +1,349 @@
+"""The figures of a report: each takes rows and gives an `<svg>` element, or None where there is nothing to draw."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
+
+from lambda_hat.report.analysis import (
+    best_so_far,
+    completed,
+    objective_error,
+    parameter_importances,
+    parameters,
+    pareto_front,
+)
+from lambda_hat.report.drawing import GREY, REFERENCE_COLOUR, colour_of, decimal, drawn, log_scale, to_svg
+from lambda_hat.report.summary import best_row
+from lambda_hat.report.timeline import Span, spans_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = [
+    "certificate_figure",
+    "cost_figure",
+    "estimates_figure",
+    "history_figure",
+    "importances_figure",
+    "parallel_figure",
+    "slices_figure",
+    "timeline_figure",
+]
+
+Row = Mapping[str, Any]
+Distributions = Mapping[str, Mapping[str, Any]]  # of the search space, by hyperparameter
+
+_MAX_SHAPES = 1500  # beyond which points are smaller as a picture
+_SHADES = ("#a6cbe8", "#4a98cc", "#08519c")  # of the first, second and last third of the trials
+_SMALLEST = 1e-4  # shown of a criterion's share of its bound
+
+
+def estimates_figure(by_method: Mapping[str, Sequence[Row]], reference: Row) -> Markup | None:
+    """λ̂ of the best trial of every method with two standard errors, against the reference and the Laplace value."""
+    best = {method: row for method, trials in by_method.items() if (row := best_row(trials)) is not None}
+    if not best or reference.get("llc") is None:
+        return None
+    with drawn(5.6, 0.9 + 0.36 * len(best)) as figure:
+        axes = figure.subplots()
+        llc, se = reference["llc"], reference.get("se") or 0.0
+        axes.axvline(llc, color=REFERENCE_COLOUR, linestyle="--", linewidth=1.0, label="reference ± 2 s.e.")
+        axes.axvspan(llc - 2 * se, llc + 2 * se, color=REFERENCE_COLOUR, alpha=0.15, linewidth=0)
+        if reference.get("laplace_llc") is not None:
+            axes.axvline(reference["laplace_llc"], color="#e69f00", linestyle=":", linewidth=1.4, label="Laplace")
+        for place, (method, row) in enumerate(best.items()):
+            error = 2 * (row.get("se_hat") or 0.0)
+            axes.errorbar(row["llc_hat"], place, xerr=error, fmt="o", color=colour_of(method), capsize=3, markersize=5)
+        axes.set_yticks(range(len(best)), list(best))
+        axes.set_ylim(len(best) - 0.4, -0.6)
+        axes.set_xlabel("λ̂ ± 2 s.e. of each method's best trial")
+        figure.legend(loc="outside upper right", ncols=2)
+        words = ", ".join(f"{method} {row['llc_hat']:.4g}" for method, row in best.items())
+        return to_svg(figure, f"Estimates of the best trials ({words}) against the reference {llc:.4g}")
+
+
+def certificate_figure(reference: Row) -> Markup | None:
+    """Every criterion of a certificate as a share of its bound."""
+    criteria = [row for row in reference.get("certificate") or () if row.get("value") is not None and row.get("bound")]
+    if not criteria:
+        return None
+    shown = [min(max(_share(row), _SMALLEST), 1 / _SMALLEST) for row in criteria]
+    with drawn(7.2, 0.8 + 0.22 * len(criteria)) as figure:
+        axes = figure.subplots()
+        colours = ["#009e73" if row["is_met"] else "#d55e00" for row in criteria]
+        axes.barh(range(len(criteria)), shown, left=_SMALLEST, color=colours, height=0.6)
+        axes.axvline(1.0, color="black", linewidth=1.0)
+        log_scale(axes.xaxis, _SMALLEST, max(3.0, 1.3 * max(shown)))
+        axes.set_yticks(range(len(criteria)), [row["name"] for row in criteria])
+        axes.invert_yaxis()
+        axes.grid(visible=False, axis="y")
+        axes.set_xlabel("share of what is allowed (1 is the bound; less is better)")
+        met = sum(row["is_met"] for row in criteria)
+        return to_svg(figure, f"{met} of {len(criteria)} criteria of the certificate are met")
+
+
+def _share(criterion: Row) -> float:
+    """How much of what a criterion allows is used up; of an R̂, by what it is above 1."""
+    value, bound = criterion["value"], criterion["bound"]
+    if not criterion["is_upper"]:
+        return bound / value if value > 0 else math.inf
+    return (value - 1) / (bound - 1) if criterion["name"].startswith("R̂") else value / bound
+
+
+def history_figure(trials: Sequence[Row], objective: Row, reference: Row) -> Markup | None:
+    """Objective of every trial and the best so far, with the reference's own error as a band."""
+    known = completed(trials)
+    if not known:
+        return None
+    with drawn(6.4, 2.6) as figure:
+        axes = figure.subplots()
+        se = objective_error(objective, reference)
+        if se:
+            axes.axhspan(1e-300, se, color=REFERENCE_COLOUR, alpha=0.15, linewidth=0, label="reference's own s.e.")
+        _points(axes, [row["number"] for row in known], [row["objective"] for row in known], "#0072b2", "complete")
+        axes.step(*best_so_far(trials), where="post", color="#d55e00", label="best so far")
+        low, high = _objective_limits(known, se)
+        log_scale(axes.yaxis, low, high)
+        for state, marker in (("PRUNED", "x"), ("FAIL", "|")):
+            numbers = [row["number"] for row in trials if row["state"] == state]
+            if numbers:
+                label = {"PRUNED": "pruned", "FAIL": "failed"}[state]
+                heights = [high / 1.15] * len(numbers)
+                axes.plot(numbers, heights, marker, color=GREY, markersize=5, label=label, clip_on=False)
+        axes.set_xlabel("trial")
+        axes.set_ylabel(_objective_label(objective))
+        figure.legend(loc="outside upper right", ncols=5)
+        best = min(row["objective"] for row in known)
+        return to_svg(figure, f"Objective of {len(known)} completed trials; the best is {best:.4g}")
+
+
+def importances_figure(trials: Sequence[Row]) -> Markup | None:
+    """How much of the objective's variance each hyperparameter explains alone."""
+    shares = parameter_importances(trials)
+    if not shares:
+        return None
+    with drawn(4.2, 0.75 + 0.26 * len(shares)) as figure:
+        axes = figure.subplots()
+        axes.barh(list(shares), list(shares.values()), color="#0072b2", height=0.6)
+        axes.invert_yaxis()
+        axes.set_xlim(0, 1)
+        axes.grid(visible=False, axis="y")
+        axes.set_xlabel("share of the variance of the objective's ranks (ε²)")
+        words = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
+        return to_svg(figure, f"Importance of the hyperparameters: {words}")
+
+
+def slices_figure(trials: Sequence[Row], space: Distributions, objective: Row) -> Markup | None:
+    """Objective against every hyperparameter; each third of the trials is darker than the one before."""
+    known = completed(trials)
+    names = parameters(known)
+    if not names:
+        return None
+    columns = min(3, len(names))
+    lines = math.ceil(len(names) / columns)
+    with drawn(2.6 * columns + 0.3, 2.1 * lines) as figure:
+        grid = figure.subplots(lines, columns, sharey=True, squeeze=False)
+        best = best_row(known)
+        low, high = _objective_limits(known, None)
+        for axes, name in zip(grid.flat, names, strict=False):
+            places, categories = _places([row.get(f"param_{name}") for row in known], space.get(name, {}))
+            for third, colour in enumerate(_SHADES):
+                ours = [index for index in range(len(known)) if index * len(_SHADES) // len(known) == third]
+                objectives = [known[index]["objective"] for index in ours]
+                _points(axes, [places[index] for index in ours], objectives, colour, "")
+            if best is not None:
+                place = places[known.index(best)]
+                axes.plot(place, best["objective"], "*", color="#d55e00", markersize=9)
+            if categories:
+                axes.set_xticks(range(len(categories)), categories)
+                axes.set_xlim(-0.5, len(categories) - 0.5)
+            elif space.get(name, {}).get("log"):
+                log_scale(axes.xaxis, 0.8 * min(places), 1.25 * max(places))
+            log_scale(axes.yaxis, low, high)
+            axes.set_xlabel(name)
+        for axes in grid.flat[len(names) :]:
+            axes.remove()
+        for axes in grid[:, 0]:
+            axes.set_ylabel(_objective_label(objective))
+        return to_svg(figure, f"Objective against {', '.join(names)}; the star is the best trial")
+
+
+def parallel_figure(trials: Sequence[Row], space: Distributions) -> Markup | None:
+    """Every completed trial as a line across its hyperparameters; the better, the darker."""
+    known = sorted(completed(trials), key=lambda row: -row["objective"])
+    names = parameters(known)
+    if len(names) < 2:
+        return None
+    with drawn(max(4.5, 1.25 * len(names)), 2.9) as figure:
+        axes = figure.subplots()
+        columns = []
+        for name in names:
+            values = [row.get(f"param_{name}") for row in known]
+            places, categories = _places(values, space.get(name, {}))
+            if not categories and space.get(name, {}).get("log"):
+                places = [math.log(place) for place in places]
+            low, high = min(places), max(places)
+            columns.append([0.5 if high == low else (place - low) / (high - low) for place in places])
+        lines = list(zip(*columns, strict=True))
+        for rank, line in enumerate(lines):
+            share = rank / max(1, len(lines) - 1)
+            is_best = rank == len(lines) - 1
+            axes.plot(
+                range(len(names)),
+                line,
+                color="#d55e00" if is_best else "#0072b2",
+                alpha=1.0 if is_best else 0.06 + 0.6 * share**3,
+                linewidth=2.0 if is_best else 0.9,
+                rasterized=len(lines) > _MAX_SHAPES // 4,
+            )
+        for place, name in enumerate(names):
+            low, high = _ends([row.get(f"param_{name}") for row in known])
+            axes.annotate(low, (place, -0.03), ha="center", va="top", fontsize=7.5)
+            axes.annotate(high, (place, 1.03), ha="center", va="bottom", fontsize=7.5)
+        axes.set_xticks(range(len(names)), names)
+        axes.tick_params(axis="x", length=0, pad=12)
+        axes.set_yticks([])
+        axes.set_ylim(-0.06, 1.06)
+        axes.spines["left"].set_visible(False)
+        axes.spines["bottom"].set_visible(False)
+        axes.grid(color="#bbbbbb", axis="x")
+        return to_svg(figure, f"Trials across {', '.join(names)}: better ones darker, the best one orange")
+
+
+def cost_figure(by_method: Mapping[str, Sequence[Row]], reference: Row) -> Markup | None:
+    """|error| of every trial against its gradient evaluations, and the trials that no other one beats in both."""
+    known = {
+        method: [
+            row
+            for row in completed(trials)
+            if row.get("error") is not None and row.get("num_gradient_evaluations") is not None
+        ]
+        for method, trials in by_method.items()
+    }
+    known = {method: trials for method, trials in known.items() if trials}
+    if not known:
+        return None
+    with drawn(6.4, 3.2) as figure:
+        axes = figure.subplots()
+        errors = [abs(row["error"]) for trials in known.values() for row in trials]
+        low = max(min(errors), 1e-5 * max(errors), 1e-12) / 2
+        if se := reference.get("se"):
+            axes.axhspan(1e-300, se, color=REFERENCE_COLOUR, alpha=0.15, linewidth=0, label="reference's own s.e.")
+        laplace = reference.get("laplace_llc")
+        if laplace is not None and reference.get("llc") is not None and laplace != reference["llc"]:
+            error = abs(laplace - reference["llc"])
+            axes.axhline(error, color="#e69f00", linestyle=":", linewidth=1.4, label="Laplace")
+        for method, trials in known.items():
+            work = [row["num_gradient_evaluations"] for row in trials]
+            _points(axes, work, [max(abs(row["error"]), low) for row in trials], colour_of(method), method)
+        front = pareto_front([row for trials in known.values() for row in trials])
+        axes.step(
+            [row["num_gradient_evaluations"] for row in front],
+            [max(abs(row["error"]), low) for row in front],
+            where="post",
+            color="black",
+            linewidth=0.9,
+            label="best for its cost",
+        )
+        work = [row["num_gradient_evaluations"] for trials in known.values() for row in trials]
+        log_scale(axes.xaxis, 0.8 * min(work), 1.25 * max(work))
+        log_scale(axes.yaxis, low / 1.5, 1.5 * max(max(errors), 1e-12))
+        axes.set_xlabel("gradient evaluations (full-data scale)")
+        axes.set_ylabel("|λ̂ − reference|")
+        figure.legend(loc="outside upper right", ncols=6)
+        return to_svg(figure, f"Error against cost of {len(errors)} trials of {', '.join(known)}")
+
+
+def timeline_figure(events: Sequence[Row]) -> Markup | None:
+    """What every executor did when, of one command: a bar per task, a lane per task in flight."""
+    spans = spans_of(events)
+    if not spans:
+        return None
+    last = max(event["at"] for event in events)
+    lanes = _lanes(spans, last)
+    with drawn(7.4, 0.9 + 0.2 * len(lanes)) as figure:
+        axes = figure.subplots()
+        labelled: dict[str, Any] = {}
+        for place, (_, members) in enumerate(lanes):
+            for span in members:
+                method = span.lane.rpartition(":")[2]
+                is_lost = span.how in ("error", "retried")
+                colour = "#000000" if is_lost else colour_of(method) if method != "reference" else GREY
+                seconds = _end(span, last) - span.start
+                handle = axes.barh(
+                    place,
+                    max(seconds, last / 2000),
+                    left=span.start,
+                    height=0.8,
+                    color=colour,
+                    edgecolor="white",
+                    linewidth=0.3,
+                    rasterized=len(spans) > _MAX_SHAPES,
+                )
+                labelled.setdefault("lost or failed" if is_lost else method, handle)
+        axes.set_yticks(range(len(lanes)), [label for label, _ in lanes])
+        axes.invert_yaxis()
+        axes.set_xlim(0, last)
+        axes.grid(visible=False, axis="y")
+        axes.set_xlabel("seconds since the command began")
+        figure.legend(labelled.values(), labelled.keys(), loc="outside upper right", ncols=6)
+        return to_svg(figure, f"{len(spans)} tasks on {len(lanes)} lanes over {last:.0f} seconds")
+
+
+def _points(axes: Axes, x: Sequence[float], y: Sequence[float], colour: str, label: str) -> None:
+    is_picture = len(x) > _MAX_SHAPES
+    axes.plot(
+        x, y, "o", color=colour, markersize=3.5, alpha=0.75, markeredgewidth=0, label=label, rasterized=is_picture
+    )
+
+
+def _objective_label(objective: Row) -> str:
+    what = {"abs": "|error|", "huber": "Huber loss of the error", "relative": "|error| / |λ|"}
+    label = what.get(objective.get("type", "abs"), "objective")
+    return f"{label} + R̂ penalty" if objective.get("rhat_penalty") else label
+
+
+def _objective_limits(known: Sequence[Row], se: float | None) -> tuple[float, float]:
+    """From the smallest objective that is not 0 to the largest one, with room around."""
+    values = [row["objective"] for row in known if row["objective"] > 0] + ([se] if se else [])
+    return (min(values) / 2, 3 * max(values)) if values else (1e-6, 1.0)
+
+
+def _places(values: Sequence[Any], distribution: Row) -> tuple[list[float], list[str]]:
+    """Where values are drawn, and the names of the places if they are categories."""
+    is_number = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+    if is_number and distribution.get("dist") != "categorical":
+        return [float(value) for value in values], []
+    taken = dict.fromkeys(values)
+    choices = [choice for choice in distribution.get("choices", ()) if choice in taken]
+    categories = [*choices, *sorted((value for value in taken if value not in choices), key=str)]
+    return [float(categories.index(value)) for value in values], [str(category) for category in categories]
+
+
+def _ends(values: Sequence[Any]) -> tuple[str, str]:
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+        return decimal(min(values)), decimal(max(values))
+    names = sorted({str(value) for value in values})
+    return names[0], names[-1]
+
+
+def _lanes(spans: Sequence[Span], last: float) -> list[tuple[str, list[Span]]]:
+    """The spans of every executor on as few lanes as they need; the first one of each has its label."""
+    lanes: list[tuple[str, list[Span]]] = []
+    for label in dict.fromkeys(span.label for span in spans):
+        ours: list[list[Span]] = []
+        for span in (span for span in spans if span.label == label):
+            free = next((lane for lane in ours if _end(lane[-1], last) <= span.start), None)
+            if free is None:
+                ours.append([span])
+            else:
+                free.append(span)
+        lanes += [(label if index == 0 else "", lane) for index, lane in enumerate(ours)]
+    return lanes
+
+
+def _end(span: Span, last: float) -> float:
+    return last if span.end is None else span.end

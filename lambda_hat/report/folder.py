@@ -1,0 +1,158 @@
+"""What a run's folder says, read from its files alone: of a run that is through, of one at work, of one cut short."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lambda_hat.artifacts.files import read_bytes, read_json
+from lambda_hat.artifacts.paths import FAILURE_JSON, METRICS_JSON, PROBLEM_YAML, REFERENCE_JSON, Paths
+from lambda_hat.errors import RunStateError
+from lambda_hat.report.tables import read_rows
+from lambda_hat.report.timeline import read_events
+
+__all__ = ["RunFolder", "find_run"]
+
+Row = Mapping[str, Any]
+
+
+def find_run(root: Path) -> Paths:
+    """The paths of the run in `root`.
+
+    Raises:
+        RunStateError: there is no run: what is missing.
+    """
+    if not root.is_dir():
+        raise RunStateError(f"{root} is no run's folder: it does not exist. Name one such as `runs/quickstart/v1`.")
+    paths = Paths(root.resolve())
+    if not paths.resolved_config.is_file():
+        inside = sorted(folder.parent.parent for folder in root.glob("*/meta/resolved_config.yaml"))
+        advice = f"Did you mean `{inside[0]}`?" if inside else "Name one such as `runs/quickstart/v1`."
+        raise RunStateError(f"{root} is no run's folder: there is no `meta/resolved_config.yaml` in it. {advice}")
+    shared = (_read_yaml(paths.resolved_config).get("store") or {}).get("references")
+    return paths if shared is None else Paths(paths.root, Path(shared).expanduser().resolve())
+
+
+@dataclass(frozen=True, eq=False)
+class RunFolder:
+    """The run at `paths`; every piece is read when it is first asked for."""
+
+    paths: Paths
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The configuration of the last command; empty where it cannot be read."""
+        return _read_yaml(self.paths.resolved_config)
+
+    @cached_property
+    def begun(self) -> dict[str, Any]:
+        """Problems, methods and number of trials of the last command."""
+        return read_json(self.paths.begun) or {}
+
+    @cached_property
+    def rows(self) -> list[dict[str, Any]]:
+        """The table of trials."""
+        return read_rows(self.paths.trials_table)
+
+    @cached_property
+    def confirmed(self) -> list[dict[str, Any]]:
+        """The table of confirmed settings."""
+        return read_rows(self.paths.confirmed_table)
+
+    @cached_property
+    def llc_runs(self) -> list[dict[str, Any]]:
+        """The table of the workflow `llc`."""
+        return read_rows(self.paths.runs_table)
+
+    @cached_property
+    def titles(self) -> dict[str, str]:
+        """What every problem is, by its id: those of the last command first."""
+        begun = [pid for pid in self.begun.get("pids", ()) if isinstance(pid, str)]
+        stored = sorted(folder.parent.name for folder in self.paths.problems_dir.glob(f"*/{PROBLEM_YAML}"))
+        ours = stored if self.paths.references is None else []  # other runs have theirs in the same place
+        pids = [*begun, *ours, *(row["pid"] for row in self.rows), *(row["pid"] for row in self.llc_runs)]
+        entries = self.config.get("problems") or []
+        named = dict(zip(begun, map(_title, entries), strict=True)) if len(entries) == len(begun) else {}
+        return {pid: named.get(pid) or self._stored_title(pid) for pid in dict.fromkeys(pids)}
+
+    @cached_property
+    def references(self) -> dict[str, dict[str, Any]]:
+        """`ref.json` of every problem that has one."""
+        found = {pid: read_json(self.paths.problem_dir(pid) / REFERENCE_JSON) for pid in self.titles}
+        return {pid: reference for pid, reference in found.items() if reference}
+
+    @cached_property
+    def reference_failures(self) -> dict[str, dict[str, Any]]:
+        """Why a problem has no reference, by its id."""
+        found = {pid: read_json(self.paths.problem_dir(pid) / FAILURE_JSON) for pid in self.titles}
+        return {pid: failure for pid, failure in found.items() if failure}
+
+    @cached_property
+    def commands(self) -> list[list[dict[str, Any]]]:
+        """The log of events, by command."""
+        return read_events(self.paths.events)
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether the last command has not ended, or was killed."""
+        return bool(self.commands) and not any(event["kind"] == "end" for event in self.commands[-1])
+
+    @property
+    def studies(self) -> dict[tuple[str, str], list[Row]]:
+        """The trials of every (pid, method), by their number."""
+        studies: dict[tuple[str, str], list[Row]] = {}
+        for row in self.rows:
+            studies.setdefault((row["pid"], row["method"]), []).append(row)
+        order = list(self.titles)
+        ours = sorted(studies.items(), key=lambda item: order.index(item[0][0]))
+        return {study: sorted(trials, key=lambda row: row["number"]) for study, trials in ours}
+
+    def missing(self) -> Iterator[str]:
+        """What a run that is through would have, a sentence each."""
+        if self.is_at_work:
+            yield "The last command has not ended, or was killed: this is how far it came."
+        for pid in self.titles:
+            if pid not in self.references:
+                reason = self.reference_failures.get(pid, {}).get("reason")
+                yield f"The reference of {pid} {f'failed: {reason}' if reason else 'is missing'}."
+        if not self.rows and not self.llc_runs and self.num_ended_trials:
+            yield (
+                f"There is no table of trials yet, but {self.num_ended_trials} trials have ended: it is written when "
+                "the command ends, or by `--resume`."
+            )
+        elif not self.rows and not self.llc_runs:
+            yield "No trial has ended yet."
+        total = self.begun.get("num_trials") or 0
+        for pid in self.begun.get("pids", ()):
+            for method in self.begun.get("methods", ()):
+                done = sum(row["pid"] == pid and row["method"] == method for row in self.rows)
+                if self.rows and done < total:
+                    yield f"{pid}:{method} has {done} of {total} trials; `--resume` runs the others."
+
+    @cached_property
+    def num_ended_trials(self) -> int:
+        """Trials whose result is on the disk, whether or not the table has it."""
+        return sum(1 for _ in self.paths.trials_dir.glob(f"*/*/*/{METRICS_JSON}"))
+
+    def _stored_title(self, pid: str) -> str:
+        problem = _read_yaml(self.paths.problem_dir(pid) / PROBLEM_YAML)
+        return f"{problem['target']}, seed {problem.get('seed')}" if "target" in problem else pid
+
+
+def _title(entry: Mapping[str, Any]) -> str:
+    kinds = ("model", "data", "teacher") if entry.get("target") == "mlp" else ()
+    parts = [str(entry.get("target")), *(f"{kind} {entry.get(kind)}" for kind in kinds), f"seed {entry.get('seed')}"]
+    return ", ".join([*parts, *(f"{key}={value}" for key, value in (entry.get("overrides") or {}).items())])
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(read_bytes(path) or b"")
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}

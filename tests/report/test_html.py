@@ -1,0 +1,283 @@
+"""The report of a run, read as a parser and as a person would read it."""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from lambda_hat.errors import RunStateError, UsageError
+from lambda_hat.report.folder import RunFolder, find_run
+from lambda_hat.report.html import write_report
+from lambda_hat.report.summary import best_row, figures_of, print_summary, settings_text, trials_by_method
+from lambda_hat.report.tables import read_rows
+
+PID = "p_0123456789ab"
+TITLE = "mlp, model small, data small, teacher _null, seed 42"
+MAX_BYTES = 3_000_000  # of a study of 300 trials
+_VOID = {"meta", "link", "input", "br", "img", "hr"}
+
+
+class Page(HTMLParser):
+    """Elements with their attributes, and the text of each section."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(convert_charrefs=True)
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: dict[str, list[str]] = {}
+        self.source = path.read_text(encoding="utf-8")
+        self.feed(self.source)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in _VOID:
+            self.open.append((tag, dict(attrs)))
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop()[0] == tag
+
+    def handle_data(self, data):
+        if data.strip() and self.open and self.open[-1][0] not in ("style", "script"):
+            for tag, attrs in self.open:
+                if tag == "section" or attrs.get("id") == "notes":
+                    self.texts.setdefault(attrs["id"], []).append(data.strip())
+
+    def text(self, section: str) -> str:
+        return " ".join(self.texts.get(section, []))
+
+    def figures(self) -> list[str]:
+        return [attrs["aria-label"] or "" for tag, attrs in self.elements if tag == "svg"]
+
+
+@pytest.fixture(scope="module")
+def run_paths(make_run):
+    """A run that is through, with its report."""
+    paths = make_run()
+    write_report(paths)
+    return paths
+
+
+@pytest.fixture(scope="module")
+def page(run_paths):
+    return Page(run_paths.report)
+
+
+def test_the_report_lies_in_the_run_and_is_well_formed(page, run_paths):
+    assert run_paths.report == run_paths.root / "report.html"
+    assert page.open == []
+
+
+def test_the_verdict_comes_first(page):
+    assert list(page.texts) == [
+        "verdict", "provenance", "references", "studies", "cost", "failures", "executors", "trials",
+    ]  # fmt: skip
+    verdict = page.text("verdict")
+    assert TITLE in verdict
+    assert "The reference is λ = 8.250 ± 0.070, certified." in verdict
+    assert "The Laplace value, which costs one Hessian, is 8.5 (+3.0%)." in verdict
+    assert "also the luckiest" in verdict
+
+
+def test_the_figures_say_what_they_show(page):
+    figures = page.figures()
+    assert len(figures) == 1 + 1 + 2 * 4 + 1 + 1
+    expected = [
+        "Estimates of the best trials", "3 of 3 criteria", "Objective of 10 completed trials", "Importance of",
+        "Trials across eta0, steps", "Objective against lr, whitening_mode", "Error against cost of 20",
+        "25 tasks on 3",
+    ]  # fmt: skip
+    for words in expected:
+        assert any(label.startswith(words) for label in figures), words
+
+
+def test_nothing_is_loaded_from_anywhere(page):
+    assert not re.findall(r"(?:https?:)?//[a-z0-9.-]+\.[a-z]{2,}", page.source, re.IGNORECASE)
+    assert {
+        name: sum(tag == name and attrs.get("type") != "text/css" for tag, attrs in page.elements)
+        for name in ("script", "style", "link")
+    } == {"script": 1, "style": 1, "link": 1}
+    for tag, attrs in page.elements:
+        assert not attrs.get("src"), tag
+        href = attrs.get("href") or ""
+        assert not href or href.startswith(("#", "data:,", "trials/", "tables/", "meta/", "problems/")), href
+    policies = [attrs["content"] for _, attrs in page.elements if attrs.get("http-equiv") == "Content-Security-Policy"]
+    assert policies[0].startswith("default-src 'none'")
+
+
+def test_links_lead_to_files(page, run_paths):
+    links = [attrs["href"] for tag, attrs in page.elements if tag == "a" and not attrs["href"].startswith("#")]
+    assert f"trials/{PID}/sgld/r_sgld5/metrics.json" in links
+    assert all((run_paths.root / link).is_file() for link in links)
+
+
+def test_links_lead_to_files_from_another_place_too(run_paths):
+    output = run_paths.root.parent.parent / "pages" / "mine.html"
+    page = Page(write_report(run_paths, output=output))
+    links = [attrs["href"] for tag, attrs in page.elements if tag == "a" and not attrs["href"].startswith("#")]
+    assert f"../quickstart/v1/trials/{PID}/sgld/r_sgld5/metrics.json" in links
+    assert all((output.parent / link).is_file() for link in links)
+
+
+def test_what_a_run_says_is_never_markup(page):
+    assert "<script>alert" not in page.source
+    assert "RuntimeError: <script>alert('no')</script>" in page.text("failures")
+    assert "2 of 24 trials failed" in page.text("failures")
+
+
+def test_report_table_and_console_agree(page, run_paths):
+    run, rows = RunFolder(run_paths), read_rows(run_paths.trials_table)
+    stream = io.StringIO()
+    print_summary(stream, rows, run.references, {}, run.titles)
+    console = " ".join(stream.getvalue().split())
+    for method, trials in trials_by_method(rows, PID).items():
+        best = best_row(trials)
+        assert best is not None
+        shown = " ".join((method, *figures_of(best)))
+        assert shown in console
+        assert shown in page.text("verdict")
+        assert settings_text(best) in console
+        assert settings_text(best) in page.text("verdict")
+        assert float(shown.split()[1]) == pytest.approx(best["llc_hat"], abs=best["se_hat"])
+    for value in ("56", "0.1", "21.7", "59,016", "9.7"):
+        assert value in page.text("references")
+        assert value in console
+
+
+def test_every_trial_is_in_the_table_with_what_it_is_sorted_by(page):
+    cells = [attrs["data-v"] for tag, attrs in page.elements if tag == "td" and "data-v" in attrs]
+    columns = [attrs["data-name"] for tag, attrs in page.elements if tag == "th" and "data-name" in attrs]
+    rows = [dict(zip(columns, cells[start : start + len(columns)], strict=True)) for start in range(0, len(cells), 14)]
+    assert len(rows) == 24
+    objectives = [float(row["objective"]) for row in rows if row["state"] == "complete"]
+    assert objectives == sorted(objectives)
+    assert [row["objective"] for row in rows if row["state"] == "failed"] == []
+    assert [row["llc"] for row in rows if row["state"] == "fail"] == ["", ""]
+
+
+def test_a_default_study_stays_small(make_run):
+    path = write_report(make_run(num_trials=150))
+    assert path.stat().st_size < MAX_BYTES
+
+
+def test_a_report_is_the_same_every_time(page, run_paths):
+    assert write_report(run_paths).read_text(encoding="utf-8") == page.source
+
+
+def test_an_uncertified_reference_puts_everything_in_doubt(make_run):
+    reasons = ["R̂ of r² is 1.15, at most 1.01 wanted"]
+    page = Page(write_report(make_run(is_certified=False, reasons=reasons)))
+    assert "NOT certified, so that all of this is in doubt" in page.text("verdict")
+    assert f"because {reasons[0]}" in page.text("references")
+    assert any(attrs.get("class") == "verdict doubtful" for _, attrs in page.elements)
+
+
+def test_a_killed_run_says_how_far_it_came(make_run):
+    page = Page(write_report(make_run(without=("table", "end"))))
+    notes = page.text("notes")
+    assert "The last command has not ended, or was killed: this is how far it came." in notes
+    assert "There is no table of trials yet, but 24 trials have ended" in notes
+    assert "The reference is λ = 8.250 ± 0.070, certified." in page.text("verdict")
+    assert "studies" not in page.texts
+
+
+def test_a_run_without_a_reference_says_why(make_run):
+    page = Page(write_report(make_run(without=("reference", "trials"))))
+    assert f"The reference of {PID} failed: out of time." in page.text("notes")
+    assert "nothing can be said of the methods" in page.text("verdict")
+    assert "There is no reference: out of time." in page.text("references")
+    assert f"problems/{PID}/failure.json" in page.source
+
+
+@pytest.mark.parametrize(
+    "without",
+    [("events",), ("table",), ("reference",), ("trials", "events"), ("reference", "trials", "events", "table")],
+)
+def test_no_missing_piece_stops_it(make_run, without):
+    page = Page(write_report(make_run(without=without)))
+    assert page.open == []
+    assert "Verdict" in page.text("verdict")
+
+
+def test_a_torn_table_is_no_table(make_run):
+    paths = make_run()
+    paths.trials_table.write_bytes(paths.trials_table.read_bytes()[:-100])
+    assert "There is no table of trials yet" in Page(write_report(paths)).text("notes")
+
+
+def test_few_trials_have_no_importances(make_run):
+    page = Page(write_report(make_run(num_trials=3)))
+    assert not any(label.startswith("Importance") for label in page.figures())
+
+
+def test_confirmed_settings_are_shown_first(make_run):
+    import pandas as pd
+
+    paths = make_run()
+    confirmed = {
+        "pid": [PID, PID], "method": ["sgld", "vi"], "rank": [0, 0], "rid": ["r_1", "r_2"],
+        "settings": ['{"eta0": 0.01}', '{"lr": 0.02}'], "rmse": [0.3, 0.1], "rmse_se": [0.05, 0.02],
+        "relative_rmse": [0.036, 0.012],
+    }  # fmt: skip
+    pd.DataFrame(confirmed).to_parquet(paths.confirmed_table)
+    page = Page(write_report(paths))
+    expected = "On fresh seeds vi is the most accurate: root mean square error 0.100 ± 0.020 (1.2%), by lr=0.02."
+    assert expected in page.text("verdict")
+    assert "luckiest" not in page.text("verdict")
+    assert list(page.texts)[:2] == ["verdict", "confirmed"]
+    assert "relative rmse" in page.text("confirmed")
+
+
+def test_runs_of_another_workflow_are_shown(make_run):
+    import pandas as pd
+
+    paths = make_run(without=("trials",))
+    runs = {"pid": [PID], "method": ["hmc"], "llc_hat": [8.26], "se_hat": [0.05], "is_truncated": [False]}
+    pd.DataFrame(runs).to_parquet(paths.runs_table)
+    page = Page(write_report(paths))
+    assert "8.26" in page.text("runs")
+    assert "notes" not in page.texts
+
+
+def test_a_folder_that_is_no_run_is_refused_with_what_is_missing(make_run, tmp_path):
+    with pytest.raises(RunStateError, match=r"nowhere is no run's folder: it does not exist"):
+        find_run(tmp_path / "nowhere")
+    with pytest.raises(RunStateError, match=r"no `meta/resolved_config\.yaml` in it. Name one"):
+        find_run(tmp_path)
+    paths = make_run()
+    with pytest.raises(RunStateError, match=r"Did you mean `.*quickstart/v1`"):
+        find_run(paths.root.parent)
+    assert find_run(paths.root) == paths
+
+
+def test_references_of_other_runs_are_found(make_run, tmp_path):
+    paths = make_run()
+    (paths.root / "problems").rename(tmp_path / "shared")
+    config = paths.resolved_config.read_text(encoding="utf-8").replace(
+        "references: null", f"references: {tmp_path}/shared"
+    )
+    paths.resolved_config.write_text(config, encoding="utf-8")
+    found = find_run(paths.root)
+    assert found.references == tmp_path / "shared"
+    assert "λ = 8.250 ± 0.070, certified" in Page(write_report(found)).text("verdict")
+
+
+def test_interactive_figures_are_inlined(run_paths, tmp_path):
+    page = Page(write_report(run_paths, output=tmp_path / "report.html", is_interactive=True))
+    assert f"Accuracy against cost: {TITLE}" in page.text("interactive")
+    assert [attrs.get("src") for tag, attrs in page.elements if tag == "script" and attrs.get("src")] == []
+    assert '"showSendToCloud": false' in page.source
+
+
+def test_interactive_figures_need_plotly(run_paths, monkeypatch):
+    monkeypatch.setitem(sys.modules, "plotly.graph_objects", None)
+    with pytest.raises(UsageError, match=r"needs Plotly, which is not installed: `pip install 'lambda-hat\[plotly\]'`"):
+        write_report(run_paths, is_interactive=True)

@@ -1,0 +1,25 @@
+"""What the search is worth beside what was known before it."""
+
+import pytest
+
+from lambda_hat.report.summary import preset_text
+
+PRESET = {"run_id": "r_1", "state": "COMPLETE", "objective": 0.5, "origin": "preset"}
+FOUND = {"run_id": "r_2", "state": "COMPLETE", "objective": 0.1, "origin": "search"}
+
+
+@pytest.mark.parametrize(
+    ("trials", "text"),
+    [
+        ([PRESET, FOUND], "; 5 times better than the preset"),
+        ([PRESET, FOUND | {"objective": 0.6}], "; the search found nothing better than the preset"),
+        ([PRESET, FOUND | {"objective": 0.0}], "; the preset had an objective of 0.5"),
+        ([PRESET | {"state": "FAIL", "objective": None}, FOUND], "; the preset failed"),
+        ([PRESET | {"state": "PRUNED"}, FOUND], "; the preset was pruned"),
+        ([FOUND], ""),
+        ([PRESET | {"state": "FAIL"}], ""),
+        ([], ""),
+    ],
+)
+def test_the_best_trial_is_compared_with_the_preset(trials, text):
+    assert preset_text(trials) == text
