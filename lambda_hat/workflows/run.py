@@ -72,6 +72,7 @@ def carry_out(run: Run) -> Outcome:
             run.write_table()
         raise
     run.write_table()
+    run.write_report()
     return Outcome(run.rows(), run.references, run.places, run.failure())
 
 
@@ -91,6 +92,7 @@ class Run(ABC):
         self.problems = {problem_id(problem.to_dict()): problem for problem in self.sections.resolved_problems}
         self._started = time.monotonic()
         self._reference_lanes: list[ReferenceLane] = []
+        self._has_driven = False
         self._ready: list[Lane] = []  # lanes of problems whose references are there from the beginning
         self._tell_routes()
         for pid in self.problems:
@@ -137,7 +139,19 @@ class Run(ABC):
     @property
     def places(self) -> dict[str, Path]:
         """What to look at next."""
-        return {"run": self.paths.root, "table": self.table, "configuration": self.paths.resolved_config}
+        report = {"report": self.paths.report} if self.paths.report.is_file() else {}
+        return {"run": self.paths.root, "table": self.table, **report, "configuration": self.paths.resolved_config}
+
+    def write_report(self) -> None:
+        """Replace the report, unless nothing was run and it is there; the run is none the worse without it."""
+        if not self._has_driven and self.paths.report.is_file():
+            return
+        from lambda_hat.report.html import write_report  # a second of imports that a run cut short can do without
+
+        try:
+            write_report(self.paths)
+        except Exception as error:
+            self.progress.warning(f"The report could not be written ({type(error).__name__}: {error}).")
 
     def close(self) -> None:
         """Leave the files of every lane as the scheduler would: for a run with nothing to do."""
@@ -180,6 +194,7 @@ class Run(ABC):
 
     def drive(self, cluster: Cluster) -> None:
         """Keep the executors busy until every lane is through."""
+        self._has_driven = True
         scheduler = Scheduler(
             submit=lambda task, label: cluster.submit(task.function, *task.args, label=label),
             caps=self.plan.caps,
