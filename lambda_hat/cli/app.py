@@ -12,6 +12,7 @@ import click
 
 import lambda_hat
 from lambda_hat.cli.config import config
+from lambda_hat.cli.diagnose import diagnose
 from lambda_hat.cli.doctor import doctor
 from lambda_hat.cli.options import verbosity
 from lambda_hat.cli.report import report
@@ -64,6 +65,7 @@ cli.add_command(workflow)
 cli.add_command(config)
 cli.add_command(doctor)
 cli.add_command(report)
+cli.add_command(diagnose)
 
 
 def main() -> None:

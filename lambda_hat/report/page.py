@@ -20,7 +20,7 @@ from lambda_hat.artifacts.paths import FAILURE_JSON, METRICS_JSON, PROGRESS_JSON
 from lambda_hat.numbers import clock, estimate, number
 from lambda_hat.report import figures
 from lambda_hat.report.analysis import indistinguishable
-from lambda_hat.report.folder import RunFolder
+from lambda_hat.report.run_files import RunFiles
 from lambda_hat.report.summary import (
     FIGURES,
     best_row,
@@ -190,7 +190,7 @@ class _Links:
         return quote(Path(relative).as_posix()) if path.exists() else ""
 
 
-def build_page(run: RunFolder, place: Path) -> Page:
+def build_page(run: RunFiles, place: Path) -> Page:
     """All that is known of `run`, for a page in the file `place`."""
     links = _Links(place.parent)
     objective = (run.config.get("optuna") or {}).get("objective") or {}
@@ -218,7 +218,7 @@ def build_page(run: RunFolder, place: Path) -> Page:
     )
 
 
-def _size_text(run: RunFolder) -> str:
+def _size_text(run: RunFiles) -> str:
     num_methods = len({row["method"] for row in run.rows})
     parts = [_count(len(run.titles), "problem")]
     if run.rows:
@@ -232,7 +232,7 @@ def _count(num: int, what: str) -> str:
     return f"{num} {what}{'' if num == 1 else 's'}"
 
 
-def _problem(run: RunFolder, pid: str, title: str, links: _Links) -> ProblemPart:
+def _problem(run: RunFiles, pid: str, title: str, links: _Links) -> ProblemPart:
     reference = run.references.get(pid)
     by_method = trials_by_method(run.rows, pid)
     best = {method: row for method, trials in by_method.items() if (row := best_row(trials)) is not None}
@@ -273,7 +273,7 @@ def _problem(run: RunFolder, pid: str, title: str, links: _Links) -> ProblemPart
     )
 
 
-def _verdict(run: RunFolder, pid: str, reference: Row | None, best: Mapping[str, Row]) -> Iterator[str]:
+def _verdict(run: RunFiles, pid: str, reference: Row | None, best: Mapping[str, Row]) -> Iterator[str]:
     if reference is None:
         yield "There is no reference, so nothing can be said of the methods."
         return
@@ -315,7 +315,7 @@ def _verdict(run: RunFolder, pid: str, reference: Row | None, best: Mapping[str,
         yield "The best of many trials is also the luckiest: its error on another seed will be larger."
 
 
-def _confirmed_verdict(run: RunFolder, pid: str) -> Iterator[str]:
+def _confirmed_verdict(run: RunFiles, pid: str) -> Iterator[str]:
     known = [row for row in run.confirmed if row.get("pid") == pid and row.get("rmse") is not None]
     if known:
         best = min(known, key=lambda row: row["rmse"])
@@ -384,7 +384,7 @@ def _reference(reference: Row) -> ReferencePart:
     )
 
 
-def _study(run: RunFolder, pid: str, method: str, trials: Sequence[Row], objective: Row) -> StudyPart:
+def _study(run: RunFiles, pid: str, method: str, trials: Sequence[Row], objective: Row) -> StudyPart:
     space = (run.config.get("search_space") or {}).get(method) or {}
     return StudyPart(
         title=f"{method} on {run.titles.get(pid, pid)}",
@@ -396,7 +396,7 @@ def _study(run: RunFolder, pid: str, method: str, trials: Sequence[Row], objecti
     )
 
 
-def _provenance(run: RunFolder) -> Iterator[tuple[str, str]]:
+def _provenance(run: RunFiles) -> Iterator[tuple[str, str]]:
     yield "run", "/".join(run.paths.root.parts[-3:])
     sources = [*run.references.values(), *run.rows]
     versions = [_versions(source) for source in sources]
@@ -448,7 +448,7 @@ def _files(paths: Paths, links: _Links) -> Iterator[tuple[str, str]]:
             yield name, href
 
 
-def _failures_text(run: RunFolder) -> str:
+def _failures_text(run: RunFiles) -> str:
     num = sum(row["state"] == "FAIL" for row in run.rows)
     if num == 0:
         return ""
@@ -457,7 +457,7 @@ def _failures_text(run: RunFolder) -> str:
     return f"{num} of {_count(len(run.rows), 'trial')} failed: {common}."
 
 
-def _failures(run: RunFolder, links: _Links) -> Table:
+def _failures(run: RunFiles, links: _Links) -> Table:
     rows = [
         TableRow(
             (
@@ -485,7 +485,7 @@ def _failures(run: RunFolder, links: _Links) -> Table:
     return Table(columns, tuple(rows))
 
 
-def _timelines(run: RunFolder) -> Iterator[TimelinePart]:
+def _timelines(run: RunFiles) -> Iterator[TimelinePart]:
     worked = [events for events in run.commands if any(event["kind"] == "started" for event in events)]
     for events in worked[-MAX_COMMANDS:]:
         spans = spans_of(events)
@@ -518,7 +518,7 @@ _TRIAL_COLUMNS = (
 )
 
 
-def _trials_table(run: RunFolder, links: _Links) -> Table:
+def _trials_table(run: RunFiles, links: _Links) -> Table:
     best = [best_row(trials) for trials in run.studies.values()]
     rows = sorted(run.rows, key=_by_objective)[:MAX_TABLE_ROWS]
     return Table(
