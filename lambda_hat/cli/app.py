@@ -12,6 +12,7 @@ import click
 
 import lambda_hat
 from lambda_hat.cli.config import config
+from lambda_hat.cli.dashboard import dashboard
 from lambda_hat.cli.diagnose import diagnose
 from lambda_hat.cli.doctor import doctor
 from lambda_hat.cli.options import verbosity
@@ -66,6 +67,7 @@ cli.add_command(config)
 cli.add_command(doctor)
 cli.add_command(report)
 cli.add_command(diagnose)
+cli.add_command(dashboard)
 
 
 def main() -> None:
