@@ -20,11 +20,12 @@ def diagnose(run: Path, names: tuple[str, ...], with_all: bool) -> None:
     """
     if names and with_all:
         raise click.UsageError("--all and IDs exclude each other.")
-    from lambda_hat.report.diagnosis import write_diagnosis
     from lambda_hat.report.run_files import RunFiles, find_run
-    from lambda_hat.report.subjects import find_subjects
 
     files = RunFiles(find_run(run))
+    from lambda_hat.report.diagnosis import write_diagnosis  # JAX: not before there is something to do
+    from lambda_hat.report.subjects import find_subjects
+
     for subject in find_subjects(files, names, with_all=with_all):
         written = write_diagnosis(files.paths, subject)
         click.echo(f"{subject.title}\n  {written[0].parent}: {', '.join(path.name for path in written)}")

@@ -15,7 +15,7 @@ from lambda_hat.artifacts.files import make_dir, write_bytes_atomic
 from lambda_hat.artifacts.paths import Paths
 from lambda_hat.estimate.diagnostics import bfmi, diagnose_trace
 from lambda_hat.estimate.traces import Traces
-from lambda_hat.report.drawing import REFERENCE_COLOUR, drawn, reference_band, to_png
+from lambda_hat.report.drawing import REFERENCE_COLOUR, Picture, drawn, reference_band
 from lambda_hat.report.problem_figures import draw_problem
 from lambda_hat.report.subjects import Subject
 
@@ -120,7 +120,7 @@ def _png(draw: Draw, subject: Subject, traces: Traces) -> bytes:
     with drawn(*_SIZE) as figure, np.errstate(invalid="ignore", over="ignore"):
         draw(figure, subject, traces)
         figure.suptitle(subject.title, x=0.01, ha="left", fontsize=9)
-        return to_png(figure)
+        return Picture(figure, subject.title).png()
 
 
 def _colour(chain: int) -> Any:

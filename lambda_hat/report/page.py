@@ -20,6 +20,7 @@ from lambda_hat.artifacts.paths import FAILURE_JSON, METRICS_JSON, PROGRESS_JSON
 from lambda_hat.numbers import clock, estimate, number
 from lambda_hat.report import figures
 from lambda_hat.report.analysis import indistinguishable
+from lambda_hat.report.drawing import Picture
 from lambda_hat.report.run_files import RunFiles
 from lambda_hat.report.summary import (
     FIGURES,
@@ -87,7 +88,7 @@ class ReferencePart:
     reasons: tuple[str, ...]
     facts: dict[str, str]
     certificate: Table
-    figure: Markup | None
+    figure: Picture | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,10 +101,10 @@ class ProblemPart:
     verdict: tuple[str, ...]
     table: Table
     settings: Table | None
-    estimates: Markup | None
+    estimates: Picture | None
     reference: ReferencePart | None
     no_reference: str
-    cost: Markup | None
+    cost: Picture | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,10 +113,10 @@ class StudyPart:
 
     title: str
     counts: str
-    history: Markup | None
-    importances: Markup | None
-    parallel: Markup | None
-    slices: Markup | None
+    history: Picture | None
+    importances: Picture | None
+    parallel: Picture | None
+    slices: Picture | None
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ class TimelinePart:
 
     title: str
     caption: str
-    figure: Markup | None
+    figure: Picture | None
 
 
 @dataclass(frozen=True)
@@ -285,26 +286,16 @@ def _verdict(run: RunFiles, pid: str, reference: Row | None, best: Mapping[str, 
             yield "No trial was completed."
         return
     close = indistinguishable(best.values())
-    if close:
+    if len(close) > 1:
         names = _listed([row["method"] for row in best.values() if row in close])
-        cheapest = close[0]
-        yield (
-            f"{names} {'is' if len(close) == 1 else 'are'} within two combined standard errors of it at the best "
-            f"settings found. {'Of these, ' if len(close) > 1 else ''}{cheapest['method']} needs the fewest gradient "
-            f"evaluations, {number(cheapest.get('num_gradient_evaluations'), ',.0f')}: "
-            f"λ̂ = {_value(cheapest)}, {number(cheapest.get('relative_error'), '+.1%')}, by {settings_text(cheapest)}."
-            if len(close) > 1
-            else f"{names} is within two combined standard errors of it at the best settings found: "
-            f"λ̂ = {_value(cheapest)}, {number(cheapest.get('relative_error'), '+.1%')}, "
-            f"for {number(cheapest.get('num_gradient_evaluations'), ',.0f')} gradient evaluations, "
-            f"by {settings_text(cheapest)}."
-        )
+        yield f"{names} are within two combined standard errors of it at the best settings found."
+        yield f"Of these, {close[0]['method']} needs the fewest gradient evaluations: {_result(close[0])}."
+    elif close:
+        yield f"{close[0]['method']} is within two combined standard errors of it: {_result(close[0])}."
     else:
-        closest = min(best.values(), key=lambda row: abs(row["error"]) if row.get("error") is not None else math.inf)
-        yield (
-            f"No method comes within two combined standard errors. The closest is {closest['method']}: "
-            f"λ̂ = {_value(closest)}, {number(closest.get('relative_error'), '+.1%')}, by {settings_text(closest)}."
-        )
+        closest = min(best.values(), key=lambda row: math.inf if row.get("error") is None else abs(row["error"]))
+        yield "No method comes within two combined standard errors."
+        yield f"{closest['method']} is closest: {_result(closest)}."
     laplace = laplace_row(reference)
     if laplace["llc_hat"] is not None:
         yield (
@@ -333,8 +324,10 @@ def _confirmed_settings(row: Row) -> str:
         return str(row.get("rid", "its settings"))
 
 
-def _value(row: Row) -> str:
-    return estimate(row.get("llc_hat"), row.get("se_hat"))
+def _result(row: Row) -> str:
+    value = estimate(row.get("llc_hat"), row.get("se_hat"))
+    relative, work = number(row.get("relative_error"), "+.1%"), number(row.get("num_gradient_evaluations"), ",.0f")
+    return f"λ̂ = {value} ({relative}) for {work} gradient evaluations, by {settings_text(row)}"
 
 
 def _listed(names: Sequence[str]) -> str:

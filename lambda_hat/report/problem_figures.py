@@ -14,7 +14,7 @@ from lambda_hat.artifacts.files import read_bytes
 from lambda_hat.artifacts.paths import PROBLEM_YAML, REFERENCE_NPZ, TARGET_NPZ
 from lambda_hat.config.problems import MLPProblem, Problem
 from lambda_hat.errors import TargetError
-from lambda_hat.report.drawing import GREY, REFERENCE_COLOUR, drawn, log_scale, to_png
+from lambda_hat.report.drawing import GREY, REFERENCE_COLOUR, Picture, drawn, log_scale
 from lambda_hat.report.subjects import load_arrays
 from lambda_hat.targets import Target, load_target
 
@@ -33,15 +33,15 @@ def draw_problem(folder: Path, reference: Mapping[str, Any]) -> Iterator[tuple[s
     except (TargetError, ValidationError, yaml.YAMLError):
         problem, target = None, None
     if target is not None and target.info.get("training_curve"):
-        yield "training", _training(target.info)
+        yield "training", _training(target.info).png()
     if isinstance(problem, MLPProblem) and target is not None and problem.loss != "cross_entropy":
-        yield "prediction", _prediction(problem, target)
+        yield "prediction", _prediction(problem, target).png()
     arrays = load_arrays(folder / REFERENCE_NPZ)
     if "spectrum.values" in arrays:
-        yield "spectrum", _spectrum(arrays, reference)
+        yield "spectrum", _spectrum(arrays, reference).png()
 
 
-def _training(info: Mapping[str, Any]) -> bytes:
+def _training(info: Mapping[str, Any]) -> Picture:
     steps, losses = np.array(info["training_curve"], np.float64).T
     with drawn(*_SIZE) as figure:
         axes = figure.subplots()
@@ -56,10 +56,10 @@ def _training(info: Mapping[str, Any]) -> bytes:
         axes.set_xlabel("step")
         axes.set_ylabel("mean loss (nats per example)")
         figure.legend(loc="outside upper right", ncols=3)
-        return to_png(figure)
+        return Picture(figure, "loss while the target was trained")
 
 
-def _prediction(problem: MLPProblem, target: Target) -> bytes:
+def _prediction(problem: MLPProblem, target: Target) -> Picture:
     import jax
     import jax.numpy as jnp
 
@@ -84,10 +84,10 @@ def _prediction(problem: MLPProblem, target: Target) -> bytes:
         axes.set_xlabel("output of the teacher")
         axes.set_ylabel("output of the network; label")
         figure.legend(loc="outside upper right", ncols=3)
-        return to_png(figure)
+        return Picture(figure, "outputs of network and teacher")
 
 
-def _spectrum(arrays: Mapping[str, np.ndarray], reference: Mapping[str, Any]) -> bytes:
+def _spectrum(arrays: Mapping[str, np.ndarray], reference: Mapping[str, Any]) -> Picture:
     """All eigenvalues, or how many are above a value where they are known by a quadrature."""
     values, weights = arrays["spectrum.values"], arrays["spectrum.weights"]
     order = np.argsort(-values.ravel())
@@ -108,4 +108,4 @@ def _spectrum(arrays: Mapping[str, np.ndarray], reference: Mapping[str, Any]) ->
         axes.set_xlabel("eigenvalues that are at least as large")
         axes.set_ylabel("|eigenvalue| of the Hessian of nβL at w0")
         figure.legend(loc="outside upper right", ncols=3)
-        return to_png(figure)
+        return Picture(figure, "spectrum of the Hessian at w0")

@@ -5,6 +5,9 @@ from __future__ import annotations
 import io
 import math
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -157,6 +160,15 @@ def test_odd_draws_are_shown_as_far_as_they_can_be(run, spoil):
     Traces.of_draws(info, NBETA, work_before=0.0).save(path)
     assert written(run, "r_sgld2") == ["inference_data.nc", "running.png", "trace.png", "distance.png"]
     path.unlink()
+
+
+def test_the_gallery_of_a_run(run, tmp_path):
+    script = Path(__file__).parents[2] / "benchmarks" / "gallery.py"
+    command = [sys.executable, str(script), str(run.paths.root), str(tmp_path / "gallery")]
+    subprocess.run(command, check=True, capture_output=True)
+    sizes = {path.name: path.stat().st_size for path in (tmp_path / "gallery").iterdir()}
+    assert {"estimates.png", "cost.png", "reference.png"} <= sizes.keys()
+    assert max(sizes.values()) < 150_000
 
 
 def test_an_exact_reference_has_its_problem_only(run, tmp_path):
