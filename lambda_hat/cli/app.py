@@ -13,6 +13,8 @@ import click
 import lambda_hat
 from lambda_hat.cli.artifacts import artifacts
 from lambda_hat.cli.config import config
+from lambda_hat.cli.dashboard import dashboard
+from lambda_hat.cli.diagnose import diagnose
 from lambda_hat.cli.doctor import doctor
 from lambda_hat.cli.options import verbosity
 from lambda_hat.cli.report import report
@@ -66,6 +68,8 @@ cli.add_command(config)
 cli.add_command(doctor)
 cli.add_command(artifacts)
 cli.add_command(report)
+cli.add_command(diagnose)
+cli.add_command(dashboard)
 
 
 def main() -> None:

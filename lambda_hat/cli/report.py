@@ -17,7 +17,7 @@ __all__ = ["report"]
 @click.option("--interactive", is_flag=True, help="Add figures to look closer at; needs the extra `plotly`.")
 def report(run: Path, output: Path | None, interactive: bool) -> None:
     """Write the report of RUN, a run's folder such as runs/quickstart/v1, as one HTML file that stands alone."""
-    from lambda_hat.report.folder import find_run
     from lambda_hat.report.html import write_report
+    from lambda_hat.report.run_files import find_run
 
     click.echo(write_report(find_run(run), output=output, is_interactive=interactive))

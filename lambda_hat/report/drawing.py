@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from markupsafe import Markup, escape
@@ -20,13 +21,12 @@ __all__ = [
     "COLOURS",
     "GREY",
     "REFERENCE_COLOUR",
+    "Picture",
     "colour_of",
     "decimal",
     "drawn",
     "log_scale",
     "reference_band",
-    "to_png",
-    "to_svg",
 ]
 
 # Okabe and Ito's colours, which most people can tell apart.
@@ -116,24 +116,37 @@ def reference_band(axes: Axes, value: float | None, se: float | None, label: str
         axes.axhspan(value - 2 * se, value + 2 * se, color=REFERENCE_COLOUR, alpha=0.15, linewidth=0, zorder=0)
 
 
-def to_svg(figure: Figure, alt: str) -> Markup:
-    """The figure as an `<svg>` element that scales with its page and says `alt` to those who cannot see it.
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A figure that is done; a template shows it as `<svg>`. `alt` is what those who cannot see it are told."""
 
-    To be called within `drawn`, whose style says how text is written.
-    """
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    inside = buffer.getvalue().partition("<svg")[2].partition(">")[2]
-    for pattern, replacement in _SVG_CLEANING:
-        inside = pattern.sub(replacement, inside)
-    inside = _COORDINATES.sub(lambda match: _DECIMALS.sub(r"\1", match[0]), inside)
-    width, height = 72 * figure.get_figwidth(), 72 * figure.get_figheight()
-    head = f'role="img" aria-label="{escape(alt)}" viewBox="0 0 {width:g} {height:g}"'
-    return Markup(f'<svg {head} style="max-width:{1.4 * width:.0f}px">{inside}')
+    figure: Figure
+    alt: str
 
+    def __html__(self) -> Markup:
+        return self.svg()
 
-def to_png(figure: Figure, *, dpi: int = 130) -> bytes:
-    """The figure as a PNG file; to be called within `drawn`."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
-    return buffer.getvalue()
+    def svg(self) -> Markup:
+        """An `<svg>` element that scales with its page."""
+        from matplotlib import rc_context
+
+        buffer = io.StringIO()
+        with rc_context(cast(Any, _STYLE)):
+            metadata = {"Date": None, "Creator": None, "Format": None, "Type": None}
+            self.figure.savefig(buffer, format="svg", metadata=metadata)
+        inside = buffer.getvalue().partition("<svg")[2].partition(">")[2]
+        for pattern, replacement in _SVG_CLEANING:
+            inside = pattern.sub(replacement, inside)
+        inside = _COORDINATES.sub(lambda match: _DECIMALS.sub(r"\1", match[0]), inside)
+        width, height = 72 * self.figure.get_figwidth(), 72 * self.figure.get_figheight()
+        head = f'role="img" aria-label="{escape(self.alt)}" viewBox="0 0 {width:g} {height:g}"'
+        return Markup(f'<svg {head} style="max-width:{1.4 * width:.0f}px">{inside}')
+
+    def png(self, *, dpi: int = 130) -> bytes:
+        """A PNG file."""
+        from matplotlib import rc_context
+
+        buffer = io.BytesIO()
+        with rc_context(cast(Any, _STYLE)):
+            self.figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+        return buffer.getvalue()

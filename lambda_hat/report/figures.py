@@ -1,12 +1,10 @@
-"""The figures of a report: each takes rows and gives an `<svg>` element, or None where there is nothing to draw."""
+"""The figures of a report: each takes rows and gives a picture, or None where there is nothing to draw."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
-
-from markupsafe import Markup
 
 from lambda_hat.report.analysis import (
     best_so_far,
@@ -16,7 +14,7 @@ from lambda_hat.report.analysis import (
     parameters,
     pareto_front,
 )
-from lambda_hat.report.drawing import GREY, REFERENCE_COLOUR, colour_of, decimal, drawn, log_scale, to_svg
+from lambda_hat.report.drawing import GREY, REFERENCE_COLOUR, Picture, colour_of, decimal, drawn, log_scale
 from lambda_hat.report.summary import best_row
 from lambda_hat.report.timeline import Span, spans_of
 
@@ -39,10 +37,11 @@ Distributions = Mapping[str, Mapping[str, Any]]  # of the search space, by hyper
 
 _MAX_SHAPES = 1500  # beyond which points are smaller as a picture
 _SHADES = ("#a6cbe8", "#4a98cc", "#08519c")  # of the first, second and last third of the trials
+_MAX_LANES_HEIGHT = 9.0  # inches, of an executor with many workers
 _SMALLEST = 1e-4  # shown of a criterion's share of its bound
 
 
-def estimates_figure(by_method: Mapping[str, Sequence[Row]], reference: Row) -> Markup | None:
+def estimates_figure(by_method: Mapping[str, Sequence[Row]], reference: Row) -> Picture | None:
     """λ̂ of the best trial of every method with two standard errors, against the reference and the Laplace value."""
     best = {method: row for method, trials in by_method.items() if (row := best_row(trials)) is not None}
     if not best or reference.get("llc") is None:
@@ -62,10 +61,10 @@ def estimates_figure(by_method: Mapping[str, Sequence[Row]], reference: Row) -> 
         axes.set_xlabel("λ̂ ± 2 s.e. of each method's best trial")
         figure.legend(loc="outside upper right", ncols=2)
         words = ", ".join(f"{method} {row['llc_hat']:.4g}" for method, row in best.items())
-        return to_svg(figure, f"Estimates of the best trials ({words}) against the reference {llc:.4g}")
+        return Picture(figure, f"Estimates of the best trials ({words}) against the reference {llc:.4g}")
 
 
-def certificate_figure(reference: Row) -> Markup | None:
+def certificate_figure(reference: Row) -> Picture | None:
     """Every criterion of a certificate as a share of its bound."""
     criteria = [row for row in reference.get("certificate") or () if row.get("value") is not None and row.get("bound")]
     if not criteria:
@@ -82,7 +81,7 @@ def certificate_figure(reference: Row) -> Markup | None:
         axes.grid(visible=False, axis="y")
         axes.set_xlabel("share of what is allowed (1 is the bound; less is better)")
         met = sum(row["is_met"] for row in criteria)
-        return to_svg(figure, f"{met} of {len(criteria)} criteria of the certificate are met")
+        return Picture(figure, f"{met} of {len(criteria)} criteria of the certificate are met")
 
 
 def _share(criterion: Row) -> float:
@@ -93,7 +92,7 @@ def _share(criterion: Row) -> float:
     return (value - 1) / (bound - 1) if criterion["name"].startswith("R̂") else value / bound
 
 
-def history_figure(trials: Sequence[Row], objective: Row, reference: Row) -> Markup | None:
+def history_figure(trials: Sequence[Row], objective: Row, reference: Row) -> Picture | None:
     """Objective of every trial and the best so far, with the reference's own error as a band."""
     known = completed(trials)
     if not known:
@@ -117,10 +116,10 @@ def history_figure(trials: Sequence[Row], objective: Row, reference: Row) -> Mar
         axes.set_ylabel(_objective_label(objective))
         figure.legend(loc="outside upper right", ncols=5)
         best = min(row["objective"] for row in known)
-        return to_svg(figure, f"Objective of {len(known)} completed trials; the best is {best:.4g}")
+        return Picture(figure, f"Objective of {len(known)} completed trials; the best is {best:.4g}")
 
 
-def importances_figure(trials: Sequence[Row]) -> Markup | None:
+def importances_figure(trials: Sequence[Row]) -> Picture | None:
     """How much of the objective's variance each hyperparameter explains alone."""
     shares = parameter_importances(trials)
     if not shares:
@@ -133,10 +132,10 @@ def importances_figure(trials: Sequence[Row]) -> Markup | None:
         axes.grid(visible=False, axis="y")
         axes.set_xlabel("share of the variance of the objective's ranks (ε²)")
         words = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
-        return to_svg(figure, f"Importance of the hyperparameters: {words}")
+        return Picture(figure, f"Importance of the hyperparameters: {words}")
 
 
-def slices_figure(trials: Sequence[Row], space: Distributions, objective: Row) -> Markup | None:
+def slices_figure(trials: Sequence[Row], space: Distributions, objective: Row) -> Picture | None:
     """Objective against every hyperparameter; each third of the trials is darker than the one before."""
     known = completed(trials)
     names = parameters(known)
@@ -168,10 +167,10 @@ def slices_figure(trials: Sequence[Row], space: Distributions, objective: Row) -
             axes.remove()
         for axes in grid[:, 0]:
             axes.set_ylabel(_objective_label(objective))
-        return to_svg(figure, f"Objective against {', '.join(names)}; the star is the best trial")
+        return Picture(figure, f"Objective against {', '.join(names)}; the star is the best trial")
 
 
-def parallel_figure(trials: Sequence[Row], space: Distributions) -> Markup | None:
+def parallel_figure(trials: Sequence[Row], space: Distributions) -> Picture | None:
     """Every completed trial as a line across its hyperparameters; the better, the darker."""
     known = sorted(completed(trials), key=lambda row: -row["objective"])
     names = parameters(known)
@@ -210,10 +209,10 @@ def parallel_figure(trials: Sequence[Row], space: Distributions) -> Markup | Non
         axes.spines["left"].set_visible(False)
         axes.spines["bottom"].set_visible(False)
         axes.grid(color="#bbbbbb", axis="x")
-        return to_svg(figure, f"Trials across {', '.join(names)}: better ones darker, the best one orange")
+        return Picture(figure, f"Trials across {', '.join(names)}: better ones darker, the best one orange")
 
 
-def cost_figure(by_method: Mapping[str, Sequence[Row]], reference: Row) -> Markup | None:
+def cost_figure(by_method: Mapping[str, Sequence[Row]], reference: Row) -> Picture | None:
     """|error| of every trial against its gradient evaluations, and the trials that no other one beats in both."""
     known = {
         method: [
@@ -254,17 +253,17 @@ def cost_figure(by_method: Mapping[str, Sequence[Row]], reference: Row) -> Marku
         axes.set_xlabel("gradient evaluations (full-data scale)")
         axes.set_ylabel("|λ̂ − reference|")
         figure.legend(loc="outside upper right", ncols=6)
-        return to_svg(figure, f"Error against cost of {len(errors)} trials of {', '.join(known)}")
+        return Picture(figure, f"Error against cost of {len(errors)} trials of {', '.join(known)}")
 
 
-def timeline_figure(events: Sequence[Row]) -> Markup | None:
+def timeline_figure(events: Sequence[Row]) -> Picture | None:
     """What every executor did when, of one command: a bar per task, a lane per task in flight."""
     spans = spans_of(events)
     if not spans:
         return None
     last = max(event["at"] for event in events)
     lanes = _lanes(spans, last)
-    with drawn(7.4, 0.9 + 0.2 * len(lanes)) as figure:
+    with drawn(7.4, 0.9 + min(0.2 * len(lanes), _MAX_LANES_HEIGHT)) as figure:
         axes = figure.subplots()
         labelled: dict[str, Any] = {}
         for place, (_, members) in enumerate(lanes):
@@ -290,7 +289,7 @@ def timeline_figure(events: Sequence[Row]) -> Markup | None:
         axes.grid(visible=False, axis="y")
         axes.set_xlabel("seconds since the command began")
         figure.legend(labelled.values(), labelled.keys(), loc="outside upper right", ncols=6)
-        return to_svg(figure, f"{len(spans)} tasks on {len(lanes)} lanes over {last:.0f} seconds")
+        return Picture(figure, f"{len(spans)} tasks on {len(lanes)} lanes over {last:.0f} seconds")
 
 
 def _points(axes: Axes, x: Sequence[float], y: Sequence[float], colour: str, label: str) -> None:

@@ -10,8 +10,8 @@ from markupsafe import Markup
 
 from lambda_hat.artifacts.files import make_dir, write_text_atomic
 from lambda_hat.artifacts.paths import Paths
-from lambda_hat.report.folder import RunFolder
 from lambda_hat.report.page import build_page
+from lambda_hat.report.run_files import RunFiles
 
 __all__ = ["write_report"]
 
@@ -30,7 +30,7 @@ def write_report(paths: Paths, *, output: Path | None = None, is_interactive: bo
         UsageError: it shall be interactive, and Plotly is not installed.
     """
     place = paths.report if output is None else output
-    run = RunFolder(paths)
+    run = RunFiles(paths)
     page = build_page(run, place)
     if is_interactive:
         from lambda_hat.report.interactive import build_plots

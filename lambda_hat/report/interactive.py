@@ -11,8 +11,8 @@ from markupsafe import Markup
 from lambda_hat.errors import UsageError
 from lambda_hat.report.analysis import completed, parameters
 from lambda_hat.report.drawing import colour_of
-from lambda_hat.report.folder import RunFolder
 from lambda_hat.report.page import PlotPart
+from lambda_hat.report.run_files import RunFiles
 from lambda_hat.report.summary import settings_text, trials_by_method
 
 __all__ = ["build_plots"]
@@ -22,7 +22,7 @@ Row = Mapping[str, Any]
 _CONFIG = {"displaylogo": False, "showSendToCloud": False, "plotlyServerURL": ""}  # nothing leaves the page
 
 
-def build_plots(run: RunFolder) -> tuple[PlotPart, ...]:
+def build_plots(run: RunFiles) -> tuple[PlotPart, ...]:
     """Error against cost of every problem, and the parallel coordinates of every study.
 
     Raises:

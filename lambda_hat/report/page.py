@@ -20,7 +20,8 @@ from lambda_hat.artifacts.paths import FAILURE_JSON, METRICS_JSON, PROGRESS_JSON
 from lambda_hat.numbers import clock, estimate, number
 from lambda_hat.report import figures
 from lambda_hat.report.analysis import indistinguishable
-from lambda_hat.report.folder import RunFolder
+from lambda_hat.report.drawing import Picture
+from lambda_hat.report.run_files import RunFiles
 from lambda_hat.report.summary import (
     FIGURES,
     best_row,
@@ -87,7 +88,7 @@ class ReferencePart:
     reasons: tuple[str, ...]
     facts: dict[str, str]
     certificate: Table
-    figure: Markup | None
+    figure: Picture | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,10 +101,10 @@ class ProblemPart:
     verdict: tuple[str, ...]
     table: Table
     settings: Table | None
-    estimates: Markup | None
+    estimates: Picture | None
     reference: ReferencePart | None
     no_reference: str
-    cost: Markup | None
+    cost: Picture | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,10 +113,10 @@ class StudyPart:
 
     title: str
     counts: str
-    history: Markup | None
-    importances: Markup | None
-    parallel: Markup | None
-    slices: Markup | None
+    history: Picture | None
+    importances: Picture | None
+    parallel: Picture | None
+    slices: Picture | None
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ class TimelinePart:
 
     title: str
     caption: str
-    figure: Markup | None
+    figure: Picture | None
 
 
 @dataclass(frozen=True)
@@ -190,7 +191,7 @@ class _Links:
         return quote(Path(relative).as_posix()) if path.exists() else ""
 
 
-def build_page(run: RunFolder, place: Path) -> Page:
+def build_page(run: RunFiles, place: Path) -> Page:
     """All that is known of `run`, for a page in the file `place`."""
     links = _Links(place.parent)
     objective = (run.config.get("optuna") or {}).get("objective") or {}
@@ -218,7 +219,7 @@ def build_page(run: RunFolder, place: Path) -> Page:
     )
 
 
-def _size_text(run: RunFolder) -> str:
+def _size_text(run: RunFiles) -> str:
     num_methods = len({row["method"] for row in run.rows})
     parts = [_count(len(run.titles), "problem")]
     if run.rows:
@@ -232,7 +233,7 @@ def _count(num: int, what: str) -> str:
     return f"{num} {what}{'' if num == 1 else 's'}"
 
 
-def _problem(run: RunFolder, pid: str, title: str, links: _Links) -> ProblemPart:
+def _problem(run: RunFiles, pid: str, title: str, links: _Links) -> ProblemPart:
     reference = run.references.get(pid)
     by_method = trials_by_method(run.rows, pid)
     best = {method: row for method, trials in by_method.items() if (row := best_row(trials)) is not None}
@@ -273,7 +274,7 @@ def _problem(run: RunFolder, pid: str, title: str, links: _Links) -> ProblemPart
     )
 
 
-def _verdict(run: RunFolder, pid: str, reference: Row | None, best: Mapping[str, Row]) -> Iterator[str]:
+def _verdict(run: RunFiles, pid: str, reference: Row | None, best: Mapping[str, Row]) -> Iterator[str]:
     if reference is None:
         yield "There is no reference, so nothing can be said of the methods."
         return
@@ -285,26 +286,16 @@ def _verdict(run: RunFolder, pid: str, reference: Row | None, best: Mapping[str,
             yield "No trial was completed."
         return
     close = indistinguishable(best.values())
-    if close:
+    if len(close) > 1:
         names = _listed([row["method"] for row in best.values() if row in close])
-        cheapest = close[0]
-        yield (
-            f"{names} {'is' if len(close) == 1 else 'are'} within two combined standard errors of it at the best "
-            f"settings found. {'Of these, ' if len(close) > 1 else ''}{cheapest['method']} needs the fewest gradient "
-            f"evaluations, {number(cheapest.get('num_gradient_evaluations'), ',.0f')}: "
-            f"λ̂ = {_value(cheapest)}, {number(cheapest.get('relative_error'), '+.1%')}, by {settings_text(cheapest)}."
-            if len(close) > 1
-            else f"{names} is within two combined standard errors of it at the best settings found: "
-            f"λ̂ = {_value(cheapest)}, {number(cheapest.get('relative_error'), '+.1%')}, "
-            f"for {number(cheapest.get('num_gradient_evaluations'), ',.0f')} gradient evaluations, "
-            f"by {settings_text(cheapest)}."
-        )
+        yield f"{names} are within two combined standard errors of it at the best settings found."
+        yield f"Of these, {close[0]['method']} needs the fewest gradient evaluations: {_result(close[0])}."
+    elif close:
+        yield f"{close[0]['method']} is within two combined standard errors of it: {_result(close[0])}."
     else:
-        closest = min(best.values(), key=lambda row: abs(row["error"]) if row.get("error") is not None else math.inf)
-        yield (
-            f"No method comes within two combined standard errors. The closest is {closest['method']}: "
-            f"λ̂ = {_value(closest)}, {number(closest.get('relative_error'), '+.1%')}, by {settings_text(closest)}."
-        )
+        closest = min(best.values(), key=lambda row: math.inf if row.get("error") is None else abs(row["error"]))
+        yield "No method comes within two combined standard errors."
+        yield f"{closest['method']} is closest: {_result(closest)}."
     laplace = laplace_row(reference)
     if laplace["llc_hat"] is not None:
         yield (
@@ -315,7 +306,7 @@ def _verdict(run: RunFolder, pid: str, reference: Row | None, best: Mapping[str,
         yield "The best of many trials is also the luckiest: its error on another seed will be larger."
 
 
-def _confirmed_verdict(run: RunFolder, pid: str) -> Iterator[str]:
+def _confirmed_verdict(run: RunFiles, pid: str) -> Iterator[str]:
     known = [row for row in run.confirmed if row.get("pid") == pid and row.get("rmse") is not None]
     if known:
         best = min(known, key=lambda row: row["rmse"])
@@ -333,8 +324,10 @@ def _confirmed_settings(row: Row) -> str:
         return str(row.get("rid", "its settings"))
 
 
-def _value(row: Row) -> str:
-    return estimate(row.get("llc_hat"), row.get("se_hat"))
+def _result(row: Row) -> str:
+    value = estimate(row.get("llc_hat"), row.get("se_hat"))
+    relative, work = number(row.get("relative_error"), "+.1%"), number(row.get("num_gradient_evaluations"), ",.0f")
+    return f"λ̂ = {value} ({relative}) for {work} gradient evaluations, by {settings_text(row)}"
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -384,7 +377,7 @@ def _reference(reference: Row) -> ReferencePart:
     )
 
 
-def _study(run: RunFolder, pid: str, method: str, trials: Sequence[Row], objective: Row) -> StudyPart:
+def _study(run: RunFiles, pid: str, method: str, trials: Sequence[Row], objective: Row) -> StudyPart:
     space = (run.config.get("search_space") or {}).get(method) or {}
     return StudyPart(
         title=f"{method} on {run.titles.get(pid, pid)}",
@@ -396,7 +389,7 @@ def _study(run: RunFolder, pid: str, method: str, trials: Sequence[Row], objecti
     )
 
 
-def _provenance(run: RunFolder) -> Iterator[tuple[str, str]]:
+def _provenance(run: RunFiles) -> Iterator[tuple[str, str]]:
     yield "run", "/".join(run.paths.root.parts[-3:])
     sources = [*run.references.values(), *run.rows]
     versions = [_versions(source) for source in sources]
@@ -448,7 +441,7 @@ def _files(paths: Paths, links: _Links) -> Iterator[tuple[str, str]]:
             yield name, href
 
 
-def _failures_text(run: RunFolder) -> str:
+def _failures_text(run: RunFiles) -> str:
     num = sum(row["state"] == "FAIL" for row in run.rows)
     if num == 0:
         return ""
@@ -457,7 +450,7 @@ def _failures_text(run: RunFolder) -> str:
     return f"{num} of {_count(len(run.rows), 'trial')} failed: {common}."
 
 
-def _failures(run: RunFolder, links: _Links) -> Table:
+def _failures(run: RunFiles, links: _Links) -> Table:
     rows = [
         TableRow(
             (
@@ -485,7 +478,7 @@ def _failures(run: RunFolder, links: _Links) -> Table:
     return Table(columns, tuple(rows))
 
 
-def _timelines(run: RunFolder) -> Iterator[TimelinePart]:
+def _timelines(run: RunFiles) -> Iterator[TimelinePart]:
     worked = [events for events in run.commands if any(event["kind"] == "started" for event in events)]
     for events in worked[-MAX_COMMANDS:]:
         spans = spans_of(events)
@@ -518,7 +511,7 @@ _TRIAL_COLUMNS = (
 )
 
 
-def _trials_table(run: RunFolder, links: _Links) -> Table:
+def _trials_table(run: RunFiles, links: _Links) -> Table:
     best = [best_row(trials) for trials in run.studies.values()]
     rows = sorted(run.rows, key=_by_objective)[:MAX_TABLE_ROWS]
     return Table(

@@ -104,6 +104,9 @@ def test_it_tells_the_same_as_json(invoke):
         ("--help",),
         ("workflow", "optuna", "--config", "config/optuna/default.yaml", "--local", "--dry-run"),
         ("config", "validate", "config/optuna/default.yaml", "--local"),
+        ("report", "--help"),
+        ("diagnose", "--help"),
+        ("dashboard", "--help"),
     ],
 )
 def test_what_runs_nothing_imports_nothing_heavy(args):

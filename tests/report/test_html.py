@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from lambda_hat.errors import RunStateError, UsageError
-from lambda_hat.report.folder import RunFolder, find_run
 from lambda_hat.report.html import write_report
+from lambda_hat.report.run_files import RunFiles, find_run
 from lambda_hat.report.summary import best_row, figures_of, print_summary, settings_text, trials_by_method
 from lambda_hat.report.tables import read_rows
 
@@ -134,7 +134,7 @@ def test_what_a_run_says_is_never_markup(page):
 
 
 def test_report_table_and_console_agree(page, run_paths):
-    run, rows = RunFolder(run_paths), read_rows(run_paths.trials_table)
+    run, rows = RunFiles(run_paths), read_rows(run_paths.trials_table)
     stream = io.StringIO()
     print_summary(stream, rows, run.references, {}, run.titles)
     console = " ".join(stream.getvalue().split())

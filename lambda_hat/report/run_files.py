@@ -16,7 +16,7 @@ from lambda_hat.errors import RunStateError
 from lambda_hat.report.tables import read_rows
 from lambda_hat.report.timeline import read_events
 
-__all__ = ["RunFolder", "find_run"]
+__all__ = ["RunFiles", "find_run"]
 
 Row = Mapping[str, Any]
 
@@ -39,7 +39,7 @@ def find_run(root: Path) -> Paths:
 
 
 @dataclass(frozen=True, eq=False)
-class RunFolder:
+class RunFiles:
     """The run at `paths`; every piece is read when it is first asked for."""
 
     paths: Paths

@@ -1,0 +1,120 @@
+"""References and trials whose draws are on the disk, to be looked at closely."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lambda_hat.artifacts.files import read_json
+from lambda_hat.artifacts.paths import MANIFEST_JSON, METRICS_JSON, REFERENCE_NPZ, TRACES_NPZ
+from lambda_hat.errors import InputError
+from lambda_hat.estimate.traces import Traces
+from lambda_hat.numbers import estimate
+from lambda_hat.report.run_files import RunFiles
+from lambda_hat.report.summary import best_row
+
+__all__ = ["Subject", "find_subjects", "load_arrays"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Subject:
+    """A reference (`method` is what sampled it) or a trial: its draws, and what they are measured by."""
+
+    name: str
+    pid: str
+    method: str
+    is_reference: bool
+    title: str
+    traces: Traces | None  # None of an exact reference
+    llc_ref: float | None  # of the problem; None for the reference itself and where there is none
+    se_ref: float | None
+    facts: dict[str, Any]  # ref.json, or metrics.json and the settings
+
+
+def find_subjects(run: RunFiles, names: Sequence[str] = (), *, with_all: bool = False) -> list[Subject]:
+    """Those called `names` (ids, or beginnings of one id); all; or else every reference and every study's best trial.
+
+    Raises:
+        InputError: a name fits nothing, or more than one; it has no traces; or nothing in the run has any.
+    """
+    references = {pid: run.paths.problem_dir(pid) for pid in run.references}
+    trials = {folder.name: folder for folder in sorted(run.paths.trials_dir.glob("*/*/*/")) if folder.name[0] != "."}
+    if names:
+        chosen = [_chosen(name, [*references, *trials]) for name in names]
+    elif with_all:
+        chosen = [*references, *trials]
+    else:
+        best = [best_row(rows) for rows in run.studies.values()]
+        chosen = [*references, *(row["run_id"] for row in best if row is not None and row["run_id"] in trials)]
+    found = [
+        _reference(run, name) if name in references else _trial(run, trials[name]) for name in dict.fromkeys(chosen)
+    ]
+    if names:
+        _refuse_without_traces(found)
+    found = [subject for subject in found if subject.is_reference or subject.traces is not None]
+    if not found:
+        raise InputError(f"Nothing in {run.paths.root} has draws to look at: no reference, and no trial with traces.")
+    return found
+
+
+def _chosen(name: str, known: Sequence[str]) -> str:
+    fitting = [one for one in known if one == name] or [one for one in known if one.startswith(name)]
+    if not fitting:
+        raise InputError(f"No reference and no trial of this run is called {name}.")
+    if len(fitting) > 1:
+        raise InputError(f"{name} fits {len(fitting)} names: {', '.join(fitting[:4])}. Give more of it.")
+    return fitting[0]
+
+
+def _refuse_without_traces(subjects: Iterable[Subject]) -> None:
+    without = [subject.name for subject in subjects if not subject.is_reference and subject.traces is None]
+    if without:
+        raise InputError(f"{', '.join(without)}: there are no draws; the trial failed, or has not ended.")
+
+
+def _reference(run: RunFiles, pid: str) -> Subject:
+    reference = run.references[pid]
+    path = run.paths.problem_dir(pid) / REFERENCE_NPZ
+    arrays = load_arrays(path)
+    value = estimate(reference.get("llc"), reference.get("se"))
+    return Subject(
+        name=pid,
+        pid=pid,
+        method=str(reference.get("method")),
+        is_reference=True,
+        title=f"reference of {pid}: λ = {value}",
+        traces=Traces.of_reference(arrays, reference["nbeta"]),
+        llc_ref=None,
+        se_ref=None,
+        facts=reference,
+    )
+
+
+def _trial(run: RunFiles, folder: Path) -> Subject:
+    pid, method = folder.parent.parent.name, folder.parent.name
+    metrics, manifest = read_json(folder / METRICS_JSON) or {}, read_json(folder / MANIFEST_JSON) or {}
+    traces = Traces.load(folder / TRACES_NPZ)
+    reference = run.references.get(pid, {})
+    return Subject(
+        name=folder.name,
+        pid=pid,
+        method=method,
+        is_reference=False,
+        title=f"{method} {folder.name}: λ̂ = {estimate(metrics.get('llc_hat'), metrics.get('se_hat'))}",
+        traces=traces if traces is not None and traces.num_kept else None,
+        llc_ref=reference.get("llc"),
+        se_ref=reference.get("se"),
+        facts={**metrics, "settings": manifest.get("settings") or {}},
+    )
+
+
+def load_arrays(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of an archive, none where there is no file; pickles in it are refused."""
+    if not path.is_file():
+        return {}
+    with np.load(path, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}

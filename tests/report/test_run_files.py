@@ -1,0 +1,35 @@
+"""What a run's folder says."""
+
+from __future__ import annotations
+
+from lambda_hat.artifacts.files import write_json_atomic, write_text_atomic
+from lambda_hat.artifacts.ids import problem_id
+from lambda_hat.artifacts.paths import Paths
+from lambda_hat.config.explain import to_yaml
+from lambda_hat.config.load import load_cfg
+from lambda_hat.report.run_files import RunFiles
+from lambda_hat.workflows.plan import problem_titles
+
+
+def test_problems_have_the_titles_that_the_console_shows(tmp_path):
+    changes = ("problems.0.overrides={training.num_steps: 4000}",)
+    loaded = load_cfg("config/optuna/quickstart.yaml", changes, parsl_card=None, local=True)
+    paths = Paths(tmp_path)
+    paths.make_folders()
+    write_text_atomic(paths.resolved_config, to_yaml(loaded.resolved))
+    pids = [problem_id(problem.to_dict()) for problem in loaded.study.resolved_problems]
+    write_json_atomic(paths.begun, {"pids": pids, "methods": ["sgld"], "num_trials": 3})
+    assert RunFiles(paths).titles == problem_titles(loaded)
+
+
+def test_a_problem_whose_entry_is_gone_is_named_by_its_definition(make_run):
+    paths = make_run()
+    write_text_atomic(paths.resolved_config, "problems: []\n")
+    assert RunFiles(paths).titles == {"p_0123456789ab": "mlp, seed 42"}
+
+
+def test_what_is_missing_is_said(make_run):
+    assert list(RunFiles(make_run()).missing()) == []
+    paths = make_run(num_trials=3)
+    write_json_atomic(paths.begun, {"pids": ["p_0123456789ab"], "methods": ["sgld"], "num_trials": 5})
+    assert list(RunFiles(paths).missing()) == ["p_0123456789ab:sgld has 3 of 5 trials; `--resume` runs the others."]
