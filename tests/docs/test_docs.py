@@ -92,6 +92,8 @@ def test_commands_work_as_printed(checkout):
             if command not in done and not command.startswith(NOT_RUN):
                 done.add(command)
                 run(command, checkout)
+        for program in blocks(page, "python") if page.name != "README.md" else ():
+            run(shlex.join(["python", "-c", program]), checkout)
     assert len(done) >= 15
 
 
