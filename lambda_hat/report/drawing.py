@@ -100,11 +100,10 @@ def log_scale(axis: Axis, low: float, high: float) -> None:
 
 def decimal(value: float) -> str:
     """A number that fits under a tick: `0.03`, `2000`, `3e5`."""
-    return (
-        f"{value:.4g}"
-        if value == 0 or 1e-4 <= abs(value) < 1e4
-        else f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
-    )
+    if value == 0 or 1e-4 <= abs(value) < 1e5:
+        return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    mantissa, _, exponent = f"{value:.2g}".partition("e")
+    return f"{mantissa}e{int(exponent)}" if exponent else mantissa
 
 
 def reference_band(axes: Axes, value: float | None, se: float | None, label: str = "reference ± 2 s.e.") -> None:

@@ -141,7 +141,7 @@ def slices_figure(trials: Sequence[Row], space: Distributions, objective: Row) -
     names = parameters(known)
     if not names:
         return None
-    columns = min(3, len(names))
+    columns = 2 if len(names) == 4 else min(3, len(names))
     lines = math.ceil(len(names) / columns)
     with drawn(2.6 * columns + 0.3, 2.1 * lines) as figure:
         grid = figure.subplots(lines, columns, sharey=True, squeeze=False)

@@ -1,0 +1,49 @@
+"""How figures are put into a page."""
+
+from __future__ import annotations
+
+import pytest
+
+from lambda_hat.report.drawing import Picture, decimal, drawn, log_scale
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.03, "0.03"), (2000.0, "2000"), (20000, "20000"), (3e5, "3e5"), (1.25e-7, "1.2e-7"), (0, "0"), (-0.5, "-0.5")],
+)
+def test_numbers_fit_under_a_tick(value, text):
+    assert decimal(value) == text
+
+
+@pytest.fixture
+def picture():
+    with drawn(3, 2) as figure:
+        axes = figure.subplots()
+        axes.plot([1, 2], [0.123456, 30], label='<script>"')
+        axes.text(1, 1, "0.123456789")
+        log_scale(axes.yaxis, 0.1, 40)
+        figure.legend()
+        return Picture(figure, 'a "figure" & <more>')
+
+
+def test_a_figure_stands_in_a_page(picture):
+    svg = picture.svg()
+    assert svg.startswith('<svg role="img" aria-label="a &#34;figure&#34; &amp; &lt;more&gt;" viewBox="0 0 216 144"')
+    assert svg.rstrip().endswith("</svg>")
+    assert "<script" not in svg
+    assert "xmlns" not in svg
+    assert "<metadata" not in svg
+
+
+def test_numbers_in_text_keep_their_digits(picture):
+    assert "0.123456789" in picture.svg()
+
+
+def test_a_figure_is_a_file_too(picture):
+    assert picture.png().startswith(b"\x89PNG")
+
+
+def test_no_figure_is_left_open(picture):
+    import matplotlib.pyplot as plt
+
+    assert plt.get_fignums() == []
