@@ -90,7 +90,19 @@ def test_show_prints_the_card_and_the_problems(invoke):
     assert problems[pid]["model"]["depth"] == 2
 
 
-@pytest.mark.parametrize("name", ["study", "card", *METHODS])
+def test_validate_and_show_take_experiments_too(invoke):
+    Path("experiments.yaml").write_text("targets: [{target: quadratic}]\nsamplers: [{name: vi}]\n", encoding="utf-8")
+    validated = invoke("config", "validate", "experiments.yaml", "--local")
+    assert validated.stderr.startswith("experiments.yaml and ")
+    shown = yaml.safe_load(invoke("config", "show", "experiments.yaml", "--set", "samplers.0.seed=4").stdout)
+    assert (shown["samplers"][0]["seed"], shown["store"]["namespace"]) == (4, "llc")
+    problems = yaml.safe_load(invoke("config", "show", "experiments.yaml", "--part", "problems").stdout)
+    assert [problem["target"] for problem in problems.values()] == ["quadratic"]
+    wrong = invoke("config", "validate", "experiments.yaml", "--parsl-card", "slurm.yaml")
+    assert "raise the card's `walltime`" in wrong.stderr
+
+
+@pytest.mark.parametrize("name", ["study", "experiments", "card", *METHODS])
 def test_schemas_are_json(invoke, name):
     assert json.loads(invoke("config", "schema", name).stdout)["title"]
 

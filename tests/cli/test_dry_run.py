@@ -14,6 +14,10 @@ from lambda_hat.config.load import load_cfg
 
 REPOSITORY = Path(__file__).parents[2]
 DRY_RUN = ("workflow", "optuna", "--config", "study.yaml", "--local", "--dry-run")
+EXPERIMENTS = """\
+targets: [{target: quadratic}]
+samplers: [{name: sgld}, {name: fine, method: sgld, overrides: {eta0: 1e-5}}]
+"""
 HEAVY = {"jax", "optuna", "parsl", "pandas", "pyarrow", "numpy"}
 
 
@@ -98,15 +102,46 @@ def test_it_tells_the_same_as_json(invoke):
     assert plan["needs_resume"] is False
 
 
+def test_experiments_are_told_run_by_run(invoke):
+    Path("experiments.yaml").write_text(EXPERIMENTS, encoding="utf-8")
+    command = ("workflow", "llc", "--config", "experiments.yaml", "--local", "--dry-run")
+    before = tree(Path())
+    text = invoke(*command, "--set", "executors.1.max_workers=2").stdout
+    plan = json.loads(invoke(*command, "--json").stdout)
+    assert tree(Path()) == before
+    (problem,), (first, second) = plan["problems"], plan["runs"]
+    assert "studies" not in plan
+    assert first == {
+        "pid": problem["pid"],
+        "sampler": "sgld",
+        "method": "sgld",
+        "label": "htex32",
+        "run_id": first["run_id"],
+        "is_finished": False,
+        "num_to_run": 1,
+    }
+    for line in (
+        f"  {problem['pid']}:sgld  {first['run_id']}  to run on htex32\n",
+        f"  {problem['pid']}:fine (sgld)  {second['run_id']}  to run on htex32\n",
+        "  2 runs on htex32, 2 at once: 1 × 600 s = 0:10:00\n",
+        "references first, then the runs of all executors side by side",
+        str(Path("runs/llc/v1").resolve()),
+    ):
+        assert line in text
+    assert "Studies" not in text
+
+
 @pytest.mark.parametrize(
     "args",
     [
         ("--help",),
         ("workflow", "optuna", "--config", "config/optuna/default.yaml", "--local", "--dry-run"),
+        ("workflow", "llc", "--config", "config/experiments.yaml", "--local", "--dry-run"),
         ("config", "validate", "config/optuna/default.yaml", "--local"),
         ("report", "--help"),
         ("diagnose", "--help"),
         ("dashboard", "--help"),
+        ("config", "validate", "config/experiments.yaml", "--local"),
     ],
 )
 def test_what_runs_nothing_imports_nothing_heavy(args):

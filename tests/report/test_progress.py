@@ -45,6 +45,13 @@ def test_lines_off_a_terminal(clock_at):
     )
 
 
+def test_tasks_that_are_no_trials_have_no_best(clock_at):
+    stream = io.StringIO()
+    with Progress(stream) as progress:
+        progress.update(snapshot(0, done=1, total=3, noun="runs"))
+    assert "p_1:sgld: 1/3 runs (2 running, 0 failed, 0 pruned), ETA –\n" in stream.getvalue()
+
+
 def test_lines_come_every_half_minute_and_once_at_the_end(clock_at):
     stream = io.StringIO()
     with Progress(stream) as progress:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lambda_hat.report.summary import best_row, print_summary
+from lambda_hat.report.summary import best_row, print_runs, print_summary
 
 REFERENCE = {
     "llc": 15.637, "se": 0.021, "is_certified": True, "reasons": [], "laplace_llc": 15.74, "localization": 100.0,
@@ -93,3 +93,33 @@ def test_nothing_is_cut_off_however_narrow_the_terminal(monkeypatch, columns):
 def test_the_best_is_a_completed_one():
     assert best_row(ROWS) is BEST
     assert best_row([row(1, "FAIL"), row(2, "PRUNED", objective=0.0)]) is None
+
+
+def test_runs_of_fixed_settings_are_told_by_sampler():
+    stream = io.StringIO()
+    runs = [
+        {**BEST, "sampler": "fine"},
+        {**row(0, llc_hat=15.9, se_hat=0.1, error=0.263), "sampler": "coarse"},
+        {**row(0, "FAIL", reason="ValueError: a bug"), "sampler": "broken"},
+        {**row(0, "RUNNING"), "sampler": "late"},
+    ]
+    print_runs(stream, runs, {"p_1": REFERENCE}, {"run": Path("/runs/x")}, {"p_1": "mlp", "p_2": "other"})
+    assert [line.rstrip() for line in stream.getvalue().splitlines()] == [
+        "p_1  mlp",
+        "  reference λ = 15.637 ± 0.021  certified",
+        "  γ_loc 100  nβ 263.1  gradients 123,456  seconds 43.2",
+        "  sampler               λ̂   error  relative  predicted     z      R̂  k̂",
+        "  fine     15.700 ± 0.050  +0.063     +0.4%      +0.3%  +1.2  1.004  –",
+        "  coarse     15.90 ± 0.10  +0.263         –          –     –      –  –",
+        "  broken                –       –         –          –     –      –  –",
+        "  late                  –       –         –          –     –      –  –",
+        "  Laplace           15.74  +0.103     +0.7%          –     –      –  –",
+        "  coarse: no closer than Laplace",
+        "  broken: failed: ValueError: a bug",
+        "  late: unfinished",
+        "",
+        "p_2  other",
+        "  reference: none",
+        "",
+        "run  /runs/x",
+    ]

@@ -9,10 +9,13 @@ import pytest
 from lambda_hat.errors import InputError
 from lambda_hat.report.tables import (
     COLUMNS,
+    RUN_COLUMNS,
     laplace_relative_error,
     read_trials_table,
     rows_of_other_studies,
+    rows_of_others,
     with_reference,
+    write_table,
     write_trials_table,
 )
 
@@ -125,3 +128,16 @@ def test_rows_of_other_studies_stay(tmp_path):
     path.write_bytes(path.read_bytes()[:50])
     assert rows_of_other_studies(path, ()) == []
     assert rows_of_other_studies(tmp_path / "none", ()) == []
+
+
+def test_runs_have_the_columns_of_trials_where_they_mean_the_same(tmp_path):
+    assert RUN_COLUMNS.keys() - COLUMNS.keys() == {"sampler"}
+    assert COLUMNS.keys() - RUN_COLUMNS.keys() == {"number", "objective"}
+    path = tmp_path / "runs.parquet"
+    rows = [{"pid": "p_1", "sampler": name, "method": "vi", "param_M": 2} for name in ("a", "b")]
+    write_table(path, rows, RUN_COLUMNS)
+    assert list(read_trials_table(path)["sampler"]) == ["a", "b"]
+    (other,) = rows_of_others(path, RUN_COLUMNS, ("pid", "sampler"), {("p_1", "a")})
+    assert (other["sampler"], other["param_M"]) == ("b", 2)
+    with pytest.raises(InputError, match=r"The table runs\.parquet has no column called number"):
+        write_table(path, [KEYS | {"sampler": "a"}], RUN_COLUMNS)
