@@ -176,9 +176,8 @@ def _draw_rank(figure: Figure, subject: Subject, traces: Traces) -> None:
     edges = np.linspace(0, readings.size, _NUM_RANK_BINS + 1)
     for chain, own in enumerate(ranks):
         counts, _ = np.histogram(own, edges)
-        axes.stairs(
-            counts / expected, edges / readings.size, color=_colour(chain), linewidth=1.3, label=f"chain {chain}"
-        )
+        shares = counts / expected
+        axes.stairs(shares, edges / readings.size, baseline=None, color=_colour(chain), label=f"chain {chain}")
     axes.axhline(1.0, color=REFERENCE_COLOUR, linestyle="--", linewidth=1.0, label="even")
     axes.set_ylim(bottom=0)
     axes.set_xlabel("rank of the loss among the draws of all chains")
