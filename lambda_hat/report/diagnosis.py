@@ -148,7 +148,18 @@ def _draw_running(figure: Figure, subject: Subject, traces: Traces) -> None:
         axes.errorbar(at, subject.facts["llc_hat"], se_hat, fmt="D", color="#d55e00", capsize=3, label="λ̂ of its draws")
     axes.set_xlabel("gradient evaluations (full-data scale, all chains)")
     axes.set_ylabel("λ̂")
+    if (seconds := _sampling_seconds(subject)) and len(work) and work[-1] > 0:
+        pace = seconds / float(work[-1])
+        scales = (lambda x: np.asarray(x) * pace, lambda x: np.asarray(x) / pace)
+        above = axes.secondary_xaxis("top", functions=scales)
+        above.set_xlabel("seconds of sampling, at an even pace")
     _legend(figure)
+
+
+def _sampling_seconds(subject: Subject) -> float | None:
+    """Wall seconds that the draws took; of a reference, without what came before and after them."""
+    timings = subject.facts.get("stages" if subject.is_reference else "timings") or {}
+    return timings.get("rounds" if subject.is_reference else "sample")
 
 
 def _draw_trace(figure: Figure, subject: Subject, traces: Traces) -> None:
