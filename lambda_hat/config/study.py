@@ -13,6 +13,7 @@ __all__ = [
     "Budget",
     "CategoricalDist",
     "Concurrency",
+    "Confirm",
     "Distribution",
     "Execution",
     "ExecutorMap",
@@ -76,6 +77,16 @@ class OptunaSection(Frozen):
     sampler: SearchAlgorithm = SearchAlgorithm()
     pruner: PrunerSpec = PrunerSpec()
     max_failed_fraction: Annotated[float, Field(ge=0, le=1)] = 0.2
+
+
+class Confirm(Frozen):
+    """How the best settings of each study are run again after its search: `top_k` of them under `num_seeds` new seeds.
+
+    `top_k: 0` leaves it out.
+    """
+
+    top_k: Annotated[int, Field(ge=0)] = 3
+    num_seeds: Annotated[int, Field(ge=2)] = 4  # two at least, for an uncertainty
 
 
 class FloatDist(Frozen):
@@ -165,6 +176,7 @@ class Study(Frozen):
     methods: Annotated[tuple[Method, ...], Field(min_length=1)]
     optuna: OptunaSection = OptunaSection()
     search_space: dict[Method, dict[str, Distribution]] = {}
+    confirm: Confirm = Confirm()
     execution: Execution = Execution()
     store: Store = Store()
     posterior: PosteriorSpec | None = None  # null: each target's own default

@@ -29,12 +29,19 @@ def print_summary(
     references: Mapping[str, Row],
     places: Mapping[str, Path],
     titles: Mapping[str, str],
+    confirmed: Sequence[Row] = (),
 ) -> None:
     """Print what is known of every problem in `titles` (by id: what it is), then where everything lies.
 
-    `rows` are those of the table of trials, `references` the contents of `ref.json` by problem, `places` paths by name.
+    `rows` are those of the table of trials, `references` the contents of `ref.json` by problem, `places` paths by name,
+    `confirmed` the rows of the table of confirmed settings.
     """
-    _print_problems(stream, rows, references, places, titles, _print_studies)
+
+    def print_rows(console: Console, of_problem: Sequence[Row], laplace: Row) -> None:
+        _print_studies(console, of_problem, laplace)
+        _print_confirmed(console, [row for row in confirmed if row["pid"] == of_problem[0]["pid"]])
+
+    _print_problems(stream, rows, references, places, titles, print_rows)
 
 
 def print_runs(
@@ -88,6 +95,18 @@ def _print_studies(console: Console, rows: Sequence[Row], laplace: Row) -> None:
         if best is not None and _is_no_closer(best, laplace):
             line.append("; no closer than Laplace", style="red")
         console.print(line, soft_wrap=True)
+
+
+def _print_confirmed(console: Console, rows: Iterable[Row]) -> None:
+    for row in rows:
+        if row["rank"] == 1:
+            value = f"{number(row['rmse'], '.3g')} ± {number(row['rmse_se'], '.2g')}"
+            failed = f", {row['num_failed']} failed" if row["num_failed"] else ""
+            line = (
+                f"  {row['method']} confirmed: rmse {value} ({number(row['relative_rmse'], '.1%')}), "
+                f"{row['num_seeds']} seeds{failed}; trial {row['number']} ({row['run_id']}): {_values(row)}"
+            )
+            console.print(Text(line, style="green" if not row["num_failed"] else "red"), soft_wrap=True)
 
 
 def _print_samplers(console: Console, rows: Sequence[Row], laplace: Row) -> None:
@@ -160,8 +179,11 @@ def _counts(trials: Sequence[Row]) -> str:
 def _settings(best: Row | None) -> str:
     if best is None:
         return ""
-    params = json.loads(best["hyperparameters"])
-    values = [
+    return f"; best is trial {best['number']} ({best['run_id']}): {_values(best)}"
+
+
+def _values(row: Row) -> str:
+    params = json.loads(row["hyperparameters"])
+    return ", ".join(
         f"{name}={value:.6g}" if isinstance(value, float) else f"{name}={value}" for name, value in params.items()
-    ]
-    return f"; best is trial {best['number']} ({best['run_id']}): {', '.join(values)}"
+    )
