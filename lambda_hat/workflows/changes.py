@@ -39,14 +39,14 @@ def save_confirmations(paths: Paths, spec: Mapping[str, Any], folders: Mapping[s
     """Keep which runs, by lane and in folders of the run, confirm what is through; `spec` says how many were wanted."""
     lanes = {name: list(map(str, of_lane)) for name, of_lane in folders.items()}
     before = read_json(paths.confirmations) or {}
-    kept = before["lanes"] if before.get("spec") == spec else {}
+    kept = before.get("lanes", {}) if before.get("spec") == spec else {}
     write_json_atomic(paths.confirmations, {"spec": dict(spec), "lanes": {**kept, **lanes}})
 
 
 def num_unconfirmed(paths: Paths, spec: Mapping[str, Any], lane: str) -> int | None:
     """Runs of this lane of confirmations that have not ended; None where it was not begun, or with another `spec`."""
     begun = read_json(paths.confirmations) or {}
-    folders = begun["lanes"].get(lane) if begun.get("spec") == spec else None
+    folders = begun.get("lanes", {}).get(lane) if begun.get("spec") == spec else None
     if folders is None:
         return None
     return sum(read_json(paths.root / folder / METRICS_JSON) is None for folder in folders)

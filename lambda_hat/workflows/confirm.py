@@ -159,12 +159,11 @@ class Confirmation:
             return ()
         winners = [self._ranked(key)[0] for key in keys if self._own[key]]
         trials, lanes = [], []
-        for pid in self._pids:
-            if not self._own[pid, method]:
-                continue
-            study = self._own[pid, method][0].study
+        for winner in winners:
+            study, pid = winner.study, winner.candidate.pid
             seeds = self._seeds(study)
-            others = {winner.candidate.key: winner.candidate for winner in winners if winner.candidate.pid != pid}
+            others = {other.candidate.key: other.candidate for other in winners}
+            del others[winner.candidate.key]
             runs = {key: confirming_runs(self._paths, study.plan, item, seeds) for key, item in others.items()}
             lane = self._lane(f"{pid}:{method}:across", study, runs)
             lanes.append(lane)
