@@ -59,6 +59,7 @@ STUDY: dict[str, Any] = {
             "steps": {"dist": "int", "low": 2000, "high": 6000, "step": 500},
         },
     },
+    "confirm": {"top_k": 0},
     "execution": {"budget": {"hmc_sec": 120, "trial_sec": 60}},
 }
 CARD: dict[str, Any] = {

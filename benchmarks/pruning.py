@@ -31,7 +31,7 @@ COLOURS = dict(zip(PRUNERS, ("0.4", "tab:blue", "tab:orange"), strict=True))
 def run(folder: Path, config: str, pruner: str, num_trials: int, sets: list[str]) -> pd.DataFrame:
     """The table of one study; what is there already is only read."""
     words = ["--local", "--resume", "--set", f"store.root={folder}", "--set", f"store.namespace={pruner}"]
-    sets = [f"optuna.pruner.type={pruner}", f"optuna.max_trials_per_method={num_trials}", *sets]
+    sets = [f"optuna.pruner.type={pruner}", f"optuna.max_trials_per_method={num_trials}", "confirm.top_k=0", *sets]
     words += [word for text in sets for word in ("--set", text)]
     command = [sys.executable, "-m", "lambda_hat", "workflow", "optuna", "--config", config, *words]
     subprocess.run(command, check=True)

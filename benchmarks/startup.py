@@ -24,7 +24,7 @@ SIZES = {"auto": ("auto", "auto"), "2 + 6": (2, 6)}
 def run(folder: Path, name: str, sizes: tuple[Any, Any], num_trials: int) -> tuple[float, float]:
     """Seconds to the first trial that this command began, and to its end."""
     words = ["--local", "--resume", "--set", f"store.root={folder}", "--set", f"store.namespace={name}", "-q"]
-    words += ["--set", f"optuna.max_trials_per_method={num_trials}"]
+    words += ["--set", f"optuna.max_trials_per_method={num_trials}", "--set", "confirm.top_k=0"]
     for index, size in enumerate(sizes):
         words += ["--set", f"executors.{index}.max_workers={size}"]
     command = [sys.executable, "-m", "lambda_hat", "workflow", "optuna", "--config", "config/optuna/quickstart.yaml"]

@@ -137,7 +137,7 @@ class Paths:
 
     @property
     def confirmed_table(self) -> Path:
-        """The best settings of every study, run again."""
+        """One row per setting that was run again under new seeds."""
         return self._inside("tables", "confirmed.parquet")
 
     @property
@@ -148,6 +148,25 @@ class Paths:
     def diagnostics_dir(self, name: str) -> Path:
         """Folder for figures and InferenceData of one reference or trial."""
         return self._inside("diagnostics", _checked(name))
+
+    @property
+    def across_table(self) -> Path:
+        """One row per problem's winner and problem."""
+        return self._inside("tables", "across_problems.parquet")
+
+    @property
+    def recommended_dir(self) -> Path:
+        """Holds a file of experiments per method, with its confirmed settings."""
+        return self._inside("recommended")
+
+    def recommended(self, method: str) -> Path:
+        """The confirmed settings of one method."""
+        return self._inside("recommended", f"{_checked(method)}.yaml")
+
+    @property
+    def confirmations(self) -> Path:
+        """Which runs confirm which study."""
+        return self._inside("meta", "confirmations.json")
 
     @property
     def resolved_config(self) -> Path:

@@ -8,7 +8,7 @@ from typing import Any
 
 from lambda_hat.config.explain import to_yaml
 from lambda_hat.numbers import clock
-from lambda_hat.workflows.plan import Plan, PlannedProblem, PlannedRun, TimeBound
+from lambda_hat.workflows.plan import Plan, PlannedConfirmation, PlannedProblem, PlannedRun, TimeBound
 
 __all__ = ["plan_to_dict", "plan_to_text"]
 
@@ -23,11 +23,14 @@ def plan_to_dict(plan: Plan) -> dict[str, Any]:
         "executor_map": {key: asdict(route) for key, route in plan.routes.items()},
         "warnings": list(plan.warnings),
         "problems": [asdict(problem) | {"needs_reference": problem.needs_reference} for problem in plan.problems],
-        **{
-            name: [asdict(item) | {"num_to_run": item.num_to_run} for item in items]
-            for name, items in (("studies", plan.studies), ("runs", plan.runs))
-            if items
-        },
+        **(
+            {
+                "studies": [asdict(study) | {"num_to_run": study.num_to_run} for study in plan.studies],
+                "confirmations": [asdict(item) for item in plan.confirmations],
+            }
+            if plan.studies
+            else {"runs": [asdict(run) | {"num_to_run": run.num_to_run} for run in plan.runs]}
+        ),
         "time_bounds": [asdict(bound) | {"seconds": bound.seconds} for bound in plan.bounds],
         "max_seconds": plan.max_seconds,
         "needs_resume": plan.needs_resume,
@@ -44,6 +47,7 @@ def plan_to_text(plan: Plan) -> str:
             f"{study.pid}:{study.method}  {study.num_finished} trials done, {study.num_to_run} to run on {study.label}"
             for study in plan.studies
         ],
+        "Confirmation": list(map(_confirmation_line, plan.confirmations)),
         "Runs": list(map(_run_line, plan.runs)),
         "Time, at most": [*map(_bound_line, plan.bounds), _total_line(plan)],
         "Place": [str(plan.paths.root), *_resume_lines(plan)],
@@ -69,6 +73,11 @@ def _problem_line(problem: PlannedProblem, reference_method: str) -> str:
     return f"{problem.pid}  {problem.title}: {target}, {reference}"
 
 
+def _confirmation_line(item: PlannedConfirmation) -> str:
+    whose = "its best settings" if item.kind == "confirm" else "the best settings of other problems"
+    return f"{item.pid}:{item.method}  {whose} under new seeds: {item.num_to_run} to run on {item.label}"
+
+
 def _run_line(run: PlannedRun) -> str:
     method = "" if run.method == run.sampler else f" ({run.method})"
     state = "done" if run.is_finished else f"to run on {run.label}"
@@ -86,9 +95,9 @@ def _bound_line(bound: TimeBound) -> str:
 def _total_line(plan: Plan) -> str:
     if not plan.bounds:
         return "nothing is left to run"
-    what = "trials" if plan.studies else "runs"
+    kinds = list(dict.fromkeys(bound.what for bound in plan.bounds))
     return (
-        f"in all {clock(plan.max_seconds)}: references first, then the {what} of all executors side by side; "
+        f"in all {clock(plan.max_seconds)}: {', then '.join(kinds)}, all executors side by side; "
         "waiting for Slurm, starting workers and repeating lost tasks come on top"
     )
 

@@ -43,7 +43,8 @@ def optuna_command(**arguments: Any) -> None:
 
     with Progress(sys.stderr, options.quiet, options.verbose) as progress:
         outcome = run_optuna(loaded, resume=options.resume, progress=progress)
-    print_summary(sys.stdout, outcome.rows, outcome.references, outcome.places, problem_titles(loaded))
+    titles = problem_titles(loaded)
+    print_summary(sys.stdout, outcome.rows, outcome.references, outcome.places, titles, outcome.confirmed)
     if outcome.failure is not None:
         raise outcome.failure
 

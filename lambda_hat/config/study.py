@@ -13,6 +13,7 @@ __all__ = [
     "Budget",
     "CategoricalDist",
     "Concurrency",
+    "Confirm",
     "Distribution",
     "Execution",
     "ExecutorMap",
@@ -81,6 +82,16 @@ class OptunaSection(Frozen):
     max_failed_fraction: Annotated[float, Field(ge=0, le=1)] = 0.2  # of the trials, beyond which a study ends
     # by method, settings tried before the search's own
     enqueue: dict[Method, Annotated[tuple[KnownSettings, ...], BeforeValidator(as_tuple)]] = {}
+
+
+class Confirm(Frozen):
+    """How the best settings of each study are run again after its search: `top_k` of them under `num_seeds` new seeds.
+
+    `top_k: 0` leaves it out.
+    """
+
+    top_k: Annotated[int, Field(ge=0)] = 3  # settings of each study; 0: none
+    num_seeds: Annotated[int, Field(ge=2)] = 4  # of each; two at least, for an uncertainty
 
 
 class FloatDist(Frozen):
@@ -172,6 +183,7 @@ class Study(Frozen):
     methods: Annotated[tuple[Method, ...], Field(min_length=1)]  # what is tuned; each needs a search space
     optuna: OptunaSection = OptunaSection()  # how to search
     search_space: dict[Method, dict[str, Distribution]] = {}  # by method, what may be tried
+    confirm: Confirm = Confirm()  # what is run again after the search, under new seeds
     execution: Execution = Execution()  # where and how long
     store: Store = Store()  # where results lie
     posterior: PosteriorSpec | None = None  # null: each target's own default

@@ -45,12 +45,19 @@ def print_summary(
     references: Mapping[str, Row],
     places: Mapping[str, Path],
     titles: Mapping[str, str],
+    confirmed: Sequence[Row] = (),
 ) -> None:
     """Print what is known of every problem in `titles` (by id: what it is), then where everything lies.
 
-    `rows` are those of the table of trials, `references` the contents of `ref.json` by problem, `places` paths by name.
+    `rows` are those of the table of trials, `references` the contents of `ref.json` by problem, `places` paths by name,
+    `confirmed` the rows of the table of confirmed settings.
     """
-    _print_problems(stream, rows, references, places, titles, _print_studies)
+
+    def print_rows(console: Console, of_problem: Sequence[Row], laplace: Row) -> None:
+        _print_studies(console, of_problem, laplace)
+        _print_confirmed(console, [row for row in confirmed if row["pid"] == of_problem[0]["pid"]])
+
+    _print_problems(stream, rows, references, places, titles, print_rows)
 
 
 def print_runs(
@@ -127,6 +134,18 @@ def preset_text(trials: Iterable[Row]) -> str:
     if best["objective"] <= 0:
         return f"; the preset had an objective of {preset['objective']:.3g}"
     return f"; {preset['objective'] / best['objective']:.3g} times better than the preset"
+
+
+def _print_confirmed(console: Console, rows: Iterable[Row]) -> None:
+    for row in rows:
+        if row["rank"] == 1:
+            value = f"{number(row['rmse'], '.3g')} ± {number(row['rmse_se'], '.2g')}"
+            failed = f", {row['num_failed']} failed" if row["num_failed"] else ""
+            line = (
+                f"  {row['method']} confirmed: rmse {value} ({number(row['relative_rmse'], '.1%')}), "
+                f"{row['num_seeds']} seeds{failed}; trial {row['number']} ({row['run_id']}): {settings_text(row)}"
+            )
+            console.print(Text(line, style="green" if not row["num_failed"] else "red"), soft_wrap=True)
 
 
 def _print_samplers(console: Console, rows: Sequence[Row], laplace: Row) -> None:

@@ -19,7 +19,9 @@ if TYPE_CHECKING:  # a second of import time, for which only the end of a run ha
     import pyarrow as pa
 
 __all__ = [
+    "ACROSS_COLUMNS",
     "COLUMNS",
+    "CONFIRMED_COLUMNS",
     "RUN_COLUMNS",
     "laplace_relative_error",
     "read_rows",
@@ -92,6 +94,45 @@ RUN_COLUMNS: dict[str, type] = {  # of runs of fixed settings: no search, so nei
     "pid": str,
     "sampler": str,
     **{name: kind for name, kind in COLUMNS.items() if name not in ("pid", "number", "objective")},
+}
+
+_VERDICT_COLUMNS: dict[str, type] = {
+    "rmse": float,  # root mean squared error over the seeds
+    "rmse_se": float,  # its standard error, by the delta method
+    "mean_error": float,
+    "relative_rmse": float,  # rmse / |llc_ref|
+    "worst_rhat": float,
+    "num_gradient_evaluations": float,  # mean over the seeds
+    "seconds": float,  # likewise
+    "num_seeds": int,
+    "num_failed": int,  # of the seeds; diverged runs included
+    "hyperparameters": str,  # JSON
+}
+
+CONFIRMED_COLUMNS: dict[str, type] = {
+    "pid": str,
+    "method": str,
+    "rank": int,  # 1 is the best: by failures, then by rmse
+    "run_id": str,  # of the trial that found the settings
+    "number": int,
+    "search_objective": float,  # what they had there
+    "search_error": float,
+    "llc_ref": float,
+    "se_ref": float,
+    **_VERDICT_COLUMNS,
+}
+
+ACROSS_COLUMNS: dict[str, type] = {
+    "method": str,
+    "found_on": str,  # the problem that the settings are the best for
+    "pid": str,  # the problem that they were run on
+    "run_id": str,
+    "loss": float,  # relative_rmse less that of this problem's own best
+    "mean_relative_rmse": float,  # of the settings over all problems
+    "worst_relative_rmse": float,
+    "is_best_mean": bool,
+    "is_best_worst": bool,
+    **_VERDICT_COLUMNS,
 }
 
 

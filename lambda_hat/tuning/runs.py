@@ -29,11 +29,10 @@ class FixedRun:
         """`r_` and a hash of the manifest."""
         return self.folder.name
 
-    @property
-    def finished(self) -> dict[str, Any] | None:
-        """The metrics of a run that has ended and would end so again; None where it is missing or failed."""
+    def ended(self, *, may_fail: bool = False) -> dict[str, Any] | None:
+        """What it ended with; None where it is missing, or failed and that will not do."""
         metrics = metrics_in(self.folder)
-        return metrics if metrics is not None and end_of(metrics)[0] != "FAIL" else None
+        return metrics if metrics is not None and (may_fail or end_of(metrics)[0] != "FAIL") else None
 
 
 def fixed_run(
@@ -63,8 +62,9 @@ def fixed_run(
 
 
 class RunLane:
-    """Runs what of `runs` is missing or failed, and knows the metrics of all of them.
+    """Runs what of `runs` is missing, and knows the metrics of all of them.
 
+    One that failed in an earlier command is missing unless `may_fail`.
     `open_next` gives the lanes that follow once the last has ended.
     """
 
@@ -78,24 +78,26 @@ class RunLane:
         function: Callable[..., dict[str, Any]],
         max_seconds: float,
         max_in_flight: int | None = None,
+        may_fail: bool = False,
         open_next: Callable[[], Sequence[Lane]] | None = None,
     ) -> None:
         self.name = name
         self.label = label
-        self.runs = tuple(runs)
-        self.max_in_flight = max_in_flight or max(1, len(runs))
+        self.runs = tuple({run.run_id: run for run in runs}.values())
+        self.max_in_flight = max_in_flight or max(1, len(self.runs))
         self._problem_dir = problem_dir
         self._function = function
         self._max_seconds = max_seconds
         self._open_next = open_next
-        self._metrics = {run.run_id: metrics for run in runs if (metrics := run.finished) is not None}
+        ended = {run.run_id: run.ended(may_fail=may_fail) for run in self.runs}
+        self._metrics = {rid: metrics for rid, metrics in ended.items() if metrics is not None}
         self._waiting = deque(run for run in self.runs if run.run_id not in self._metrics)
         self._running: dict[str, tuple[FixedRun, int]] = {}  # and the bytes of its progress that were read
 
     @property
     def is_through(self) -> bool:
         """Whether every run has ended."""
-        return len(self._metrics) == len({run.run_id for run in self.runs})
+        return len(self._metrics) == len(self.runs)
 
     @property
     def num_running(self) -> int:

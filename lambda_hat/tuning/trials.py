@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,14 +40,22 @@ class TrialLane:
     """Asks a study for trials until it has `max_trials_per_method` of them, and tells it how they ended.
 
     A trial's folder holds what is known of it: `manifest.json` before it is submitted, `metrics.json` once it has
-    ended. Too large a share of failed trials ends the study early.
+    ended. Too large a share of failed trials ends the study early; else `open_next` gives the lanes that follow it.
     """
 
-    def __init__(self, study: TuningStudy, plan: StudyPlan, spec: OptunaSection, paths: Paths) -> None:
+    def __init__(
+        self,
+        study: TuningStudy,
+        plan: StudyPlan,
+        spec: OptunaSection,
+        paths: Paths,
+        open_next: Callable[[TrialLane], Sequence[Lane]] | None = None,
+    ) -> None:
         self.study = study
         self.plan = plan
         self._spec = spec
         self._paths = paths
+        self._open_next = open_next
         self._running: dict[str, _Running] = {}
         self._metrics: dict[int, dict[str, Any]] = {}
         self._interrupted: deque[int] = deque()  # numbers of trials to run again
@@ -155,13 +163,11 @@ class TrialLane:
 
     def on_done(self, task: Task, result: dict[str, Any]) -> Sequence[Lane]:
         """Tell the study what `metrics.json` says, or the returned values where a shared disk is slow to show it."""
-        self._end(task, metrics_in(self._running[task.name].folder) or result)
-        return ()
+        return self._end(task, metrics_in(self._running[task.name].folder) or result)
 
     def on_error(self, task: Task, error: Exception) -> Sequence[Lane]:
         """Fail the trial, and keep the reason and the traceback in its folder."""
-        self._end(task, fail_in(self._running[task.name].folder, error))
-        return ()
+        return self._end(task, fail_in(self._running[task.name].folder, error))
 
     def close(self) -> None:
         """Save the study; trials still in flight are settled when the run is resumed."""
@@ -186,10 +192,19 @@ class TrialLane:
             "budget": {"trial_sec": plan.trial_sec},
         }
 
-    def _end(self, task: Task, metrics: dict[str, Any]) -> None:
+    def follow(self) -> Sequence[Lane]:
+        """The lanes that follow a study that is through; none before, none where too many failed, and each once."""
+        is_over = self.is_through and not self.has_too_many_failed and not self.study.counts.get("RUNNING", 0)
+        if self._open_next is None or not is_over:
+            return ()
+        open_next, self._open_next = self._open_next, None
+        return open_next(self)
+
+    def _end(self, task: Task, metrics: dict[str, Any]) -> Sequence[Lane]:
         running = self._running.pop(task.name)
         self._tell(running.trial.number, running.folder, metrics)
         self.study.save_pickle_now_and_then()
+        return self.follow()
 
     def _tell(self, number: int, folder: Path, metrics: dict[str, Any]) -> None:
         self._metrics[number] = metrics

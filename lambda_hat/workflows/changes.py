@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -14,10 +15,13 @@ from lambda_hat.errors import RunStateError
 __all__ = [
     "begun_runs",
     "begun_studies",
+    "num_finished",
+    "num_unconfirmed",
     "refuse_changed_problems",
     "refuse_other_workflow",
     "save_begun_runs",
     "save_begun_studies",
+    "save_confirmations",
 ]
 
 
@@ -29,6 +33,23 @@ def save_begun_studies(paths: Paths, pids: list[str], methods: list[str], num_tr
 def save_begun_runs(paths: Paths, pids: list[str], samplers: list[str], run_ids: list[str]) -> None:
     """The same of runs of fixed settings, of which each sampler has one on each problem."""
     write_json_atomic(paths.begun, {"pids": pids, "methods": samplers, "num_trials": 1, "run_ids": run_ids})
+
+
+def save_confirmations(paths: Paths, spec: Mapping[str, Any], folders: Mapping[str, list[Path]]) -> None:
+    """Keep which runs, by lane and in folders of the run, confirm what is through; `spec` says how many were wanted."""
+    lanes = {name: list(map(str, of_lane)) for name, of_lane in folders.items()}
+    before = read_json(paths.confirmations) or {}
+    kept = before.get("lanes", {}) if before.get("spec") == spec else {}
+    write_json_atomic(paths.confirmations, {"spec": dict(spec), "lanes": {**kept, **lanes}})
+
+
+def num_unconfirmed(paths: Paths, spec: Mapping[str, Any], lane: str) -> int | None:
+    """Runs of this lane of confirmations that have not ended; None where it was not begun, or with another `spec`."""
+    begun = read_json(paths.confirmations) or {}
+    folders = begun.get("lanes", {}).get(lane) if begun.get("spec") == spec else None
+    if folders is None:
+        return None
+    return sum(read_json(paths.root / folder / METRICS_JSON) is None for folder in folders)
 
 
 def begun_runs(paths: Paths) -> set[str]:

@@ -1,8 +1,9 @@
-"""The story of a tuning study: references first, then every method against its problem's reference."""
+"""The story of a tuning study: references, every method against its problem's, and the best settings once more."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from lambda_hat.tuning.scheduler import Lane
 from lambda_hat.tuning.study import StudyStore
 from lambda_hat.tuning.trials import TrialLane
 from lambda_hat.workflows.changes import save_begun_studies
+from lambda_hat.workflows.confirm import Confirmation
 from lambda_hat.workflows.plan import Plan, build_plan
 from lambda_hat.workflows.run import Outcome, Run, carry_out, refuse_to_begin
 
@@ -25,7 +27,9 @@ __all__ = ["run_optuna"]
 
 
 def run_optuna(loaded: LoadedStudy, *, resume: bool, progress: Progress) -> Outcome:
-    """Certify a reference for every problem, tune every method against it, and leave the table of all trials.
+    """Certify a reference for every problem, tune every method against it, and confirm what that found.
+
+    It leaves tables of all trials and of the confirmed settings, and these as files of experiments.
 
     Raises:
         ConfigError: labels or budgets do not fit the card.
@@ -39,11 +43,12 @@ def run_optuna(loaded: LoadedStudy, *, resume: bool, progress: Progress) -> Outc
         pids = [problem.pid for problem in plan.problems]
         save_begun_studies(plan.paths, pids, list(study.methods), study.optuna.max_trials_per_method)
         with StudyStore(plan.paths, study.optuna) as store:
-            return carry_out(_StudyRun(loaded, build_plan(loaded), store, progress))
+            run = _StudyRun(loaded, build_plan(loaded), store, progress)
+            return replace(carry_out(run), confirmed=run.confirmation.rows())
 
 
 class _StudyRun(Run):
-    """A lane of trials for every method of every problem."""
+    """A lane of trials for every method of every problem, and what follows each of them."""
 
     noun = "trial of this study"
 
@@ -52,11 +57,12 @@ class _StudyRun(Run):
         self.batch_size = self.study.optuna.concurrency.batch_size
         self._store = store
         self._lanes: list[TrialLane] = []
+        self.confirmation = Confirmation(loaded, plan.paths, [problem.pid for problem in plan.problems])
         super().__init__(plan, progress)
 
     def open_lanes(self, pid: str, reference: dict[str, Any]) -> Sequence[Lane]:
-        """A lane for every method of a problem whose reference is there."""
-        lanes = []
+        """A lane for every method of a problem whose reference is there, and what follows those that are through."""
+        lanes: list[TrialLane] = []
         for method in self.study.methods:
             space = self.study.search_space[method]
             plan = StudyPlan(
@@ -72,36 +78,44 @@ class _StudyRun(Run):
                 function=trial_task,
             )
             study = self._store.open(pid, method, space, plan.conditions(space))
-            lane = TrialLane(study, plan, self.study.optuna, self.paths)
+            lane = TrialLane(study, plan, self.study.optuna, self.paths, self.confirmation.open_lanes)
             lane.settle_interrupted()
             lane.enqueue_known()
             lanes.append(lane)
         self._lanes += lanes
-        return lanes
+        return [*lanes, *(following for lane in lanes for following in lane.follow())]
 
     @property
     def are_lanes_through(self) -> bool:
-        """Whether no study misses a trial."""
-        return all(lane.is_through for lane in self._lanes)
+        """Whether no study misses a trial or a confirmation."""
+        return all(lane.is_through for lane in self._lanes) and self.confirmation.is_through
 
     @property
     def lines(self) -> tuple[StudyLine, ...]:
-        """One line per study."""
-        return tuple(_study_line(lane, self.study.optuna.max_trials_per_method) for lane in self._lanes)
+        """One line per study, and per lane that confirms one."""
+        total = self.study.optuna.max_trials_per_method
+        return (*(_study_line(lane, total) for lane in self._lanes), *self.confirmation.lines)
 
     @property
     def table(self) -> Path:
         """The table of all trials."""
         return self.paths.trials_table
 
+    @property
+    def places(self) -> dict[str, Path]:
+        """What to look at next."""
+        has_any = bool(self.confirmation.rows())
+        return {**super().places, **({"recommended": self.paths.recommended_dir} if has_any else {})}
+
     def rows(self) -> list[dict[str, Any]]:
         """One row per trial of every study."""
         return [with_reference(row, self.references[lane.plan.pid]) for lane in self._lanes for row in lane.rows()]
 
     def write_table(self) -> None:
-        """The table of all trials, those of other studies in it kept."""
+        """The tables, rows of other studies in them kept, and the recommended settings."""
         studies = {(lane.plan.pid, lane.plan.method) for lane in self._lanes}
         write_trials_table(self.table, [*rows_of_other_studies(self.table, studies), *self.rows()])
+        self.confirmation.write()
 
     def failure_of_tasks(self) -> LambdaHatError | None:
         """Studies of which too many trials failed."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from lambda_hat.artifacts.files import read_json
 from lambda_hat.artifacts.ids import derive_seed, problem_id
@@ -12,16 +13,17 @@ from lambda_hat.artifacts.paths import REFERENCE_JSON, TARGET_NPZ, Paths
 from lambda_hat.config.experiments import Experiments, FixedSampler
 from lambda_hat.config.load import LoadedExperiments, LoadedFile, LoadedStudy
 from lambda_hat.config.problems import ProblemEntry
-from lambda_hat.config.study import ReferenceSpec
+from lambda_hat.config.study import Confirm, ReferenceSpec
 from lambda_hat.errors import ConfigError, Fault
 from lambda_hat.execution.resources import capacity, check_budget, check_card
 from lambda_hat.execution.routing import Route, check_labels, effective_map, labels_of, single_executor_warning
 from lambda_hat.tuning.runs import FixedRun, fixed_run
-from lambda_hat.workflows.changes import begun_runs, begun_studies, num_finished
+from lambda_hat.workflows.changes import begun_runs, begun_studies, num_finished, num_unconfirmed
 from lambda_hat.workflows.references import judge_stored_reference
 
 __all__ = [
     "Plan",
+    "PlannedConfirmation",
     "PlannedProblem",
     "PlannedRun",
     "PlannedStudy",
@@ -68,6 +70,18 @@ class PlannedStudy:
 
 
 @dataclass(frozen=True)
+class PlannedConfirmation:
+    """Runs of the best settings of a method: its own on this problem, or (`across`) those of the other problems."""
+
+    kind: Literal["confirm", "across"]
+    pid: str
+    method: str
+    label: str
+    num_to_run: int  # at most: a search may find fewer settings than are wanted
+    is_begun: bool
+
+
+@dataclass(frozen=True)
 class PlannedRun:
     """One sampler on one target."""
 
@@ -88,7 +102,7 @@ class PlannedRun:
 class TimeBound:
     """Seconds that tasks of one kind can take at most on one executor: `num_rounds` times their budget."""
 
-    what: str  # "references" | "trials" | "runs"
+    what: str  # "references" | "trials" | "confirmations" | "runs on other problems" | "runs"
     label: str
     num_tasks: int
     num_parallel: int
@@ -114,6 +128,7 @@ class Plan:
     problems: tuple[PlannedProblem, ...]
     bounds: tuple[TimeBound, ...]
     studies: tuple[PlannedStudy, ...] = ()
+    confirmations: tuple[PlannedConfirmation, ...] = ()
     runs: tuple[PlannedRun, ...] = ()
     needs_resume: bool = False  # something of this was begun here and is not finished
 
@@ -162,14 +177,40 @@ def build_plan(loaded: LoadedStudy) -> Plan:
         for method in loaded.study.methods
     )
     begun = begun_studies(plan.paths)
+    confirmations = tuple(_planned_confirmations(plan.paths, loaded.study.confirm, studies))
+    own, across = ([item for item in confirmations if item.kind == kind] for kind in ("confirm", "across"))
+    bounds = [
+        bound
+        for what, groups in (("trials", studies), ("confirmations", own), ("runs on other problems", across))
+        for bound in _bounds(what, plan, groups, optuna.concurrency.batch_size)
+    ]
+    is_search_begun = any(
+        study.num_to_run and (study.num_finished or study.method in begun.get(study.pid, ())) for study in studies
+    )
     return replace(
         plan,
         studies=studies,
-        bounds=(*plan.bounds, *_bounds("trials", plan, studies, optuna.concurrency.batch_size)),
-        needs_resume=any(
-            study.num_to_run and (study.num_finished or study.method in begun.get(study.pid, ())) for study in studies
-        ),
+        confirmations=confirmations,
+        bounds=(*plan.bounds, *bounds),
+        needs_resume=is_search_begun or any(item.is_begun and item.num_to_run for item in confirmations),
     )
+
+
+def _planned_confirmations(
+    paths: Paths, spec: Confirm, studies: Sequence[PlannedStudy]
+) -> Iterable[PlannedConfirmation]:
+    if not spec.top_k:
+        return
+    num_pids = len({study.pid for study in studies})
+    most: dict[Literal["confirm", "across"], int] = {"confirm": spec.top_k, "across": num_pids - 1}
+    for study in studies:
+        for kind, num_settings in most.items():
+            left = None
+            if not study.num_to_run:  # else its best settings may become others
+                left = num_unconfirmed(paths, spec.to_dict(), f"{study.pid}:{study.method}:{kind}")
+            num_to_run = num_settings * spec.num_seeds if left is None else left
+            if num_to_run:
+                yield PlannedConfirmation(kind, study.pid, study.method, study.label, num_to_run, left is not None)
 
 
 def build_llc_plan(loaded: LoadedExperiments) -> Plan:
@@ -180,7 +221,7 @@ def build_llc_plan(loaded: LoadedExperiments) -> Plan:
         for sampler in experiments.resolved_samplers:
             run = run_of(plan.paths, problem.pid, sampler, experiments)
             label = plan.routes[f"methods.{sampler.method}"].label
-            is_finished = run.finished is not None
+            is_finished = run.ended() is not None
             runs.append(PlannedRun(problem.pid, sampler.name, sampler.method, label, run.run_id, is_finished))
     begun = begun_runs(plan.paths)
     return replace(
@@ -243,7 +284,9 @@ def _planned_problem(paths: Paths, pid: str, title: str, spec: ReferenceSpec) ->
     return PlannedProblem(pid, title, has_target, has_reference, usable is not None, why_not)
 
 
-def _bounds(what: str, plan: Plan, groups: Sequence[PlannedStudy | PlannedRun], batch_size: int) -> Iterable[TimeBound]:
+def _bounds(
+    what: str, plan: Plan, groups: Sequence[PlannedStudy | PlannedConfirmation | PlannedRun], batch_size: int
+) -> Iterable[TimeBound]:
     """Of tasks in groups, each of which has at most `batch_size` in flight."""
     for label, cap in plan.caps.items():
         counts = [group.num_to_run for group in groups if group.label == label and group.num_to_run]

@@ -8,7 +8,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ class Outcome:
     references: dict[str, dict[str, Any]]
     places: dict[str, Path]
     failure: LambdaHatError | None
+    confirmed: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])  # rows of the table of this name
 
 
 def refuse_to_begin(plan: Plan, *, resume: bool) -> None:

@@ -45,7 +45,9 @@ def test_it_tells_the_whole_plan_as_text(invoke):
         ":sgld  0 trials done, 5 to run on htex32",
         "1 reference on htex64, ",
         "5 trials on htex32, 2 at once: 3 × 10 s = 0:00:30",
-        "in all 0:01:30: references first",
+        ":sgld  its best settings under new seeds: 12 to run on htex32",
+        "12 confirmations on htex32, 2 at once: 6 × 10 s = 0:01:00",
+        "in all 0:02:30: references, then trials, then confirmations, all executors side by side",
         str(Path("runs/optuna/v1").resolve()),
     ):
         assert line in result.stdout
@@ -98,6 +100,16 @@ def test_it_tells_the_same_as_json(invoke):
             "num_to_run": 5,
         }
     ]
+    assert plan["confirmations"] == [
+        {
+            "kind": "confirm",
+            "pid": problem["pid"],
+            "method": "sgld",
+            "label": "htex32",
+            "num_to_run": 12,
+            "is_begun": False,
+        }
+    ]
     assert plan["max_seconds"] == sum(bound["seconds"] for bound in plan["time_bounds"])
     assert plan["needs_resume"] is False
 
@@ -124,7 +136,7 @@ def test_experiments_are_told_run_by_run(invoke):
         f"  {problem['pid']}:sgld  {first['run_id']}  to run on htex32\n",
         f"  {problem['pid']}:fine (sgld)  {second['run_id']}  to run on htex32\n",
         "  2 runs on htex32, 2 at once: 1 × 600 s = 0:10:00\n",
-        "references first, then the runs of all executors side by side",
+        "references, then runs, all executors side by side",
         str(Path("runs/llc/v1").resolve()),
     ):
         assert line in text

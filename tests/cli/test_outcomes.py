@@ -23,7 +23,7 @@ from lambda_hat.errors import (
     UncertifiedReference,
 )
 
-EMPTY = {"rows": [], "references": {}, "places": {"run": Path("here")}, "failure": None}
+EMPTY = {"rows": [], "references": {}, "places": {"run": Path("here")}, "failure": None, "confirmed": []}
 
 
 def ends_with(error):

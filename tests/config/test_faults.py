@@ -96,13 +96,13 @@ def test_search_space(study_file: Write, name: str) -> None:
 SECTIONS = {
     "unknown section": (
         "optunna: {}",
-        "7:1  optunna: unknown key; expected one of `problems`, `methods`, `optuna`, `search_space`, `execution`, "
-        "`store`, `posterior`, `reference`, `samplers`\n    Did you mean `optuna`?",
+        "7:1  optunna: unknown key; expected one of `problems`, `methods`, `optuna`, `search_space`, `confirm`, "
+        "`execution`, `store`, `posterior`, `reference`, `samplers`\n    Did you mean `optuna`?",
     ),
     "what resolving fills in": (
         "resolved_samplers: {}",
         "7:1  resolved_samplers: unknown key; expected one of `problems`, `methods`, `optuna`, `search_space`, "
-        "`execution`, `store`, `posterior`, `reference`, `samplers`\n    Did you mean `samplers`?",
+        "`confirm`, `execution`, `store`, `posterior`, `reference`, `samplers`\n    Did you mean `samplers`?",
     ),
     "unknown key": (
         "optuna: {pruner: {tipe: none}}",

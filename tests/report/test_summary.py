@@ -123,3 +123,20 @@ def test_runs_of_fixed_settings_are_told_by_sampler():
         "",
         "run  /runs/x",
     ]
+
+
+def test_what_is_confirmed_is_told_beside_what_the_search_found():
+    known = {"pid": "p_1", "method": "sgld", "number": 2, "run_id": "r_2", "hyperparameters": '{"eta0": 0.001}'}
+    known |= {"rmse": 0.0712, "rmse_se": 0.0123, "relative_rmse": 0.00455, "num_seeds": 4}
+    confirmed = [
+        known | {"rank": 1, "num_failed": 0},
+        known | {"rank": 2, "num_failed": 0, "rmse": 9.0},
+        known | {"rank": 1, "num_failed": 1, "method": "vi", "rmse_se": None},
+        known | {"rank": 1, "num_failed": 0, "pid": "p_2"},
+    ]
+    stream = io.StringIO()
+    print_summary(stream, ROWS, {"p_1": REFERENCE}, {}, {"p_1": "mlp"}, confirmed)
+    assert [line for line in stream.getvalue().splitlines() if "confirmed" in line] == [
+        "  sgld confirmed: rmse 0.0712 ± 0.012 (0.5%), 4 seeds; trial 2 (r_2): eta0=0.001",
+        "  vi confirmed: rmse 0.0712 ± – (0.5%), 4 seeds, 1 failed; trial 2 (r_2): eta0=0.001",
+    ]

@@ -230,3 +230,17 @@ def test_a_finished_trial_is_not_run_again_when_the_journal_is_lost(paths):
         lane = build_lane(store, paths, raising)
         assert lane.next_task() is None
         assert lane.study.counts["COMPLETE"] == 12
+
+
+@pytest.mark.parametrize(("function", "expected"), [(estimate, [12]), (failing, [])])
+def test_what_follows_a_study_is_opened_once_unless_too_many_trials_failed(paths, function, expected):
+    opened = []
+    with StudyStore(paths, SPEC) as store:
+        plan = build_lane(store, paths, function).plan
+        study = store.open("p_1", "sgld", SPACE)
+        lane = TrialLane(study, plan, SPEC, paths, lambda lane: opened.append(lane.study.num_finished) or ())
+        assert lane.follow() == ()
+        run(lane)
+        assert opened == expected
+        assert lane.follow() == ()
+    assert opened == expected

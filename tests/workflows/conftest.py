@@ -39,6 +39,7 @@ class SmallStudy:
             "methods": ["sgld"],
             "optuna": {"max_trials_per_method": 3, "concurrency": {"batch_size": 2}},
             "search_space": {"sgld": SGLD_SPACE},
+            "confirm": {"top_k": 0},
             "reference": "exact",
             "execution": {"budget": {"hmc_sec": 60, "trial_sec": 60}},
         }

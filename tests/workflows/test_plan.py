@@ -26,6 +26,7 @@ optuna: {max_trials_per_method: 10, concurrency: {batch_size: 2, per_executor: {
 search_space:
   sgld: {eta0: {dist: float, low: 1e-6, high: 1e-1, log: true}}
   mclmc: {step_size: {dist: float, low: 1e-4, high: 1e-1, log: true}}
+confirm: {top_k: 0}
 execution:
   budget: {hmc_sec: 100, trial_sec: 10}
 """
@@ -234,7 +235,7 @@ def test_faults_of_study_and_card_are_found_together_and_located(load):
         ("card.yaml", None, "max_workers"),
         ('--set "execution.executor_map.hmc=htex64"', None, "execution.executor_map.hmc"),
         ("study.yaml", 5, "optuna.concurrency.per_executor.htex64"),
-        ("study.yaml", 10, "execution.budget.hmc_sec"),
+        ("study.yaml", 11, "execution.budget.hmc_sec"),
     ]
     with pytest.raises(ConfigError, match="raise the card's `walltime`"):
         build_plan(load(*sets))

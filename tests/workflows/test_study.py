@@ -44,6 +44,7 @@ STUDY = {
             "steps": {"dist": "int", "low": 300, "high": 600, "step": 100},
         },
     },
+    "confirm": {"top_k": 0},
     "samplers": {"vi": {"batch_size": 200}},
     "execution": {"budget": {"hmc_sec": 120, "trial_sec": 60}},
 }
