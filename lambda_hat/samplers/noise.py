@@ -1,4 +1,4 @@
-"""Random numbers of one step by integer hashing: on a CPU a fifth of the price of JAX's own, which cost half a gradient.
+"""Random numbers of one step by integer hashing; on a CPU JAX's own cost five times as much, up to half a gradient.
 
 A step's key, made by JAX from the seed, the step and the chain, is 64 random bits. Word i of its stream is two rounds
 of an integer hash of i, keyed before each: far from cryptographic, but nothing that a sampler could notice. Keys with
@@ -41,7 +41,7 @@ def _words(rng_key: Array, counters: UInt32[Array, " size"]) -> UInt32[Array, " 
 
 def _polynomial(function: Callable[[np.ndarray], np.ndarray], low: float, high: float, degree: int) -> list[float]:
     """Coefficients, highest power first, of the Chebyshev interpolant of `function`."""
-    interpolant = Chebyshev.interpolate(function, degree, (low, high))  # pyright: ignore[reportArgumentType]
+    interpolant = Chebyshev.interpolate(function, degree, (low, high))
     return [float(c) for c in interpolant.convert(domain=(-1, 1), kind=Polynomial).coef[::-1]]
 
 
@@ -76,7 +76,8 @@ def _cosine(turns: UInt32[Array, " size"]) -> Float[Array, " size"]:
 def normals(rng_key: Array, size: int, dtype: jnp.dtype) -> Float[Array, " size"]:
     """Independent standard normals of 32 random bits each, by Box and Muller; float32, then cast to `dtype`.
 
-    None is beyond 6.8. The two halves are cosines and sines of the same angles and share their radii.
+    None is beyond 6.8. Another `size` gives other numbers: the two halves are cosines and sines of the
+    same angles and share their radii.
     """
     i = lax.iota(jnp.uint32, (size + 1) // 2)
     radius = jnp.sqrt(-2 * _log((_words(rng_key, 2 * i).astype(jnp.float32) + 0.5) * 2.0**-32))

@@ -179,11 +179,12 @@ def run_chains(
                     is_sequential,
                 )
                 # Contiguous (fields, chains, steps); what the chunk did not fill is left behind.
-                part = Info(*np.ascontiguousarray(np.asarray(traces)[:size].transpose(1, 2, 0)))
+                fields = np.ascontiguousarray(np.asarray(traces)[:size].transpose(1, 2, 0))
         except OutOfTime:
             is_out_of_time = is_interrupted = True
             break
         states, tuner = new_states, new_tuner
+        part = Info(*fields)
         parts.append(part)
         done += size
         is_wanted = on_chunk is None or on_chunk(part, done)
@@ -195,5 +196,5 @@ def run_chains(
         raise OutOfTime
     if tuner is not None:
         sampler = sampler.with_step_size(tuner.adapted(is_warmup=done + start < num_warmup))
-    traces: Info = jax.tree.map(lambda *xs: np.concatenate(xs, axis=1), *parts)
-    return Chains(traces, states, sampler, done, done == num_steps, is_out_of_time, is_interrupted)
+    info = Info(*(np.concatenate(fields, axis=1) for fields in zip(*parts, strict=True)))
+    return Chains(info, states, sampler, done, done == num_steps, is_out_of_time, is_interrupted)

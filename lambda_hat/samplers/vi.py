@@ -128,8 +128,9 @@ class VI(eqx.Module):
     def sample_component(self, rng_key: Array, mixture: Mixture, k: Array) -> Float[Array, " d"]:
         """z of one reparametrised sample of component k."""
         mean, log_scale, factors = mixture.means[k], mixture.log_scales[k], mixture.factors[k] * self.rank_mask
-        noise = normals(rng_key, mean.size + self.rank_mask.size, mean.dtype)
-        return mean + jnp.exp(log_scale) * noise[: mean.size] + factors @ noise[mean.size :]
+        # JAX's own where the number of columns must not change the first of them.
+        along_factors = jax.random.normal(jax.random.fold_in(rng_key, 1), (self.rank_mask.size,), mean.dtype)
+        return mean + jnp.exp(log_scale) * normals(rng_key, mean.size, mean.dtype) + factors @ along_factors
 
     def log_q(self, mixture: Mixture, z: Float[Array, " d"]) -> Array:
         """Normalised log-density of q at w0 + S z, with respect to w."""

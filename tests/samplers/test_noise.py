@@ -1,4 +1,4 @@
-"""The random numbers of a step: uniform words, normal laws, and nothing in common between coordinates, chains, steps."""
+"""The random numbers of a step: uniform, normal, and nothing in common between coordinates, chains and steps."""
 
 from __future__ import annotations
 
