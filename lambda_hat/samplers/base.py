@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-__all__ = ["Info", "Sampler", "State", "TunableSampler", "halton"]
+__all__ = ["Info", "MinibatchSampler", "Sampler", "State", "TunableSampler", "halton"]
 
 HALTON_PERIOD = 1024
 
@@ -64,6 +64,16 @@ class TunableSampler(Sampler, Protocol):
 
     def with_step_size(self, step_size: Array) -> Any:
         """The same sampler with another step size."""
+        ...
+
+
+@runtime_checkable
+class MinibatchSampler(Sampler, Protocol):
+    """A sampler whose step may look at a few rows only."""
+
+    @property
+    def is_minibatch(self) -> bool:
+        """Whether it does: then there is little to keep in cache, and chains go as one batch however large they are."""
         ...
 
 

@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from blackjax.adaptation.step_size import dual_averaging_adaptation
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from lambda_hat.posterior.local import LARGE_DIM
-from lambda_hat.samplers.base import Info, Sampler, State, TunableSampler
+from lambda_hat.samplers.base import Info, MinibatchSampler, Sampler, State, TunableSampler
 from lambda_hat.samplers.pace import OutOfTime, Pace
 
 __all__ = ["Chains", "init_chains", "run_chains"]
@@ -86,7 +86,7 @@ def _run_chunk(
     num_warmup: Array,
     chunk_size: int,
     is_sequential: bool,
-) -> tuple[State, _Tuner | None, Info]:
+) -> tuple[State, _Tuner | None, Float[Array, "steps fields chains"]]:
     num_chains = jax.tree.leaves(states)[0].shape[0]
 
     def step_all(sampler: Sampler, keys: Array, states: State) -> tuple[State, Info]:
@@ -94,29 +94,39 @@ def _run_chunk(
             return jax.lax.map(lambda pair: sampler.step(*pair), (keys, states))
         return jax.vmap(sampler.step)(keys, states)
 
-    def advance(tuner: _Tuner | None, states: State, t: Array) -> tuple[_Tuner | None, State, Info]:
-        # One key per step, not per chunk: the chunk size never changes a result.
-        keys = jax.random.split(jax.random.fold_in(rng_key, t), num_chains)
+    # One key per step, not per chunk: the chunk size never changes a result. All at once, as each is little work.
+    times = start + jnp.arange(chunk_size, dtype=jnp.int32)
+    all_keys = jax.vmap(lambda t: jax.random.split(jax.random.fold_in(rng_key, t), num_chains))(times)
+
+    def advance(tuner: _Tuner | None, states: State, i: Array | int) -> tuple[_Tuner | None, State, Info]:
+        keys = all_keys[i]
         if tuner is None:
             states, info = step_all(sampler, keys, states)
             return None, states, info
-        is_warmup = t < num_warmup
+        is_warmup = start + i < num_warmup
         tuned = sampler.with_step_size(tuner.step_size(is_warmup))  # pyright: ignore[reportAttributeAccessIssue]
         states, info = step_all(tuned, keys, states)
         updated = tuner.update(jnp.mean(info.acceptance_rate))
         return jax.tree.map(lambda new, old: jnp.where(is_warmup, new, old), updated, tuner), states, info
 
-    shapes = jax.eval_shape(lambda: advance(tuner, states, start)[2])
-    traces = jax.tree.map(lambda x: jnp.zeros((chunk_size, *x.shape), x.dtype), shapes)
+    shape = jax.eval_shape(lambda: advance(tuner, states, 0)[2].excess_loss)
+    traces = jnp.zeros((chunk_size, len(Info._fields), *shape.shape), shape.dtype)  # one array: one write per step
 
     def body(i: Array, carry: Any) -> Any:
         tuner, states, traces = carry
-        tuner, states, info = advance(tuner, states, start + i)
-        return tuner, states, jax.tree.map(lambda trace, x: trace.at[i].set(x), traces, info)
+        tuner, states, info = advance(tuner, states, i)
+        return tuner, states, traces.at[i].set(jnp.stack(info))
 
     # A traced bound: the last, shorter chunk runs in the same program.
     tuner, states, traces = jax.lax.fori_loop(0, num_steps, body, (tuner, states, traces))
-    return states, tuner, jax.tree.map(lambda trace: jnp.swapaxes(trace, 0, 1), traces)
+    return states, tuner, traces
+
+
+def _is_sequential(sampler: Sampler, states: State) -> bool:
+    # A large network's activations for one chain fill the cache; for all of them at once they do not fit.
+    if jax.default_backend() != "cpu" or (isinstance(sampler, MinibatchSampler) and sampler.is_minibatch):
+        return False
+    return eqx.filter_eval_shape(jax.vmap(sampler.displacement), states).shape[1] > LARGE_DIM
 
 
 def run_chains(
@@ -144,9 +154,7 @@ def run_chains(
     """
     pace = Pace() if pace is None else pace
     tuner = _Tuner.start(sampler) if num_warmup > start and isinstance(sampler, TunableSampler) else None
-    # A large network's activations for one chain fill the cache; for all of them at once they do not fit.
-    dim = eqx.filter_eval_shape(jax.vmap(sampler.displacement), states).shape[1]
-    is_sequential = dim > LARGE_DIM and jax.default_backend() == "cpu"
+    is_sequential = _is_sequential(sampler, states)
     largest = min(chunk_size, -(-num_steps // min_chunks))
     parts: list[Info] = []
     done = 0
@@ -159,7 +167,7 @@ def run_chains(
         clock = time.monotonic()
         try:
             with pace.guard():
-                new_states, new_tuner, info = _run_chunk(
+                new_states, new_tuner, traces = _run_chunk(
                     sampler,
                     tuner,
                     rng_key,
@@ -170,11 +178,13 @@ def run_chains(
                     chunk_size,
                     is_sequential,
                 )
-                part: Info = jax.tree.map(lambda x, size=size: np.asarray(x)[:, :size].copy(), info)
+                # Contiguous (fields, chains, steps); what the chunk did not fill is left behind.
+                fields = np.ascontiguousarray(np.asarray(traces)[:size].transpose(1, 2, 0))
         except OutOfTime:
             is_out_of_time = is_interrupted = True
             break
         states, tuner = new_states, new_tuner
+        part = Info(*fields)
         parts.append(part)
         done += size
         is_wanted = on_chunk is None or on_chunk(part, done)
@@ -186,5 +196,5 @@ def run_chains(
         raise OutOfTime
     if tuner is not None:
         sampler = sampler.with_step_size(tuner.adapted(is_warmup=done + start < num_warmup))
-    traces: Info = jax.tree.map(lambda *xs: np.concatenate(xs, axis=1), *parts)
-    return Chains(traces, states, sampler, done, done == num_steps, is_out_of_time, is_interrupted)
+    info = Info(*(np.concatenate(fields, axis=1) for fields in zip(*parts, strict=True)))
+    return Chains(info, states, sampler, done, done == num_steps, is_out_of_time, is_interrupted)

@@ -19,6 +19,7 @@ from lambda_hat.errors import InputError
 from lambda_hat.posterior import Coordinates, DiagonalWhitening, LocalPosterior, Whitening
 from lambda_hat.samplers.base import Info
 from lambda_hat.samplers.gradients import row_gradients
+from lambda_hat.samplers.noise import indices, normals
 
 __all__ = [
     "MOMENT_ROWS",
@@ -92,6 +93,11 @@ class VI(eqx.Module):
     component_mask: Array  # (components,) of bool; the first M
     rank_mask: Array  # (rank,) of 0 and 1
 
+    @property
+    def is_minibatch(self) -> bool:
+        """Whether a step looks at fewer rows than there are."""
+        return self.batch_size < self.posterior.num_data
+
     def init(self, rng_key: Array, displacement: Float[Array, " d"]) -> VIState:
         """State of a fit whose components start close to w0 + displacement."""
         num_components, rank, dim = self.component_mask.size, self.rank_mask.size, displacement.size
@@ -122,8 +128,9 @@ class VI(eqx.Module):
     def sample_component(self, rng_key: Array, mixture: Mixture, k: Array) -> Float[Array, " d"]:
         """z of one reparametrised sample of component k."""
         mean, log_scale, factors = mixture.means[k], mixture.log_scales[k], mixture.factors[k] * self.rank_mask
-        noise = jax.random.normal(rng_key, (mean.size + self.rank_mask.size,), mean.dtype)
-        return mean + jnp.exp(log_scale) * noise[: mean.size] + factors @ noise[mean.size :]
+        # JAX's own where the number of columns must not change the first of them.
+        along_factors = jax.random.normal(jax.random.fold_in(rng_key, 1), (self.rank_mask.size,), mean.dtype)
+        return mean + jnp.exp(log_scale) * normals(rng_key, mean.size, mean.dtype) + factors @ along_factors
 
     def log_q(self, mixture: Mixture, z: Float[Array, " d"]) -> Array:
         """Normalised log-density of q at w0 + S z, with respect to w."""
@@ -150,10 +157,10 @@ class VI(eqx.Module):
         batch_key, sample_key = jax.random.split(rng_key)
         z = self.sample_component(jax.random.fold_in(sample_key, k), mixture, k)
         displacement = self.whitening.displacement(z)
-        if self.batch_size >= posterior.num_data:
+        if not self.is_minibatch:
             excess_loss = posterior.excess_loss(posterior.w0 + displacement)
         else:
-            batch, at_w0 = posterior.take(jax.random.randint(batch_key, (self.batch_size,), 0, posterior.num_data))
+            batch, at_w0 = posterior.take(indices(batch_key, self.batch_size, posterior.num_data))
             excess_loss = posterior.paired_excess_loss(posterior.w0 + displacement, batch, at_w0)
         squared_distance = jnp.sum(displacement**2)
         log_p = -posterior.nbeta * excess_loss - 0.5 * posterior.localization * squared_distance

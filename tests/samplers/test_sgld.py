@@ -11,6 +11,7 @@ from scipy.linalg import solve_discrete_lyapunov
 
 from lambda_hat.config.methods import SGLDSettings
 from lambda_hat.posterior import DenseWhitening, hessian_whitening
+from lambda_hat.samplers.noise import indices, normals
 from lambda_hat.samplers.runner import init_chains, run_chains
 from lambda_hat.samplers.sgld import PRECONDITIONERS, SGLD, build_sgld
 
@@ -142,15 +143,15 @@ class Distorted(SGLD):
 
     def step(self, rng_key, state):
         after, info = super().step(rng_key, state)
-        batch_key, noise_key = jax.random.split(rng_key)
-        noise = jax.random.normal(noise_key, state.displacement.shape, state.displacement.dtype)
+        noise = normals(rng_key, state.displacement.size, state.displacement.dtype)
         noise = jnp.sqrt(self.initial_step_size) * noise
         drift = after.displacement - state.displacement - noise
         displacement = state.displacement + self.drift_factor * drift + self.noise_factor * noise
-        batch = self.posterior.take(jax.random.randint(batch_key, (self.batch_size,), 0, self.posterior.num_data))
+        batch = self.posterior.take(indices(rng_key, self.batch_size, self.posterior.num_data))
         afterwards = self.posterior.paired_excess_loss(self.posterior.w0 + displacement, *batch)
         reading = info.excess_loss + self.share_afterwards * (afterwards - info.excess_loss)
-        return after._replace(displacement=displacement), info._replace(excess_loss=reading)
+        after = after._replace(displacement=displacement, squared_distance=displacement @ displacement)
+        return after, info._replace(excess_loss=reading)
 
 
 DISTORTIONS = {
@@ -200,8 +201,7 @@ def test_steps_follow_the_formula(preconditioner, build):
     for t in range(6):
         key = jax.random.fold_in(jax.random.key(1), t)
         state, info = step(key, state)
-        batch_key, noise_key = jax.random.split(key)
-        rows = target.data[0][np.asarray(jax.random.randint(batch_key, (32,), 0, 300))]
+        rows = target.data[0][np.asarray(indices(key, 32, 300))]
         gradient = hessian @ u + rows.mean(axis=0)
         m, v = 0.8 * m + 0.2 * gradient, 0.9 * v + 0.1 * gradient**2
         p, drift = np.ones(5), gradient
@@ -214,14 +214,15 @@ def test_steps_follow_the_formula(preconditioner, build):
         np.testing.assert_allclose(info.squared_distance, u @ u, rtol=1e-10)
         np.testing.assert_allclose(info.weight, eta, rtol=1e-12)
         assert float(info.num_gradient_evaluations) == pytest.approx(32 / 300)
-        noise = np.asarray(jax.random.normal(noise_key, (5,)))
+        noise = np.asarray(normals(key, 5, jnp.float64))
         force = nbeta * drift + LOCALIZATION * u
         if preconditioner == "whitened":
             a = np.asarray(sampler.whitening.matrix)
             u = u - 0.5 * eta * a @ a.T @ force + np.sqrt(eta) * a @ noise
         else:
             u = u - 0.5 * eta * p * force + np.sqrt(eta * p) * noise
-        np.testing.assert_allclose(state.displacement, u, rtol=1e-9)
+        np.testing.assert_allclose(state.displacement, u, rtol=1e-6)  # the noise is of float32, and fused elsewhere
+        u = np.asarray(state.displacement)
 
 
 def test_a_batch_as_large_as_the_data_is_the_data(build):
