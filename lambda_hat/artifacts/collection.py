@@ -90,7 +90,7 @@ def _if_old(path: Path, days: float, reason: str) -> Iterator[Garbage]:
 def _mentioned(run: RunFolder) -> set[str]:
     """Every id in the run's journal, in what the last command began, and in a column of its tables."""
     ids: set[str] = set()
-    for path in (run.paths.journal, run.paths.begun):
+    for path in (run.paths.journal, run.paths.begun, run.paths.confirmations):
         ids |= set(ID.findall((read_bytes(path) or b"").decode(errors="replace")))
     for path in run.folder.glob("tables/*.parquet"):
         ids |= _ids_of_table(path)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -47,6 +50,12 @@ def optuna_command(**arguments: Any) -> None:
     print_summary(sys.stdout, outcome.rows, outcome.references, outcome.places, titles, outcome.confirmed)
     if outcome.failure is not None:
         raise outcome.failure
+    more = f"optuna.max_trials_per_method={2 * loaded.study.optuna.max_trials_per_method}"
+    _print_next(
+        ["lambda-hat", "diagnose", outcome.places["run"]],
+        [*_again(options, "optuna"), "--resume", "--set", more],
+        *(["lambda-hat", "workflow", "llc", "--config", path, "--dry-run"] for path in _recommended(outcome.places)),
+    )
 
 
 @workflow.command("llc", cls=StudyCommand)
@@ -74,6 +83,25 @@ def llc_command(**arguments: Any) -> None:
     print_runs(sys.stdout, outcome.rows, outcome.references, outcome.places, problem_titles(loaded))
     if outcome.failure is not None:
         raise outcome.failure
+    _print_next(["lambda-hat", "diagnose", outcome.places["run"], "--all"])
+
+
+def _recommended(places: Mapping[str, Path]) -> list[Path]:
+    folder = places.get("recommended")
+    return sorted(folder.glob("*.yaml")) if folder else []
+
+
+def _again(options: RunOptions, workflow: str) -> list[str]:
+    """The words of the command that was given, without `--resume`."""
+    card = ["--local"] if options.local else ["--parsl-card", options.parsl_card] if options.parsl_card else []
+    sets = [word for text in options.dotlist for word in ("--set", text)]
+    return ["lambda-hat", "workflow", workflow, "--config", options.config, *card, *sets]
+
+
+def _print_next(*commands: Sequence[object]) -> None:
+    """What to type next, as a shell takes it."""
+    for number, words in enumerate(commands):
+        click.echo(f"{'next' if number == 0 else '':13}  {shlex.join(map(str, words))}")
 
 
 def _print_plan(plan: Plan, options: RunOptions) -> None:

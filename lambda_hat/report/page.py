@@ -145,6 +145,7 @@ class Page:
     notes: tuple[str, ...]
     problems: tuple[ProblemPart, ...]
     confirmed: Table | None
+    across: Table | None
     llc_runs: Table | None
     provenance: tuple[tuple[str, str], ...]
     files: tuple[tuple[str, str], ...]
@@ -163,6 +164,7 @@ class Page:
         parts = (
             ("verdict", "Verdict", True),
             ("confirmed", "Confirmed", self.confirmed),
+            ("across", "Across problems", self.across),
             ("runs", "Runs", self.llc_runs),
             ("interactive", "To look closer", self.plots),
             ("provenance", "Where this comes from", True),
@@ -202,6 +204,7 @@ def build_page(run: RunFiles, place: Path) -> Page:
         notes=tuple(run.missing()),
         problems=tuple(_problem(run, pid, title, links) for pid, title in run.titles.items()),
         confirmed=_plain_table(run.confirmed) if run.confirmed else None,
+        across=_plain_table(run.across) if run.across else None,
         llc_runs=_plain_table(run.llc_runs) if run.llc_runs else None,
         provenance=tuple(_provenance(run)),
         files=tuple(_files(run.paths, links)),
@@ -313,15 +316,8 @@ def _confirmed_verdict(run: RunFiles, pid: str) -> Iterator[str]:
         relative = number(best.get("relative_rmse"), ".1%")
         yield (
             f"On fresh seeds {best['method']} is the most accurate: root mean square error "
-            f"{estimate(best['rmse'], best.get('rmse_se'))} ({relative}), by {_confirmed_settings(best)}."
+            f"{estimate(best['rmse'], best.get('rmse_se'))} ({relative}), by {settings_text(best)}."
         )
-
-
-def _confirmed_settings(row: Row) -> str:
-    try:
-        return settings_text({"hyperparameters": row["settings"]})
-    except (KeyError, TypeError, ValueError, AttributeError):
-        return str(row.get("rid", "its settings"))
 
 
 def _result(row: Row) -> str:

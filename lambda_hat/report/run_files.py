@@ -65,6 +65,11 @@ class RunFiles:
         return read_rows(self.paths.confirmed_table)
 
     @cached_property
+    def across(self) -> list[dict[str, Any]]:
+        """The table of each problem's best settings on the other problems."""
+        return read_rows(self.paths.across_table)
+
+    @cached_property
     def llc_runs(self) -> list[dict[str, Any]]:
         """The table of the workflow `llc`."""
         return read_rows(self.paths.runs_table)

@@ -92,7 +92,8 @@ def test_results_go_to_stdout_and_messages_to_stderr(run_with):
 
     result = run_with(run_optuna, "--resume")
     assert result.exit_code == 0
-    assert result.stdout.endswith("run  here\n")
+    again = "lambda-hat workflow optuna --config study.yaml --local --resume --set optuna.max_trials_per_method=10"
+    assert result.stdout.endswith(f"run  here\n{'next':15}lambda-hat diagnose here\n{'':15}{again}\n")
     assert result.stderr == "a message\nWarning: a warning\n"
     assert run_with(run_optuna, "--resume", "-v").stderr == "a message\na detail\nWarning: a warning\n"
     assert run_with(run_optuna, "--resume", "-q").stderr == "Warning: a warning\n"

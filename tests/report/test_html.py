@@ -223,16 +223,18 @@ def test_confirmed_settings_are_shown_first(make_run):
 
     paths = make_run()
     confirmed = {
-        "pid": [PID, PID], "method": ["sgld", "vi"], "rank": [0, 0], "rid": ["r_1", "r_2"],
-        "settings": ['{"eta0": 0.01}', '{"lr": 0.02}'], "rmse": [0.3, 0.1], "rmse_se": [0.05, 0.02],
+        "pid": [PID, PID], "method": ["sgld", "vi"], "rank": [1, 1], "run_id": ["r_1", "r_2"],
+        "hyperparameters": ['{"eta0": 0.01}', '{"lr": 0.02}'], "rmse": [0.3, 0.1], "rmse_se": [0.05, 0.02],
         "relative_rmse": [0.036, 0.012],
     }  # fmt: skip
     pd.DataFrame(confirmed).to_parquet(paths.confirmed_table)
+    pd.DataFrame({"method": ["vi"], "found_on": [PID], "pid": ["p_2"], "loss": [0.25]}).to_parquet(paths.across_table)
     page = Page(write_report(paths))
     expected = "On fresh seeds vi is the most accurate: root mean square error 0.100 ± 0.020 (1.2%), by lr=0.02."
     assert expected in page.text("verdict")
     assert "luckiest" not in page.text("verdict")
-    assert list(page.texts)[:2] == ["verdict", "confirmed"]
+    assert list(page.texts)[:3] == ["verdict", "confirmed", "across"]
+    assert "0.25" in page.text("across")
     assert "relative rmse" in page.text("confirmed")
 
 
