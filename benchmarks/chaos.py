@@ -35,7 +35,7 @@ from lambda_hat.report.tables import read_trials_table
 
 KINDS = ("controller", "worker", "manager", "interchange")
 MARK = "LAMBDA_HAT_CHAOS"
-TRIALS_PER_KILL = 6  # so that there is always something left to kill
+TRIALS_PER_KILL = 16  # so that there is always something left to kill
 MEAN_DELAY = 4.0  # seconds between a sign of progress and the next kill
 SECONDS_TO_VANISH = 15.0
 PATIENCE = 300.0  # seconds without any progress that are a failure
@@ -167,12 +167,20 @@ class Chaos:
     def kill(self, kind: str, command: subprocess.Popen[bytes]) -> bool:
         """Kill one process of a kind, if there is one."""
         victims = [command.pid] if kind == "controller" else [process.pid for process in self.processes(kind)]
+        if not victims and self.has_ended(command):
+            return False
         if not victims:
             self.fault(f"there was no {kind} to kill")
             return False
         os.kill(self.random.choice(victims), signal.SIGKILL)
         self.record.kills[kind] += 1
         return True
+
+    def has_ended(self, command: subprocess.Popen[bytes]) -> bool:
+        """Whether the command ends soon of itself: its executors are gone already."""
+        with suppress(subprocess.TimeoutExpired):
+            command.wait(timeout=SECONDS_TO_VANISH)
+        return command.poll() is not None
 
     def processes(self, kind: str | None = None) -> list[psutil.Process]:
         """Processes that the study started, of one kind or all."""
