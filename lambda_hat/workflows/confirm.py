@@ -31,8 +31,8 @@ __all__ = ["Confirmation"]
 
 
 @dataclass(frozen=True)
-class _Trial:
-    """A candidate on one problem: its runs, and the lane that has their metrics."""
+class _Rerun:
+    """A candidate on one problem: its runs under new seeds, and the lane that has their metrics."""
 
     candidate: Candidate
     study: TrialLane  # of the problem that it is tried on
@@ -46,7 +46,7 @@ class _Trial:
 
 
 class Confirmation:
-    """Re-runs the best settings of every study that is through, and what became of them.
+    """Runs the best settings of every study that is through once more, and knows what became of them.
 
     `pids` are all problems of the command. Once a method is confirmed on all of them, the winner of each is tried on
     the others, with the seeds that those had.
@@ -57,8 +57,8 @@ class Confirmation:
         self._spec = loaded.study.confirm
         self._paths = paths
         self._pids = tuple(pids)
-        self._own: dict[tuple[str, str], list[_Trial]] = {}  # by problem and method
-        self._across: dict[str, list[_Trial]] = {}  # by method
+        self._own: dict[tuple[str, str], list[_Rerun]] = {}  # by problem and method
+        self._across: dict[str, list[_Rerun]] = {}  # by method
         self._lanes: list[RunLane] = []
 
     def open_lanes(self, study: TrialLane) -> Sequence[Lane]:
@@ -70,7 +70,7 @@ class Confirmation:
         seeds = self._seeds(study)
         runs = {candidate.key: confirming_runs(self._paths, study.plan, candidate, seeds) for candidate in candidates}
         lane = self._lane(f"{pid}:{method}:confirm", study, runs, lambda: self._open_across(method))
-        self._own[pid, method] = [_Trial(item, study, runs[item.key], lane) for item in candidates]
+        self._own[pid, method] = [_Rerun(item, study, runs[item.key], lane) for item in candidates]
         self._note()
         return [lane, *(self._open_across(method) if lane.is_through else ())]
 
@@ -167,7 +167,7 @@ class Confirmation:
             runs = {key: confirming_runs(self._paths, study.plan, item, seeds) for key, item in others.items()}
             lane = self._lane(f"{pid}:{method}:across", study, runs)
             lanes.append(lane)
-            trials += [_Trial(item, study, runs[key], lane) for key, item in others.items()]
+            trials += [_Rerun(item, study, runs[key], lane) for key, item in others.items()]
         self._across[method] = [*winners, *trials]
         self._note()
         return lanes
@@ -180,22 +180,22 @@ class Confirmation:
     def _is_confirmed(self, key: tuple[str, str]) -> bool:
         return key in self._own and all(trial.lane.is_through for trial in self._own[key])
 
-    def _ranked(self, key: tuple[str, str]) -> list[_Trial]:
+    def _ranked(self, key: tuple[str, str]) -> list[_Rerun]:
         return sorted(self._own[key], key=lambda trial: trial.verdict.rank_key)
 
     def _rows_across(self, method: str) -> list[dict[str, Any]]:
         trials = self._across[method]
         if not all(trial.lane.is_through for trial in trials):
             return []
-        by_settings: dict[str, dict[str, _Trial]] = {}
+        by_settings: dict[str, dict[str, _Rerun]] = {}
         for trial in trials:
             by_settings.setdefault(trial.candidate.key, {})[trial.study.plan.pid] = trial
         own = {trial.study.plan.pid: trial.verdict for trial in trials if trial.candidate.pid == trial.study.plan.pid}
         rows: list[dict[str, Any]] = []
         for of_problem in by_settings.values():
-            relative = [trial.verdict.relative_rmse for trial in of_problem.values()]
-            known = [value for value in relative if value is not None]
-            is_whole = len(known) == len(own)
+            sound = [trial.verdict for trial in of_problem.values() if not trial.verdict.num_failed]
+            known = [verdict.relative_rmse for verdict in sound if verdict.relative_rmse is not None]
+            is_whole = len(known) == len(own)  # settings that fail somewhere are best nowhere
             rows += [
                 {
                     **_across_row(trial, own[pid]),
@@ -211,7 +211,7 @@ class Confirmation:
         return rows
 
 
-def _confirmed_row(trial: _Trial, rank: int) -> dict[str, Any]:
+def _confirmed_row(trial: _Rerun, rank: int) -> dict[str, Any]:
     candidate, plan = trial.candidate, trial.study.plan
     return {
         "pid": plan.pid,
@@ -228,7 +228,7 @@ def _confirmed_row(trial: _Trial, rank: int) -> dict[str, Any]:
     }
 
 
-def _across_row(trial: _Trial, own: Verdict) -> dict[str, Any]:
+def _across_row(trial: _Rerun, own: Verdict) -> dict[str, Any]:
     verdict = trial.verdict
     relative, least = verdict.relative_rmse, own.relative_rmse
     return {

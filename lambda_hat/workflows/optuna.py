@@ -85,6 +85,10 @@ class _StudyRun(Run):
         self._lanes += lanes
         return [*lanes, *(following for lane in lanes for following in lane.follow())]
 
+    def late_lanes(self) -> Sequence[Lane]:
+        """What follows studies whose last trials were there already, as after the loss of a journal."""
+        return [following for lane in self._lanes for following in lane.follow()]
+
     @property
     def are_lanes_through(self) -> bool:
         """Whether no study misses a trial or a confirmation."""

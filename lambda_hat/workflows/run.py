@@ -132,6 +132,10 @@ class Run(ABC):
     def failure_of_tasks(self) -> LambdaHatError | None:
         """What the references are not to blame for."""
 
+    def late_lanes(self) -> Sequence[Lane]:
+        """Lanes that no task has opened by its end, asked for once the others are through."""
+        return ()
+
     @property
     def has_work(self) -> bool:
         """Whether a reference or anything that depends on it is missing."""
@@ -196,6 +200,16 @@ class Run(ABC):
     def drive(self, cluster: Cluster) -> None:
         """Keep the executors busy until every lane is through."""
         self._has_driven = True
+        self._reference_lanes = [self._reference_lane(pid) for pid in self.problems if pid not in self.references]
+        lanes: Sequence[Lane] = (*self._ready, *self._reference_lanes)
+        while lanes:
+            self._schedule(cluster, lanes)
+            lanes = self.late_lanes()
+        for lane in self._reference_lanes:
+            if lane.result is not None and lane.result["state"] != "FAIL":
+                self.references.setdefault(lane.pid, lane.result)
+
+    def _schedule(self, cluster: Cluster, lanes: Sequence[Lane]) -> None:
         scheduler = Scheduler(
             submit=lambda task, label: cluster.submit(task.function, *task.args, label=label),
             caps=self.plan.caps,
@@ -204,14 +218,10 @@ class Run(ABC):
             on_poll=lambda: self.progress.update(self._snapshot(scheduler.busy)),
             on_stall=lambda label, seconds: self._on_stall(cluster, label, seconds),
         )
-        self._reference_lanes = [self._reference_lane(pid) for pid in self.problems if pid not in self.references]
-        for lane in (*self._ready, *self._reference_lanes):
+        for lane in lanes:
             scheduler.add(lane)
         scheduler.run()
         self.progress.update(self._snapshot(scheduler.busy))
-        for lane in self._reference_lanes:
-            if lane.result is not None and lane.result["state"] != "FAIL":
-                self.references.setdefault(lane.pid, lane.result)
 
     def _take(self, pid: str, reference: dict[str, Any]) -> Sequence[Lane]:
         self.references[pid] = reference

@@ -227,9 +227,13 @@ def test_a_finished_trial_is_not_run_again_when_the_journal_is_lost(paths):
         run(build_lane(store, paths, spec=SPEC.model_copy(update={"concurrency": Concurrency(batch_size=1)})))
     paths.journal.unlink()
     with StudyStore(paths, SPEC) as store:
-        lane = build_lane(store, paths, raising)
+        followed = []
+        plan = build_lane(store, paths, raising).plan
+        lane = TrialLane(store.open("p_1", "sgld", SPACE), plan, SPEC, paths, lambda lane: followed.append(lane) or ())
         assert lane.next_task() is None
         assert lane.study.counts["COMPLETE"] == 12
+        lane.follow()
+        assert followed == [lane], "what follows can still be asked for"
 
 
 @pytest.mark.parametrize(("function", "expected"), [(estimate, [12]), (failing, [])])

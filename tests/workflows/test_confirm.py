@@ -41,8 +41,11 @@ CARD = "type: local\nexecutors: [{label: a, max_workers: 2}, {label: b, max_work
 def estimate(trial_dir, problem_dir):
     """λ̂ is best at a step size that each problem has of its own, and off by a little more under some seeds."""
     manifest = read_json(Path(trial_dir) / MANIFEST_JSON)
-    best = read_json(Path(problem_dir).parent.parent / "best.json")[Path(problem_dir).name]
-    error = (0.01 + abs(math.log10(manifest["settings"]["eta0"]) - best)) * (1 + manifest["seed"] % 7 / 100)
+    landscape = read_json(Path(problem_dir).parent.parent / "landscape.json")
+    distance = abs(math.log10(manifest["settings"]["eta0"]) - landscape[Path(problem_dir).name])
+    if distance > landscape["far"]:
+        return {"state": "PRUNED", "reason": "diverged", "llc_hat": None}
+    error = (0.01 + distance) * (1 + manifest["seed"] % 7 / 100)
     metrics = {"state": "COMPLETE", "llc_hat": 2.0 + error, "se_hat": 0.1, "rhat": 1.0, "timings": {"total": 0.5}}
     write_json_atomic(Path(trial_dir) / METRICS_JSON, metrics)
     return metrics
@@ -57,13 +60,13 @@ def study(tmp_path, monkeypatch):
     return lambda *sets: load_cfg("study.yaml", sets, parsl_card="card.yaml")
 
 
-def run(loaded, *, best=(-3.5, -1.5), is_broken_off=False):
+def run(loaded, *, best=(-3.5, -1.5), far=10.0, is_broken_off=False):
     """All searches and what follows them, without Parsl: the confirmation and the names of the tasks that ran."""
     plan = build_plan(loaded)
     paths: Paths = plan.paths
     paths.make_folders()
     pids = [problem.pid for problem in plan.problems]
-    write_json_atomic(paths.root / "best.json", dict(zip(pids, best, strict=False)))
+    write_json_atomic(paths.root / "landscape.json", dict(zip(pids, best, strict=False)) | {"far": far})
     ran = []
 
     def submit(task, label):
@@ -139,6 +142,16 @@ def test_every_winner_is_tried_on_the_other_problems(study):
         by_settings = table.groupby("found_on")["relative_rmse"].agg(aggregate)
         assert list(table[name]) == pytest.approx(list(by_settings[table["found_on"]]))
         assert set(table.loc[table[flag], "found_on"]) == {by_settings.idxmin()}
+
+
+def test_settings_that_fail_on_another_problem_are_not_the_best_over_all(study):
+    confirmation, _ = run(study(), far=1.0)
+    across = confirmation.rows_across()
+    assert {row["num_failed"] for row in across if row["found_on"] != row["pid"]} == {3}
+    assert not any(row["is_best_mean"] or row["is_best_worst"] for row in across)
+    assert {row["mean_relative_rmse"] for row in across} == {None}
+    text = build_plan(study()).paths.recommended("sgld").read_text(encoding="utf-8")
+    assert "Over all problems" not in text
 
 
 def test_problems_with_the_same_winner_need_no_more_runs(study):
