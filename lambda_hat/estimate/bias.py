@@ -47,6 +47,7 @@ def _traces(
     displacements: Float[Array, "chains d"],
     rng_key: Array,
     is_whitened: Array,
+    num_probes: int,
 ) -> tuple[Array, Array, Array]:
     """tr(H K⁻¹), tr(P H) and tr(H K⁻¹ P C n_B), with C n_B the covariance of one row's nβ ∇l_i.
 
@@ -54,10 +55,10 @@ def _traces(
     """
     localization, dim, num_data = posterior.localization, posterior.dim, posterior.num_data
     probe_key, row_key = jax.random.split(rng_key)
-    if dim <= NUM_PROBES:
+    if dim <= num_probes:
         probes = jnp.eye(dim, dtype=posterior.w0.dtype)
     else:
-        probes = jax.random.rademacher(probe_key, (NUM_PROBES, dim), posterior.w0.dtype)
+        probes = jax.random.rademacher(probe_key, (num_probes, dim), posterior.w0.dtype)
     row_keys = jax.random.split(row_key, len(displacements))
     indices = jax.lax.map(lambda key: jax.random.permutation(key, num_data)[: _num_rows(num_data)], row_keys)
     squares = lambda rows: jnp.sum(rows**2, axis=-1)  # noqa: E731
@@ -113,8 +114,8 @@ def predict_sgld_bias(
     if settings.preconditioner not in PREDICTABLE:
         return None
     dim, num_data = posterior.dim, posterior.num_data
-    is_whitened = np.asarray(settings.preconditioner == "whitened")
-    traces = _traces(posterior, whitening, displacements, rng_key, is_whitened)  # pyright: ignore[reportArgumentType]
+    is_whitened = jnp.asarray(settings.preconditioner == "whitened")
+    traces = _traces(posterior, whitening, displacements, rng_key, is_whitened, NUM_PROBES)
     fitted, total, noise = map(float, traces)
     has_noise = settings.batch_size < num_data
     if not 0 < fitted < dim:
