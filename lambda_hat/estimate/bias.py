@@ -45,33 +45,49 @@ def _traces(
     posterior: LocalPosterior,
     whitening: Whitening,
     displacements: Float[Array, "chains d"],
-    indices: Array,
-    probes: Float[Array, "probes d"],
-    is_whitened: bool,
+    rng_key: Array,
+    is_whitened: Array,
+    num_probes: int,
 ) -> tuple[Array, Array, Array]:
-    """tr(H K⁻¹), tr(P H) and tr(H K⁻¹ P C n_B), with C n_B the covariance of one row's nβ ∇l_i."""
-    localization = posterior.localization
-    squares = lambda rows: jnp.sum(rows**2, axis=-1)  # noqa: E731
-    mean_square = lambda rows: jnp.mean(squares(rows)) * posterior.dim / squares(probes[0])  # noqa: E731
-    down, up = jax.vmap(whitening.pullback), jax.vmap(whitening.displacement)
-    fitted = posterior.dim - localization * mean_square(down(probes))
-    if is_whitened:
-        total = fitted
+    """tr(H K⁻¹), tr(P H) and tr(H K⁻¹ P C n_B), with C n_B the covariance of one row's nβ ∇l_i.
+
+    One program for both preconditioners, and all random numbers in it: every further one costs a compilation.
+    """
+    localization, dim, num_data = posterior.localization, posterior.dim, posterior.num_data
+    probe_key, row_key = jax.random.split(rng_key)
+    if dim <= num_probes:
+        probes = jnp.eye(dim, dtype=posterior.w0.dtype)
     else:
-        total = mean_square(jax.vmap(whitening.coordinates)(probes)) - localization * posterior.dim
+        probes = jax.random.rademacher(probe_key, (num_probes, dim), posterior.w0.dtype)
+    row_keys = jax.random.split(row_key, len(displacements))
+    indices = jax.lax.map(lambda key: jax.random.permutation(key, num_data)[: _num_rows(num_data)], row_keys)
+    squares = lambda rows: jnp.sum(rows**2, axis=-1)  # noqa: E731
+    mean_square = lambda rows: jnp.mean(squares(rows)) * dim / squares(probes[0])  # noqa: E731
+    down, up = jax.vmap(whitening.pullback), jax.vmap(whitening.displacement)
+    fitted = dim - localization * mean_square(down(probes))
+    total = jax.lax.cond(
+        is_whitened,
+        lambda: fitted,
+        lambda: mean_square(jax.vmap(whitening.coordinates)(probes)) - localization * dim,
+    )
 
     def noise(args: tuple[Array, Array]) -> Array:
         displacement, rows = args
         gradients = posterior.nbeta * row_gradients(posterior, posterior.w0 + displacement, rows)
         gradients = gradients - jnp.mean(gradients, axis=0)
         pulled = down(gradients)
-        if is_whitened:
-            form = squares(pulled) - localization * squares(up(pulled))
-        else:
-            form = squares(gradients) - localization * squares(pulled)
+        form = jax.lax.cond(
+            is_whitened,
+            lambda: squares(pulled) - localization * squares(up(pulled)),
+            lambda: squares(gradients) - localization * squares(pulled),
+        )
         return jnp.sum(form) / (form.size - 1)
 
     return fitted, total, jnp.mean(jax.lax.map(noise, (displacements, indices)))
+
+
+def _num_rows(num_data: int) -> int:
+    return min(NUM_ROWS, num_data)
 
 
 def predict_sgld_bias(
@@ -97,23 +113,15 @@ def predict_sgld_bias(
     """
     if settings.preconditioner not in PREDICTABLE:
         return None
-    probe_key, row_key = jax.random.split(rng_key)
-    dim, num_data, dtype = posterior.dim, posterior.num_data, posterior.w0.dtype
-    is_exact = dim <= NUM_PROBES
-    probes = jnp.eye(dim, dtype=dtype) if is_exact else jax.random.rademacher(probe_key, (NUM_PROBES, dim), dtype)
-    num_rows = min(NUM_ROWS, num_data)
-    rows = [jax.random.permutation(key, num_data)[:num_rows] for key in jax.random.split(row_key, len(displacements))]
-    fitted, total, noise = (
-        float(trace)
-        for trace in _traces(
-            posterior, whitening, displacements, jnp.stack(rows), probes, settings.preconditioner == "whitened"
-        )
-    )
+    dim, num_data = posterior.dim, posterior.num_data
+    is_whitened = jnp.asarray(settings.preconditioner == "whitened")
+    traces = _traces(posterior, whitening, displacements, rng_key, is_whitened, NUM_PROBES)
+    fitted, total, noise = map(float, traces)
     has_noise = settings.batch_size < num_data
     if not 0 < fitted < dim:
         fitted = math.nan
     return SGLDBias(
         discretisation=0.25 * total / fitted,
         minibatch=0.25 * noise / settings.batch_size / fitted if has_noise else 0.0,
-        num_gradient_evaluations=len(displacements) * num_rows / num_data,
+        num_gradient_evaluations=len(displacements) * _num_rows(num_data) / num_data,
     )

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lambda_hat.estimate.diagnostics import TraceDiagnostics, block_means, diagnose_trace
+from lambda_hat.estimate.diagnostics import TraceDiagnostics, block_means, diagnose_trace, mcse
 from lambda_hat.samplers.base import Info
 
 __all__ = ["LLCEstimate", "drop_burn_in", "estimate_llc_from_traces", "pool_fits", "weighted_mean_error"]
 
 NUM_BLOCKS = 100  # per chain, for R̂ and ESS of readings with minibatch noise
+MAX_DISTANCES = 2000  # per chain, of so many steps: ranking more costs longer than short runs sample
 
 
 @dataclass(frozen=True)
@@ -45,14 +46,15 @@ def weighted_mean_error(values: np.ndarray, weights: np.ndarray) -> tuple[float,
     """
     mean = float(np.sum(weights * values) / np.sum(weights))
     influence = weights * (values - mean) / np.mean(weights)
-    return mean, diagnose_trace(influence).mcse
+    return mean, mcse(influence)
 
 
 def estimate_llc_from_traces(info: Info, nbeta: float, *, has_minibatch_noise: bool) -> LLCEstimate:
     """λ̂ from traces without burn-in.
 
     With minibatch noise R̂ and ESS are those of block means: the noise of single readings, independent from step to
-    step, would hide chains that disagree.
+    step, would hide chains that disagree. Those of r², which has no such noise, are then of at most `MAX_DISTANCES`
+    steps, evenly spaced: twenty per block, so that they do not bound the ESS.
     """
     with np.errstate(over="ignore"):  # a diverged chain: the infinities are judged below
         readings = nbeta * np.asarray(info.excess_loss, np.float64)
@@ -61,7 +63,8 @@ def estimate_llc_from_traces(info: Info, nbeta: float, *, has_minibatch_noise: b
         return LLCEstimate(math.nan, math.inf, math.inf, 0.0, 0.0, math.inf, math.inf, readings.size)
     llc, se = weighted_mean_error(readings, weights)
     loss = diagnose_trace(block_means(readings, NUM_BLOCKS) if has_minibatch_noise else readings)
-    distance = diagnose_trace(np.asarray(info.squared_distance, np.float64))
+    thinning = -(-readings.shape[1] // MAX_DISTANCES) if has_minibatch_noise else 1
+    distance = diagnose_trace(np.asarray(info.squared_distance[:, ::thinning], np.float64))
     return _estimate(llc, se, loss, distance, readings.size)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import equinox as eqx
@@ -104,7 +105,8 @@ class VI(eqx.Module):
         dtype, start = displacement.dtype, self.whitening.coordinates(displacement)
 
         def component(k: Array) -> tuple[Array, Array]:
-            noise = jax.random.normal(jax.random.fold_in(rng_key, k), (1 + rank, dim), dtype)
+            keys = jax.vmap(partial(jax.random.fold_in, jax.random.fold_in(rng_key, k)))(jnp.arange(1 + rank))
+            noise = jax.vmap(lambda key: normals(key, dim, dtype))(keys)
             return start + INITIAL_SPREAD * noise[0], INITIAL_SPREAD**2 * noise[1:].T * self.rank_mask
 
         means, factors = jax.vmap(component)(jnp.arange(num_components))

@@ -65,3 +65,43 @@ def test_scheduler(tmp_path: Path) -> None:
     used = [(row["label"], row["num_trials"], row["max_in_flight"]) for row in result["executors"]]
     assert used == [("htex64", 8, 2), ("htex32", 16, 2)]
     assert all(0 < row["asleep"] <= row["in_flight"] <= 1 for row in result["executors"])
+
+
+@pytest.mark.slow
+def test_sgld(tmp_path: Path) -> None:
+    run("sgld.py", str(tmp_path), "--quick")
+    rows = json.loads((tmp_path / "sgld.json").read_text(encoding="utf-8"))
+    assert {(row["case"], row["run"]) for row in rows if row["goal"]} == {("P1a", "sgld none"), ("P1b", "sgld none")}
+    assert len(rows) == 10
+    assert all(row["steps_per_cpu_second"] > 0 and 0 < row["share"] < 2 for row in rows)
+
+
+@pytest.mark.slow
+def test_warm(tmp_path: Path) -> None:
+    run("warm.py", str(tmp_path), "--quick")
+    methods = json.loads((tmp_path / "warm.json").read_text(encoding="utf-8"))["methods"]
+    assert list(methods) == ["sgld", "vi", "mclmc", "hmc"]
+    for row in methods.values():
+        assert row["warm_compilations"] == 0
+        assert 0 < row["warm_outside"] < row["warm_seconds"]
+
+
+@pytest.mark.slow
+def test_growth(tmp_path: Path) -> None:
+    run("growth.py", str(tmp_path), "--quick")
+    results = json.loads((tmp_path / "growth.json").read_text(encoding="utf-8"))
+    assert [(axis, list(methods)) for axis, methods in results.items()] == [
+        (axis, ["sgld", "hmc"]) for axis in ("dim", "num_data", "num_chains")
+    ]
+    assert [row["num_chains"] for row in results["num_chains"]["sgld"]] == [1, 2]
+    assert (tmp_path / "growth.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_all(tmp_path: Path) -> None:
+    printed = run("all.py", str(tmp_path), "--only", "sgld").splitlines()
+    assert printed[0].split()[:3] == ["sgld", "case", "run"]
+    assert printed[-1].startswith("sgld       done in ")
+    result = json.loads((tmp_path / "all.json").read_text(encoding="utf-8"))
+    assert list(result["benchmarks"]) == ["sgld"]
+    assert len(result["benchmarks"]["sgld"]["results"]["sgld.json"]) == 10

@@ -1,0 +1,86 @@
+"""A worker that has run one trial of a method compiles nothing for the next ones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import pytest
+
+from lambda_hat.config.explain import to_yaml
+from lambda_hat.config.problems import QuadraticProblem
+from lambda_hat.config.study import ReferenceSpec
+from lambda_hat.tasks import reference_task, trial_task
+
+VI = {"max_components": 3, "max_rank": 2, "num_draws": 200, "batch_size": 32}
+# The first trial may compile; the others change every number that a search may, and each choice that shares a shape.
+TRIALS: dict[str, list[dict[str, Any]]] = {
+    "sgld": [
+        {"eta0": 1e-3, "steps": 300},
+        {"eta0": 2e-3, "gamma": 0.3, "t0": 50.0, "steps": 450, "burn_in_fraction": 0.5},
+        {"eta0": 1e-2, "precond_type": "whitened", "steps": 200},
+        {"eta0": 1e-3, "precond_type": "rmsprop", "b2": 0.9, "eps": 0.1, "steps": 300},
+        {"eta0": 1e-3, "precond_type": "adam", "b1": 0.8, "eps": 0.2, "steps": 300},
+    ],
+    "vi": [
+        VI | {"lr": 1e-2, "M": 2, "r": 1, "whitening_mode": "rmsprop", "steps": 100},
+        VI | {"lr": 2e-2, "M": 3, "r": 2, "whitening_mode": "adam", "steps": 150},
+        VI | {"lr": 5e-3, "M": 1, "r": 0, "whitening_mode": "none", "steps": 120},
+    ],
+    "mclmc": [
+        {"step_size": 0.5, "steps": 100},
+        {"step_size": 0.3, "L": 0.5, "target_accept": 0.8, "steps": 130, "burn_in_fraction": 0.5},
+        {"step_size": 0.2, "L": 2.0, "target_accept": 0.7, "steps": 70},
+    ],
+    "hmc": [
+        {"step_size": 0.5, "steps": 100},
+        {"step_size": 0.3, "num_integration_steps": 3, "target_accept": 0.7, "steps": 130, "burn_in_fraction": 0.5},
+        {"step_size": 0.7, "num_integration_steps": 6, "target_accept": 0.9, "steps": 70},
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def problem_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("problem")
+    (folder / "problem.yaml").write_text(to_yaml(QuadraticProblem(dim=4, num_data=200).to_dict()), encoding="utf-8")
+    assert reference_task(str(folder), ReferenceSpec(max_relative_mcse=0.03).to_dict(), 60.0)["state"] == "COMPLETE"
+    return folder
+
+
+@pytest.fixture
+def compiled() -> Iterator[list[str]]:
+    """Names of the programs that are compiled, or taken from a cache on disk, during a test."""
+    names: list[str] = []
+
+    def listen(event: str, _seconds: float, **facts: Any) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            names.append(str(facts.get("fun_name")))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield names
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
+@pytest.mark.parametrize("method", TRIALS)
+def test_a_warm_trial_compiles_nothing(method: str, problem_dir: Path, tmp_path: Path, compiled: list[str]) -> None:
+    def run(number: int, settings: dict[str, Any]) -> dict[str, Any]:
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        manifest = {"method": method, "settings": settings, "seed": number, "budget": {"trial_sec": 60.0}}
+        (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+        return trial_task(str(folder), str(problem_dir))
+
+    first, *others = TRIALS[method]
+    jax.clear_caches()
+    assert run(0, first)["state"] == "COMPLETE"
+    assert any("_run_chunk" in name for name in compiled)  # the counting works
+    for number, settings in enumerate(others, start=1):
+        compiled.clear()
+        metrics = run(number, settings)
+        assert metrics["state"] == "COMPLETE", metrics["reason"]
+        assert metrics["num_steps_done"] == settings["steps"]
+        assert compiled == []
