@@ -2,8 +2,9 @@
 
 The yardstick is a loop of the paired minibatch loss and its gradient alone, one fixed batch per chain: no noise, no
 drawing of rows, nothing recorded; chains as one batch or one after the other, whichever is the faster. By turns with it
-run 4 chains of SGLD, as a trial runs them. Figures are medians of CPU seconds and of ratios within a turn. Writes
-FOLDER/sgld.json.
+run 4 chains of SGLD, as a trial runs them. Figures are medians of CPU seconds and of ratios within a turn. With
+`--devinterp PYTHON`, the Python of an environment that has devinterp, also against its SGLD (see `devinterp_steps.py`).
+Writes FOLDER/sgld.json.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import json
 import os
 import statistics
+import subprocess
 import time
 from collections.abc import Callable
 from itertools import pairwise
@@ -36,7 +38,7 @@ NUM_CHAINS = 4
 # Layer sizes, rows, batch size, steps per turn, and the share of the yardstick's speed that is wanted.
 CASES = {
     "P1a": ((16, 32, 32, 1), 1000, 128, 2000, 0.6),
-    "P1b": ((32, 256, 256, 1), 5000, 256, 100, 0.8),
+    "P1b": ((32, 256, 256, 1), 5000, 256, 250, 0.8),
 }
 PRECONDITIONERS = ("none", "rmsprop", "adam")
 
@@ -129,18 +131,42 @@ def measure(case: str, repeats: int, share: float) -> list[dict[str, Any]]:
     ]
 
 
+def devinterp(python: str, case: str, repeats: int, steps_per_second: float) -> dict[str, Any]:
+    """Steps of single chains per CPU second, there and, as `steps_per_second` of all chains, here."""
+    sizes, num_data, batch_size, num_steps, _ = CASES[case]
+    words = [",".join(map(str, sizes)), str(num_data), str(batch_size), str(num_steps)]
+    command = [python, str(Path(__file__).with_name("devinterp_steps.py")), *words]
+    runs = [subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(repeats)]
+    whole, further = zip(*(map(float, run.stdout.split()) for run in runs), strict=True)
+    return {
+        "case": case,
+        "run": "devinterp",
+        "whole_run": statistics.median(whole),
+        "further_steps": statistics.median(further),
+        "lambda_hat": NUM_CHAINS * steps_per_second,
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--quick", action="store_true", help="a tenth of the steps, three turns")
+    parser.add_argument("--devinterp", metavar="PYTHON")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     rows = []
     print(f"case  {'run':22}  steps/CPU s  of the yardstick  goal")
     for case in CASES:
-        for row in measure(case, 3 if options.quick else 11, 0.1 if options.quick else 1.0):
+        for row in measure(case, 3 if options.quick else 7, 0.1 if options.quick else 1.0):
             goal = "" if row["goal"] is None else f"≥ {row['goal']}"
             print(f"{case}   {row['run']:22}  {row['steps_per_cpu_second']:11.0f}  {row['share']:16.2f}  {goal}")
+            rows.append(row)
+        if options.devinterp:
+            steps_per_second = next(row for row in rows if (row["case"], row["run"]) == (case, "sgld none"))
+            row = devinterp(options.devinterp, case, 3, steps_per_second["steps_per_cpu_second"])
+            for name in ("whole_run", "further_steps"):
+                ratio = row["lambda_hat"] / row[name]
+                print(f"{case}   devinterp, {name:13}  {row[name]:8.0f} of one chain; {ratio:.1f} times as fast here")
             rows.append(row)
     (options.folder / "sgld.json").write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
 

@@ -75,9 +75,13 @@ class LocalPosterior(eqx.Module):
         return (-logdensity - 0.5 * self.localization * squared_distance) / self.nbeta
 
     def take(self, indices: Array) -> tuple[tuple[Array, ...], Array]:
-        """Rows of a minibatch and their losses at w0."""
-        batch = tuple(rows.reshape(-1, *rows.shape[2:])[indices] for rows in self.rows)
-        return batch, self.row_losses_at_w0.reshape(-1)[indices]
+        """Rows of a minibatch and their losses at w0; indices must be within 0 … n − 1, as nobody checks them."""
+
+        def taken(rows: Array) -> Array:
+            flat = rows.reshape(-1, *rows.shape[2:])
+            return flat.at[indices].get(mode="promise_in_bounds", wrap_negative_indices=False)
+
+        return tuple(map(taken, self.rows)), taken(self.row_losses_at_w0)
 
     def paired_excess_loss(self, position: Float[Array, " d"], batch: tuple[Array, ...], losses_at_w0: Array) -> Array:
         """mean over a minibatch of l_i(w) − l_i(w0): unbiased for a batch drawn independently of w."""
