@@ -28,6 +28,7 @@ COMMANDS: dict[str, list[str]] = {
     "reference": ["small-small-_null:0.1", "--seconds", "4"],
     "scaling": ["--case", "tpe 2 x 30"],
     "scheduler": ["--seconds", "0.5", "--trials", "4", "--workers", "2"],
+    "memory": ["--trials", "60"],
 }
 
 
