@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,6 +23,13 @@ BuildQuadratic = "Callable[..., tuple[Target, LocalPosterior]]"
 FailingWrites = "Callable[..., AbstractContextManager[Writes]]"
 
 MAX_DEVIATION = 4.0  # Monte Carlo standard errors
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with the most slow tests come first: several files run at a time, and a long one should not be the last."""
+    num_slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    first = {path: -index for index, path in reversed(list(enumerate(item.path for item in items)))}
+    items.sort(key=lambda item: (num_slow[item.path], first[item.path]), reverse=True)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -170,7 +170,7 @@ def test_a_whole_study(begin):
     [(signal.SIGTERM, 143, "max_blocks", 2), (signal.SIGINT, 130, "nodes_per_block", 1)],  # the second under srun
 )
 def test_jobs_of_an_interrupted_controller_are_cancelled(begin, slurm, number, code, size, num_jobs):
-    study = begin("interrupted", 8, **LONG | {size: 2})
+    study = begin("interrupted", 500, **LONG | {size: 2})
     study.wait_for(lambda: study.num_running() >= 2, 180)
     assert len(study.jobs()) == num_jobs
     study.send(study.process, number)

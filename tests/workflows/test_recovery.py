@@ -121,7 +121,7 @@ def test_a_truncated_trial_keeps_its_estimate_and_says_so(small_study):
 
 @pytest.mark.parametrize("pruner", ["median", "hyperband"])
 def test_hopeless_trials_are_stopped_while_they_run(small_study, pruner):
-    steps = 100_000  # a second and more: time for the controller to look
+    steps = 250_000  # two seconds: time for the controller to look
     sets = {
         "optuna.max_trials_per_method": 8,
         "optuna.concurrency.batch_size": 1,
