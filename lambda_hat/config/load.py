@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
@@ -40,7 +41,7 @@ _SHIPPED_CARDS = Path(str(files("lambda_hat.config") / "presets" / "card"))
 
 
 @dataclass(frozen=True)
-class LoadedFile:
+class LoadedFile(ABC):
     """A valid file with the card it runs on."""
 
     card: AnyCard
@@ -50,9 +51,9 @@ class LoadedFile:
     card_document: Document = field(repr=False, compare=False)
 
     @property
+    @abstractmethod
     def sections(self) -> Study | Experiments:
         """The file itself, for what does not depend on its kind."""
-        raise NotImplementedError
 
     @property
     def resolved(self) -> dict[str, Any]:
