@@ -121,7 +121,7 @@ def _print_studies(console: Console, rows: Sequence[Row], laplace: Row) -> None:
 
 
 def preset_text(trials: Iterable[Row]) -> str:
-    """By how much the search beat what was known before it: the objective of the best trial over that of the preset."""
+    """What the search gained: both objectives, not their ratio, which a lucky trial makes as large as it likes."""
     trials = list(trials)
     best, presets = best_row(trials), [row for row in trials if row.get("origin") == "preset"]
     if best is None or not presets:
@@ -131,9 +131,7 @@ def preset_text(trials: Iterable[Row]) -> str:
         return f"; the preset {_ENDS[preset['state']]}"
     if best["run_id"] == preset["run_id"]:
         return "; the search found nothing better than the preset"
-    if best["objective"] <= 0:
-        return f"; the preset had an objective of {preset['objective']:.3g}"
-    return f"; {preset['objective'] / best['objective']:.3g} times better than the preset"
+    return f"; objective {best['objective']:.3g}, the preset's {preset['objective']:.3g}"
 
 
 def _print_confirmed(console: Console, rows: Iterable[Row]) -> None:

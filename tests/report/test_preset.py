@@ -11,9 +11,9 @@ FOUND = {"run_id": "r_2", "state": "COMPLETE", "objective": 0.1, "origin": "sear
 @pytest.mark.parametrize(
     ("trials", "text"),
     [
-        ([PRESET, FOUND], "; 5 times better than the preset"),
+        ([PRESET, FOUND], "; objective 0.1, the preset's 0.5"),
         ([PRESET, FOUND | {"objective": 0.6}], "; the search found nothing better than the preset"),
-        ([PRESET, FOUND | {"objective": 0.0}], "; the preset had an objective of 0.5"),
+        ([PRESET, FOUND | {"objective": 0.0}], "; objective 0, the preset's 0.5"),
         ([PRESET | {"state": "FAIL", "objective": None}, FOUND], "; the preset failed"),
         ([PRESET | {"state": "PRUNED"}, FOUND], "; the preset was pruned"),
         ([FOUND], ""),
