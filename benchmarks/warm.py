@@ -12,7 +12,6 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,8 @@ from lambda_hat.artifacts.files import write_json_atomic
 from lambda_hat.config.explain import to_yaml
 from lambda_hat.config.problems import MLPProblem
 from lambda_hat.config.study import ReferenceSpec
-from lambda_hat.estimate import run as run_module
+from lambda_hat.samplers import runner as runner_module
+from lambda_hat.samplers.chunk import Chunk, ChunkEnd
 from lambda_hat.tasks import reference_task, trial_task
 
 # The first settings of each method are those of the cold trial.
@@ -79,23 +79,14 @@ class Sampling:
 
     def __init__(self) -> None:
         self.seconds = 0.0
-        self._run_chains = run_module.run_chains
-        run_module.run_chains = self._timed
+        self._run_chunk = runner_module.run_chunk
+        runner_module.run_chunk = self._timed
 
-    def _timed(self, *args: Any, on_chunk: Callable[..., bool], **options: Any) -> Any:
-        between = 0.0
-
-        def timed_on_chunk(*of_chunk: Any) -> bool:
-            nonlocal between
-            start = time.perf_counter()
-            is_wanted = on_chunk(*of_chunk)
-            between += time.perf_counter() - start
-            return is_wanted
-
+    def _timed(self, chunk: Chunk) -> ChunkEnd:
         start = time.perf_counter()
-        chains = self._run_chains(*args, on_chunk=timed_on_chunk, **options)
-        self.seconds += time.perf_counter() - start - between
-        return chains
+        end = self._run_chunk(chunk)
+        self.seconds += time.perf_counter() - start
+        return end
 
 
 def make_problem(folder: Path, problem: MLPProblem, seconds: float) -> None:

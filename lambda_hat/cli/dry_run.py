@@ -19,7 +19,10 @@ def plan_to_dict(plan: Plan) -> dict[str, Any]:
         "config": plan.loaded.resolved,
         "card": plan.loaded.card.to_dict(),
         "root": str(plan.paths.root),
-        "executors": [{"label": label, "workers": number} for label, number in plan.capacity.items()],
+        "executors": [
+            {"label": label, "workers": number, "pack": plan.packs.get(label, 1)}
+            for label, number in plan.capacity.items()
+        ],
         "executor_map": {key: asdict(route) for key, route in plan.routes.items()},
         "warnings": list(plan.warnings),
         "problems": [asdict(problem) | {"needs_reference": problem.needs_reference} for problem in plan.problems],
@@ -57,7 +60,8 @@ def plan_to_text(plan: Plan) -> str:
 
 def _executor_lines(plan: Plan) -> Iterator[str]:
     for label, number in plan.capacity.items():
-        yield f"{label}  {number} {'worker' if number == 1 else 'workers'}"
+        packs = f", {plan.packs[label]} trials at once on each" if plan.packs.get(label, 1) > 1 else ""
+        yield f"{label}  {number} {'worker' if number == 1 else 'workers'}{packs}"
     for key, route in plan.routes.items():
         yield f"{key} → {route.label}  ({'explicit' if route.is_explicit else 'AUTO'}: {route.reason})"
     for warning in plan.warnings:

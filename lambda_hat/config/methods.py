@@ -6,9 +6,10 @@ whole.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationError
 
 from lambda_hat.config.base import Frozen
 
@@ -21,6 +22,7 @@ __all__ = [
     "VISettings",
     "hyperparameter_names",
     "parse_settings",
+    "program_of",
 ]
 
 OpenUnit = Annotated[float, Field(gt=0, lt=1)]
@@ -41,6 +43,11 @@ class MethodSettings(Frozen):
     def is_whitened(self) -> bool:
         """Whether the method samples in coordinates that the curvature of the loss gives."""
         return True
+
+    @property
+    def program(self) -> tuple[Hashable, ...]:
+        """What chooses the compiled program, or the branch in it: trials that agree in it can run as one."""
+        return self.method, self.num_chains, self.dtype, self.chunk_size
 
 
 class SGLDSettings(MethodSettings):
@@ -66,6 +73,11 @@ class SGLDSettings(MethodSettings):
         """By its preconditioner."""
         return self.preconditioner == "whitened"
 
+    @property
+    def program(self) -> tuple[Hashable, ...]:
+        """Another size of minibatches is another shape, another preconditioner another branch."""
+        return *super().program, self.batch_size, self.preconditioner
+
 
 class MCLMCSettings(MethodSettings):
     """Microcanonical Langevin Monte Carlo in whitened coordinates; lengths in units of √d standard deviations of z.
@@ -83,6 +95,11 @@ class MCLMCSettings(MethodSettings):
     # whether a Metropolis decision removes the bias of the step size
     is_adjusted: bool = Field(default=True, alias="adjusted")
     chunk_size: PositiveInt = 50  # steps between two looks at the deadline and the stop flag
+
+    @property
+    def program(self) -> tuple[Hashable, ...]:
+        """With and without the Metropolis decision are two."""
+        return *super().program, self.is_adjusted
 
 
 class VISettings(MethodSettings):
@@ -109,6 +126,12 @@ class VISettings(MethodSettings):
     def is_whitened(self) -> bool:
         """By its `whitening_mode`; its other modes scale each parameter."""
         return self.whitening_mode == "hessian"
+
+    @property
+    def program(self) -> tuple[Hashable, ...]:
+        """Slots of the mixture are shapes, and so are minibatches; `M` and `r` only where they make the slots."""
+        slots = self.max_components or self.num_components, self.rank if self.max_rank is None else self.max_rank
+        return *super().program, self.batch_size, self.is_whitened, *slots
 
 
 class HMCSettings(MethodSettings):
@@ -140,3 +163,11 @@ def parse_settings(method: str, values: dict[str, object]) -> MethodSettings:
         pydantic.ValidationError: a name or value that the method does not take.
     """
     return METHODS[method].model_validate(values)
+
+
+def program_of(method: str, values: dict[str, object]) -> Hashable | None:
+    """`MethodSettings.program`; None for settings that the method does not take."""
+    try:
+        return parse_settings(method, values).program
+    except ValidationError:
+        return None

@@ -49,6 +49,8 @@ class Concurrency(Frozen):
 
     batch_size: PositiveInt = 16  # trials in flight per problem and method
     per_executor: dict[str, PositiveInt] = {}  # tasks in flight by label, over the whole run
+    # trials that a worker runs at once, as one program; null: 1, or on GPUs up to 16 of those in flight
+    pack: PositiveInt | None = None
 
 
 class SearchAlgorithm(Frozen):

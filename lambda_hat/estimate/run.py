@@ -22,11 +22,11 @@ from lambda_hat.samplers.base import Info
 from lambda_hat.samplers.hmc import build_hmc
 from lambda_hat.samplers.mclmc import UnadjustedMCLMC, build_mclmc
 from lambda_hat.samplers.pace import Guard, OutOfTime, Pace
-from lambda_hat.samplers.runner import init_chains, run_chains
+from lambda_hat.samplers.runner import Sampling, alone, init_chains, sample_chains
 from lambda_hat.samplers.sgld import build_sgld
 from lambda_hat.samplers.vi import MOMENT_ROWS, FitDraws, build_vi
 
-__all__ = ["MethodRun", "RunProgress", "run_method"]
+__all__ = ["MethodRun", "RunProgress", "run_method", "sample_method"]
 
 # r² of the prior alone is about d/γ_loc; chains a hundred times as far have left the neighbourhood for good.
 RUNAWAY_FACTOR = 100.0
@@ -128,7 +128,7 @@ class _Watch:
         return self.nbeta * float(np.sum(self.weighted_losses[kept]) / np.sum(self.weights[kept]))
 
 
-def run_method(
+def sample_method(
     posterior: LocalPosterior,
     settings: MethodSettings,
     *,
@@ -139,7 +139,7 @@ def run_method(
     on_progress: Callable[[RunProgress], None] = lambda _: None,
     sampling_guard: Guard = contextlib.nullcontext,
     evaluation_guard: Guard = contextlib.nullcontext,
-) -> MethodRun:
+) -> Sampling[MethodRun]:
     """Run `settings` on `posterior` until done, diverged, stopped or `deadline` (`time.monotonic`).
 
     Between chunks the deadline and `should_stop` are looked at; what was sampled until then is kept.
@@ -154,7 +154,7 @@ def run_method(
     with sampling_guard():
         sampler, starts = _build(posterior, settings, coordinates, build_key)
         states = init_chains(sampler, init_key, starts)
-    chains = run_chains(
+    chains = yield from sample_chains(
         sampler,
         run_key,
         states,
@@ -215,6 +215,9 @@ def run_method(
         extras=extras,
         fit_draws=fit_draws,
     )
+
+
+run_method = alone(sample_method)
 
 
 def _kernel_extras(posterior: LocalPosterior, sampler: Any, info: Info) -> dict[str, float]:

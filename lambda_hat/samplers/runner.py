@@ -1,26 +1,32 @@
-"""Runs chains of any sampler in chunks of fixed shape, adapting the step size during warm-up."""
+"""Chains of any sampler in chunks of fixed shape, with a step size that warm-up adapts; one run, or several at once."""
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
-from blackjax.adaptation.step_size import dual_averaging_adaptation
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from lambda_hat.posterior.local import LARGE_DIM
 from lambda_hat.samplers.base import Info, MinibatchSampler, Sampler, State, TunableSampler
+from lambda_hat.samplers.chunk import Chunk, ChunkEnd, Tuner, init_chains, run_chunk, run_chunks_together
 from lambda_hat.samplers.pace import OutOfTime, Pace
 
-__all__ = ["Chains", "init_chains", "run_chains"]
+__all__ = ["Chains", "Sampling", "alone", "init_chains", "run_chains", "run_together", "sample_chains"]
 
+MAX_NUMBERS_TOGETHER = 1 << 26  # in the states of runs that are vectorised: memory
+
+T = TypeVar("T")
+P = ParamSpec("P")
 OnChunk = Callable[[Info, int], bool]
+Sampling: TypeAlias = Generator[Chunk, ChunkEnd, T]  # asks for chunks, is sent how they ended, returns what it found
 
 
 @dataclass(frozen=True)
@@ -36,92 +42,6 @@ class Chains:
     is_interrupted: bool  # in the middle of a chunk, which the device may still be computing
 
 
-class _Tuner(eqx.Module):
-    """Dual averaging of one step size shared by all chains (Hoffman & Gelman 2014, section 3.2)."""
-
-    state: Any
-    target_accept: Array
-
-    @classmethod
-    def start(cls, sampler: TunableSampler) -> _Tuner:
-        init, _, _ = dual_averaging_adaptation(sampler.target_accept)  # pyright: ignore[reportArgumentType]
-        step_size = jnp.asarray(sampler.step_size)
-        state = jax.tree.map(lambda x: jnp.asarray(x, step_size.dtype), init(step_size))
-        return cls(state, sampler.target_accept)
-
-    def update(self, acceptance_rate: Array) -> _Tuner:
-        _, update, _ = dual_averaging_adaptation(self.target_accept)  # pyright: ignore[reportArgumentType]
-        state = jax.tree.map(
-            lambda new, old: jnp.asarray(new, old.dtype), update(self.state, acceptance_rate), self.state
-        )
-        return _Tuner(state, self.target_accept)
-
-    def step_size(self, is_warmup: Array) -> Array:
-        return jnp.exp(jnp.where(is_warmup, self.state.log_step_size, self.state.log_step_size_avg))
-
-    def adapted(self, *, is_warmup: bool) -> Array:
-        """The same by NumPy, whatever the device is at."""
-        log_step_size = np.asarray(self.state.log_step_size if is_warmup else self.state.log_step_size_avg)
-        return jax.device_put(np.asarray(np.exp(log_step_size), log_step_size.dtype))
-
-
-@eqx.filter_jit
-def _init_chains(sampler: Sampler, rng_key: Array, displacements: Array) -> State:
-    return jax.vmap(sampler.init)(jax.random.split(rng_key, displacements.shape[0]), displacements)
-
-
-def init_chains(sampler: Sampler, rng_key: Array, displacements: Array) -> State:
-    """States of chains that start at w0 + displacements, `(num_chains, d)`."""
-    return _init_chains(sampler, rng_key, displacements)
-
-
-@eqx.filter_jit
-def _run_chunk(
-    sampler: Sampler,
-    tuner: _Tuner | None,
-    rng_key: Array,
-    states: State,
-    start: Array,
-    num_steps: Array,
-    num_warmup: Array,
-    chunk_size: int,
-    is_sequential: bool,
-) -> tuple[State, _Tuner | None, Float[Array, "steps fields chains"]]:
-    num_chains = jax.tree.leaves(states)[0].shape[0]
-
-    def step_all(sampler: Sampler, keys: Array, states: State) -> tuple[State, Info]:
-        if is_sequential:
-            return jax.lax.map(lambda pair: sampler.step(*pair), (keys, states))
-        return jax.vmap(sampler.step)(keys, states)
-
-    # One key per step, not per chunk: the chunk size never changes a result. All at once, as each is little work.
-    times = start + jnp.arange(chunk_size, dtype=jnp.int32)
-    all_keys = jax.vmap(lambda t: jax.random.split(jax.random.fold_in(rng_key, t), num_chains))(times)
-
-    def advance(tuner: _Tuner | None, states: State, i: Array | int) -> tuple[_Tuner | None, State, Info]:
-        keys = all_keys[i]
-        if tuner is None:
-            states, info = step_all(sampler, keys, states)
-            return None, states, info
-        is_warmup = start + i < num_warmup
-        tuned = sampler.with_step_size(tuner.step_size(is_warmup))  # pyright: ignore[reportAttributeAccessIssue]
-        states, info = step_all(tuned, keys, states)
-        updated = tuner.update(jnp.mean(info.acceptance_rate))
-        return jax.tree.map(lambda new, old: jnp.where(is_warmup, new, old), updated, tuner), states, info
-
-    shape = jax.eval_shape(lambda: advance(tuner, states, 0)[2].excess_loss)
-    traces = jnp.zeros((chunk_size, len(Info._fields), *shape.shape), shape.dtype)  # one array: one write per step
-
-    def body(i: Array, carry: Any) -> Any:
-        tuner, states, traces = carry
-        tuner, states, info = advance(tuner, states, i)
-        return tuner, states, traces.at[i].set(jnp.stack(info))
-
-    # A traced bound: the last, shorter chunk runs in the same program.
-    tuner, states, traces = jax.lax.fori_loop(0, num_steps, body, (tuner, states, traces))
-    return states, tuner, traces
-
-
 def _is_sequential(sampler: Sampler, states: State) -> bool:
     # A large network's activations for one chain fill the cache; for all of them at once they do not fit.
     if jax.default_backend() != "cpu" or (isinstance(sampler, MinibatchSampler) and sampler.is_minibatch):
@@ -129,7 +49,7 @@ def _is_sequential(sampler: Sampler, states: State) -> bool:
     return eqx.filter_eval_shape(jax.vmap(sampler.displacement), states).shape[1] > LARGE_DIM
 
 
-def run_chains(
+def sample_chains(
     sampler: Any,
     rng_key: Array,
     states: State,
@@ -141,7 +61,7 @@ def run_chains(
     min_chunks: int = 1,
     on_chunk: OnChunk | None = None,
     pace: Pace | None = None,
-) -> Chains:
+) -> Sampling[Chains]:
     """Run `num_steps` steps of every chain; `on_chunk(info, num_done)` returns False to stop early.
 
     Steps are numbered from `start`, and step t uses the key `fold_in(rng_key, t)`, so that stopping and resuming
@@ -153,7 +73,7 @@ def run_chains(
         OutOfTime: the deadline came before the end of the first chunk.
     """
     pace = Pace() if pace is None else pace
-    tuner = _Tuner.start(sampler) if num_warmup > start and isinstance(sampler, TunableSampler) else None
+    tuner = Tuner.start(sampler) if num_warmup > start and isinstance(sampler, TunableSampler) else None
     is_sequential = _is_sequential(sampler, states)
     largest = min(chunk_size, -(-num_steps // min_chunks))
     parts: list[Info] = []
@@ -166,30 +86,27 @@ def run_chains(
             break
         clock = time.monotonic()
         try:
-            with pace.guard():
-                new_states, new_tuner, traces = _run_chunk(
-                    sampler,
-                    tuner,
-                    rng_key,
-                    states,
-                    np.asarray(start + done, np.int32),  # pyright: ignore[reportArgumentType]
-                    np.asarray(size, np.int32),  # pyright: ignore[reportArgumentType]
-                    np.asarray(num_warmup, np.int32),  # pyright: ignore[reportArgumentType]
-                    chunk_size,
-                    is_sequential,
-                )
-                # Contiguous (fields, chains, steps); what the chunk did not fill is left behind.
-                fields = np.ascontiguousarray(np.asarray(traces)[:size].transpose(1, 2, 0))
+            end = yield Chunk(
+                sampler=sampler,
+                tuner=tuner,
+                rng_key=rng_key,
+                states=states,
+                start=start + done,
+                num_steps=size,
+                num_warmup=num_warmup,
+                max_steps=chunk_size,
+                is_sequential=is_sequential,
+                pace=pace,
+            )
         except OutOfTime:
             is_out_of_time = is_interrupted = True
             break
-        states, tuner = new_states, new_tuner
-        part = Info(*fields)
-        parts.append(part)
-        done += size
-        is_wanted = on_chunk is None or on_chunk(part, done)
+        states, tuner = end.states, end.tuner
+        parts.append(end.info)
+        done += end.num_steps
+        is_wanted = on_chunk is None or on_chunk(end.info, done)
         if len(parts) > 1:
-            pace.took(size, time.monotonic() - clock)
+            pace.took(end.num_steps, time.monotonic() - clock)
         if not is_wanted:
             break
     if is_out_of_time and not parts:
@@ -198,3 +115,67 @@ def run_chains(
         sampler = sampler.with_step_size(tuner.adapted(is_warmup=done + start < num_warmup))
     info = Info(*(np.concatenate(fields, axis=1) for fields in zip(*parts, strict=True)))
     return Chains(info, states, sampler, done, done == num_steps, is_out_of_time, is_interrupted)
+
+
+def run_together(runs: Sequence[Sampling[T]]) -> Iterator[tuple[int, T]]:
+    """What each of `runs` finds, with its index, as soon as it has ended.
+
+    Chunks of one program are vectorised, each within the guard of the earliest deadline; where one run is out of time,
+    the others ask for theirs again. Runs are told what a chunk of theirs raises; what they let out ends all.
+    """
+    waiting: dict[int, Chunk] = {}
+
+    def resume(index: int, step: Callable[..., Chunk], *args: Any) -> Iterator[tuple[int, T]]:
+        try:
+            waiting[index] = step(*args)
+        except StopIteration as end:
+            yield index, end.value
+
+    for index, run in enumerate(runs):
+        yield from resume(index, run.__next__)
+    while waiting:
+        for indices in _groups(waiting):
+            chunks = [waiting.pop(index) for index in indices]
+            first = min(range(len(chunks)), key=lambda i: chunks[i].pace.deadline)
+            try:
+                with chunks[first].pace.guard():
+                    ends = [run_chunk(chunks[0])] if len(chunks) == 1 else run_chunks_together(chunks)
+            except OutOfTime as error:
+                waiting.update(zip(indices, chunks, strict=True))
+                del waiting[indices[first]]
+                yield from resume(indices[first], runs[indices[first]].throw, error)
+            except Exception as error:
+                for index in indices:
+                    yield from resume(index, runs[index].throw, error)
+            else:
+                for index, end in zip(indices, ends, strict=True):
+                    yield from resume(index, runs[index].send, end)
+
+
+def _groups(waiting: dict[int, Chunk]) -> list[list[int]]:
+    """Indices of chunks that run together."""
+    if len(waiting) == 1:
+        return [list(waiting)]
+    by_program: dict[Hashable, list[int]] = defaultdict(list)
+    for index, chunk in waiting.items():
+        by_program[chunk.program].append(index)
+    groups: list[list[int]] = []
+    for indices in by_program.values():
+        num_numbers = sum(map(np.size, jax.tree.leaves(waiting[indices[0]].states)))
+        size = max(1, MAX_NUMBERS_TOGETHER // num_numbers)
+        groups += [indices[i : i + size] for i in range(0, len(indices), size)]
+    return groups
+
+
+def alone(sampling: Callable[P, Sampling[T]]) -> Callable[P, T]:
+    """The same as a function, which runs nothing beside it."""
+
+    @functools.wraps(sampling)
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        ((_, found),) = run_together([sampling(*args, **kwargs)])
+        return found
+
+    return run
+
+
+run_chains = alone(sample_chains)

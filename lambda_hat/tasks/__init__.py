@@ -6,9 +6,10 @@ has loaded, their posteriors and every compiled kernel.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["hard_limit", "probe_task", "reference_task", "trial_task"]
+__all__ = ["hard_limit", "pack_task", "probe_task", "reference_task", "trial_task"]
 
 
 def hard_limit(budget_sec: float) -> float:
@@ -34,6 +35,16 @@ def trial_task(trial_dir: str, problem_dir: str) -> dict[str, Any]:
     from lambda_hat.tasks.trial import run_trial
 
     return run_trial(trial_dir, problem_dir)
+
+
+def pack_task(trial_dirs: Sequence[str], problem_dir: str) -> dict[str, dict[str, Any]]:
+    """Run trials of one problem side by side, as one program where their shapes agree; their metrics by folder name.
+
+    Each has its own budget and files, and ends when it has to; estimates are those of `trial_task`.
+    """
+    from lambda_hat.tasks.trial import run_trials
+
+    return run_trials(trial_dirs, problem_dir)
 
 
 def probe_task(folder: str) -> dict[str, Any]:

@@ -1,10 +1,11 @@
-"""One trial: a manifest in, progress and metrics out."""
+"""Trials, one or several at once: manifests in, progress and metrics out."""
 
 from __future__ import annotations
 
 import os
 import socket
 import traceback
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,17 +16,18 @@ import numpy as np
 
 from lambda_hat.artifacts.files import append_json_line, read_json, write_json_atomic
 from lambda_hat.artifacts.paths import MANIFEST_JSON, METRICS_JSON, PROGRESS_JSONL, STOP_FLAG, TRACES_NPZ
-from lambda_hat.config.methods import MethodSettings, parse_settings
+from lambda_hat.config.methods import parse_settings
 from lambda_hat.errors import StorageError
-from lambda_hat.estimate.run import MethodRun, RunProgress, run_method
+from lambda_hat.estimate.run import MethodRun, RunProgress, sample_method
 from lambda_hat.estimate.traces import Traces
 from lambda_hat.numbers import now
 from lambda_hat.samplers.pace import OutOfTime
+from lambda_hat.samplers.runner import Sampling, run_together
 from lambda_hat.tasks.budget import Limits, end_busy_worker, log_event, watchdog
 from lambda_hat.tasks.problem import load_coordinates, load_problem
 from lambda_hat.tasks.provenance import Clock, provenance
 
-__all__ = ["run_trial"]
+__all__ = ["run_trial", "run_trials"]
 
 
 RESERVE = 0.1  # of the budget, for what comes after the sampling: losses of a fit's draws, SGLD's predicted bias
@@ -33,81 +35,116 @@ RESERVE = 0.1  # of the budget, for what comes after the sampling: losses of a f
 
 def run_trial(trial_dir: str, problem_dir: str) -> dict[str, Any]:
     """See `lambda_hat.tasks.trial_task`."""
-    folder = Path(trial_dir)
-    if (stored := read_json(folder / METRICS_JSON)) is not None:  # by a worker that was given up a moment too early
-        return stored
-    clock = Clock()
-    log_event(folder, "started", pid=os.getpid(), host=socket.gethostname())
-    try:
-        manifest = read_json(folder / MANIFEST_JSON)
-        if manifest is None:
-            raise FileNotFoundError(f"{folder / MANIFEST_JSON} is missing or torn")
-        settings = parse_settings(manifest["method"], manifest["settings"])
-        seconds = float(manifest["budget"]["trial_sec"])
-        limits = Limits(clock.start, seconds, RESERVE * seconds)
-        with (
-            watchdog(limits, "execution.budget.trial_sec", folder / METRICS_JSON, partial(_facts, clock)),
-            jax.enable_x64(settings.dtype == "float64"),
-        ):
-            metrics = _trial(folder, Path(problem_dir), manifest, settings, clock, limits)
-    except StorageError:
-        raise  # of the machine, not of this task
-    except (Exception, OutOfTime) as error:
+    (metrics,) = run_trials([trial_dir], problem_dir).values()
+    return metrics
+
+
+def run_trials(trial_dirs: Sequence[str], problem_dir: str) -> dict[str, dict[str, Any]]:
+    """See `lambda_hat.tasks.pack_task`."""
+    trials = [_Trial(Path(folder), Path(problem_dir), len(trial_dirs)) for folder in trial_dirs]
+    for dtype in ("float32", "float64"):  # one after the other: a process has one precision at a time
+        with jax.enable_x64(dtype == "float64"):
+            runs = [trial.run() for trial in trials if trial.dtype == dtype]
+            for _ in run_together(runs):
+                pass
+    end_busy_worker()
+    return {trial.folder.name: trial.metrics for trial in trials}
+
+
+class _Trial:
+    """What a manifest asks for, and how it ended: `metrics`, which are there at once where there is nothing to run."""
+
+    def __init__(self, folder: Path, problem_dir: Path, num_together: int) -> None:
+        self.folder = folder
+        self.dtype: str | None = None
+        self.metrics: dict[str, Any] = read_json(folder / METRICS_JSON) or {}
+        self._problem_dir = problem_dir
+        self._num_together = num_together
+        if self.metrics:  # by a worker that was given up a moment too early
+            return
+        log_event(folder, "started", pid=os.getpid(), host=socket.gethostname())
+        clock = Clock()
+        try:
+            manifest = read_json(folder / MANIFEST_JSON)
+            if manifest is None:
+                raise FileNotFoundError(f"{folder / MANIFEST_JSON} is missing or torn")
+            self._settings = parse_settings(manifest["method"], manifest["settings"])
+            self._seconds = float(manifest["budget"]["trial_sec"])
+            self._seed = int(manifest["seed"])
+            self.dtype = self._settings.dtype
+        except StorageError:
+            raise  # of the machine, not of this task
+        except Exception as error:
+            self._end(self._failure(error, clock))
+
+    def run(self) -> Sampling[None]:
+        """Sample within the budget, which counts from here, and write `metrics.json`."""
+        clock = Clock()
+        limits = Limits(clock.start, self._seconds, RESERVE * self._seconds)
+        path = self.folder / METRICS_JSON
+        try:
+            with watchdog(limits, "execution.budget.trial_sec", path, partial(_facts, clock)):
+                metrics = yield from self._sample(clock, limits)
+        except StorageError:
+            raise
+        except (Exception, OutOfTime) as error:
+            metrics = self._failure(error, clock)
+        self._end(metrics)
+
+    def _sample(self, clock: Clock, limits: Limits) -> Sampling[dict[str, Any]]:
+        made_by = provenance()
+        with limits.sampling_guard():
+            loaded = load_problem(self._problem_dir)
+            posterior = loaded.posterior(self._settings.dtype)
+            coordinates = load_coordinates(self._problem_dir, self._settings.dtype)
+        clock.mark_loaded()
+        run = yield from sample_method(
+            posterior,
+            self._settings,
+            coordinates=coordinates,
+            seed=self._seed,
+            deadline=limits.deadline,
+            should_stop=(self.folder / STOP_FLAG).exists,
+            on_progress=self._on_progress,
+            sampling_guard=limits.sampling_guard,
+            evaluation_guard=limits.evaluation_guard,
+        )
+        _traces(run, loaded.nbeta).save(self.folder / TRACES_NPZ)
+        return {
+            **_judgement(run),
+            **_facts(clock),
+            "num_together": self._num_together,
+            "dtype": str(run.info.excess_loss.dtype),
+            "x64": jnp.result_type(float) == jnp.float64,
+            "finished": now(),
+            **made_by,
+        }
+
+    def _on_progress(self, progress: RunProgress) -> None:
+        append_json_line(
+            self.folder / PROGRESS_JSONL,
+            {"step": progress.num_steps_done, "fraction": progress.fraction, "llc_hat": progress.llc},
+        )
+
+    def _failure(self, error: BaseException, clock: Clock) -> dict[str, Any]:
         is_late = isinstance(error, OutOfTime)
-        metrics = {
+        return {
             "state": "FAIL",
             "reason": "out of time before the first draw" if is_late else f"{type(error).__name__}: {error}",
-            "traceback": traceback.format_exc(),
+            "traceback": "".join(traceback.format_exception(error)),
             **_facts(clock),
             "finished": now(),
             **provenance(),
         }
-    write_json_atomic(folder / METRICS_JSON, metrics)
-    log_event(folder, "ended", state=metrics["state"])
-    end_busy_worker()
-    return metrics
+
+    def _end(self, metrics: dict[str, Any]) -> None:
+        write_json_atomic(self.folder / METRICS_JSON, metrics)
+        log_event(self.folder, "ended", state=metrics["state"])
+        self.metrics = metrics
 
 
 def _facts(clock: Clock) -> dict[str, Any]:
     return {"timings": clock.timings(), "started": clock.started}
-
-
-def _trial(
-    folder: Path, problem_dir: Path, manifest: dict[str, Any], settings: MethodSettings, clock: Clock, limits: Limits
-) -> dict[str, Any]:
-    made_by = provenance()
-    with limits.sampling_guard():
-        loaded = load_problem(problem_dir)
-        posterior = loaded.posterior(settings.dtype)
-        coordinates = load_coordinates(problem_dir, settings.dtype)
-    clock.mark_loaded()
-
-    def on_progress(progress: RunProgress) -> None:
-        append_json_line(
-            folder / PROGRESS_JSONL,
-            {"step": progress.num_steps_done, "fraction": progress.fraction, "llc_hat": progress.llc},
-        )
-
-    run = run_method(
-        posterior,
-        settings,
-        coordinates=coordinates,
-        seed=int(manifest["seed"]),
-        deadline=limits.deadline,
-        should_stop=(folder / STOP_FLAG).exists,
-        on_progress=on_progress,
-        sampling_guard=limits.sampling_guard,
-        evaluation_guard=limits.evaluation_guard,
-    )
-    _traces(run, loaded.nbeta).save(folder / TRACES_NPZ)
-    return {
-        **_judgement(run),
-        **_facts(clock),
-        "dtype": str(run.info.excess_loss.dtype),
-        "x64": jnp.result_type(float) == jnp.float64,
-        "finished": now(),
-        **made_by,
-    }
 
 
 def _traces(run: MethodRun, nbeta: float) -> Traces:

@@ -11,6 +11,7 @@ from typing import Any
 from lambda_hat.artifacts.files import read_json_lines
 from lambda_hat.artifacts.ids import run_id
 from lambda_hat.artifacts.paths import PROGRESS_JSONL, Paths
+from lambda_hat.config.methods import program_of
 from lambda_hat.tuning.folders import clear_folder, end_of, fail_in, metrics_in, write_manifest
 from lambda_hat.tuning.scheduler import Lane, Task
 
@@ -120,7 +121,8 @@ class RunLane:
         run = self._waiting.popleft()
         write_manifest(run.folder, run.manifest)
         self._running[run.run_id] = run, clear_folder(run.folder)
-        return Task(run.run_id, self._function, (str(run.folder), str(self._problem_dir)), self._max_seconds)
+        program = program_of(run.manifest["method"], run.manifest["settings"])
+        return Task(run.run_id, self._function, (str(run.folder), str(self._problem_dir)), self._max_seconds, program)
 
     def on_progress(self, task: Task) -> bool:
         """Whether the worker has written anything since."""

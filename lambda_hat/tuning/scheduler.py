@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -22,12 +22,16 @@ STALL_GRACE = 30.0  # seconds beyond the longest task's limit: starting a worker
 
 @dataclass(frozen=True)
 class Task:
-    """A function to run on some executor, what it is called in messages, and the seconds that it can take at most."""
+    """A function to run on some executor, what it is called in messages, and the seconds that it can take at most.
+
+    Tasks of a lane with equal `program` can share one.
+    """
 
     name: str
     function: Callable[..., dict[str, Any]]
     args: tuple[Any, ...] = ()
     max_seconds: float = math.inf
+    program: Hashable | None = None
 
 
 class Lane(Protocol):

@@ -12,6 +12,7 @@ from typing import Any
 from lambda_hat.artifacts.files import read_json_lines, touch
 from lambda_hat.artifacts.ids import derive_seed, run_id
 from lambda_hat.artifacts.paths import PROGRESS_JSONL, STOP_FLAG, Paths
+from lambda_hat.config.methods import program_of
 from lambda_hat.config.study import OptunaSection
 from lambda_hat.tuning.algorithms import NUM_REPORT_STEPS
 from lambda_hat.tuning.folders import clear_folder, discard, end_of, fail_in, metrics_in, write_manifest
@@ -125,7 +126,8 @@ class TrialLane:
                 continue
             self._running[rid] = _Running(trial, folder, clear_folder(folder))
             problem_dir = self._paths.problem_dir(self.plan.pid)
-            return Task(rid, self.plan.function, (str(folder), str(problem_dir)), self.plan.max_seconds)
+            program = program_of(self.plan.method, manifest["settings"])
+            return Task(rid, self.plan.function, (str(folder), str(problem_dir)), self.plan.max_seconds, program)
         return None
 
     def _next_trial(self) -> AskedTrial | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ from lambda_hat.config.study import CategoricalDist, Distribution, IntDist
 from lambda_hat.errors import LambdaHatError, TooManyFailedTrials
 from lambda_hat.report.progress import Progress, StudyLine
 from lambda_hat.report.tables import rows_of_other_studies, with_reference, write_trials_table
-from lambda_hat.tasks import hard_limit, trial_task
+from lambda_hat.tasks import hard_limit, pack_task, trial_task
+from lambda_hat.tuning.packing import packed
 from lambda_hat.tuning.plan import StudyPlan
 from lambda_hat.tuning.scheduler import Lane
 from lambda_hat.tuning.study import StudyStore
@@ -83,11 +84,14 @@ class _StudyRun(Run):
             lane.enqueue_known()
             lanes.append(lane)
         self._lanes += lanes
-        return [*lanes, *(following for lane in lanes for following in lane.follow())]
+        return self._packed([*lanes, *(following for lane in lanes for following in lane.follow())])
 
     def late_lanes(self) -> Sequence[Lane]:
         """What follows studies whose last trials were there already, as after the loss of a journal."""
-        return [following for lane in self._lanes for following in lane.follow()]
+        return self._packed(following for lane in self._lanes for following in lane.follow())
+
+    def _packed(self, lanes: Iterable[Lane]) -> Sequence[Lane]:
+        return [packed(lane, self.plan.packs[lane.label], pack_task) for lane in lanes]
 
     @property
     def are_lanes_through(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from lambda_hat.artifacts.files import read_json
@@ -15,7 +15,7 @@ from lambda_hat.config.load import LoadedExperiments, LoadedFile, LoadedStudy
 from lambda_hat.config.problems import ProblemEntry
 from lambda_hat.config.study import Confirm, ReferenceSpec
 from lambda_hat.errors import ConfigError, Fault
-from lambda_hat.execution.resources import capacity, check_budget, check_card
+from lambda_hat.execution.resources import capacity, check_budget, check_card, pack_size
 from lambda_hat.execution.routing import Route, check_labels, effective_map, labels_of, single_executor_warning
 from lambda_hat.tuning.runs import FixedRun, fixed_run
 from lambda_hat.workflows.changes import begun_runs, begun_studies, num_finished, num_unconfirmed
@@ -130,6 +130,7 @@ class Plan:
     studies: tuple[PlannedStudy, ...] = ()
     confirmations: tuple[PlannedConfirmation, ...] = ()
     runs: tuple[PlannedRun, ...] = ()
+    packs: dict[str, int] = field(default_factory=dict)  # how many trials a worker runs at once, by label
     needs_resume: bool = False  # something of this was begun here and is not finished
 
     @property
@@ -191,9 +192,15 @@ def build_plan(loaded: LoadedStudy) -> Plan:
         plan,
         studies=studies,
         confirmations=confirmations,
+        packs={study.label: _pack_size(loaded, study.label) for study in studies},
         bounds=(*plan.bounds, *bounds),
         needs_resume=is_search_begun or any(item.is_begun and item.num_to_run for item in confirmations),
     )
+
+
+def _pack_size(loaded: LoadedStudy, label: str) -> int:
+    concurrency = loaded.study.optuna.concurrency
+    return pack_size(loaded.card, label, concurrency.pack, concurrency.batch_size)
 
 
 def _planned_confirmations(

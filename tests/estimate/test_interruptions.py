@@ -34,17 +34,17 @@ def already_ringing():
 @pytest.fixture
 def interrupt(monkeypatch):
     """Interrupts the chunk of this number, from 1, as an alarm does."""
-    run_chunk = runner_module._run_chunk
+    run_chunk = runner_module.run_chunk
 
     def interrupt(number):
         numbers = itertools.count(1)
 
-        def run(*args):
+        def run(chunk):
             if next(numbers) == number:
                 raise OutOfTime
-            return run_chunk(*args)
+            return run_chunk(chunk)
 
-        monkeypatch.setattr(runner_module, "_run_chunk", run)
+        monkeypatch.setattr(runner_module, "run_chunk", run)
 
     return interrupt
 
