@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -11,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.scipy.linalg import cho_solve
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float
 
@@ -20,13 +20,13 @@ from lambda_hat.errors import InputError
 from lambda_hat.posterior import Coordinates, DiagonalWhitening, LocalPosterior, Whitening
 from lambda_hat.samplers.base import Info
 from lambda_hat.samplers.gradients import row_gradients
+from lambda_hat.samplers.mixture import Blocks, Components, Mixture, components_of, log_density, log_density_and_score
 from lambda_hat.samplers.noise import indices, normals
 
 __all__ = [
     "MOMENT_ROWS",
     "VI",
     "FitDraws",
-    "Mixture",
     "VIState",
     "build_vi",
     "draw",
@@ -39,21 +39,20 @@ MOMENT_ROWS = 1024  # rows whose gradients at w0 give the scale; each of its ent
 DRAWS_PER_PASS = 16  # draws whose full-data loss is computed at once
 
 
-class Mixture(NamedTuple):
-    """Unconstrained parameters, whitened: component k is N(mean, diag(e^(2 log_scale)) + F Fᵀ), F its `factors`."""
-
-    logits: Float[Array, " components"]
-    means: Float[Array, "components d"]
-    log_scales: Float[Array, "components d"]
-    factors: Float[Array, "components d rank"]
-
-
 class VIState(NamedTuple):
     """The fit so far, Adam's moments, and the number of steps taken."""
 
     mixture: Mixture
     optimizer: optax.OptState
     num_steps: Array
+
+
+class Readings(NamedTuple):
+    """What a step tells of q: π-weighted over its components."""
+
+    energy: Array  # −ELBO
+    excess_loss: Array
+    squared_distance: Array
 
 
 class FitDraws(NamedTuple):
@@ -124,72 +123,102 @@ class VI(eqx.Module):
 
     def log_mixture_weights(self, mixture: Mixture) -> Float[Array, " components"]:
         """log π_k; −∞ where masked."""
-        logits = jnp.where(self.component_mask, mixture.logits, -jnp.inf)
-        return logits - logsumexp(logits)
+        return self._log_weights(mixture.logits)
+
+    def _log_weights(self, logits: Array) -> Float[Array, " components"]:
+        masked = jnp.where(self.component_mask, logits, -jnp.inf)
+        return masked - logsumexp(masked)
 
     def sample_component(self, rng_key: Array, mixture: Mixture, k: Array) -> Float[Array, " d"]:
         """z of one reparametrised sample of component k."""
-        mean, log_scale, factors = mixture.means[k], mixture.log_scales[k], mixture.factors[k] * self.rank_mask
+        return self._sample(rng_key, mixture.means[k], mixture.log_scales[k], mixture.factors[k])
+
+    def _sample(self, rng_key: Array, mean: Array, log_scale: Array, factors: Array) -> Float[Array, " d"]:
         # JAX's own where the number of columns must not change the first of them.
         along_factors = jax.random.normal(jax.random.fold_in(rng_key, 1), (self.rank_mask.size,), mean.dtype)
-        return mean + jnp.exp(log_scale) * normals(rng_key, mean.size, mean.dtype) + factors @ along_factors
+        noise = jnp.exp(log_scale) * normals(rng_key, mean.size, mean.dtype)
+        return mean + noise + (factors * self.rank_mask) @ along_factors
 
-    def log_q(self, mixture: Mixture, z: Float[Array, " d"]) -> Array:
+    @property
+    def blocks(self) -> Blocks:
+        """The components that are not masked."""
+        return Blocks(jnp.sum(self.component_mask), self.component_mask.size)
+
+    def components(self, mixture: Mixture) -> Components:
+        """What densities of q need, with respect to z."""
+        masked = mixture._replace(factors=mixture.factors * self.rank_mask)
+        return components_of(masked, self.log_mixture_weights(mixture), self.blocks)
+
+    def log_q(self, components: Components, z: Float[Array, " d"]) -> Array:
         """Normalised log-density of q at w0 + S z, with respect to w."""
+        return log_density(components, z) - self.log_abs_det
 
-        def component(mean: Array, log_scale: Array, factors: Array) -> Array:
-            y = (z - mean) * jnp.exp(-log_scale)
-            g = factors * self.rank_mask * jnp.exp(-log_scale)[:, None]
-            root = jnp.linalg.cholesky(jnp.eye(g.shape[1], dtype=g.dtype) + g.T @ g)
-            b = cho_solve((root, True), g.T @ y)
-            # yᵀ(I + ggᵀ)⁻¹y as a sum of squares: Woodbury's |y|² − |root⁻¹gᵀy|² cancels in float32.
-            square = jnp.sum((y - g @ b) ** 2) + jnp.sum(b**2)
-            return -0.5 * square - jnp.sum(log_scale) - jnp.sum(jnp.log(jnp.diagonal(root)))
+    def log_q_and_score(
+        self, components: Components, z: Float[Array, "samples d"]
+    ) -> tuple[Float[Array, " samples"], Float[Array, "samples d"]]:
+        """`log_q` of samples and its gradient in z."""
+        logs, score = log_density_and_score(components, z, self.blocks)
+        return logs - self.log_abs_det, score
 
-        logs = jax.vmap(component)(mixture.means, mixture.log_scales, mixture.factors)
-        normalizer = 0.5 * z.size * math.log(2 * math.pi) + self.log_abs_det
-        return logsumexp(self.log_mixture_weights(mixture) + logs) - normalizer
-
-    def objective(self, mixture: Mixture, rng_key: Array, k: Array) -> tuple[Array, tuple[Array, Array]]:
-        """Component k's share −π_k f_k of an estimate of −ELBO, of its excess loss and of its r².
-
-        The gradient of the sum over k is unbiased.
-        """
-        posterior, fixed = self.posterior, jax.lax.stop_gradient(mixture)
+    def gradient(self, rng_key: Array, mixture: Mixture) -> tuple[Readings, Mixture]:
+        """Unbiased estimates of −ELBO, of the excess loss and of r² under q, and of the gradient of the first."""
         batch_key, sample_key = jax.random.split(rng_key)
-        z = self.sample_component(jax.random.fold_in(sample_key, k), mixture, k)
-        displacement = self.whitening.displacement(z)
+        excess_loss = self._excess_loss(batch_key)
+        components = self.components(mixture)
+        posterior, blocks = self.posterior, self.blocks
+
+        def shares(logits: Array, block: tuple[Array, ...], i: Array) -> tuple[Array, Readings]:
+            """What block i of the components adds to the readings."""
+            numbers = blocks.numbers(i)
+            keys = jax.vmap(partial(jax.random.fold_in, sample_key))(numbers)
+            z = jax.vmap(self._sample)(keys, *block)
+            fixed = jax.lax.stop_gradient(z)
+            log_q, score = self.log_q_and_score(components, fixed)
+            log_q += jnp.sum(score * (z - fixed), axis=1)  # which has that gradient and no other
+            displacements = jax.vmap(self.whitening.displacement)(z)
+            losses = jax.vmap(excess_loss)(displacements)
+            squares = jnp.sum(displacements**2, axis=1)
+            log_p = -posterior.nbeta * losses - 0.5 * posterior.localization * squares
+            weights = jnp.where(blocks.is_new(i), jnp.exp(self._log_weights(logits))[numbers], 0)
+            energy = -weights @ (log_p - log_q)
+            return energy, Readings(energy, weights @ losses, weights @ squares)
+
+        def add_block(i: Array, total: tuple[Readings, Mixture]) -> tuple[Readings, Mixture]:
+            readings, gradient = total
+            slopes = jax.grad(shares, (0, 1), has_aux=True)
+            (of_logits, of_block), more = slopes(mixture.logits, blocks.of(i, mixture[1:]), i)
+            numbers = blocks.numbers(i)
+            rest = [leaf.at[numbers].add(part) for leaf, part in zip(gradient[1:], of_block, strict=True)]
+            return jax.tree.map(jnp.add, readings, more), Mixture(gradient.logits + of_logits, *rest)
+
+        zero = jnp.zeros((), mixture.means.dtype)
+        none = Readings(zero, zero, zero), jax.tree.map(jnp.zeros_like, mixture)
+        return jax.lax.fori_loop(0, blocks.number, add_block, none)
+
+    def _excess_loss(self, batch_key: Array) -> Callable[[Array], Array]:
+        """Of w − w0, on the rows of one minibatch."""
+        posterior = self.posterior
         if not self.is_minibatch:
-            excess_loss = posterior.excess_loss(posterior.w0 + displacement)
-        else:
-            batch, at_w0 = posterior.take(indices(batch_key, self.batch_size, posterior.num_data))
-            excess_loss = posterior.paired_excess_loss(posterior.w0 + displacement, batch, at_w0)
-        squared_distance = jnp.sum(displacement**2)
-        log_p = -posterior.nbeta * excess_loss - 0.5 * posterior.localization * squared_distance
-        weight = jnp.exp(self.log_mixture_weights(mixture)[k])
-        return -weight * (log_p - self.log_q(fixed, z)), (weight * excess_loss, weight * squared_distance)
+            return lambda displacement: posterior.excess_loss(posterior.w0 + displacement)
+        batch, at_w0 = posterior.take(indices(batch_key, self.batch_size, posterior.num_data))
+        return lambda displacement: posterior.paired_excess_loss(posterior.w0 + displacement, batch, at_w0)
 
     def step(self, rng_key: Array, state: VIState) -> tuple[VIState, Info]:
         """One gradient of the ELBO and one step of Adam."""
-        share = jax.value_and_grad(self.objective, has_aux=True)
-        zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(share, state.mixture, rng_key, 0))
-        num_components = jnp.sum(self.component_mask)
-        # A traced bound: unused slots cost no gradients.
-        (energy, (excess_loss, squared_distance)), gradient = jax.lax.fori_loop(
-            0, num_components, lambda k, total: jax.tree.map(jnp.add, total, share(state.mixture, rng_key, k)), zero
-        )
+        readings, gradient = self.gradient(rng_key, state.mixture)
+        energy = readings.energy
         rate = self.learning_rate * jnp.maximum(1 - state.num_steps.astype(energy.dtype) / self.num_steps, 0)
         updates, optimizer = optax.adam(rate).update(gradient, state.optimizer)
         mixture: Mixture = optax.apply_updates(state.mixture, updates)  # pyright: ignore[reportAssignmentType]
         one = jnp.ones((), energy.dtype)
         info = Info(
-            excess_loss=excess_loss,
-            squared_distance=squared_distance,
+            excess_loss=readings.excess_loss,
+            squared_distance=readings.squared_distance,
             acceptance_rate=one,
             energy=energy,
             is_divergent=(~jnp.isfinite(energy + optax.tree.sum(mixture))).astype(energy.dtype),
             weight=one,
-            num_gradient_evaluations=num_components * (one * self.batch_size / self.posterior.num_data),
+            num_gradient_evaluations=jnp.sum(self.component_mask) * (one * self.batch_size / self.posterior.num_data),
         )
         return VIState(mixture, optimizer, state.num_steps + 1), info
 
@@ -199,13 +228,13 @@ def draw(
     vi: VI, rng_key: Array, state: VIState, num_draws: int
 ) -> tuple[Float[Array, "draws d"], Float[Array, " draws"]]:
     """Independent draws of the fitted q: w − w0, and log q(w)."""
-    mixture = state.mixture
+    mixture, components = state.mixture, vi.components(state.mixture)
 
     def one(key: Array) -> tuple[Array, Array]:
         component_key, sample_key = jax.random.split(key)
         k = jax.random.categorical(component_key, vi.log_mixture_weights(mixture))
         z = vi.sample_component(sample_key, mixture, k)
-        return vi.whitening.displacement(z), vi.log_q(mixture, z)
+        return vi.whitening.displacement(z), vi.log_q(components, z)
 
     return jax.lax.map(one, jax.random.split(rng_key, num_draws), batch_size=DRAWS_PER_PASS)
 

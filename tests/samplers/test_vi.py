@@ -16,8 +16,9 @@ from lambda_hat.config.methods import VISettings
 from lambda_hat.errors import InputError
 from lambda_hat.estimate.importance import psis_estimate
 from lambda_hat.posterior import Coordinates, LocalPosterior, build_posterior, hessian_whitening, identity_whitening
+from lambda_hat.samplers.mixture import Components, Mixture
 from lambda_hat.samplers.runner import Chains, init_chains, run_chains
-from lambda_hat.samplers.vi import VI, FitDraws, Mixture, build_vi, draw, evaluate_fit, whitening_scale
+from lambda_hat.samplers.vi import VI, FitDraws, Readings, build_vi, draw, evaluate_fit, whitening_scale
 
 NBETA, LOCALIZATION, NUM_DATA = 50.0, 5.0, 400
 CURVATURE = np.array([0.02, 0.3, 1.0, 4.0, 20.0])  # of L_n along the axes
@@ -137,16 +138,16 @@ def test_rotated_gaussian_needs_its_rank_or_the_hessian() -> None:
 class WithoutEntropy(VI):
     """A broken fit: nothing keeps q from collapsing."""
 
-    def log_q(self, mixture: Mixture, z: Array) -> Array:
-        return 0 * super().log_q(mixture, z)
+    def log_q_and_score(self, components: Components, z: Array) -> tuple[Array, Array]:
+        return jnp.zeros(len(z), z.dtype), jnp.zeros_like(z)
 
 
 class WrongSign(VI):
     """A broken fit: it minimises the ELBO."""
 
-    def objective(self, mixture: Mixture, rng_key: Array, k: Array) -> tuple[Array, tuple[Array, Array]]:
-        energy, readings = super().objective(mixture, rng_key, k)
-        return -energy, readings
+    def gradient(self, rng_key: Array, mixture: Mixture) -> tuple[Readings, Mixture]:
+        readings, gradient = super().gradient(rng_key, mixture)
+        return readings, jax.tree.map(jnp.negative, gradient)
 
 
 @pytest.mark.parametrize("broken", [WithoutEntropy, WrongSign])
@@ -177,16 +178,14 @@ def test_the_gradient_is_that_of_the_exact_elbo() -> None:
     grid = jax.vmap(vi.whitening.displacement)(z)
 
     def exact_negative_elbo(mixture: Mixture) -> Array:
-        log_q = jax.vmap(lambda z: vi.log_q(mixture, z))(z)
+        components = vi.components(mixture)
+        log_q = jax.vmap(lambda z: vi.log_q(components, z))(z)
         log_p = jax.vmap(posterior.logdensity)(posterior.w0 + grid)
         return -jnp.sum(jnp.exp(log_q) * (log_p - log_q)) * (grid[1, 0] - grid[0, 0])
 
     @jax.jit
     def estimates(keys: Array) -> Mixture:
-        def negative_elbo(mixture: Mixture, key: Array) -> Array:
-            return sum(vi.objective(mixture, key, k)[0] for k in range(2))
-
-        return jax.lax.map(jax.grad(negative_elbo).__get__(mixture), keys, batch_size=1000)
+        return jax.lax.map(lambda key: vi.gradient(key, mixture)[1], keys, batch_size=1000)
 
     exact = jax.grad(exact_negative_elbo)(mixture)
     samples = estimates(jax.random.split(jax.random.key(5), 200_000))
@@ -215,7 +214,9 @@ def test_log_q_is_the_mixture_density(mode: str) -> None:
     for k, weight in enumerate(jax.nn.softmax(mixture.logits)):
         covariance = jnp.diag(jnp.exp(2 * mixture.log_scales[k])) + mixture.factors[k] @ mixture.factors[k].T
         density += weight * jax.scipy.stats.multivariate_normal.pdf(a @ z, a @ mixture.means[k], a @ covariance @ a.T)
-    assert float(jax.jit(lambda: vi.log_q(mixture, z))()) == pytest.approx(math.log(float(density)), abs=1e-9)
+    assert float(jax.jit(lambda: vi.log_q(vi.components(mixture), z))()) == pytest.approx(
+        math.log(float(density)), abs=1e-9
+    )
 
 
 def test_draws_follow_q() -> None:
@@ -290,10 +291,10 @@ def test_numbers_compile_nothing() -> None:
     traces = 0
 
     class Counting(VI):
-        def objective(self, mixture: Mixture, rng_key: Array, k: Array) -> tuple[Array, tuple[Array, Array]]:
+        def gradient(self, rng_key: Array, mixture: Mixture) -> tuple[Readings, Mixture]:
             nonlocal traces
             traces += 1
-            return super().objective(mixture, rng_key, k)
+            return super().gradient(rng_key, mixture)
 
     for change in ({}, {"learning_rate": 0.1}, {"num_components": 1}, {"rank": 2}, {"whitening_mode": "none"}):
         settings = slots.model_copy(update=change)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lambda_hat.config.problems import ModelSpec
 from lambda_hat.targets.losses import SquaredError
-from lambda_hat.targets.networks import MLP
+from lambda_hat.targets.networks import FEW_ROWS, MLP, NARROW
 
 NUMPY_ACTIVATIONS = {"tanh": np.tanh, "relu": lambda x: np.maximum(x, 0), "identity": lambda x: x}
 
@@ -32,6 +32,18 @@ def test_flat_order_is_weights_then_bias_of_each_layer(float64, activation, size
     position, inputs = rng.standard_normal(network.dim), rng.standard_normal((7, sizes[0]))
     outputs = network(jnp.asarray(position), jnp.asarray(inputs))
     np.testing.assert_allclose(outputs, numpy_forward(position, inputs, sizes, activation), rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize("has_bias", [True, False])
+@pytest.mark.parametrize("sizes", [(4, 4, 4, 1), (2, 3), (3, NARROW, 2), (3, NARROW + 1, 2)])
+def test_many_rows_give_what_few_give(float64, sizes, has_bias):
+    # Batches of either kind take another way through narrow networks.
+    network = MLP(sizes, "tanh", has_bias)
+    rng = np.random.default_rng(0)
+    position = jnp.asarray(rng.standard_normal(network.dim))
+    inputs = jnp.asarray(rng.standard_normal((FEW_ROWS + 1, sizes[0])))
+    in_parts = [network(position, part) for part in (inputs[:100], inputs[100:])]
+    np.testing.assert_allclose(network(position, inputs), np.concatenate(in_parts), rtol=1e-13, atol=1e-13)
 
 
 @given(

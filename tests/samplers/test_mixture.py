@@ -1,0 +1,96 @@
+"""Densities of the mixture against SciPy's and JAX's own, whatever number of components is masked."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import logsumexp
+from scipy.stats import multivariate_normal
+
+from lambda_hat.samplers.mixture import (
+    COMPONENTS_PER_BLOCK,
+    Blocks,
+    Components,
+    Mixture,
+    components_of,
+    log_density,
+    log_density_and_score,
+)
+
+pytestmark = pytest.mark.usefixtures("float64")
+DIM = 3
+
+
+def mixture_of(num_slots: int, rank: int, seed: int = 0) -> Mixture:
+    keys = jax.random.split(jax.random.key(seed), 4)
+    return Mixture(
+        logits=jax.random.normal(keys[0], (num_slots,)),
+        means=2 * jax.random.normal(keys[1], (num_slots, DIM)),
+        log_scales=0.5 * jax.random.normal(keys[2], (num_slots, DIM)),
+        factors=jax.random.normal(keys[3], (num_slots, DIM, rank)),
+    )
+
+
+def prepared(mixture: Mixture, num_components: int) -> tuple[Components, Blocks]:
+    num_slots = mixture.logits.size
+    logits = jnp.where(jnp.arange(num_slots) < num_components, mixture.logits, -jnp.inf)
+    blocks = Blocks(jnp.asarray(num_components), num_slots)
+    return components_of(mixture, jax.nn.log_softmax(logits), blocks), blocks
+
+
+def truth(mixture: Mixture, num_components: int, z: np.ndarray) -> float:
+    weights = jax.nn.log_softmax(mixture.logits[:num_components])
+    logs = []
+    for k in range(num_components):
+        factors = np.asarray(mixture.factors[k])
+        covariance = np.diag(np.exp(2 * np.asarray(mixture.log_scales[k]))) + factors @ factors.T
+        logs.append(float(weights[k]) + multivariate_normal(mixture.means[k], covariance).logpdf(z))
+    return float(logsumexp(logs))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 9), st.integers(0, 3), st.data())
+def test_density_and_score_of_any_number_of_components(num_slots: int, rank: int, data: st.DataObject) -> None:
+    num_components = data.draw(st.integers(1, num_slots))
+    mixture = mixture_of(num_slots, rank, seed=num_slots + 10 * rank)
+    components, blocks = prepared(mixture, num_components)
+    z = 3 * jax.random.normal(jax.random.key(1), (2, DIM))
+    logs, scores = log_density_and_score(components, z, blocks)
+    for sample, log, score in zip(z, logs, scores, strict=True):
+        assert float(log) == pytest.approx(truth(mixture, num_components, np.asarray(sample)), abs=1e-9)
+        assert float(log_density(components, sample)) == pytest.approx(float(log), abs=1e-9)
+        np.testing.assert_allclose(score, jax.grad(lambda z: log_density(components, z))(sample), atol=1e-9)
+
+
+def test_far_samples_have_finite_scores() -> None:
+    # A hundred standard deviations away every density underflows, but not its logarithm.
+    mixture = mixture_of(2 * COMPONENTS_PER_BLOCK + 1, 2)
+    components, blocks = prepared(mixture, mixture.logits.size)
+    far = jnp.full((1, DIM), 1e3)
+    logs, scores = log_density_and_score(components, far, blocks)
+    assert float(logs[0]) == pytest.approx(truth(mixture, mixture.logits.size, np.asarray(far[0])), rel=1e-9)
+    np.testing.assert_allclose(scores[0], jax.grad(lambda z: log_density(components, z))(far[0]), rtol=1e-9)
+
+
+def test_float32_does_not_cancel_where_a_column_is_long() -> None:
+    # z far along a factor: y is large, and what counts is the little that is left of it.
+    factors = np.array([[1e3], [0.0], [0.0]])
+    mixture = Mixture(jnp.zeros(1), jnp.zeros((1, DIM)), jnp.zeros((1, DIM)), jnp.asarray(factors[None]))
+    single = Mixture(*(leaf.astype(jnp.float32) for leaf in mixture))
+    components, _ = prepared(single, 1)
+    z = np.array([2e3, 0.5, -0.5])
+    assert float(log_density(components, jnp.asarray(z, jnp.float32))) == pytest.approx(truth(mixture, 1, z), abs=1e-3)
+
+
+@pytest.mark.parametrize(("num_slots", "num_components"), [(3, 2), (4, 4), (6, 5), (9, 9), (16, 4)])
+def test_every_component_is_new_once(num_slots: int, num_components: int) -> None:
+    blocks = Blocks(jnp.asarray(num_components), num_slots)
+    new = [
+        int(k) for i in range(int(blocks.number)) for k in blocks.numbers(jnp.asarray(i))[blocks.is_new(jnp.asarray(i))]
+    ]
+    assert new == list(range(num_components))
+    assert int(blocks.number) == -(-num_components // blocks.size)
