@@ -43,7 +43,7 @@ def judge_fits(
     fits, readings, corrected, k_hats = [], [], [], []
     for fit in range(settings.num_chains):
         state = jax.tree.map(lambda leaf, fit=fit: leaf[fit], chains.states)
-        draws = evaluate_fit(chains.sampler, jax.random.fold_in(rng_key, fit), state, settings.num_draws)
+        draws = evaluate_fit(chains.sampler.without_steps, jax.random.fold_in(rng_key, fit), state, settings.num_draws)
         fits.append(draws)
         readings.append(nbeta * np.asarray(draws.excess_loss, np.float64))
         if np.isfinite(readings[-1]).all() and np.isfinite(draws.log_weights).all():

@@ -76,6 +76,11 @@ class MinibatchSampler(Sampler, Protocol):
         """Whether it does: then there is little to keep in cache, and chains go as one batch however large they are."""
         ...
 
+    @property
+    def without_steps(self) -> Any:
+        """The same for what does not depend on how many rows those are: one program for all sizes."""
+        ...
+
 
 def halton(index: Array, base: int) -> Array:
     """The van der Corput number of `index` (modulo 1024) in `base`, in [0, 1): a low-discrepancy sequence.

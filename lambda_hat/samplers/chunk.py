@@ -14,7 +14,7 @@ import numpy as np
 from blackjax.adaptation.step_size import dual_averaging_adaptation
 from jaxtyping import Array, Float
 
-from lambda_hat.samplers.base import Info, Sampler, State, TunableSampler
+from lambda_hat.samplers.base import Info, MinibatchSampler, Sampler, State, TunableSampler
 from lambda_hat.samplers.pace import Pace
 
 __all__ = ["Chunk", "ChunkEnd", "Tuner", "init_chains", "run_chunk", "run_chunks_together"]
@@ -97,9 +97,14 @@ class ChunkEnd:
         return self.info.weight.shape[1]
 
 
-@eqx.filter_jit
 def init_chains(sampler: Sampler, rng_key: Array, displacements: Float[Array, "chains d"]) -> State:
     """States of chains that start at w0 + displacements."""
+    sampler = sampler.without_steps if isinstance(sampler, MinibatchSampler) else sampler
+    return _init_chains(sampler, rng_key, displacements)
+
+
+@eqx.filter_jit
+def _init_chains(sampler: Sampler, rng_key: Array, displacements: Array) -> State:
     return jax.vmap(sampler.init)(jax.random.split(rng_key, displacements.shape[0]), displacements)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import NamedTuple, TypeAlias
 
 import equinox as eqx
@@ -59,6 +60,11 @@ class SGLD(eqx.Module):
     def is_minibatch(self) -> bool:
         """Whether a step looks at fewer rows than there are."""
         return self.batch_size < self.posterior.num_data
+
+    @property
+    def without_steps(self) -> SGLD:
+        """The same for what does not depend on the size of a minibatch: one program for all sizes."""
+        return dataclasses.replace(self, batch_size=0)
 
     def init(self, rng_key: Array, displacement: Float[Array, " d"]) -> SGLDState:
         """State of a chain that starts at w0 + displacement."""

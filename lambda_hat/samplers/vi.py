@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from functools import partial
@@ -21,7 +22,7 @@ from lambda_hat.posterior import Coordinates, DiagonalWhitening, LocalPosterior,
 from lambda_hat.samplers.base import Info
 from lambda_hat.samplers.gradients import row_gradients
 from lambda_hat.samplers.mixture import Blocks, Components, Mixture, components_of, log_density, log_density_and_score
-from lambda_hat.samplers.noise import indices, normals
+from lambda_hat.samplers.noise import few_normals, indices, normals
 
 __all__ = [
     "MOMENT_ROWS",
@@ -98,6 +99,11 @@ class VI(eqx.Module):
         """Whether a step looks at fewer rows than there are."""
         return self.batch_size < self.posterior.num_data
 
+    @property
+    def without_steps(self) -> VI:
+        """The same for what does not depend on the size of a minibatch: one program for all sizes."""
+        return dataclasses.replace(self, batch_size=0)
+
     def init(self, rng_key: Array, displacement: Float[Array, " d"]) -> VIState:
         """State of a fit whose components start close to w0 + displacement."""
         num_components, rank, dim = self.component_mask.size, self.rank_mask.size, displacement.size
@@ -134,8 +140,7 @@ class VI(eqx.Module):
         return self._sample(rng_key, mixture.means[k], mixture.log_scales[k], mixture.factors[k])
 
     def _sample(self, rng_key: Array, mean: Array, log_scale: Array, factors: Array) -> Float[Array, " d"]:
-        # JAX's own where the number of columns must not change the first of them.
-        along_factors = jax.random.normal(jax.random.fold_in(rng_key, 1), (self.rank_mask.size,), mean.dtype)
+        along_factors = few_normals(rng_key, self.rank_mask.size, mean.dtype)  # the first of them whatever the slots
         noise = jnp.exp(log_scale) * normals(rng_key, mean.size, mean.dtype)
         return mean + noise + (factors * self.rank_mask) @ along_factors
 

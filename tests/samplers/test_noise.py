@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lambda_hat.samplers.noise import indices, normals
+from lambda_hat.samplers.noise import few_normals, indices, normals
 
 NUM_STEPS, NUM_CHAINS, DIM = 2000, 4, 1001
 MAX_DEVIATION = 4.5  # standard errors, of a few hundred figures
@@ -146,6 +146,24 @@ def test_double_precision_gets_the_same_numbers() -> None:
         double = normals(key, 7, jnp.dtype("float64"))
         assert double.dtype == np.float64
         np.testing.assert_allclose(double, single, rtol=1e-6)
+
+
+def test_few_normals_are_normal_and_say_nothing_of_the_others() -> None:
+    few = np.asarray(jax.jit(jax.vmap(jax.vmap(lambda key: few_normals(key, 8, jnp.dtype("float32")))))(keys()))
+    few = few.astype(np.float64)
+    assert stats.kstest(few.ravel(), "norm").pvalue > 1e-3
+    for power in (1, 2):
+        for lag in (1, 2):
+            assert abs(correlation(few[..., :-lag] ** power, few[..., lag:] ** power)) < MAX_DEVIATION
+            assert abs(correlation(few[:-lag] ** power, few[lag:] ** power)) < MAX_DEVIATION
+        assert abs(correlation(few**power, draws()[..., :8] ** power)) < MAX_DEVIATION
+        assert abs(correlation(few**power, rows()[..., :8])) < MAX_DEVIATION
+
+
+def test_few_normals_do_not_depend_on_how_many_they_are() -> None:
+    key, dtype = jax.random.key(5), jnp.dtype("float32")
+    np.testing.assert_array_equal(few_normals(key, 3, dtype), few_normals(key, 17, dtype)[:3])
+    assert few_normals(key, 0, dtype).shape == (0,)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
