@@ -1,7 +1,7 @@
-"""Steps of one chain per CPU second of devinterp's SGLD, one torch thread; called by `sgld.py --devinterp PYTHON`.
+"""Steps of one chain per CPU second of devinterp's `sample`, one torch thread; called by `sgld.py --devinterp PYTHON`.
 
-It is devinterp's loop of one chain, without the observables and files of its `sample`. Prints the speed of a whole run,
-with its copying, loading and clean-up, and that of further steps alone, which replay the batches of the first epoch.
+`sample` wants tokens: rows are given by their numbers, and the loss looks them up. There are no observables. Prints the
+speed of a whole run, with its files, and that of further steps alone, which replay the batches of the first epoch.
 
     PYTHON benchmarks/devinterp_steps.py 16,32,32,1 1000 128 2000
 
@@ -13,28 +13,24 @@ from __future__ import annotations
 
 import sys
 import time
+import warnings
 from itertools import pairwise
 
 import torch
-from devinterp.optim.sgld import SGLD
-from devinterp.slt.sampler import sample_single_chain
+from devinterp.slt.sampling import sample
 
 
-class Rows(torch.utils.data.Dataset):
-    """Normal inputs and outputs, under the names that devinterp asks for."""
+class RowNumbers(torch.utils.data.Dataset):
+    """The number of a row and a token that nobody looks at, under the name that devinterp asks for."""
 
-    def __init__(self, num_data: int, num_inputs: int) -> None:
-        self.inputs, self.outputs = torch.randn(num_data, num_inputs), torch.randn(num_data, 1)
+    def __init__(self, num_data: int) -> None:
+        self.num_data = num_data
 
     def __len__(self) -> int:
-        return len(self.inputs)
+        return self.num_data
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        return {"input_ids": self.inputs[index], "outputs": self.outputs[index]}
-
-
-def evaluate(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, object]]:
-    return torch.nn.functional.mse_loss(model(batch["input_ids"]), batch["outputs"]), {}
+        return {"input_ids": torch.tensor([index, 0])}
 
 
 def main() -> None:
@@ -42,23 +38,30 @@ def main() -> None:
     num_data, batch_size, num_steps = map(int, sys.argv[2:])
     torch.set_num_threads(1)
     torch.manual_seed(0)
+    warnings.simplefilter("ignore")
     layers = [layer for pair in pairwise(sizes) for layer in (torch.nn.Linear(*pair), torch.nn.ReLU())]
     model = torch.nn.Sequential(*layers[:-1])
-    data, masks = Rows(num_data, sizes[0]), {name: None for name, _ in model.named_parameters()}
+    inputs, outputs = torch.randn(num_data, sizes[0]), torch.randn(num_data, 1)
+
+    def losses(model: torch.nn.Module, input_ids: torch.Tensor) -> torch.Tensor:
+        rows = input_ids[:, 0]
+        return (model(inputs[rows]) - outputs[rows]) ** 2
 
     def seconds(steps: int) -> float:
         start = time.process_time()
-        sample_single_chain(
+        sample(
             model,
-            data,
-            evaluate,
-            masks,
+            RowNumbers(num_data),
+            {},
+            lr=1e-7,
+            n_beta=100.0,
+            localization=1000.0,
+            num_chains=1,
             num_draws=steps,
-            sampling_method=SGLD,
-            sampling_method_kwargs={"lr": 1e-7, "localization": 1000.0, "nbeta": 100.0},
             batch_size=batch_size,
-            seed=0,
-            dataloader_seed=0,
+            num_init_loss_batches=1,
+            loss_fn=losses,
+            device="cpu",
         )
         return time.process_time() - start
 
