@@ -3,7 +3,7 @@
 The yardstick is a loop of the paired minibatch loss and its gradient alone, one fixed batch per chain: no noise, no
 drawing of rows, nothing recorded; chains as one batch or one after the other, whichever is the faster. By turns with it
 run 4 chains of SGLD, as a trial runs them. Figures are medians of CPU seconds and of ratios within a turn. With
-`--devinterp PYTHON`, the Python of an environment that has devinterp, also against its `sample` (see `devinterp_steps.py`).
+`--devinterp PYTHON`, the Python of an environment that has devinterp, also against its `sample` (`devinterp_steps.py`).
 Writes FOLDER/sgld.json.
 """
 
