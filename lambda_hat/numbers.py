@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime
 
-__all__ = ["clock", "estimate", "now", "number"]
+__all__ = ["clock", "count", "estimate", "now", "number"]
 
 MISSING = "–"
 
@@ -19,6 +19,11 @@ def clock(seconds: float) -> str:
 def number(value: float | None, spec: str = ".4g") -> str:
     """The value in the given format; a dash where there is none."""
     return MISSING if value is None or not math.isfinite(value) else format(value, spec)
+
+
+def count(num: int, what: str) -> str:
+    """`1 trial`, `2 trials`."""
+    return f"{num} {what}{'' if num == 1 else 's'}"
 
 
 def estimate(value: float | None, se: float | None) -> str:
