@@ -23,6 +23,7 @@ HERE = Path(__file__).parent
 COMMANDS: dict[str, list[str]] = {
     "sgld": ["--quick"],
     "warm": ["--quick"],
+    "gradient": ["--quick"],
     "growth": ["--quick"],
     "bias": ["--quick"],
     "reference": ["small-small-_null:0.1", "--seconds", "4"],
