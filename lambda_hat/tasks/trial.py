@@ -46,8 +46,7 @@ def run_trials(trial_dirs: Sequence[str], problem_dir: str) -> dict[str, dict[st
         with jax.enable_x64(dtype == "float64"):
             together = [trial for trial in trials if trial.dtype == dtype]
             for _ in run_together([trial.run(len(together)) for trial in together]):
-                pass
-    end_busy_worker()
+                end_busy_worker()  # else the others would wait for what was interrupted; the next one runs them again
     return {trial.folder.name: trial.metrics for trial in trials}
 
 
