@@ -49,6 +49,22 @@ def float64() -> Iterator[None]:
 
 
 @pytest.fixture
+def compiled() -> Iterator[list[str]]:
+    """Names of the programs that are compiled, or taken from a cache on disk, during a test."""
+    import jax
+
+    names: list[str] = []
+
+    def listen(event: str, _seconds: float, **facts: object) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            names.append(str(facts.get("fun_name")))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield names
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
+@pytest.fixture
 def build_quadratic() -> BuildQuadratic:
     """Builds a target with a quadratic loss and its posterior. Tests that keep the defaults share compiled kernels."""
     import jax

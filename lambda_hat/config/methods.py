@@ -145,6 +145,11 @@ class HMCSettings(MethodSettings):
     num_steps: PositiveInt = Field(default=1000, alias="steps")  # draws per chain
     chunk_size: PositiveInt = 50  # steps between two looks at the deadline and the stop flag
 
+    @property
+    def program(self) -> tuple[Hashable, ...]:
+        """Side by side all would take as long as the longest trajectories."""
+        return *super().program, self.num_integration_steps
+
 
 METHODS: dict[str, type[MethodSettings]] = {
     cls.method: cls for cls in (SGLDSettings, VISettings, MCLMCSettings, HMCSettings)

@@ -70,6 +70,7 @@ COLUMNS: dict[str, type] = {
     "compile_sec": float,
     "sample_sec": float,
     "total_sec": float,
+    "num_together": int,  # runs that its worker had at once, and that share these seconds
     "dtype": str,
     "x64": bool,
     "executor": str,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 from collections import defaultdict
@@ -121,9 +122,11 @@ def run_together(runs: Sequence[Sampling[T]]) -> Iterator[tuple[int, T]]:
     """What each of `runs` finds, with its index, as soon as it has ended.
 
     Chunks of one program are vectorised, each within the guard of the earliest deadline; where one run is out of time,
-    the others ask for theirs again. Runs are told what a chunk of theirs raises; what they let out ends all.
+    the others ask for theirs again. Where several raise, as for want of memory, half as many go together from then on.
+    A run is told what a chunk of its own raises; what it lets out ends all, and closes those that are not through.
     """
     waiting: dict[int, Chunk] = {}
+    most: dict[Hashable, int] = {}  # by program, where as many as wanted were too many
 
     def resume(index: int, step: Callable[..., Chunk], *args: Any) -> Iterator[tuple[int, T]]:
         try:
@@ -131,28 +134,34 @@ def run_together(runs: Sequence[Sampling[T]]) -> Iterator[tuple[int, T]]:
         except StopIteration as end:
             yield index, end.value
 
-    for index, run in enumerate(runs):
-        yield from resume(index, run.__next__)
-    while waiting:
-        for indices in _groups(waiting):
-            chunks = [waiting.pop(index) for index in indices]
-            first = min(range(len(chunks)), key=lambda i: chunks[i].pace.deadline)
-            try:
-                with chunks[first].pace.guard():
-                    ends = [run_chunk(chunks[0])] if len(chunks) == 1 else run_chunks_together(chunks)
-            except OutOfTime as error:
-                waiting.update(zip(indices, chunks, strict=True))
-                del waiting[indices[first]]
-                yield from resume(indices[first], runs[indices[first]].throw, error)
-            except Exception as error:
-                for index in indices:
-                    yield from resume(index, runs[index].throw, error)
-            else:
-                for index, end in zip(indices, ends, strict=True):
-                    yield from resume(index, runs[index].send, end)
+    with contextlib.ExitStack() as closing:
+        for run in runs:
+            closing.callback(run.close)
+        for index, run in enumerate(runs):
+            yield from resume(index, run.__next__)
+        while waiting:
+            for indices in _groups(waiting, most):
+                chunks = [waiting.pop(index) for index in indices]
+                first = min(range(len(chunks)), key=lambda i: chunks[i].pace.deadline)
+                try:
+                    with chunks[first].pace.guard():
+                        ends = [run_chunk(chunks[0])] if len(chunks) == 1 else run_chunks_together(chunks)
+                except OutOfTime as error:
+                    waiting.update(zip(indices, chunks, strict=True))
+                    del waiting[indices[first]]
+                    yield from resume(indices[first], runs[indices[first]].throw, error)
+                except Exception as error:
+                    if len(indices) == 1:
+                        yield from resume(indices[0], runs[indices[0]].throw, error)
+                    else:
+                        waiting.update(zip(indices, chunks, strict=True))
+                        most[chunks[0].program] = len(indices) // 2
+                else:
+                    for index, end in zip(indices, ends, strict=True):
+                        yield from resume(index, runs[index].send, end)
 
 
-def _groups(waiting: dict[int, Chunk]) -> list[list[int]]:
+def _groups(waiting: dict[int, Chunk], most: dict[Hashable, int]) -> list[list[int]]:
     """Indices of chunks that run together."""
     if len(waiting) == 1:
         return [list(waiting)]
@@ -160,9 +169,9 @@ def _groups(waiting: dict[int, Chunk]) -> list[list[int]]:
     for index, chunk in waiting.items():
         by_program[chunk.program].append(index)
     groups: list[list[int]] = []
-    for indices in by_program.values():
+    for program, indices in by_program.items():
         num_numbers = sum(map(np.size, jax.tree.leaves(waiting[indices[0]].states)))
-        size = max(1, MAX_NUMBERS_TOGETHER // num_numbers)
+        size = min(max(1, MAX_NUMBERS_TOGETHER // num_numbers), most.get(program, len(indices)))
         groups += [indices[i : i + size] for i in range(0, len(indices), size)]
     return groups
 

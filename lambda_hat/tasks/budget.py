@@ -135,7 +135,7 @@ def watchdog(limits: Limits, budget: str, path: Path, facts: Callable[[], dict[s
 def end_busy_worker() -> None:
     """End this worker if its device still computes what an alarm interrupted: the next task would wait for that.
 
-    To be called when all that the task has found is written.
+    To be called when all that the interrupted trial or reference has found is written.
     """
     until = time.monotonic() + SETTLE_SEC
     is_worker = EXECUTOR_VARIABLE in os.environ

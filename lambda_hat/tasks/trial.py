@@ -41,25 +41,23 @@ def run_trial(trial_dir: str, problem_dir: str) -> dict[str, Any]:
 
 def run_trials(trial_dirs: Sequence[str], problem_dir: str) -> dict[str, dict[str, Any]]:
     """See `lambda_hat.tasks.pack_task`."""
-    trials = [_Trial(Path(folder), Path(problem_dir), len(trial_dirs)) for folder in trial_dirs]
+    trials = [_Trial(Path(folder), Path(problem_dir)) for folder in trial_dirs]
     for dtype in ("float32", "float64"):  # one after the other: a process has one precision at a time
         with jax.enable_x64(dtype == "float64"):
-            runs = [trial.run() for trial in trials if trial.dtype == dtype]
-            for _ in run_together(runs):
-                pass
-    end_busy_worker()
+            together = [trial for trial in trials if trial.dtype == dtype]
+            for _ in run_together([trial.run(len(together)) for trial in together]):
+                end_busy_worker()  # else the others would wait for what was interrupted; the next one runs them again
     return {trial.folder.name: trial.metrics for trial in trials}
 
 
 class _Trial:
     """What a manifest asks for, and how it ended: `metrics`, which are there at once where there is nothing to run."""
 
-    def __init__(self, folder: Path, problem_dir: Path, num_together: int) -> None:
+    def __init__(self, folder: Path, problem_dir: Path) -> None:
         self.folder = folder
-        self.dtype: str | None = None
+        self.dtype: str | None = None  # of what there is to run
         self.metrics: dict[str, Any] = read_json(folder / METRICS_JSON) or {}
         self._problem_dir = problem_dir
-        self._num_together = num_together
         if self.metrics:  # by a worker that was given up a moment too early
             return
         log_event(folder, "started", pid=os.getpid(), host=socket.gethostname())
@@ -77,21 +75,21 @@ class _Trial:
         except Exception as error:
             self._end(self._failure(error, clock))
 
-    def run(self) -> Sampling[None]:
-        """Sample within the budget, which counts from here, and write `metrics.json`."""
+    def run(self, num_together: int) -> Sampling[None]:
+        """Sample within the budget, which counts from here, and write `metrics.json`; one of `num_together` runs."""
         clock = Clock()
         limits = Limits(clock.start, self._seconds, RESERVE * self._seconds)
         path = self.folder / METRICS_JSON
         try:
             with watchdog(limits, "execution.budget.trial_sec", path, partial(_facts, clock)):
-                metrics = yield from self._sample(clock, limits)
+                metrics = yield from self._sample(clock, limits, num_together)
         except StorageError:
             raise
         except (Exception, OutOfTime) as error:
             metrics = self._failure(error, clock)
         self._end(metrics)
 
-    def _sample(self, clock: Clock, limits: Limits) -> Sampling[dict[str, Any]]:
+    def _sample(self, clock: Clock, limits: Limits, num_together: int) -> Sampling[dict[str, Any]]:
         made_by = provenance()
         with limits.sampling_guard():
             loaded = load_problem(self._problem_dir)
@@ -113,7 +111,7 @@ class _Trial:
         return {
             **_judgement(run),
             **_facts(clock),
-            "num_together": self._num_together,
+            "num_together": num_together,
             "dtype": str(run.info.excess_loss.dtype),
             "x64": jnp.result_type(float) == jnp.float64,
             "finished": now(),

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 
+from lambda_hat.errors import WorkerLostError
 from lambda_hat.tuning.scheduler import Lane, Task
 
 __all__ = ["PackedLane", "packed"]
@@ -24,7 +25,8 @@ class PackedLane:
     """A lane that takes tasks of another, up to `max_in_flight`, until `size` of them run the same program.
 
     Where there are not as many, the largest pack goes out. The other lane is told of each task's progress and end as
-    if it had been alone: where a worker is lost, tasks that have ended are not run again.
+    if it had been alone: where a worker is lost, tasks that have ended are not run again, and where it is lost once
+    too often, the others go out one by one, so that only the one to blame fails.
     """
 
     def __init__(self, lane: Lane, size: int, function: Callable[..., dict[str, Any]]) -> None:
@@ -64,7 +66,8 @@ class PackedLane:
             pack = first
         else:
             folders, shared = [task.args[0] for task in tasks], first.args[1]
-            max_seconds = sum(task.max_seconds for task in tasks)  # set-up and evaluation one after the other
+            # Side by side, but set up one after the other: the last begins before the first has to end.
+            max_seconds = 2 * max(task.max_seconds for task in tasks)
             pack = Task(f"{first.name}+{len(tasks) - 1}", self._function, (folders, shared), max_seconds)
         self._packs[pack.name] = tasks
         return pack
@@ -106,11 +109,18 @@ class PackedLane:
         return self._all_packed(opened for one in tasks for opened in self._lane.on_done(one, results[one.name]))
 
     def on_error(self, task: Task, error: Exception) -> Sequence[Lane]:
-        """Those that have not ended failed."""
+        """Those that have not ended failed, or go out one by one where it may have been another's fault."""
+        tasks = self._packs.pop(task.name)
+        may_be_innocent = isinstance(error, WorkerLostError) and len(tasks) > 1
         opened: list[Lane] = []
-        for one in self._packs.pop(task.name):
-            stored = self._lane.stored_result(one)
-            opened += self._lane.on_error(one, error) if stored is None else self._lane.on_done(one, stored)
+        for one in tasks:
+            if (stored := self._lane.stored_result(one)) is not None:
+                opened += self._lane.on_done(one, stored)
+            elif may_be_innocent:
+                self._lane.on_retry(one)
+                self._waiting[one.name].append(one)
+            else:
+                opened += self._lane.on_error(one, error)
         return self._all_packed(opened)
 
     def close(self) -> None:

@@ -24,6 +24,7 @@ _COPIED = (
     "num_gradient_evaluations",
     "num_steps_done",
     "is_truncated",
+    "num_together",
     "dtype",
     "x64",
     "device",

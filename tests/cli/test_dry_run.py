@@ -73,6 +73,31 @@ def test_every_kind_of_card_is_understood_without_its_cluster(invoke, card, sets
     ]
 
 
+@pytest.mark.parametrize(
+    ("card", "sets", "packs"),
+    [
+        ("local", (), {"htex64": 1, "htex32": 1}),
+        ("local", ("optuna.concurrency.pack=4",), {"htex64": 1, "htex32": 4}),
+        ("local", ("optuna.concurrency.pack=4", "optuna.concurrency.batch_size=3"), {"htex64": 1, "htex32": 3}),
+        ("local-gpu", ("executors.1.available_accelerators=2",), {"htex64": 1, "htex32": 8}),
+        (
+            "local-gpu",
+            ("executors.1.available_accelerators=2", "optuna.concurrency.pack=1"),
+            {"htex64": 1, "htex32": 1},
+        ),
+    ],
+)
+def test_it_tells_how_many_trials_a_worker_runs_at_once(invoke, card, sets, packs):
+    path = str(REPOSITORY / "config" / "parsl" / f"{card}.yaml")
+    words = ["workflow", "optuna", "--config", "study.yaml", "--parsl-card", path, "--dry-run"]
+    words += [word for text in sets for word in ("--set", text)]
+    text, plan = invoke(*words).stdout, json.loads(invoke(*words, "--json").stdout)
+    assert {executor["label"]: executor["pack"] for executor in plan["executors"]} == packs
+    for label, size in packs.items():
+        line = next(line for line in text.splitlines() if line.startswith(f"  {label}  "))
+        assert line.endswith(f", {size} trials at once on each") == (size > 1)
+
+
 def test_an_exact_reference_is_computed_not_sampled(invoke):
     result = invoke(*DRY_RUN, "--set", "reference=exact", "--set", "problems=[{target: potential}]")
     assert "potential, seed 0: target to train, exact reference to compute" in result.stdout

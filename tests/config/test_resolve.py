@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from lambda_hat.config.methods import METHODS, hyperparameter_names, parse_settings
+from lambda_hat.config.methods import METHODS, hyperparameter_names, parse_settings, program_of
 from lambda_hat.config.problems import (
     LocalizationRadius,
     MLPProblem,
@@ -88,3 +88,52 @@ def test_samplers_take_their_preset_and_what_is_fixed() -> None:
     preset = load_preset("sampler", "sgld")
     assert resolve_sampler("sgld", {}) == preset
     assert resolve_sampler("sgld", {"preset": "sgld", "steps": 5}) == preset | {"steps": 5}
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "values"),
+    [
+        ("sgld", "eta0", (1e-4, 1e-3)),
+        ("sgld", "steps", (100, 200)),
+        ("sgld", "b1", (0.8, 0.9)),
+        ("sgld", "burn_in_fraction", (0.2, 0.5)),
+        ("vi", "M", (1, 4)),
+        ("vi", "r", (0, 2)),
+        ("vi", "lr", (1e-3, 1e-2)),
+        ("vi", "whitening_mode", ("none", "rmsprop")),
+        ("mclmc", "L", (0.5, 2.0)),
+        ("hmc", "target_accept", (0.7, 0.8)),
+    ],
+)
+def test_numbers_that_are_searched_choose_no_program(method: str, name: str, values: tuple[object, ...]) -> None:
+    slots = {"max_components": 4, "max_rank": 2} if method == "vi" else {}
+    programs = {program_of(method, {**slots, name: value}) for value in values}
+    assert len(programs) == 1
+    assert None not in programs
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "values"),
+    [
+        ("sgld", "precond_type", ("none", "rmsprop", "adam", "whitened")),
+        ("sgld", "batch", (64, 128)),
+        ("sgld", "dtype", ("float32", "float64")),
+        ("sgld", "num_chains", (2, 4)),
+        ("vi", "M", (1, 4)),
+        ("vi", "max_rank", (2, 3)),
+        ("vi", "whitening_mode", ("none", "hessian")),
+        ("vi", "batch_size", (64, 128)),
+        ("mclmc", "adjusted", (False, True)),
+        ("mclmc", "chunk_size", (50, 100)),
+        ("hmc", "num_integration_steps", (3, 5)),
+    ],
+)
+def test_what_is_a_shape_or_a_branch_chooses_the_program(method: str, name: str, values: tuple[object, ...]) -> None:
+    programs = [program_of(method, {name: value}) for value in values]
+    assert len(set(programs)) == len(values)
+    assert len({program_of(other, {}) for other in METHODS}) == len(METHODS)
+
+
+def test_settings_that_a_method_does_not_take_have_no_program() -> None:
+    assert program_of("sgld", {"eta": 1e-3}) is None
+    assert program_of("sgld", {"eta0": -1.0}) is None

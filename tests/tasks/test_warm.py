@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,20 +48,6 @@ def problem_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "problem.yaml").write_text(to_yaml(QuadraticProblem(dim=4, num_data=200).to_dict()), encoding="utf-8")
     assert reference_task(str(folder), ReferenceSpec(max_relative_mcse=0.03).to_dict(), 60.0)["state"] == "COMPLETE"
     return folder
-
-
-@pytest.fixture
-def compiled() -> Iterator[list[str]]:
-    """Names of the programs that are compiled, or taken from a cache on disk, during a test."""
-    names: list[str] = []
-
-    def listen(event: str, _seconds: float, **facts: Any) -> None:
-        if event == "/jax/core/compile/backend_compile_duration":
-            names.append(str(facts.get("fun_name")))
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    yield names
-    jax.monitoring.unregister_event_duration_listener(listen)
 
 
 @pytest.mark.parametrize("method", TRIALS)
