@@ -25,6 +25,7 @@ COMMANDS: dict[str, list[str]] = {
     "warm": ["--quick"],
     "gradient": ["--quick"],
     "growth": ["--quick"],
+    "packs": ["--quick"],
     "bias": ["--quick"],
     "reference": ["small-small-_null:0.1", "--seconds", "4"],
     "scaling": ["--case", "tpe 2 x 30"],
