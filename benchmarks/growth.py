@@ -19,18 +19,19 @@ from typing import Any
 
 os.environ.update(OMP_NUM_THREADS="1", NPROC="1")
 
+import jax.numpy as jnp
 import matplotlib as mpl
 from sgld import cpu_seconds, network_posterior
 
 from lambda_hat.config.methods import HMCSettings, MethodSettings, SGLDSettings
-from lambda_hat.estimate.run import run_method
-from lambda_hat.posterior import Coordinates, identity_whitening
+from lambda_hat.estimate.run import MethodRun, run_method
+from lambda_hat.posterior import Coordinates, DiagonalWhitening
 
 mpl.use("agg")
 import matplotlib.pyplot as plt
 
 BATCH_SIZE = 128
-HIDDEN = {1e3: 24, 1e4: 92, 1e5: 308, 1e6: 992}  # of two layers, with 16 inputs
+HIDDEN = {1e3: 24, 1e4: 92, 1e5: 308, 1e6: 992, 1e7: 3154}  # of two layers, with 16 inputs
 BASE = {"dim": 1e4, "num_data": 1000, "num_chains": 4}
 SIZES = {"dim": tuple(HIDDEN), "num_data": (1000, 4000, 16_000, 64_000), "num_chains": (1, 2, 4, 8, 16)}
 LABELS = {"dim": "parameters", "num_data": "rows of data", "num_chains": "chains"}
@@ -49,7 +50,7 @@ def measure(method: str, dim: float, num_data: float, num_chains: float, seconds
     posterior = network_posterior((16, hidden, hidden, 1), int(num_data))
     rows = BATCH_SIZE if method == "sgld" else num_data
     steps = int(min(400, max(10, seconds / (SECONDS_PER_STEP * posterior.dim * rows * num_chains))))
-    whitening = identity_whitening(posterior)
+    whitening = DiagonalWhitening(jnp.full_like(posterior.w0, 1 / math.sqrt(float(posterior.localization))))
     coordinates = Coordinates(whitening, whitening)
 
     def run(num_steps: int) -> float:
@@ -59,7 +60,10 @@ def measure(method: str, dim: float, num_data: float, num_chains: float, seconds
             if method == "sgld"
             else HMCSettings(step_size=1e-4, num_integration_steps=1, burn_in_fraction=0.0, **common)
         )
-        return cpu_seconds(lambda: run_method(posterior, settings, coordinates=coordinates, seed=0).info.excess_loss)
+        found: list[MethodRun] = []
+        time = cpu_seconds(lambda: found.append(run_method(posterior, settings, coordinates=coordinates, seed=0)))
+        assert found[0].num_steps_done == num_steps, found[0].reason
+        return time
 
     run(steps)  # compiles
     run(2 * steps)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
+import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,6 +26,16 @@ BuildQuadratic = "Callable[..., tuple[Target, LocalPosterior]]"
 FailingWrites = "Callable[..., AbstractContextManager[Writes]]"
 
 MAX_DEVIATION = 4.0  # Monte Carlo standard errors
+
+
+CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One place for what XLA compiles, for all the processes that tests start."""
+    if CACHE_VARIABLE not in os.environ and not hasattr(config, "workerinput"):
+        folder = os.environ[CACHE_VARIABLE] = tempfile.mkdtemp(prefix="lambda-hat-tests-")
+        config.add_cleanup(partial(shutil.rmtree, folder, ignore_errors=True))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -40,9 +40,10 @@ from lambda_hat.errors import ExecutionError
 from lambda_hat.execution import lifeline
 from lambda_hat.execution.resources import capacity, memory_fraction, walltime_seconds, workers_per_node
 
-__all__ = ["EXECUTOR_VARIABLE", "load_parsl_config_from_card"]
+__all__ = ["EXECUTOR_VARIABLE", "compilation_cache", "load_parsl_config_from_card"]
 
 EXECUTOR_VARIABLE = "LAMBDA_HAT_EXECUTOR"  # in a worker's environment: the label it belongs to
+CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 
 _MANAGER_COMMAND = DEFAULT_LAUNCH_CMD.replace("process_worker_pool.py", "python -P -m lambda_hat.execution.manager", 1)
 _MAX_FAILED_BLOCKS = 3  # in a row, before a worker reported; then the executor is given up
@@ -55,7 +56,8 @@ def load_parsl_config_from_card(
 ) -> Config:
     """Parsl's configuration for `card`, or for one executor of it, with everything of Parsl's own under `run_dir`.
 
-    `cache_dir` holds XLA's compiled programs, for all workers and later runs (default: `cache/jax` beside `run_dir`).
+    `cache_dir` holds XLA's compiled programs, for all workers and later commands; default: what the environment's
+    JAX_COMPILATION_CACHE_DIR names, else `cache/jax` beside `run_dir`.
     Parsl never retries: it would repeat errors of the code as well as lost workers.
 
     Raises:
@@ -63,7 +65,7 @@ def load_parsl_config_from_card(
         ExecutionError: a package that its type needs is missing.
     """
     run_dir = run_dir.resolve()
-    cache_dir = (cache_dir or run_dir.parent / "cache" / "jax").resolve()
+    cache_dir = (cache_dir or compilation_cache(run_dir)).resolve()
     if not isinstance(card, LocalCard):
         executors = [_block_executor(card, cache_dir)]
     else:
@@ -82,6 +84,11 @@ def load_parsl_config_from_card(
         usage_tracking=0,
         initialize_logging=FileLogging(level=logging.INFO),
     )
+
+
+def compilation_cache(run_dir: Path) -> Path:
+    """Where XLA's compiled programs go unless somebody says otherwise: the user's own place for them, or the run's."""
+    return Path(os.environ.get(CACHE_VARIABLE) or run_dir.parent / "cache" / "jax")
 
 
 def _local_executor(pool: LocalExecutor, num_workers: int, cache_dir: Path) -> HighThroughputExecutor:
@@ -323,7 +330,7 @@ def _worker_init(
         "MKL_NUM_THREADS": threads,
         "PJRT_NPROC": threads,  # what sizes XLA's thread pool on CPUs; the flags of XLA do not bound it
         "NPROC": threads,  # its older name
-        "JAX_COMPILATION_CACHE_DIR": cache_dir,
+        CACHE_VARIABLE: cache_dir,
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": 0,
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": -1,
     }

@@ -18,6 +18,7 @@ from lambda_hat.artifacts.paths import within
 from lambda_hat.config.card import AnyCard
 from lambda_hat.errors import ConfigError, ExecutionError
 from lambda_hat.execution import lean as lean  # before Parsl
+from lambda_hat.execution.cards import compilation_cache
 from lambda_hat.execution.pool import Pool
 from lambda_hat.execution.resources import capacity, check_card
 from lambda_hat.execution.routing import labels_of
@@ -57,7 +58,7 @@ class Cluster:
         self._card = card
         self._run_dir = run_dir.resolve()
         self._notify = notify
-        cache_dir = (cache_dir or self._run_dir.parent / "cache" / "jax").resolve()
+        cache_dir = (cache_dir or compilation_cache(self._run_dir)).resolve()
         files = within(self._run_dir.parent, "the run's", card.run_dir)
         self._pools = {label: Pool(card, label, files / label, cache_dir) for label in self.labels}
         self._restarts: dict[str, int] = dict.fromkeys(self.labels, 0)  # in a row

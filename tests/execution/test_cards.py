@@ -279,7 +279,16 @@ def test_a_block_knows_nothing_of_the_job_that_the_controller_runs_in(tmp_path, 
     assert (code, output) == (0, "SBATCH_ACCOUNT=1\nSLURM_CONF=1\n")
 
 
-def test_local_card_to_parsl(tmp_path):
+def test_compiled_programs_go_where_the_environment_says(tmp_path, monkeypatch):
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "shared"))
+    (executor,) = load_parsl_config_from_card(
+        local_card(LocalExecutor(label="a")), tmp_path / "parsl_runinfo"
+    ).executors
+    assert f"export JAX_COMPILATION_CACHE_DIR={tmp_path}/shared" in executor.provider.worker_init.splitlines()
+
+
+def test_local_card_to_parsl(tmp_path, monkeypatch):
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
     card = local_card(LocalExecutor(label="htex64", max_workers=3, cores_per_worker=2.0, worker_init="export X=1"))
     (executor,) = load_parsl_config_from_card(card, tmp_path / "a" / "parsl_runinfo").executors
     assert executor.all_addresses == {"127.0.0.1"}
