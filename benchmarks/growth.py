@@ -49,7 +49,7 @@ def measure(method: str, dim: float, num_data: float, num_chains: float, seconds
     hidden = HIDDEN[dim]
     posterior = network_posterior((16, hidden, hidden, 1), int(num_data))
     rows = BATCH_SIZE if method == "sgld" else num_data
-    steps = int(min(400, max(10, seconds / (SECONDS_PER_STEP * posterior.dim * rows * num_chains))))
+    steps = int(min(400, max(4, seconds / (SECONDS_PER_STEP * posterior.dim * rows * num_chains))))
     whitening = DiagonalWhitening(jnp.full_like(posterior.w0, 1 / math.sqrt(float(posterior.localization))))
     coordinates = Coordinates(whitening, whitening)
 
