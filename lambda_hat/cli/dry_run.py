@@ -90,8 +90,9 @@ def _run_line(run: PlannedRun) -> str:
 
 def _bound_line(bound: TimeBound) -> str:
     what = bound.what if bound.num_tasks > 1 else bound.what.removesuffix("s")
+    packs = " (packs not counted)" if bound.pack > 1 else ""
     return (
-        f"{bound.num_tasks} {what} on {bound.label}, {bound.num_parallel} at once: "
+        f"{bound.num_tasks} {what} on {bound.label}, {bound.num_parallel} at once{packs}: "
         f"{bound.num_rounds} × {bound.budget_sec:g} s = {clock(bound.seconds)}"
     )
 

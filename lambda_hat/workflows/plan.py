@@ -100,7 +100,10 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class TimeBound:
-    """Seconds that tasks of one kind can take at most on one executor: `num_rounds` times their budget."""
+    """Seconds that tasks of one kind can take at most on one executor: `num_rounds` times their budget.
+
+    In packs they take less, but how much less depends on what is searched.
+    """
 
     what: str  # "references" | "trials" | "confirmations" | "runs on other problems" | "runs"
     label: str
@@ -108,6 +111,7 @@ class TimeBound:
     num_parallel: int
     num_rounds: int
     budget_sec: float
+    pack: int = 1  # trials that are one task
 
     @property
     def seconds(self) -> float:
@@ -166,6 +170,8 @@ def build_plan(loaded: LoadedStudy) -> Plan:
         ConfigError: with everything that `check_execution` finds.
     """
     plan, optuna = _plan_of_references(loaded), loaded.study.optuna
+    labels = [plan.routes[f"methods.{method}"].label for method in loaded.study.methods]
+    plan = replace(plan, packs={label: _pack_size(loaded, label) for label in labels})
     studies = tuple(
         PlannedStudy(
             problem.pid,
@@ -192,7 +198,6 @@ def build_plan(loaded: LoadedStudy) -> Plan:
         plan,
         studies=studies,
         confirmations=confirmations,
-        packs={study.label: _pack_size(loaded, study.label) for study in studies},
         bounds=(*plan.bounds, *bounds),
         needs_resume=is_search_begun or any(item.is_begun and item.num_to_run for item in confirmations),
     )
@@ -301,7 +306,7 @@ def _bounds(
             rounds = _num_rounds(counts, cap, batch_size)
             num_parallel = min(cap, sum(min(count, batch_size) for count in counts))
             budget = plan.loaded.sections.execution.budget.trial_sec
-            yield TimeBound(what, label, sum(counts), num_parallel, rounds, budget)
+            yield TimeBound(what, label, sum(counts), num_parallel, rounds, budget, plan.packs.get(label, 1))
 
 
 def _num_rounds(counts: Sequence[int], cap: int, batch_size: int) -> int:
