@@ -2,8 +2,8 @@
 
 Warm SGLD and HMC runs, as trials run them, on ReLU networks: against the number of parameters, the rows of data, and
 the chains, one at a time, the others fixed. CPU milliseconds per step of all chains, and the exponent of growth between
-the two largest sizes: 1 is linear, less is overhead that the work has not yet outgrown. Writes FOLDER/growth.json and
-FOLDER/growth.png.
+the two largest sizes: 1 is linear, less is overhead that the work has not yet outgrown. Then what the controller takes
+for a study by its number of trials. Writes FOLDER/growth.json and FOLDER/growth.png; `--draw` only draws again.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import argparse
 import json
 import math
 import os
+import shutil
 import statistics
 from itertools import pairwise
 from pathlib import Path
@@ -21,6 +22,7 @@ os.environ.update(OMP_NUM_THREADS="1", NPROC="1")
 
 import jax.numpy as jnp
 import matplotlib as mpl
+from scaling import growth as controller_growth
 from sgld import cpu_seconds, network_posterior
 
 from lambda_hat.config.methods import HMCSettings, MethodSettings, SGLDSettings
@@ -83,9 +85,9 @@ def exponent(axis: str, rows: list[dict[str, Any]]) -> float:
     return math.log(large["milliseconds"] / small["milliseconds"]) / math.log(large[axis] / small[axis])
 
 
-def draw(results: dict[str, dict[str, list[dict[str, Any]]]], path: Path) -> None:
-    figure, panels = plt.subplots(1, len(SIZES), figsize=(10, 3.4), layout="constrained")
-    for panel, axis in zip(panels, SIZES, strict=True):
+def draw(results: dict[str, Any], path: Path) -> None:
+    figure, panels = plt.subplots(1, len(SIZES) + 1, figsize=(12.5, 3.4), layout="constrained")
+    for panel, axis in zip(panels, SIZES, strict=False):
         for index, (method, rows) in enumerate(results[axis].items()):
             x, y = [row[axis] for row in rows], [row["milliseconds"] for row in rows]
             panel.loglog(x, y, "o-", color=f"C{index}", label=f"{method}, exponent {exponent(axis, rows):.2f}")
@@ -93,6 +95,18 @@ def draw(results: dict[str, dict[str, list[dict[str, Any]]]], path: Path) -> Non
         panel.set_xlabel(LABELS[axis])
         panel.legend(fontsize=7.5, frameon=False)
     panels[0].set_ylabel("CPU ms per step of all chains")
+    rows = results["controller"]
+    x = [row["trials"] for row in rows]
+    for index, name in enumerate(("ask", "prune", "tell", "pickle"), start=2):
+        y = [row[name] for row in rows]
+        panels[-1].loglog(x, y, "o-", color=f"C{index}", label=name)
+        panels[-1].loglog(x, [y[-1] * size / x[-1] for size in x], ":", color=f"C{index}", lw=1)
+    panels[-1].set_xlabel("trials of a study")
+    panels[-1].set_ylabel("CPU ms of the controller")
+    panels[-1].set_xticks(x, [f"{size:g}" for size in x])
+    panels[-1].minorticks_off()
+    panels[-1].set_ylim(bottom=0.01)
+    panels[-1].legend(fontsize=7.5, frameon=False, ncols=2, loc="lower right")
     figure.suptitle("Dotted: linear", fontsize=9)
     figure.savefig(path, dpi=110)
 
@@ -101,10 +115,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--quick", action="store_true", help="two sizes each, short runs")
+    parser.add_argument("--draw", action="store_true", help="draw FOLDER/growth.json")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
+    if options.draw:
+        draw(json.loads((options.folder / "growth.json").read_text(encoding="utf-8")), options.folder / "growth.png")
+        return
     seconds = 0.05 if options.quick else 0.5
-    results: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    results: dict[str, Any] = {}
     for axis in SIZES:
         results[axis] = {}
         for method in ("sgld", "hmc"):
@@ -112,6 +130,9 @@ def main() -> None:
             results[axis][method] = rows
             figures = ", ".join(f"{row[axis]:g}: {row['milliseconds']:.3g}" for row in rows)
             print(f"{method:4}  {LABELS[axis]:12}  {figures} ms; exponent {exponent(axis, rows):.2f}", flush=True)
+    place = options.folder.resolve() / "study"
+    shutil.rmtree(place, ignore_errors=True)
+    results["controller"] = controller_growth(place, (250, 500) if options.quick else (500, 1000, 2000, 4000))
     (options.folder / "growth.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     draw(results, options.folder / "growth.png")
 
