@@ -11,6 +11,7 @@ import numpy as np
 __all__ = [
     "best_so_far",
     "completed",
+    "doubts",
     "indistinguishable",
     "objective_error",
     "parameter_importances",
@@ -21,6 +22,8 @@ __all__ = [
 Row = Mapping[str, Any]
 
 PARAM_PREFIX = "param_"
+MAX_RHAT = 1.05  # above which chains, or fits, do not agree
+MAX_K_HAT = 0.7  # above which a fit does not cover the posterior
 MAX_Z = 2.0  # combined standard errors, up to which an estimate cannot be told from the reference
 _MIN_TRIALS = 8
 _NUM_BINS = 4
@@ -45,9 +48,20 @@ def objective_error(objective: Mapping[str, Any], reference: Mapping[str, Any]) 
     return {"abs": se, "relative": se / abs(llc)}.get(objective.get("type", "abs"))
 
 
+def doubts(row: Row) -> list[str]:
+    """Why an estimate and its standard error cannot be trusted, however close to the reference it came."""
+    rhat, k_hat = row.get("rhat"), row.get("k_hat")
+    found = []
+    if rhat is not None and rhat > MAX_RHAT:
+        found.append(f"its chains disagree (R̂ {rhat:.2f})")
+    if k_hat is not None and k_hat > MAX_K_HAT:
+        found.append(f"its fit does not cover the posterior (k̂ {k_hat:.2f})")
+    return found
+
+
 def indistinguishable(rows: Iterable[Row]) -> list[Row]:
-    """Those within two combined standard errors of the reference, the cheapest first."""
-    close = [row for row in rows if row.get("z") is not None and abs(row["z"]) <= MAX_Z]
+    """Those within two combined standard errors of the reference, and not by luck; the cheapest first."""
+    close = [row for row in rows if row.get("z") is not None and abs(row["z"]) <= MAX_Z and not doubts(row)]
     return sorted(close, key=lambda row: row.get("num_gradient_evaluations") or math.inf)
 
 

@@ -13,14 +13,15 @@ from rich.table import Table
 from rich.text import Text
 
 from lambda_hat.numbers import estimate, number
+from lambda_hat.report.analysis import doubts
 from lambda_hat.report.tables import laplace_relative_error
 
 __all__ = [
     "FIGURES",
+    "all_doubts",
     "best_row",
     "counts_text",
     "figures_of",
-    "is_no_closer",
     "laplace_row",
     "preset_text",
     "print_runs",
@@ -115,8 +116,8 @@ def _print_studies(console: Console, rows: Sequence[Row], laplace: Row) -> None:
     for method, trials in by_method.items():
         best = best_rows[method]
         line = Text(f"  {method}: {counts_text(trials)}{_best_text(best)}{preset_text(trials)}")
-        if best is not None and is_no_closer(best, laplace):
-            line.append("; no closer than Laplace", style="red")
+        for doubt in [] if best is None else all_doubts(best, laplace):
+            line.append(f"; {doubt}", style="red")
         console.print(line, soft_wrap=True)
 
 
@@ -152,8 +153,8 @@ def _print_samplers(console: Console, rows: Sequence[Row], laplace: Row) -> None
         if row["state"] != "COMPLETE":
             reason = f": {row['reason']}" if row.get("reason") else ""
             console.print(Text(f"  {row['sampler']}: {_STATES[row['state']]}{reason}", style="red"), soft_wrap=True)
-        elif is_no_closer(row, laplace):
-            console.print(Text(f"  {row['sampler']}: no closer than Laplace", style="red"), soft_wrap=True)
+        elif found := all_doubts(row, laplace):
+            console.print(Text(f"  {row['sampler']}: {'; '.join(found)}", style="red"), soft_wrap=True)
 
 
 def _reference_lines(reference: Row | None) -> list[Text]:
@@ -190,10 +191,11 @@ def laplace_row(reference: Row) -> dict[str, float | None]:
     }
 
 
-def is_no_closer(best: Row, laplace: Row) -> bool:
-    """Whether an estimate is no closer to the reference than the Laplace value."""
-    error, baseline = best.get("error"), laplace["error"]
-    return error is not None and baseline is not None and abs(error) >= abs(baseline)
+def all_doubts(row: Row, laplace: Row) -> list[str]:
+    """`doubts`, and whether an estimate is no closer to the reference than the Laplace value."""
+    error, baseline = row.get("error"), laplace["error"]
+    is_no_closer = error is not None and baseline is not None and abs(error) >= abs(baseline)
+    return [*doubts(row), *(["no closer than Laplace"] if is_no_closer else [])]
 
 
 def figures_of(row: Row, *, is_baseline: bool = False) -> tuple[str, ...]:

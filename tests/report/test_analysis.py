@@ -8,6 +8,7 @@ import pytest
 from lambda_hat.report.analysis import (
     best_so_far,
     completed,
+    doubts,
     indistinguishable,
     objective_error,
     parameter_importances,
@@ -62,6 +63,12 @@ def test_the_front_holds_what_nothing_beats():
 def test_those_that_cannot_be_told_from_the_reference_come_cheapest_first():
     rows = [{"z": 1.9, "num_gradient_evaluations": 50.0}, {"z": -0.5, "num_gradient_evaluations": 20.0}, {"z": 2.1}, {}]
     assert indistinguishable(rows) == [rows[1], rows[0]]
+
+
+def test_what_came_close_by_luck_is_not_indistinguishable() -> None:
+    rows = [{"z": 0.1, "rhat": 1.8}, {"z": 0.1, "rhat": 1.01, "k_hat": 2.0}, {"z": 0.1, "rhat": 1.01}, {"z": 0.2}]
+    assert indistinguishable(rows) == rows[2:]
+    assert [len(doubts(row)) for row in rows] == [1, 1, 0, 0]
 
 
 @pytest.mark.parametrize(("kind", "expected"), [("abs", 0.5), ("relative", 0.1), ("huber", None)])

@@ -71,6 +71,20 @@ def test_a_method_that_does_not_beat_the_laplace_value_stands_out(error, is_said
     assert "no closer" not in nothing
 
 
+@pytest.mark.parametrize(
+    ("found", "doubt"),
+    [
+        ({"rhat": 1.06}, "; its chains disagree (R̂ 1.06)\n"),
+        ({"rhat": 1.05, "k_hat": 0.7}, "precond_type=adam\n"),
+        ({"k_hat": 2.21}, "; its fit does not cover the posterior (k̂ 2.21)\n"),
+        ({"rhat": 1.8, "error": 0.2}, "; its chains disagree (R̂ 1.80); no closer than Laplace\n"),
+    ],
+)
+def test_an_estimate_that_cannot_be_trusted_stands_out(found, doubt):
+    close = {"llc_hat": 15.64, "error": 0.003, "objective": 0.003} | found
+    assert doubt in summary([row(2, **close)], {"p_1": REFERENCE}, p_1="x")
+
+
 def test_an_uncertified_reference_says_why():
     reference = REFERENCE | {"is_certified": False, "reasons": ["R̂ of r² is 1.15, at most 1.01 wanted"], "radius": 0.1}
     text = summary([], {"p_1": reference}, p_1="x")

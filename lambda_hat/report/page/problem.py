@@ -8,16 +8,16 @@ from dataclasses import dataclass
 
 from lambda_hat.numbers import estimate, number
 from lambda_hat.report import figures
-from lambda_hat.report.analysis import indistinguishable
+from lambda_hat.report.analysis import doubts, indistinguishable
 from lambda_hat.report.drawing import Picture
 from lambda_hat.report.page.table import Cell, Column, Links, Row, Table, TableRow
 from lambda_hat.report.run_files import RunFiles
 from lambda_hat.report.summary import (
     FIGURES,
+    all_doubts,
     best_row,
     counts_text,
     figures_of,
-    is_no_closer,
     laplace_row,
     reference_facts,
     settings_text,
@@ -69,9 +69,7 @@ def problem_part(run: RunFiles, pid: str, title: str, links: Links) -> ProblemPa
                 *(Cell(text, kind="number") for text in figures_of(best.get(method, {}))),
                 Cell(number(best.get(method, {}).get("num_gradient_evaluations"), ",.0f"), kind="number"),
                 Cell(counts_text(trials)),
-                Cell("no closer than Laplace", kind="bad")
-                if method in best and is_no_closer(best[method], laplace)
-                else Cell(""),
+                Cell("; ".join(all_doubts(best[method], laplace)) if method in best else "", kind="bad"),
             ),
             is_best=closest is not None and best.get(method) is closest,
         )
@@ -109,15 +107,18 @@ def _verdict(run: RunFiles, pid: str, reference: Row | None, best: Mapping[str, 
             yield "No trial was completed."
         return
     close = indistinguishable(best.values())
+    for method, row in best.items():
+        if found := doubts(row):
+            yield f"{method} cannot be trusted at its best settings: {' and '.join(found)}."
     if len(close) > 1:
         names = _listed([row["method"] for row in best.values() if row in close])
         yield f"{names} are within two combined standard errors of it at the best settings found."
         yield f"Of these, {close[0]['method']} needs the fewest gradient evaluations: {_result(close[0])}."
     elif close:
         yield f"{close[0]['method']} is within two combined standard errors of it: {_result(close[0])}."
-    else:
-        closest = min(best.values(), key=lambda row: math.inf if row.get("error") is None else abs(row["error"]))
-        yield "No method comes within two combined standard errors."
+    elif trusted := [row for row in best.values() if not doubts(row)]:
+        closest = min(trusted, key=lambda row: math.inf if row.get("error") is None else abs(row["error"]))
+        yield "No method that can be trusted comes within two combined standard errors."
         yield f"{closest['method']} is closest: {_result(closest)}."
     laplace = laplace_row(reference)
     if laplace["llc_hat"] is not None:
