@@ -69,7 +69,7 @@ def problem_part(run: RunFiles, pid: str, title: str, links: Links) -> ProblemPa
                 *(Cell(text, kind="number") for text in figures_of(best.get(method, {}))),
                 Cell(number(best.get(method, {}).get("num_gradient_evaluations"), ",.0f"), kind="number"),
                 Cell(counts_text(trials)),
-                Cell("; ".join(all_doubts(best[method], laplace)) if method in best else "", kind="bad"),
+                Cell(_standing(best[method], laplace) if method in best else "", kind="bad"),
             ),
             is_best=closest is not None and best.get(method) is closest,
         )
@@ -93,6 +93,11 @@ def problem_part(run: RunFiles, pid: str, title: str, links: Links) -> ProblemPa
         no_reference=f"There is no reference: {failure}." if failure else "There is no reference yet.",
         cost=figures.cost_figure(by_method, reference or {}),
     )
+
+
+def _standing(row: Row, laplace: Row) -> str:
+    """In two words: the verdict has more."""
+    return "in doubt" if doubts(row) else "".join(all_doubts(row, laplace))
 
 
 def _verdict(run: RunFiles, pid: str, reference: Row | None, best: Mapping[str, Row]) -> Iterator[str]:
