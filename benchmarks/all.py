@@ -25,7 +25,7 @@ COMMANDS: dict[str, list[str]] = {
     "warm": ["--quick"],
     "gradient": ["--quick"],
     "growth": ["--quick"],
-    "packs": ["--quick"],
+    "packs": ["--quick", "--size", "2"],
     "bias": ["--quick"],
     "reference": ["small-small-_null:0.1", "--seconds", "4"],
     "scaling": ["--case", "tpe 2 x 30"],

@@ -81,11 +81,30 @@ def test_warm(tmp_path: Path) -> None:
 def test_growth(tmp_path: Path) -> None:
     run("growth.py", str(tmp_path), "--quick")
     results = json.loads((tmp_path / "growth.json").read_text(encoding="utf-8"))
+    controller = results.pop("controller")
+    assert [row["trials"] for row in controller] == [250, 500]
+    assert all(row[name] > 0 for row in controller for name in ("ask", "prune", "tell", "pickle"))
     assert [(axis, list(methods)) for axis, methods in results.items()] == [
         (axis, ["sgld", "hmc"]) for axis in ("dim", "num_data", "num_chains")
     ]
     assert [row["num_chains"] for row in results["num_chains"]["sgld"]] == [1, 2]
     assert (tmp_path / "growth.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_gradient(tmp_path: Path) -> None:
+    run("gradient.py", str(tmp_path), "--quick")
+    rows = json.loads((tmp_path / "gradient.json").read_text(encoding="utf-8"))
+    assert [row["dtype"] for row in rows] == 2 * ["float64", "float32"]
+    assert all(0 < row["share_of_matrix_rate"] < 1.5 and row["times_as_fast_as_one_piece"] > 0 for row in rows)
+
+
+@pytest.mark.slow
+def test_packs(tmp_path: Path) -> None:
+    run("packs.py", str(tmp_path), "--quick", "--size", "2")
+    rows = json.loads((tmp_path / "packs.json").read_text(encoding="utf-8"))
+    assert [row["size"] for row in rows] == 3 * [2]
+    assert all(row["alone_seconds"] > 0 and row["times_as_fast"] > 0 for row in rows)
 
 
 @pytest.mark.slow
