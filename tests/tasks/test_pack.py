@@ -16,26 +16,15 @@ import numpy as np
 import pytest
 
 from lambda_hat.artifacts.files import read_json, read_json_lines
-from lambda_hat.config.explain import to_yaml
-from lambda_hat.config.problems import QuadraticProblem
-from lambda_hat.config.study import ReferenceSpec
 from lambda_hat.errors import StorageError
 from lambda_hat.estimate.traces import Traces
-from lambda_hat.tasks import pack_task, reference_task, trial_task
+from lambda_hat.tasks import pack_task, trial_task
 
 SGLD = {"eta0": 2e-3, "steps": 2000, "batch": 64}
 CASES = {
     "sgld": [SGLD, SGLD | {"eta0": 1e-3, "steps": 3000}, SGLD | {"eta0": 3e-3, "gamma": 0.3}],
     "mclmc": [{"step_size": 0.5, "steps": 200}, {"step_size": 0.3, "L": 0.5, "steps": 260}],
 }
-
-
-@pytest.fixture(scope="module")
-def problem_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("problem")
-    (folder / "problem.yaml").write_text(to_yaml(QuadraticProblem(dim=4, num_data=200).to_dict()), encoding="utf-8")
-    assert reference_task(str(folder), ReferenceSpec(max_relative_mcse=0.03).to_dict(), 60.0)["state"] == "COMPLETE"
-    return folder
 
 
 def write_trial(folder: Path, method: str, settings: dict[str, Any], seed: int = 0, trial_sec: float = 60.0) -> Path:
@@ -56,11 +45,11 @@ def write_pack(tmp_path: Path):
 
 
 @pytest.fixture
-def run_pack(problem_dir):
+def run_pack(quadratic_dir):
     """Runs trials as a pack; what their files say, in the order of their folders."""
 
     def run_pack(folders: list[Path]) -> list[dict[str, Any]]:
-        metrics = pack_task([str(folder) for folder in folders], str(problem_dir))
+        metrics = pack_task([str(folder) for folder in folders], str(quadratic_dir))
         assert list(metrics) == [folder.name for folder in folders]
         stored = [read_json(folder / "metrics.json") for folder in folders]
         assert [row["finished"] for row in metrics.values()] == [row["finished"] for row in stored]
@@ -78,10 +67,10 @@ MEASURED = {"timings", "started", "finished", "num_together"}
 
 
 @pytest.mark.parametrize("method", CASES)
-def test_each_trial_leaves_the_files_that_it_leaves_alone(write_pack, run_pack, problem_dir, method):
+def test_each_trial_leaves_the_files_that_it_leaves_alone(write_pack, run_pack, quadratic_dir, method):
     packed, alone = write_pack(CASES[method], method), write_pack(CASES[method], method, "alone")
     for folder, other, metrics in zip(packed, alone, run_pack(packed), strict=True):
-        expected = trial_task(str(other), str(problem_dir))
+        expected = trial_task(str(other), str(quadratic_dir))
         assert (metrics["state"], metrics["num_together"], expected["num_together"]) == ("COMPLETE", len(packed), 1)
         assert metrics.keys() == expected.keys()
         for name in expected.keys() - MEASURED:
@@ -173,12 +162,12 @@ def test_a_trial_out_of_time_keeps_its_estimate_and_the_others_go_on(tmp_path, r
     assert (long["state"], long["num_steps_done"], long["is_truncated"]) == ("COMPLETE", 20_000, False)
 
 
-def test_a_full_disk_ends_all_and_no_watchdog_waits_for_them(write_pack, problem_dir, failing_writes, monkeypatch):
+def test_a_full_disk_ends_all_and_no_watchdog_waits_for_them(write_pack, quadratic_dir, failing_writes, monkeypatch):
     monkeypatch.setenv("LAMBDA_HAT_EXECUTOR", "htex")
     monkeypatch.setattr(os, "_exit", lambda code: pytest.fail("a watchdog barks"))
     folders = write_pack([SGLD] * 3)
     with failing_writes(10), pytest.raises(StorageError):
-        pack_task([str(folder) for folder in folders], str(problem_dir))
+        pack_task([str(folder) for folder in folders], str(quadratic_dir))
     assert not any((folder / "metrics.json").exists() for folder in folders)
     for dog in [thread for thread in threading.enumerate() if thread.name == "watchdog"]:
         dog.join(10)
@@ -215,12 +204,12 @@ pack_task(sys.argv[3:], sys.argv[2])
     ids=["alarm", "watchdog"],
 )
 def test_a_trial_that_never_comes_back_costs_the_others_their_worker_and_no_more(
-    tmp_path, problem_dir, how, state, reason
+    tmp_path, quadratic_dir, how, state, reason
 ):
     """10⁸ leapfrog steps keep the device busy for minutes: the others are for the next worker."""
     endless = write_trial(tmp_path / "endless", "hmc", {"num_integration_steps": 10**8}, trial_sec=12.0)
     other = write_trial(tmp_path / "other", "mclmc", {"steps": 1000})
-    command = [sys.executable, "-c", WORKER, how, problem_dir, endless, other]
+    command = [sys.executable, "-c", WORKER, how, quadratic_dir, endless, other]
     environment = os.environ | {"LAMBDA_HAT_EXECUTOR": "htex"}
     codes = [subprocess.run(command, env=environment, check=False).returncode for _ in range(2)]
     assert codes == [70, 0]

@@ -9,10 +9,7 @@ from typing import Any
 import jax
 import pytest
 
-from lambda_hat.config.explain import to_yaml
-from lambda_hat.config.problems import QuadraticProblem
-from lambda_hat.config.study import ReferenceSpec
-from lambda_hat.tasks import reference_task, trial_task
+from lambda_hat.tasks import trial_task
 
 VI = {"max_components": 3, "max_rank": 2, "num_draws": 200, "batch_size": 32}
 # The first trial may compile; the others change every number that a search may, and each choice that shares a shape.
@@ -42,22 +39,14 @@ TRIALS: dict[str, list[dict[str, Any]]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def problem_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("problem")
-    (folder / "problem.yaml").write_text(to_yaml(QuadraticProblem(dim=4, num_data=200).to_dict()), encoding="utf-8")
-    assert reference_task(str(folder), ReferenceSpec(max_relative_mcse=0.03).to_dict(), 60.0)["state"] == "COMPLETE"
-    return folder
-
-
 @pytest.mark.parametrize("method", TRIALS)
-def test_a_warm_trial_compiles_nothing(method: str, problem_dir: Path, tmp_path: Path, compiled: list[str]) -> None:
+def test_a_warm_trial_compiles_nothing(method: str, quadratic_dir: Path, tmp_path: Path, compiled: list[str]) -> None:
     def run(number: int, settings: dict[str, Any]) -> dict[str, Any]:
         folder = tmp_path / str(number)
         folder.mkdir()
         manifest = {"method": method, "settings": settings, "seed": number, "budget": {"trial_sec": 60.0}}
         (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
-        return trial_task(str(folder), str(problem_dir))
+        return trial_task(str(folder), str(quadratic_dir))
 
     first, *others = TRIALS[method]
     jax.clear_caches()
