@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 CONTROLLER = """
-import os, sys, time
+import os, select, sys, time
 from pathlib import Path
 from lambda_hat.config.card import LocalCard, LocalExecutor
 from lambda_hat.execution.cluster import Cluster
@@ -22,6 +22,8 @@ with Cluster(card, Path(sys.argv[1])) as cluster:
     cluster.submit(time.sleep, 600, label="only")  # in C, as XLA is: Python's handlers in the worker would not run
     time.sleep(0.5)
     print("ready", flush=True)
+    while not select.select([sys.stdin], [], [], 0.1)[0]:
+        pass  # a call that blocks for good would not notice a signal that came just before it
     if sys.stdin.readline() == "raise\\n":
         raise RuntimeError("on purpose")
 """
