@@ -12,6 +12,7 @@ __all__ = [
     "best_so_far",
     "completed",
     "doubts",
+    "doubts_of_settings",
     "indistinguishable",
     "objective_error",
     "parameter_importances",
@@ -50,7 +51,20 @@ def objective_error(objective: Mapping[str, Any], reference: Mapping[str, Any]) 
 
 def doubts(row: Row) -> list[str]:
     """Why an estimate and its standard error cannot be trusted, however close to the reference it came."""
-    rhat, k_hat = row.get("rhat"), row.get("k_hat")
+    return _doubts(row.get("rhat"), row.get("k_hat"))
+
+
+def doubts_of_settings(row: Row) -> list[str]:
+    """Why an estimate by settings that were confirmed could not be trusted without a reference, by a row of theirs."""
+    num_failed, rms_z = row.get("num_failed"), row.get("rms_z")
+    found = [f"{num_failed} of its runs failed"] if num_failed else []
+    found += _doubts(row.get("worst_rhat"), row.get("worst_k_hat"))
+    if rms_z is not None and rms_z > MAX_Z:
+        found.append(f"its errors are {rms_z:.1f} times what its standard errors say")
+    return found
+
+
+def _doubts(rhat: float | None, k_hat: float | None) -> list[str]:
     found = []
     if rhat is not None and rhat > MAX_RHAT:
         found.append(f"its chains disagree (R̂ {rhat:.2f})")

@@ -13,12 +13,13 @@ from rich.table import Table
 from rich.text import Text
 
 from lambda_hat.numbers import estimate, number
-from lambda_hat.report.analysis import doubts
+from lambda_hat.report.analysis import doubts, doubts_of_settings
 from lambda_hat.report.tables import laplace_relative_error
 
 __all__ = [
     "FIGURES",
     "all_doubts",
+    "all_doubts_of_settings",
     "best_row",
     "counts_text",
     "figures_of",
@@ -56,7 +57,7 @@ def print_summary(
 
     def print_rows(console: Console, of_problem: Sequence[Row], laplace: Row) -> None:
         _print_studies(console, of_problem, laplace)
-        _print_confirmed(console, [row for row in confirmed if row["pid"] == of_problem[0]["pid"]])
+        _print_confirmed(console, [row for row in confirmed if row["pid"] == of_problem[0]["pid"]], laplace)
 
     _print_problems(stream, rows, references, places, titles, print_rows)
 
@@ -115,10 +116,8 @@ def _print_studies(console: Console, rows: Sequence[Row], laplace: Row) -> None:
     console.print(_table("best of", {method: best or {} for method, best in best_rows.items()}, laplace))
     for method, trials in by_method.items():
         best = best_rows[method]
-        line = Text(f"  {method}: {counts_text(trials)}{_best_text(best)}{preset_text(trials)}")
-        for doubt in [] if best is None else all_doubts(best, laplace):
-            line.append(f"; {doubt}", style="red")
-        console.print(line, soft_wrap=True)
+        line = f"  {method}: {counts_text(trials)}{_best_text(best)}{preset_text(trials)}"
+        _print_doubted(console, line, [] if best is None else all_doubts(best, laplace))
 
 
 def preset_text(trials: Iterable[Row]) -> str:
@@ -135,16 +134,22 @@ def preset_text(trials: Iterable[Row]) -> str:
     return f"; objective {best['objective']:.3g}, the preset's {preset['objective']:.3g}"
 
 
-def _print_confirmed(console: Console, rows: Iterable[Row]) -> None:
+def _print_confirmed(console: Console, rows: Iterable[Row], laplace: Row) -> None:
     for row in rows:
         if row["rank"] == 1:
             value = f"{number(row['rmse'], '.3g')} ± {number(row['rmse_se'], '.2g')}"
-            failed = f", {row['num_failed']} failed" if row["num_failed"] else ""
             line = (
                 f"  {row['method']} confirmed: rmse {value} ({number(row['relative_rmse'], '.1%')}), "
-                f"{row['num_seeds']} seeds{failed}; trial {row['number']} ({row['run_id']}): {settings_text(row)}"
+                f"{row['num_seeds']} seeds; trial {row['number']} ({row['run_id']}): {settings_text(row)}"
             )
-            console.print(Text(line, style="green" if not row["num_failed"] else "red"), soft_wrap=True)
+            _print_doubted(console, line, all_doubts_of_settings(row, laplace))
+
+
+def _print_doubted(console: Console, line: str, found: Iterable[str]) -> None:
+    text = Text(line)
+    for doubt in found:
+        text.append(f"; {doubt}", style="red")
+    console.print(text, soft_wrap=True)
 
 
 def _print_samplers(console: Console, rows: Sequence[Row], laplace: Row) -> None:
@@ -193,9 +198,18 @@ def laplace_row(reference: Row) -> dict[str, float | None]:
 
 def all_doubts(row: Row, laplace: Row) -> list[str]:
     """`doubts`, and whether an estimate is no closer to the reference than the Laplace value."""
-    error, baseline = row.get("error"), laplace["error"]
+    return [*doubts(row), *_no_closer(row.get("error"), laplace)]
+
+
+def all_doubts_of_settings(row: Row, laplace: Row) -> list[str]:
+    """The same of settings that were confirmed."""
+    return [*doubts_of_settings(row), *_no_closer(row.get("rmse"), laplace)]
+
+
+def _no_closer(error: float | None, laplace: Row) -> list[str]:
+    baseline = laplace["error"]
     is_no_closer = error is not None and baseline is not None and abs(error) >= abs(baseline)
-    return [*doubts(row), *(["no closer than Laplace"] if is_no_closer else [])]
+    return ["no closer than Laplace"] if is_no_closer else []
 
 
 def figures_of(row: Row, *, is_baseline: bool = False) -> tuple[str, ...]:

@@ -102,7 +102,9 @@ _VERDICT_COLUMNS: dict[str, type] = {
     "rmse_se": float,  # its standard error, by the delta method
     "mean_error": float,
     "relative_rmse": float,  # rmse / |llc_ref|
+    "rms_z": float,  # root mean square of z over the seeds: about 1 unless the settings are biased
     "worst_rhat": float,
+    "worst_k_hat": float,
     "num_gradient_evaluations": float,  # mean over the seeds
     "seconds": float,  # likewise
     "num_seeds": int,

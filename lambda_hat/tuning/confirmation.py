@@ -43,7 +43,8 @@ class Verdict:
     """How far runs of the same settings were from a reference; None where none of them has an estimate.
 
     `rmse` is the root of the mean of the squared errors, `rmse_se` its standard error by the delta method:
-    sd(e²) / √n / (2 rmse), which needs two runs.
+    sd(e²) / √n / (2 rmse), which needs two runs. `rms_z` is the same of z = e / √(se² + se_ref²): about 1 where the
+    runs' own standard errors tell how far off they are, and larger where they are biased.
     """
 
     num_seeds: int
@@ -52,7 +53,9 @@ class Verdict:
     rmse_se: float | None
     mean_error: float | None
     relative_rmse: float | None  # over |llc_ref|
+    rms_z: float | None
     worst_rhat: float | None
+    worst_k_hat: float | None
     num_gradient_evaluations: float | None  # means over the runs
     seconds: float | None
 
@@ -102,11 +105,12 @@ def confirming_runs(paths: Paths, plan: StudyPlan, candidate: Candidate, seeds: 
     ]
 
 
-def judge(metrics: Sequence[Mapping[str, Any]], llc_ref: float) -> Verdict:
+def judge(metrics: Sequence[Mapping[str, Any]], llc_ref: float, se_ref: float) -> Verdict:
     """The verdict on runs of the same settings by what each of them ended with."""
     complete = [item for item in metrics if end_of(item)[0] == "COMPLETE"]
     errors = [item["llc_hat"] - llc_ref for item in complete]
-    rmse = math.sqrt(statistics.fmean(error**2 for error in errors)) if errors else None
+    spreads = [math.hypot(item.get("se_hat") or math.nan, se_ref) for item in complete]
+    rmse = _root_mean_square(errors)
     seconds = [(item.get("timings") or {}).get("total") for item in complete]
     return Verdict(
         num_seeds=len(metrics),
@@ -115,7 +119,9 @@ def judge(metrics: Sequence[Mapping[str, Any]], llc_ref: float) -> Verdict:
         rmse_se=_rmse_se(errors, rmse),
         mean_error=_mean(errors),
         relative_rmse=rmse / abs(llc_ref) if rmse is not None and llc_ref else None,
-        worst_rhat=max((item["rhat"] for item in complete if item.get("rhat") is not None), default=None),
+        rms_z=_root_mean_square([error / se for error, se in zip(errors, spreads, strict=True) if se > 0]),
+        worst_rhat=_worst("rhat", complete),
+        worst_k_hat=_worst("k_hat", complete),
         num_gradient_evaluations=_mean([item.get("num_gradient_evaluations") for item in complete]),
         seconds=_mean(seconds),
     )
@@ -133,6 +139,14 @@ def _rmse_se(errors: Sequence[float], rmse: float | None) -> float | None:
     if rmse is None or rmse == 0 or len(errors) < 2:
         return None
     return statistics.stdev(error**2 for error in errors) / math.sqrt(len(errors)) / (2 * rmse)
+
+
+def _root_mean_square(values: Sequence[float]) -> float | None:
+    return math.sqrt(statistics.fmean(value**2 for value in values)) if values else None
+
+
+def _worst(name: str, metrics: Iterable[Mapping[str, Any]]) -> float | None:
+    return max((item[name] for item in metrics if item.get(name) is not None), default=None)
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

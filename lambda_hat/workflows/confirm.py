@@ -42,7 +42,8 @@ class _Rerun:
     @property
     def verdict(self) -> Verdict:
         """How far the runs were from the problem's reference."""
-        return judge([self.lane.metrics_of(run) for run in self.runs], self.study.plan.llc_ref)
+        plan = self.study.plan
+        return judge([self.lane.metrics_of(run) for run in self.runs], plan.llc_ref, plan.se_ref)
 
 
 class Confirmation:
@@ -248,7 +249,9 @@ def _verdict_columns(verdict: Verdict) -> dict[str, Any]:
         "rmse_se": verdict.rmse_se,
         "mean_error": verdict.mean_error,
         "relative_rmse": verdict.relative_rmse,
+        "rms_z": verdict.rms_z,
         "worst_rhat": verdict.worst_rhat,
+        "worst_k_hat": verdict.worst_k_hat,
         "num_gradient_evaluations": verdict.num_gradient_evaluations,
         "seconds": verdict.seconds,
         "num_seeds": verdict.num_seeds,

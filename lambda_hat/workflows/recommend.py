@@ -11,6 +11,7 @@ from lambda_hat.config.experiments import Experiments
 from lambda_hat.config.explain import to_yaml
 from lambda_hat.config.load import LoadedStudy
 from lambda_hat.numbers import number
+from lambda_hat.report.analysis import doubts_of_settings
 from lambda_hat.workflows.plan import problem_titles
 
 __all__ = ["recommended_yaml"]
@@ -80,8 +81,9 @@ def _header(
         yield f"{names[row['hyperparameters']]}: best on {row['pid']} ({titles.get(row['pid'], '')})"
         yield (
             f"  root mean squared error {number(row['rmse'])} ± {number(row['rmse_se'], '.2g')} "
-            f"({number(row['relative_rmse'], '.1%')} of λ), {row['num_seeds']} seeds, {row['num_failed']} failed"
+            f"({number(row['relative_rmse'], '.1%')} of λ), {row['num_seeds']} seeds"
         )
+        yield from (f"  NOT TO BE TRUSTED as it is: {doubt}" for doubt in doubts_of_settings(row))
     for flag, what, column in (
         ("is_best_mean", "mean", "mean_relative_rmse"),
         ("is_best_worst", "worst", "worst_relative_rmse"),

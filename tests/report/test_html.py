@@ -233,6 +233,12 @@ def test_confirmed_settings_are_shown_first(make_run):
     expected = "On fresh seeds vi is the most accurate: root mean square error 0.100 ± 0.020 (1.2%), by lr=0.02."
     assert expected in page.text("verdict")
     assert "luckiest" not in page.text("verdict")
+    pd.DataFrame(confirmed | {"rms_z": [1.0, 3.0]}).to_parquet(paths.confirmed_table)
+    verdict = Page(write_report(paths)).text("verdict")
+    assert "On fresh seeds sgld is the most accurate of those that can be trusted: root mean" in verdict
+    pd.DataFrame(confirmed | {"rms_z": [4.0, 3.0]}).to_parquet(paths.confirmed_table)
+    verdict = Page(write_report(paths)).text("verdict")
+    assert "vi is the most accurate: root mean square error 0.100 ± 0.020 (1.2%), by lr=0.02; its errors" in verdict
     assert list(page.texts)[:3] == ["verdict", "confirmed", "across"]
     assert "0.25" in page.text("across")
     assert "relative rmse" in page.text("confirmed")

@@ -145,12 +145,16 @@ def test_what_is_confirmed_is_told_beside_what_the_search_found():
     confirmed = [
         known | {"rank": 1, "num_failed": 0},
         known | {"rank": 2, "num_failed": 0, "rmse": 9.0},
-        known | {"rank": 1, "num_failed": 1, "method": "vi", "rmse_se": None},
+        known | {"rank": 1, "num_failed": 1, "method": "vi", "rmse_se": None, "worst_k_hat": 0.6, "rms_z": 2.04},
+        known | {"rank": 1, "num_failed": 0, "method": "hmc", "rmse": 0.2, "worst_rhat": 1.2, "worst_k_hat": 0.8},
         known | {"rank": 1, "num_failed": 0, "pid": "p_2"},
     ]
     stream = io.StringIO()
     print_summary(stream, ROWS, {"p_1": REFERENCE}, {}, {"p_1": "mlp"}, confirmed)
     assert [line for line in stream.getvalue().splitlines() if "confirmed" in line] == [
         "  sgld confirmed: rmse 0.0712 ± 0.012 (0.5%), 4 seeds; trial 2 (r_2): eta0=0.001",
-        "  vi confirmed: rmse 0.0712 ± – (0.5%), 4 seeds, 1 failed; trial 2 (r_2): eta0=0.001",
+        "  vi confirmed: rmse 0.0712 ± – (0.5%), 4 seeds; trial 2 (r_2): eta0=0.001; 1 of its runs failed; "
+        "its errors are 2.0 times what its standard errors say",
+        "  hmc confirmed: rmse 0.2 ± 0.012 (0.5%), 4 seeds; trial 2 (r_2): eta0=0.001; its chains disagree (R̂ 1.20); "
+        "its fit does not cover the posterior (k̂ 0.80); no closer than Laplace",
     ]

@@ -67,7 +67,7 @@ def test_runs_are_trials_of_the_study_in_a_folder_of_their_own(tmp_path):
 
 def test_the_verdict_is_the_root_mean_squared_error_with_its_uncertainty():
     runs = [metrics(2.3, rhat=1.01, num_gradient_evaluations=10), metrics(1.9, rhat=1.2, num_gradient_evaluations=30)]
-    verdict = judge(runs, 2.0)
+    verdict = judge(runs, 2.0, 0.0)
     assert verdict.rmse == pytest.approx(math.sqrt((0.09 + 0.01) / 2))
     spread = (0.09 - 0.01) / math.sqrt(2)  # the standard deviation of two squared errors
     assert verdict.rmse_se == pytest.approx(spread / math.sqrt(2) / (2 * math.sqrt(0.05)))
@@ -78,13 +78,23 @@ def test_the_verdict_is_the_root_mean_squared_error_with_its_uncertainty():
 
 
 def test_settings_that_fail_rank_below_those_that_do_not():
-    good, shaky = judge([metrics(2.5), metrics(2.5)], 2.0), judge([metrics(2.01), metrics(None, "PRUNED")], 2.0)
-    hopeless = judge([metrics(None, "FAIL"), {}], 2.0)
+    good, shaky = (
+        judge([metrics(2.5), metrics(2.5)], 2.0, 0.1),
+        judge([metrics(2.01), metrics(None, "PRUNED")], 2.0, 0.1),
+    )
+    hopeless = judge([metrics(None, "FAIL"), {}], 2.0, 0.1)
     assert sorted([hopeless, shaky, good], key=lambda verdict: verdict.rank_key) == [good, shaky, hopeless]
     assert (shaky.num_failed, shaky.rmse_se) == (1, None)
     assert (hopeless.num_failed, hopeless.rmse, hopeless.mean_error) == (2, None, None)
 
 
 def test_exact_estimates_and_a_reference_of_zero_have_no_quotients():
-    verdict = judge([metrics(0.0), metrics(0.0)], 0.0)
-    assert (verdict.rmse, verdict.rmse_se, verdict.relative_rmse) == (0.0, None, None)
+    verdict = judge([metrics(0.0), metrics(0.0)], 0.0, 0.0)
+    assert (verdict.rmse, verdict.rmse_se, verdict.relative_rmse, verdict.rms_z) == (0.0, None, None, None)
+
+
+def test_errors_are_compared_with_what_the_runs_say_of_themselves():
+    runs = [metrics(2.1, se_hat=0.04, k_hat=0.5), metrics(1.8, se_hat=0.04, k_hat=0.9), metrics(2.5, se_hat=None)]
+    verdict = judge(runs, 2.0, 0.03)
+    assert verdict.rms_z == pytest.approx(math.sqrt((2**2 + 4**2) / 2)), "of runs that have a standard error"
+    assert verdict.worst_k_hat == 0.9

@@ -234,6 +234,14 @@ def test_the_recommendation_is_a_file_of_experiments(study):
     assert header[1] == f"#   lambda-hat workflow llc --config {paths.recommended('sgld')}"
     assert sum(" loses " in line for line in header) == 4
     assert any("has the smallest worst relative error" in line for line in header)
+    doubted = {row["pid"] for row in confirmation.rows() if row["rank"] == 1 and row["rms_z"] > 2}
+    assert sum("NOT TO BE TRUSTED" in line for line in header) == len(doubted)
+
+
+def test_the_recommendation_says_where_settings_are_biased(study):
+    run(study("problems=[{target: quadratic, seed: 1}]"), best=(-7.0,))  # no settings come near it
+    text = build_plan(study()).paths.recommended("sgld").read_text(encoding="utf-8")
+    assert "#   NOT TO BE TRUSTED as it is: its errors are " in text
 
 
 def test_one_winner_has_the_methods_name(study):

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 from lambda_hat.numbers import estimate, number
 from lambda_hat.report import figures
-from lambda_hat.report.analysis import doubts, indistinguishable
+from lambda_hat.report.analysis import doubts, doubts_of_settings, indistinguishable
 from lambda_hat.report.drawing import Picture
 from lambda_hat.report.page.table import Cell, Column, Links, Row, Table, TableRow
 from lambda_hat.report.run_files import RunFiles
 from lambda_hat.report.summary import (
     FIGURES,
     all_doubts,
+    all_doubts_of_settings,
     best_row,
     counts_text,
     figures_of,
@@ -106,7 +107,7 @@ def _verdict(run: RunFiles, pid: str, reference: Row | None, best: Mapping[str, 
         return
     standing = "certified" if reference.get("is_certified") else "NOT certified, so that all of this is in doubt"
     yield f"The reference is λ = {estimate(reference.get('llc'), reference.get('se'))}, {standing}."
-    yield from _confirmed_verdict(run, pid)
+    yield from _confirmed_verdict(run, pid, laplace_row(reference))
     if not best:
         if run.rows:
             yield "No trial was completed."
@@ -135,14 +136,17 @@ def _verdict(run: RunFiles, pid: str, reference: Row | None, best: Mapping[str, 
         yield "The best of many trials is also the luckiest: its error on another seed will be larger."
 
 
-def _confirmed_verdict(run: RunFiles, pid: str) -> Iterator[str]:
+def _confirmed_verdict(run: RunFiles, pid: str, laplace: Row) -> Iterator[str]:
     known = [row for row in run.confirmed if row.get("pid") == pid and row.get("rmse") is not None]
+    trusted = [row for row in known if not doubts_of_settings(row)]
     if known:
-        best = min(known, key=lambda row: row["rmse"])
-        relative = number(best.get("relative_rmse"), ".1%")
+        best = min(trusted or known, key=lambda row: row["rmse"])
+        error = f"{estimate(best['rmse'], best.get('rmse_se'))} ({number(best.get('relative_rmse'), '.1%')})"
+        among = " of those that can be trusted" if trusted and len(trusted) < len(known) else ""
+        found = "".join(f"; {doubt}" for doubt in all_doubts_of_settings(best, laplace))
         yield (
-            f"On fresh seeds {best['method']} is the most accurate: root mean square error "
-            f"{estimate(best['rmse'], best.get('rmse_se'))} ({relative}), by {settings_text(best)}."
+            f"On fresh seeds {best['method']} is the most accurate{among}: "
+            f"root mean square error {error}, by {settings_text(best)}{found}."
         )
 
 
