@@ -37,6 +37,7 @@ Distributions = Mapping[str, Mapping[str, Any]]  # of the search space, by hyper
 
 _MAX_SHAPES = 1500  # beyond which points are smaller as a picture
 _SHADES = ("#a6cbe8", "#4a98cc", "#08519c")  # of the first, second and last third of the trials
+_TASK_COLOURS = {"reference": GREY, "compile": "#dddddd"}  # of lanes that are not a method's
 _MAX_LANES_HEIGHT = 9.0  # inches, of an executor with many workers
 _SMALLEST = 1e-4  # shown of a criterion's share of its bound
 
@@ -270,7 +271,7 @@ def timeline_figure(events: Sequence[Row]) -> Picture | None:
             for span in members:
                 method = span.lane.rpartition(":")[2]
                 is_lost = span.how in ("error", "retried")
-                colour = "#000000" if is_lost else colour_of(method) if method != "reference" else GREY
+                colour = "#000000" if is_lost else _TASK_COLOURS.get(method) or colour_of(method)
                 seconds = _end(span, last) - span.start
                 handle = axes.barh(
                     place,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["hard_limit", "pack_task", "probe_task", "reference_task", "trial_task"]
+__all__ = ["compile_task", "hard_limit", "import_task", "pack_task", "probe_task", "reference_task", "trial_task"]
 
 
 def hard_limit(budget_sec: float) -> float:
@@ -45,6 +45,23 @@ def pack_task(trial_dirs: Sequence[str], problem_dir: str) -> dict[str, dict[str
     from lambda_hat.tasks.trial import run_trials
 
     return run_trials(trial_dirs, problem_dir)
+
+
+def import_task() -> dict[str, Any]:
+    """Import what trials need, and have JAX find its devices."""
+    from lambda_hat.tasks.compilation import run_import
+
+    return run_import()
+
+
+def compile_task(problem_dir: str, method: str, settings: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """Compile what a trial of these settings runs, for this worker and the cache on disk; the target is there.
+
+    A few steps are sampled within `seconds`, of which nothing is kept.
+    """
+    from lambda_hat.tasks.compilation import run_compilation
+
+    return run_compilation(problem_dir, method, settings, seconds)
 
 
 def probe_task(folder: str) -> dict[str, Any]:

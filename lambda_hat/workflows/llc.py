@@ -9,6 +9,8 @@ from typing import Any
 
 from lambda_hat.artifacts.paths import RunContext
 from lambda_hat.config.load import LoadedExperiments
+from lambda_hat.config.methods import program_of
+from lambda_hat.config.study import Method
 from lambda_hat.errors import LambdaHatError, TooManyFailedTrials
 from lambda_hat.report.progress import Progress, StudyLine
 from lambda_hat.report.tables import RUN_COLUMNS, rows_of_others, with_reference, write_table
@@ -17,6 +19,7 @@ from lambda_hat.tuning.rows import run_row
 from lambda_hat.tuning.runs import RunLane
 from lambda_hat.tuning.scheduler import Lane
 from lambda_hat.workflows.changes import save_begun_runs
+from lambda_hat.workflows.compilation import Program
 from lambda_hat.workflows.plan import Plan, build_llc_plan, run_of
 from lambda_hat.workflows.run import Outcome, Run, carry_out, refuse_to_begin
 
@@ -68,6 +71,11 @@ class _ExperimentsRun(Run):
         }
         self._lanes |= lanes
         return list(lanes.values())
+
+    def programs(self, method: Method) -> Sequence[Program]:
+        """One of the samplers that share one, for each."""
+        all_settings = [dict(item.settings) for item in self.experiments.resolved_samplers if item.method == method]
+        return list({program_of(method, settings): (method, settings) for settings in all_settings}.values())
 
     @property
     def are_lanes_through(self) -> bool:

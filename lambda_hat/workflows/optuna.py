@@ -9,7 +9,7 @@ from typing import Any
 
 from lambda_hat.artifacts.paths import RunContext
 from lambda_hat.config.load import LoadedStudy
-from lambda_hat.config.study import CategoricalDist, Distribution, IntDist
+from lambda_hat.config.study import CategoricalDist, Distribution, IntDist, Method
 from lambda_hat.errors import LambdaHatError, TooManyFailedTrials
 from lambda_hat.report.progress import Progress, StudyLine
 from lambda_hat.report.tables import rows_of_other_studies, with_reference, write_trials_table
@@ -20,6 +20,7 @@ from lambda_hat.tuning.scheduler import Lane
 from lambda_hat.tuning.study import StudyStore
 from lambda_hat.tuning.trials import TrialLane
 from lambda_hat.workflows.changes import save_begun_studies
+from lambda_hat.workflows.compilation import Program, programs_of_search
 from lambda_hat.workflows.confirm import Confirmation
 from lambda_hat.workflows.plan import Plan, build_plan
 from lambda_hat.workflows.run import Outcome, Run, carry_out, refuse_to_begin
@@ -70,7 +71,7 @@ class _StudyRun(Run):
                 pid=pid,
                 method=method,
                 label=self.plan.routes[f"methods.{method}"].label,
-                settings={**self.study.resolved_samplers[method], **_slots(method, space)},
+                settings=self._settings(method),
                 llc_ref=reference["llc"],
                 se_ref=reference["se"],
                 seed=self.study.optuna.sampler.seed,
@@ -85,6 +86,13 @@ class _StudyRun(Run):
             lanes.append(lane)
         self._lanes += lanes
         return self._packed([*lanes, *(following for lane in lanes for following in lane.follow())])
+
+    def programs(self, method: Method) -> Sequence[Program]:
+        """As far as choices tell them apart."""
+        return programs_of_search(method, self._settings(method), self.study.search_space[method])
+
+    def _settings(self, method: Method) -> dict[str, object]:
+        return {**self.study.resolved_samplers[method], **_slots(method, self.study.search_space[method])}
 
     def late_lanes(self) -> Sequence[Lane]:
         """What follows studies whose last trials were there already, as after the loss of a journal."""

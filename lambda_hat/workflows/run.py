@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import time
 from abc import ABC, abstractmethod
+from collections import defaultdict
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -14,6 +16,8 @@ from typing import Any
 
 from lambda_hat.artifacts.files import append_json_line
 from lambda_hat.artifacts.ids import problem_id
+from lambda_hat.config.card import LocalCard
+from lambda_hat.config.study import Method
 from lambda_hat.errors import ExecutionError, LambdaHatError, RunStateError, StorageError, UncertifiedReference
 from lambda_hat.execution.cluster import Cluster
 from lambda_hat.numbers import now
@@ -21,6 +25,7 @@ from lambda_hat.report.progress import ExecutorLine, Progress, ReferenceLine, Sn
 from lambda_hat.tasks import hard_limit
 from lambda_hat.tuning.scheduler import Event, Lane, Scheduler
 from lambda_hat.workflows.changes import refuse_changed_problems, refuse_other_workflow
+from lambda_hat.workflows.compilation import CompileLane, Program
 from lambda_hat.workflows.plan import Plan
 from lambda_hat.workflows.references import ReferenceLane, stored_reference
 
@@ -104,6 +109,10 @@ class Run(ABC):
     @abstractmethod
     def open_lanes(self, pid: str, reference: dict[str, Any]) -> Sequence[Lane]:
         """The lanes of a problem whose reference is there."""
+
+    @abstractmethod
+    def programs(self, method: Method) -> Sequence[Program]:
+        """What the lanes of `method` will compile."""
 
     @property
     @abstractmethod
@@ -201,7 +210,7 @@ class Run(ABC):
         """Keep the executors busy until every lane is through."""
         self._has_driven = True
         self._reference_lanes = [self._reference_lane(pid) for pid in self.problems if pid not in self.references]
-        lanes: Sequence[Lane] = (*self._ready, *self._reference_lanes)
+        lanes: Sequence[Lane] = (*self._ready, *self._reference_lanes, *self._compile_lanes())
         while lanes:
             self._schedule(cluster, lanes)
             lanes = self.late_lanes()
@@ -239,6 +248,33 @@ class Run(ABC):
             hard_limit(hmc_sec),
             lambda reference: self._take(pid, reference),
         )
+
+    def _compile_lanes(self) -> Sequence[Lane]:
+        """For executors that would only wait for the first reference, and have their workers by then."""
+        if self._ready or not self._reference_lanes or not isinstance(self.card, LocalCard):
+            return ()
+        pid = self._reference_lanes[0].pid
+        by_label: dict[str, list[Sequence[Program]]] = defaultdict(list)
+        for method in self.sections.methods:
+            by_label[self.plan.routes[f"methods.{method}"].label].append(self.programs(method))
+        trial_sec = self.sections.execution.budget.trial_sec
+        return [
+            CompileLane(
+                f"{pid}:compile",
+                label,
+                [program for turn in itertools.zip_longest(*programs) for program in turn if program is not None],
+                problem_dir=self.paths.problem_dir(pid),
+                num_workers=self.plan.caps[label],
+                seconds=trial_sec,
+                max_seconds=hard_limit(trial_sec),
+                is_wanted=self._is_waiting,
+            )
+            for label, programs in by_label.items()
+            if label != self.plan.routes["hmc"].label
+        ]
+
+    def _is_waiting(self) -> bool:
+        return not self.references and any(lane.result is None for lane in self._reference_lanes)
 
     def _tell_routes(self) -> None:
         workers = ", ".join(f"{label} ({number})" for label, number in self.plan.capacity.items())

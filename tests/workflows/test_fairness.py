@@ -30,6 +30,10 @@ def is_reference(lane):
     return lane.endswith(":reference")
 
 
+def is_study(lane):
+    return not lane.endswith((":reference", ":compile"))
+
+
 def openings(events, lanes):
     """When each study could start: its problem's reference had ended."""
     ends = {event["lane"]: event["at"] for event in events if event["kind"] == "done"}
@@ -40,7 +44,7 @@ def turns(events, label):
     """The studies on `label` in the order of their starts, from when all are open until one has no trial left."""
     all_open = max(n for n, event in enumerate(events) if is_reference(event.get("lane", "")))
     started = [(n, event["lane"]) for n, event in enumerate(events) if event["kind"] == "started"]
-    starts = [(n, lane) for n, lane in started if events[n]["label"] == label and not is_reference(lane)]
+    starts = [(n, lane) for n, lane in started if events[n]["label"] == label and is_study(lane)]
     left, order = Counter(lane for _, lane in starts), []
     for n, lane in starts:
         left[lane] -= 1
@@ -71,7 +75,7 @@ def test_three_methods_and_two_problems_share_two_executors(small_study):
     assert (begin["kind"], begin["caps"], begin["capacity"], begin["batch_size"]) == ("begin", CAPS, CAPS, BATCH_SIZE)
     assert end["kind"] == "end"
     spans = spans_of(events)
-    trials = [span for span in spans if not is_reference(span.lane)]
+    trials = [span for span in spans if is_study(span.lane)]
     assert Counter((span.lane.split(":")[1], span.label, span.how) for span in trials) == {
         ("sgld", "htex32", "done"): 2 * NUM_TRIALS,
         ("vi", "htex32", "done"): 2 * NUM_TRIALS,
