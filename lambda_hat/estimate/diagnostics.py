@@ -1,7 +1,4 @@
-"""Convergence diagnostics of traces `(num_chains, num_draws)`, by ArviZ's functions of arrays.
-
-They come without ArviZ's plots and containers, whose import would cost every worker two seconds.
-"""
+"""Convergence diagnostics of traces `(num_chains, num_draws)`, by ArviZ's functions of arrays."""
 
 from __future__ import annotations
 
@@ -9,8 +6,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from arviz_stats.base import array_stats  # pyright: ignore[reportPrivateImportUsage]
 from numpy.typing import ArrayLike
+
+from lambda_hat.estimate.array_stats import array_stats
 
 __all__ = ["TraceDiagnostics", "bfmi", "block_means", "diagnose_trace", "mcse", "psislw"]
 

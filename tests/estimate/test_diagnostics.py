@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -82,3 +84,13 @@ def test_block_means():
     np.testing.assert_array_equal(block_means(trace, 1), [[5.0], [16.0]])
     assert block_means(trace, 6) is trace  # fewer than two draws a block
     assert block_means(trace, 11) is trace
+
+
+def test_no_worker_pays_for_labelled_arrays():
+    code = """
+import sys
+import lambda_hat.tasks.trial
+print(sorted({'xarray', 'pandas', 'arviz_stats'} & set(sys.modules)))
+import arviz, arviz_stats.base, xarray
+"""
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n", "and all can still be had"

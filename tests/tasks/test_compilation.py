@@ -49,4 +49,5 @@ def test_nothing_is_left_of_it(quadratic_dir):
 
 def test_importing_finds_the_devices():
     found = import_task()
-    assert found["device"] and found["versions"]["jax"] == jax.__version__
+    assert found["device"]
+    assert found["versions"]["jax"] == jax.__version__
