@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 
 __all__ = [
+    "MAX_K_HAT",
+    "MAX_RHAT",
+    "MAX_Z",
     "best_so_far",
     "completed",
     "doubts",

@@ -23,6 +23,7 @@ __all__ = [
     "best_row",
     "counts_text",
     "figures_of",
+    "is_closer",
     "laplace_row",
     "preset_text",
     "print_runs",
@@ -198,18 +199,18 @@ def laplace_row(reference: Row) -> dict[str, float | None]:
 
 def all_doubts(row: Row, laplace: Row) -> list[str]:
     """`doubts`, and whether an estimate is no closer to the reference than the Laplace value."""
-    return [*doubts(row), *_no_closer(row.get("error"), laplace)]
+    return [*doubts(row), *([] if is_closer(row.get("error"), laplace) else ["no closer than Laplace"])]
 
 
 def all_doubts_of_settings(row: Row, laplace: Row) -> list[str]:
     """The same of settings that were confirmed."""
-    return [*doubts_of_settings(row), *_no_closer(row.get("rmse"), laplace)]
+    return [*doubts_of_settings(row), *([] if is_closer(row.get("rmse"), laplace) else ["no closer than Laplace"])]
 
 
-def _no_closer(error: float | None, laplace: Row) -> list[str]:
+def is_closer(error: float | None, laplace: Row) -> bool:
+    """Whether an error is smaller than that of the Laplace value, as far as both are known."""
     baseline = laplace["error"]
-    is_no_closer = error is not None and baseline is not None and abs(error) >= abs(baseline)
-    return ["no closer than Laplace"] if is_no_closer else []
+    return error is None or baseline is None or abs(error) < abs(baseline)
 
 
 def figures_of(row: Row, *, is_baseline: bool = False) -> tuple[str, ...]:

@@ -242,6 +242,7 @@ def test_confirmed_settings_are_shown_first(make_run):
     assert list(page.texts)[:3] == ["verdict", "confirmed", "across"]
     assert "0.25" in page.text("across")
     assert "relative rmse" in page.text("confirmed")
+    assert "0.100 ± 0.020" in page.text("confirmed")
 
 
 def test_runs_of_another_workflow_are_shown(make_run):

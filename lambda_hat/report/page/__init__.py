@@ -9,6 +9,7 @@ import yaml
 from markupsafe import Markup
 
 from lambda_hat.numbers import count
+from lambda_hat.report.page.confirmed import confirmed_table
 from lambda_hat.report.page.origin import TimelinePart, files, moment, provenance, timelines
 from lambda_hat.report.page.problem import ProblemPart, problem_part
 from lambda_hat.report.page.table import Links, Table, plain_table
@@ -84,7 +85,7 @@ def build_page(run: RunFiles, place: Path) -> Page:
         subtitle=f"{_size_text(run)}{f', last command of {moment(last)}' if last else ''}",
         notes=tuple(run.missing()),
         problems=tuple(problem_part(run, pid, title, links) for pid, title in run.titles.items()),
-        confirmed=plain_table(run.confirmed) if run.confirmed else None,
+        confirmed=confirmed_table(run, links),
         across=plain_table(run.across) if run.across else None,
         llc_runs=plain_table(run.llc_runs) if run.llc_runs else None,
         provenance=tuple(provenance(run)),

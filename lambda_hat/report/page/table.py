@@ -35,7 +35,7 @@ class Cell:
 
     text: str
     value: str = ""
-    kind: str = ""  # "number" | "long" | "good" | "bad" | ""
+    kind: str = ""  # "number" | "long" | "good" | "bad" | "number bad" | ""
     href: str = ""
 
 
