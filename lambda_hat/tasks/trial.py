@@ -82,14 +82,14 @@ class _Trial:
         path = self.folder / METRICS_JSON
         try:
             with watchdog(limits, "execution.budget.trial_sec", path, partial(_facts, clock)):
-                metrics = yield from self._sample(clock, limits, num_together)
+                metrics = yield from self._sample(clock, limits)
         except StorageError:
             raise
         except (Exception, OutOfTime) as error:
             metrics = self._failure(error, clock)
-        self._end(metrics)
+        self._end({**metrics, "num_together": num_together})
 
-    def _sample(self, clock: Clock, limits: Limits, num_together: int) -> Sampling[dict[str, Any]]:
+    def _sample(self, clock: Clock, limits: Limits) -> Sampling[dict[str, Any]]:
         made_by = provenance()
         with limits.sampling_guard():
             loaded = load_problem(self._problem_dir)
@@ -111,7 +111,6 @@ class _Trial:
         return {
             **_judgement(run),
             **_facts(clock),
-            "num_together": num_together,
             "dtype": str(run.info.excess_loss.dtype),
             "x64": jnp.result_type(float) == jnp.float64,
             "finished": now(),

@@ -147,6 +147,7 @@ def test_the_budget_of_one_is_not_that_of_another(tmp_path, run_pack):
     ]
     short, *others = run_pack(folders)
     assert (short["state"], short["reason"]) == ("FAIL", "out of time before the first draw")
+    assert short["num_together"] == 3
     assert [(row["state"], row["num_steps_done"]) for row in others] == [("COMPLETE", 2000)] * 2
 
 
