@@ -36,7 +36,7 @@ SPACES = {
     },
     "mclmc": {"L": {"dist": "float", "low": 1.0, "high": 2.0}, "steps": {"dist": "int", "low": 300, "high": 600}},
 }
-STEPS = 150_000  # some seconds, so that a trial can be hit
+STEPS = 600_000  # three seconds and more, so that a trial can be hit
 LONG = {
     "search_space": {"sgld": {"eta0": SPACES["sgld"]["eta0"], "steps": {"dist": "int", "low": STEPS, "high": STEPS}}},
     "execution.budget": {"hmc_sec": 50, "trial_sec": 50},
@@ -136,16 +136,24 @@ def beside(tmp_path_factory, slurm):
     try:
         expiring = begin("expiring", 500, **LONG | {"walltime": "00:01:00"})
         cancelled, killed = (begin(name, 3, **LONG) for name in ("cancelled", "killed"))
-        for study in (cancelled, killed):
-            study.wait_for(lambda study=study: study.num_running() and study.num_ended(), 180)
-            (job,) = study.jobs()
-            if study is cancelled:
-                slurm.ask("scancel", job)
-        killed.send(killed.process, signal.SIGKILL)
-        time_of_kill = datetime.now()
+        hit: dict[str, tuple[str, datetime]] = {}
+
+        def are_hit() -> bool:
+            """Hit each as soon as it is in the middle of its trials: neither waits for the other."""
+            for study in (cancelled, killed):
+                if study.folder.name not in hit and study.num_running() and study.num_ended():
+                    (job,) = study.jobs()
+                    if study is cancelled:
+                        slurm.ask("scancel", job)
+                    else:
+                        study.send(study.process, signal.SIGKILL)
+                    hit[study.folder.name] = job, datetime.now()
+            return len(hit) == 2
+
+        cancelled.wait_for(are_hit, 180)
         killed.end(-signal.SIGKILL)
         killed.begin("--resume")
-        yield Beside(expiring, cancelled, killed, job, time_of_kill)
+        yield Beside(expiring, cancelled, killed, *hit["killed"])
     finally:
         next(builders, None)
 
