@@ -25,7 +25,7 @@ def test_the_plans_file_has_the_plans_values_and_types(repository: Path) -> None
     assert study.search_space["sgld"]["eta0"] == FloatDist(dist="float", low=1e-6, high=1e-1, log=True)
     assert study.search_space["sgld"]["steps"] == IntDist(dist="int", low=5000, high=20000, step=1000)
     choices = study.search_space["vi"]["whitening_mode"]
-    assert choices == CategoricalDist(dist="categorical", choices=("none", "rmsprop", "adam"))
+    assert choices == CategoricalDist(dist="categorical", choices=("none", "rmsprop", "adam", "hessian"))
     batch = study.search_space["sgld"]["batch"]
     assert isinstance(batch, CategoricalDist)
     assert [type(choice) for choice in batch.choices] == [int] * 4

@@ -16,7 +16,7 @@ from lambda_hat.workflows.compilation import CompileLane, programs_of_search
 DEFAULT_YAML = Path(__file__).parents[2] / "config" / "optuna" / "default.yaml"
 
 
-@pytest.mark.parametrize(("method", "num_programs"), [("sgld", 12), ("vi", 4), ("mclmc", 1)])
+@pytest.mark.parametrize(("method", "num_programs"), [("sgld", 16), ("vi", 8), ("mclmc", 1)])
 def test_the_programs_of_a_search_are_all_that_its_choices_make(method, num_programs):
     study = load_cfg(DEFAULT_YAML).study
     settings = study.resolved_samplers[method] | ({"max_components": 16, "max_rank": 4} if method == "vi" else {})
