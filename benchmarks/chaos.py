@@ -2,7 +2,8 @@
 
 A study of two methods on a small problem runs on two local executors. At random moments one of its processes is killed
 with SIGKILL: in turn the controller, a worker, a manager and an interchange. After a controller was killed the command
-is given again with `--resume`; the rest must be survived by the running command. In the end everything must be there:
+is given again with `--resume`; the rest must be survived by the running command. A study that ends before its last
+kill is given more trials. In the end everything must be there:
 every trial once, its files whole and in the table, no finished trial run twice, journal and pickles equal to the table,
 and no process left over. Prints what happened, writes `chaos.json`, and ends with code 1 if anything is amiss.
 """
@@ -103,24 +104,22 @@ class Chaos:
     def run(self) -> Record:
         """Kill, resume, and look at what is left."""
         start = time.monotonic()
-        study = STUDY | {"optuna": STUDY["optuna"] | {"max_trials_per_method": self.record.num_trials}}
-        (self.folder / "study.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
+        (self.folder / "study.yaml").write_text(yaml.safe_dump(STUDY), encoding="utf-8")
         (self.folder / "card.yaml").write_text(yaml.safe_dump(CARD), encoding="utf-8")
         kinds = [KINDS[k % len(KINDS)] for k in range(self.num_kills)]
         command = self.start()
         for kind in kinds:
-            if self.wait_for_progress(command) is not None:
+            while not self.strike(kind, command):
+                self.finish(command)
+                self.record.num_trials += TRIALS_PER_KILL
+                command = self.start("--resume")
+            if self.record.faults:
                 break
-            if not self.kill(kind, command):
-                continue
             if kind == "controller":
                 command.wait()
                 self.wait_until_nothing_is_left()
                 command = self.start("--resume")
-        code = command.wait(timeout=3600)
-        if code != 0:
-            self.fault(f"the last command ended with code {code}")
-        self.wait_until_nothing_is_left()
+        self.finish(command)
         self.record.seconds = time.monotonic() - start
         self.check()
         return self.record
@@ -129,6 +128,7 @@ class Chaos:
         """The study's command, as a user gives it."""
         self.record.num_commands += 1
         words = ["-m", "lambda_hat", "workflow", "optuna", "-v", "--config", "study.yaml", "--parsl-card", "card.yaml"]
+        words += ["--set", f"optuna.max_trials_per_method={self.record.num_trials}"]
         with self.log.open("ab") as log:
             return subprocess.Popen(
                 [sys.executable, *words, *arguments],
@@ -138,6 +138,16 @@ class Chaos:
                 stderr=log,
                 start_new_session=True,
             )
+
+    def finish(self, command: subprocess.Popen[bytes]) -> None:
+        """Let the command end of itself."""
+        if (code := command.wait(timeout=3600)) != 0:
+            self.fault(f"a command ended with code {code}")
+        self.wait_until_nothing_is_left()
+
+    def strike(self, kind: str, command: subprocess.Popen[bytes]) -> bool:
+        """Kill one process of a kind amid progress, or find a fault; False where the study ends before."""
+        return (self.wait_for_progress(command) is None and self.kill(kind, command)) or bool(self.record.faults)
 
     def wait_for_progress(self, command: subprocess.Popen[bytes]) -> int | None:
         """Until a file of the study changes, and a random time more; the exit code if the command ends before."""

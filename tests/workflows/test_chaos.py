@@ -22,5 +22,5 @@ def test_five_kills_and_nothing_is_amiss(tmp_path):
     record = json.loads((folder / "chaos.json").read_text(encoding="utf-8"))
     assert record["faults"] == []
     assert record["kills"] == {"controller": 2, "worker": 1, "manager": 1, "interchange": 1}
-    assert record["num_commands"] == 3
+    assert record["num_commands"] >= 3
     assert record["num_attempts"] >= 2 * record["num_trials"]
