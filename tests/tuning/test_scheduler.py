@@ -285,19 +285,19 @@ def test_whatever_ends_the_run_comes_out_after_the_lanes_are_closed(error):
 
 def test_it_wakes_at_once_polls_and_sleeps_otherwise():
     is_free = threading.Event()
-    lane = CountingLane("a", 2, max_in_flight=2, function=lambda: is_free.wait(5) and {})
+    lane = CountingLane("a", 2, max_in_flight=2, function=lambda: is_free.wait(20) and {})
     events = []
     with ThreadPoolExecutor(2) as pool:
         scheduler = Scheduler(
             lambda task, label: pool.submit(task.function), {}, 0, poll_interval=0.1, on_event=events.append
         )
         scheduler.add(lane)
-        threading.Timer(1.0, is_free.set).start()
         cpu, wall = time.thread_time(), time.monotonic()
+        threading.Timer(1.0, is_free.set).start()
         scheduler.run()
         cpu, wall = time.thread_time() - cpu, time.monotonic() - wall
-    assert 1.0 <= wall < 3.0
-    assert cpu < 0.1
-    assert 4 <= len(lane.progress) <= 20
+    assert 1.0 <= wall < 10.0
+    assert cpu < 0.1 * wall
+    assert 4 <= len(lane.progress) <= 2 * (wall / 0.1 + 1), "two tasks, asked at most so often"
     assert [event.kind for event in events] == ["started", "started", "done", "done"]
     assert {event.task for event in events} == {"a0", "a1"}
