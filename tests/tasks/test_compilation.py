@@ -27,6 +27,7 @@ def trial(folder: Path, problem_dir: Path, method: str, settings: dict[str, Any]
     return trial_task(str(folder), str(problem_dir))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", SETTINGS)
 def test_a_trial_compiles_nothing_that_was_compiled_ahead(method, quadratic_dir, tmp_path, compiled):
     import_task()
