@@ -16,6 +16,7 @@ __all__ = [
     "completed",
     "doubts",
     "doubts_of_settings",
+    "exceeds",
     "indistinguishable",
     "objective_error",
     "parameter_importances",
@@ -52,6 +53,11 @@ def objective_error(objective: Mapping[str, Any], reference: Mapping[str, Any]) 
     return {"abs": se, "relative": se / abs(llc)}.get(objective.get("type", "abs"))
 
 
+def exceeds(value: float | None, bound: float) -> bool:
+    """Whether a diagnostic is there and above its bound."""
+    return value is not None and value > bound
+
+
 def doubts(row: Row) -> list[str]:
     """Why an estimate and its standard error cannot be trusted, however close to the reference it came."""
     return _doubts(row.get("rhat"), row.get("k_hat"))
@@ -62,16 +68,16 @@ def doubts_of_settings(row: Row) -> list[str]:
     num_failed, rms_z = row.get("num_failed"), row.get("rms_z")
     found = [f"{num_failed} of its runs failed"] if num_failed else []
     found += _doubts(row.get("worst_rhat"), row.get("worst_k_hat"))
-    if rms_z is not None and rms_z > MAX_Z:
+    if exceeds(rms_z, MAX_Z):
         found.append(f"its errors are {rms_z:.1f} times what its standard errors say")
     return found
 
 
 def _doubts(rhat: float | None, k_hat: float | None) -> list[str]:
     found = []
-    if rhat is not None and rhat > MAX_RHAT:
+    if exceeds(rhat, MAX_RHAT):
         found.append(f"its chains disagree (R̂ {rhat:.2f})")
-    if k_hat is not None and k_hat > MAX_K_HAT:
+    if exceeds(k_hat, MAX_K_HAT):
         found.append(f"its fit does not cover the posterior (k̂ {k_hat:.2f})")
     return found
 
