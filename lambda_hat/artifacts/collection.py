@@ -35,14 +35,22 @@ class Skipped:
 
 
 def collect(
-    run: RunFolder, *, older_than: float | None, with_whole_runs: bool, is_finished: bool, is_dry: bool
+    run: RunFolder,
+    *,
+    older_than: float | None,
+    with_whole_runs: bool,
+    is_finished: bool,
+    borrowers: tuple[str, ...] = (),
+    is_dry: bool,
 ) -> Iterator[Garbage | Skipped]:
     """Remove (or, `is_dry`, only name) what is older than `older_than` days, by default the run's own `ttl_days`.
 
     That is: trials and problems that neither the run's journal nor one of its tables mentions; logs of executors and
     compiled programs; what killed writers left. With `with_whole_runs`, a run that is finished and as old as that goes
-    as a whole. The run's lock is held meanwhile, so that no study can begin to need what is being removed.
+    as a whole. Where other runs take references from it (`borrowers`), it stays with all its problems. The run's lock
+    is held meanwhile, so that no study can begin to need what is being removed.
     """
+    can_go_whole = with_whole_runs and is_finished
     days = run.ttl_days if older_than is None else older_than
     if days is None:
         yield Skipped(run.name, "its configuration does not say `store.ttl_days`: give `--older-than DAYS`")
@@ -52,23 +60,28 @@ def collect(
         return
     try:
         if is_dry:
-            yield from _garbage(run, days, with_whole_runs and is_finished)
+            yield from _garbage(run, days, can_go_whole, borrowers)
             return
         with RunContext(run.paths):
-            for item in list(_garbage(run, days, with_whole_runs and is_finished)):
-                _remove(item.path)
+            for item in list(_garbage(run, days, can_go_whole, borrowers)):
+                if isinstance(item, Garbage):
+                    _remove(item.path)
                 yield item
     except RunStateError as error:  # another command came first
         yield Skipped(run.name, str(error))
 
 
-def _garbage(run: RunFolder, days: float, can_go_whole: bool) -> Iterator[Garbage]:
+def _garbage(
+    run: RunFolder, days: float, can_go_whole: bool, borrowers: tuple[str, ...]
+) -> Iterator[Garbage | Skipped]:
     whole = measure(run.folder)
     if can_go_whole and whole.age_days >= days:
-        yield Garbage(run.folder, f"a finished run, unchanged for {whole.age_days:.0f} days", whole.num_bytes)
-        return
+        if not borrowers:
+            yield Garbage(run.folder, f"a finished run, unchanged for {whole.age_days:.0f} days", whole.num_bytes)
+            return
+        yield Skipped(run.name, f"but for what nobody needs: {', '.join(borrowers)} takes references from it")
     mentioned = _mentioned(run)
-    for folder in (*run.trial_dirs(), *run.problem_dirs()):
+    for folder in (*run.trial_dirs(), *(() if borrowers else run.problem_dirs())):
         kind = "trial" if folder.name.startswith("r_") else "problem"
         if folder.name not in mentioned and not (kind == "problem" and _has_trials(run, folder.name)):
             yield from _if_old(folder, days, f"no study or table mentions this {kind}")

@@ -6,7 +6,7 @@ import os
 import re
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from lambda_hat.artifacts.files import read_json
 from lambda_hat.artifacts.paths import MANIFEST_JSON, METRICS_JSON, PROBLEM_YAML, REFERENCE_JSON, Paths
 from lambda_hat.errors import InputError
 
-__all__ = ["Found", "RunFolder", "find", "measure", "runs_under"]
+__all__ = ["Found", "RunFolder", "borrowers", "find", "measure", "runs_under"]
 
 ID = re.compile(r"[pr]_[0-9a-f]{12}")
 _SECONDS_PER_DAY = 86_400.0
@@ -78,9 +78,18 @@ class RunFolder:
     @property
     def ttl_days(self) -> float | None:
         """`store.ttl_days` of its last command; None where that cannot be read."""
+        days = self._of_store("ttl_days")
+        return float(days) if isinstance(days, int | float) else None
+
+    @property
+    def references(self) -> Path | None:
+        """`store.references` of its last command: the folder of problems that it shares with other runs."""
+        folder = self._of_store("references")
+        return Path(folder).expanduser().resolve() if isinstance(folder, str) else None
+
+    def _of_store(self, name: str) -> object:
         try:
-            config = yaml.safe_load(self.paths.resolved_config.read_text(encoding="utf-8"))
-            return float(config["store"]["ttl_days"])
+            return yaml.safe_load(self.paths.resolved_config.read_text(encoding="utf-8"))["store"][name]
         except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
             return None
 
@@ -169,6 +178,12 @@ def runs_under(root: Path) -> list[RunFolder]:
     if not root.is_dir():
         raise InputError(f"There is no folder {root}. `--root` is the `store.root` of a study.")
     return [RunFolder(root, meta.parent) for meta in sorted(root.glob("*/*/meta")) if meta.is_dir()]
+
+
+def borrowers(lender: RunFolder, runs: Iterable[RunFolder]) -> tuple[str, ...]:
+    """Names of those of the runs that take references from the lender's folder."""
+    folder = lender.folder.resolve()
+    return tuple(run.name for run in runs if run.references is not None and run.references.is_relative_to(folder))
 
 
 @dataclass(frozen=True)

@@ -97,14 +97,19 @@ def gc(dry_run: bool, older_than: float | None, whole_runs: bool, root: Path, is
     killed writers left. Runs that a command works on are left alone.
     """
     from lambda_hat.artifacts.collection import Skipped, collect
-    from lambda_hat.artifacts.inventory import runs_under
+    from lambda_hat.artifacts.inventory import borrowers, runs_under
     from lambda_hat.workflows.changes import begun_studies
 
     garbage: list[dict[str, Any]] = []
-    for run in runs_under(root):
-        is_finished = not begun_studies(run.paths)
+    runs = runs_under(root)
+    for run in runs:
         for item in collect(
-            run, older_than=older_than, with_whole_runs=whole_runs, is_finished=is_finished, is_dry=dry_run
+            run,
+            older_than=older_than,
+            with_whole_runs=whole_runs,
+            is_finished=not begun_studies(run.paths),
+            borrowers=borrowers(run, runs),
+            is_dry=dry_run,
         ):
             if isinstance(item, Skipped):
                 click.echo(f"{item.run}: left alone, {item.reason}", err=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 
@@ -9,8 +10,8 @@ import pytest
 
 from lambda_hat.artifacts.collection import Garbage, Skipped, collect
 from lambda_hat.artifacts.files import append_json_line
-from lambda_hat.artifacts.inventory import runs_under
-from lambda_hat.artifacts.paths import RunContext
+from lambda_hat.artifacts.inventory import borrowers, runs_under
+from lambda_hat.artifacts.paths import Paths, RunContext
 from lambda_hat.errors import RunStateError
 
 NEEDED, STRAY, STRAY_PROBLEM = ("r_aaaaaaaaaaaa", "r_bbbbbbbbbbbb"), "r_cccccccccccc", "p_0123456789cc"
@@ -18,7 +19,8 @@ NEEDED, STRAY, STRAY_PROBLEM = ("r_aaaaaaaaaaaa", "r_bbbbbbbbbbbb"), "r_cccccccc
 
 def gc(store, *, is_dry=False, **options):
     options = {"older_than": None, "with_whole_runs": False, "is_finished": True} | options
-    return [item for run in runs_under(store.root) for item in collect(run, is_dry=is_dry, **options)]
+    runs = runs_under(store.root)
+    return [item for run in runs for item in collect(run, borrowers=borrowers(run, runs), is_dry=is_dry, **options)]
 
 
 def paths_of(items, store):
@@ -68,6 +70,26 @@ def test_a_whole_run_goes_only_if_asked_for_old_and_finished(store):
     assert "." not in paths_of(gc(store, is_dry=True, with_whole_runs=True, older_than=32), store)
     assert paths_of(gc(store, with_whole_runs=True), store) == {"."}
     assert not store.paths.root.exists()
+
+
+@pytest.mark.parametrize("is_relative", [False, True])
+def test_a_run_whose_references_another_one_takes_stays_with_all_its_problems(store, monkeypatch, is_relative):
+    monkeypatch.chdir(store.root.parent)
+    folder = store.paths.root / "problems"
+    other = Paths(store.root / "recommended" / "v1")
+    with RunContext(other) as context:
+        references = folder.relative_to(store.root.parent) if is_relative else folder
+        context.save_config({"store": {"ttl_days": 90, "references": str(references)}})
+    store.grow_old(31)
+    items = gc(store, with_whole_runs=True)
+    assert [item.reason for item in items if isinstance(item, Skipped)] == [
+        "but for what nobody needs: recommended/v1 takes references from it"
+    ]
+    assert paths_of(items, store) == STRAYS - {f"problems/{STRAY_PROBLEM}"}
+    assert (folder / STRAY_PROBLEM).is_dir()
+    shutil.rmtree(other.root)
+    store.grow_old(31)
+    assert paths_of(gc(store, with_whole_runs=True), store) == {"."}
 
 
 def test_a_run_that_is_in_use_is_left_alone(store):
