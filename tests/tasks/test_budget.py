@@ -206,9 +206,9 @@ def test_a_trial_of_a_million_steps_ends_in_time_with_its_estimate(small):
 
 @pytest.mark.slow
 def test_a_trial_whose_steps_are_long_ends_in_time(tmp_path):
-    """A step of four chains takes about a second."""
+    """A step of four chains takes about half a second."""
     folder = write_problem(
-        tmp_path, MLPProblem(model=ModelSpec(in_dim=10, width=100, depth=3), data=DataSpec(num_data=5000))
+        tmp_path, MLPProblem(model=ModelSpec(in_dim=10, width=100, depth=3), data=DataSpec(num_data=2500))
     )
     code, seconds, metrics = run_trial_in_worker(folder, "hmc", {"steps": 1000})
     assert code == 0

@@ -259,7 +259,7 @@ def test_a_label_that_stalls_is_noticed_and_one_that_lives_is_not(monkeypatch):
     scheduler.add(alive)
     scheduler.run()
     assert [label for label, _ in stalls] == ["x", "x"]
-    assert all(0.3 < seconds < 1.0 for _, seconds in stalls)
+    assert all(0.3 < seconds < 5.0 for _, seconds in stalls)
     assert stuck.retries == ["a0"]
     assert stuck.ends == [("a0", "done")]
     assert alive.ends == [("b0", "done")]

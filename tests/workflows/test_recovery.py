@@ -14,6 +14,12 @@ import pytest
 pytestmark = pytest.mark.slow
 
 
+def trials_of(steps):
+    """Options of a study whose trials all have so many steps; a hundred thousand take half a second."""
+    fixed = {"dist": "int", "low": steps, "high": steps}
+    return ("--set", f"search_space.sgld.steps={json.dumps(fixed)}")
+
+
 def ends(small_study):
     """How often each trial ended, by its own record."""
     return [path.read_text().count('"event":"ended"') for path in small_study.trial_files("progress.jsonl")]
@@ -45,7 +51,7 @@ def test_an_interrupted_command_leaves_no_process_and_loses_no_trial(small_study
 
 
 def test_a_second_command_on_the_same_run_is_told_who_is_there(small_study):
-    process = small_study.start("--set", "optuna.max_trials_per_method=200")
+    process = small_study.start("--set", "optuna.max_trials_per_method=200", *trials_of(200_000))
     small_study.wait_for(lambda: small_study.trial_files("manifest.json"))
     second = small_study.start("--resume")
     _, stderr = second.communicate(timeout=60)
@@ -109,8 +115,8 @@ def test_too_many_failed_trials_end_with_exit_code_3_and_their_reasons(small_stu
 
 
 def test_a_truncated_trial_keeps_its_estimate_and_says_so(small_study):
-    hours = "search_space.sgld.steps={dist: int, low: 1000000000, high: 1000000000}"
-    small_study.run("--set", hours, "--set", "execution.budget.trial_sec=5", "--set", "optuna.max_trials_per_method=2")
+    budget = ("--set", "execution.budget.trial_sec=5")
+    small_study.run(*trials_of(10**9), *budget, "--set", "optuna.max_trials_per_method=2")
     table = small_study.table
     assert list(table["state"]) == ["COMPLETE"] * 2
     assert all(table["is_truncated"])
@@ -128,9 +134,9 @@ def test_hopeless_trials_are_stopped_while_they_run(small_study, pruner):
         "optuna.pruner": {"type": pruner, "n_startup_trials": 2, "n_warmup_steps": 1},
         "optuna.sampler": {"type": "random", "seed": 1},
         "search_space.sgld.eta0": {"dist": "categorical", "choices": [5e-4, 1e-6]},  # the second hardly moves
-        "search_space.sgld.steps": {"dist": "int", "low": steps, "high": steps},
     }
-    small_study.run(*(word for key, value in sets.items() for word in ("--set", f"{key}={json.dumps(value)}")))
+    words = [word for key, value in sets.items() for word in ("--set", f"{key}={json.dumps(value)}")]
+    small_study.run(*words, *trials_of(steps))
     table = small_study.table
     stopped = table[table["state"] == "PRUNED"]
     assert 1e-6 in set(stopped["param_eta0"])
@@ -142,7 +148,7 @@ def test_hopeless_trials_are_stopped_while_they_run(small_study, pruner):
 
 
 def test_collecting_artifacts_beside_a_running_study_costs_it_nothing(small_study):
-    process = small_study.start("--set", "optuna.max_trials_per_method=6")
+    process = small_study.start("--set", "optuna.max_trials_per_method=6", *trials_of(100_000))
     small_study.wait_for(lambda: small_study.trial_files("manifest.json"))
     gc = [sys.executable, "-m", "lambda_hat", "artifacts", "gc", "--older-than", "0", "--whole-runs"]
     options: dict[str, Any] = {"cwd": small_study.folder, "capture_output": True, "text": True, "check": True}
