@@ -121,9 +121,12 @@ def linear_regression_loss(problem: LinearRegressionProblem) -> SquaredError:
 def linear_regression_curvatures(
     problem: LinearRegressionProblem, inputs: Float[np.ndarray, "n d"]
 ) -> Float[np.ndarray, " d"]:
-    """Eigenvalues of XᵀX/(nσ²), ascending; those that rounding leaves below zero are zero."""
-    gram = inputs.T @ inputs / (len(inputs) * problem.noise_scale**2)
-    return np.maximum(np.linalg.eigvalsh(gram), 0.0)
+    """Eigenvalues of XᵀX/(nσ²), ascending; exactly zero in directions that X does not reach."""
+    singular_values = np.linalg.svd(inputs, compute_uv=False)
+    is_reached = singular_values > singular_values[0] * max(inputs.shape) * np.finfo(singular_values.dtype).eps
+    curvatures = np.zeros(problem.dim)
+    curvatures[: len(singular_values)] = np.where(is_reached, singular_values, 0.0) ** 2
+    return np.sort(curvatures) / (len(inputs) * problem.noise_scale**2)
 
 
 def build_linear_regression(problem: LinearRegressionProblem) -> Target:

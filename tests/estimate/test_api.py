@@ -220,7 +220,7 @@ def test_a_certificate_needs_time():
 
 @pytest.mark.slow
 def test_a_certified_linear_regression():
-    result = certify_llc(nll, {"w": W0}, DATA, localization=LOCALIZATION, seconds=60, num_chains=4)
+    result = certify_llc(nll, {"w": W0}, DATA, localization=LOCALIZATION, seconds=600, num_chains=4)
     assert result.is_reliable, result.reasons
     assert result.certificate.is_certified
     assert abs(result.llc - EXACT) < 4 * result.se

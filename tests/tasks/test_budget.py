@@ -184,7 +184,9 @@ def write_problem(folder: Path, problem) -> Path:
 def small(tmp_path) -> Path:
     """A small problem with its reference."""
     folder = write_problem(tmp_path, QuadraticProblem(dim=4, num_data=200))
-    code, _ = in_worker("reference", [str(folder), ReferenceSpec(num_chains=4, max_relative_mcse=0.03).to_dict(), 60.0])
+    code, _ = in_worker(
+        "reference", [str(folder), ReferenceSpec(num_chains=4, max_relative_mcse=0.03).to_dict(), 600.0]
+    )
     assert code == 0
     return folder
 

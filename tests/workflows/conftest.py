@@ -41,7 +41,7 @@ class SmallStudy:
             "search_space": {"sgld": SGLD_SPACE},
             "confirm": {"top_k": 0},
             "reference": "exact",
-            "execution": {"budget": {"hmc_sec": 60, "trial_sec": 60}},
+            "execution": {"budget": {"hmc_sec": 600, "trial_sec": 60}},
         }
         (folder / "study.yaml").write_text(yaml.safe_dump(self.study), encoding="utf-8")
         card = {"type": "local", "executors": [ONE_WORKER]}

@@ -46,7 +46,7 @@ STUDY = {
     },
     "confirm": {"top_k": 0},
     "samplers": {"vi": {"batch_size": 200}},
-    "execution": {"budget": {"hmc_sec": 120, "trial_sec": 60}},
+    "execution": {"budget": {"hmc_sec": 600, "trial_sec": 60}},
 }
 
 POOL = {"max_workers": 1, "cores_per_worker": 1}
