@@ -79,7 +79,7 @@ def _garbage(
         if not borrowers:
             yield Garbage(run.folder, f"a finished run, unchanged for {whole.age_days:.0f} days", whole.num_bytes)
             return
-        yield Skipped(run.name, f"but for what nobody needs: {', '.join(borrowers)} takes references from it")
+        yield Skipped(run.name, f"but for what nobody needs: its references serve {', '.join(borrowers)}")
     mentioned = _mentioned(run)
     for folder in (*run.trial_dirs(), *(() if borrowers else run.problem_dirs())):
         kind = "trial" if folder.name.startswith("r_") else "problem"

@@ -16,6 +16,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from lambda_hat.errors import RunStateError, StorageError
 
 __all__ = [
@@ -26,6 +28,7 @@ __all__ = [
     "read_bytes",
     "read_json",
     "read_json_lines",
+    "read_yaml",
     "sync_dir",
     "touch",
     "write_all",
@@ -150,6 +153,19 @@ def read_bytes(path: Path) -> bytes | None:
         RunStateError: something is there that cannot be read, such as a folder or another user's file.
     """
     return _read_from(path, 0)[0]
+
+
+def read_yaml(path: Path) -> dict[str, Any] | None:
+    """The mapping in `path`; None where there is no file, or one that is empty, torn or of another kind.
+
+    Raises:
+        RunStateError: as `read_bytes` does.
+    """
+    try:
+        content = yaml.safe_load(read_bytes(path) or b"")
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
+        return None
+    return content if isinstance(content, dict) else None
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

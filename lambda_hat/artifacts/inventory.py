@@ -11,11 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from lambda_hat.artifacts.files import read_json
-from lambda_hat.artifacts.paths import MANIFEST_JSON, METRICS_JSON, PROBLEM_YAML, REFERENCE_JSON, Paths
-from lambda_hat.errors import InputError
+from lambda_hat.artifacts.files import read_json, read_yaml
+from lambda_hat.artifacts.paths import (
+    MANIFEST_JSON,
+    METRICS_JSON,
+    PROBLEM_YAML,
+    REFERENCE_JSON,
+    Paths,
+    shared_references,
+)
+from lambda_hat.errors import InputError, RunStateError
 
 __all__ = ["Found", "RunFolder", "borrowers", "find", "measure", "runs_under"]
 
@@ -78,20 +83,15 @@ class RunFolder:
     @property
     def ttl_days(self) -> float | None:
         """`store.ttl_days` of its last command; None where that cannot be read."""
-        days = self._of_store("ttl_days")
-        return float(days) if isinstance(days, int | float) else None
+        try:
+            return float((read_yaml(self.paths.resolved_config) or {})["store"]["ttl_days"])
+        except (RunStateError, ValueError, TypeError, KeyError):
+            return None
 
     @property
     def references(self) -> Path | None:
         """`store.references` of its last command: the folder of problems that it shares with other runs."""
-        folder = self._of_store("references")
-        return Path(folder).expanduser().resolve() if isinstance(folder, str) else None
-
-    def _of_store(self, name: str) -> object:
-        try:
-            return yaml.safe_load(self.paths.resolved_config.read_text(encoding="utf-8"))["store"][name]
-        except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
-            return None
+        return shared_references(read_yaml(self.paths.resolved_config))
 
     @property
     def holder(self) -> str | None:
@@ -199,7 +199,7 @@ class Found:
         """What is known of it: what it was asked to be, what came out, and its files."""
         facts: dict[str, Any] = {"id": self.id, "kind": self.kind, "run": self.run, "path": str(self.path)}
         if self.kind == "problem":
-            facts["problem"] = _read_yaml(self.path / PROBLEM_YAML)
+            facts["problem"] = read_yaml(self.path / PROBLEM_YAML)
             facts["reference"] = read_json(self.path / REFERENCE_JSON)
         elif self.kind == "trial":
             facts["manifest"] = read_json(self.path / MANIFEST_JSON)
@@ -216,13 +216,6 @@ class Found:
 
 def _names(folder: Path) -> Iterator[str]:
     return (path.name + ("/" if path.is_dir() else "") for path in folder.iterdir())
-
-
-def _read_yaml(path: Path) -> Any:
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return None
 
 
 def find(root: Path, name: str) -> list[Found]:

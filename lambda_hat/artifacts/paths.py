@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,8 +17,8 @@ import yaml
 
 from lambda_hat.artifacts.files import (
     make_dir,
-    read_bytes,
     read_json,
+    read_yaml,
     touch,
     write_json_atomic,
     write_text_atomic,
@@ -39,6 +40,7 @@ __all__ = [
     "TRACES_NPZ",
     "Paths",
     "RunContext",
+    "shared_references",
     "within",
 ]
 
@@ -257,14 +259,8 @@ class RunContext:
             RunStateError: the file is there and no YAML mapping.
         """
         path = self.paths.resolved_config
-        content = read_bytes(path)
-        if content is None:
-            return None
-        try:
-            config = yaml.safe_load(content)
-        except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
-            config = None
-        if not isinstance(config, dict):
+        config = read_yaml(path)
+        if config is None and path.exists():
             raise RunStateError(f"{path} is no YAML mapping. Remove it, or choose another `store.namespace`.")
         return config
 
@@ -304,6 +300,12 @@ def within(folder: Path, whose: str, *parts: str) -> Path:
                 f"{path} is a symbolic link that leads out of {whose} folder {folder}. Remove the link."
             )
     return path
+
+
+def shared_references(config: Mapping[str, Any] | None) -> Path | None:
+    """Folder of problems that the run of a resolved configuration shares with other runs; None: it has its own."""
+    folder = ((config or {}).get("store") or {}).get("references")
+    return None if folder is None else _resolved(Path(folder))
 
 
 def _resolved(path: Path, base: Path | None = None) -> Path:

@@ -8,10 +8,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from lambda_hat.artifacts.files import read_bytes, read_json
-from lambda_hat.artifacts.paths import FAILURE_JSON, METRICS_JSON, PROBLEM_YAML, REFERENCE_JSON, Paths
+from lambda_hat.artifacts.files import read_json, read_yaml
+from lambda_hat.artifacts.paths import (
+    FAILURE_JSON,
+    METRICS_JSON,
+    PROBLEM_YAML,
+    REFERENCE_JSON,
+    Paths,
+    shared_references,
+)
 from lambda_hat.errors import RunStateError
 from lambda_hat.report.tables import read_rows
 from lambda_hat.report.timeline import read_events
@@ -34,8 +39,7 @@ def find_run(root: Path) -> Paths:
         inside = sorted(folder.parent.parent for folder in root.glob("*/meta/resolved_config.yaml"))
         advice = f"Did you mean `{inside[0]}`?" if inside else "Name one such as `runs/quickstart/v1`."
         raise RunStateError(f"{root} is no run's folder: there is no `meta/resolved_config.yaml` in it. {advice}")
-    shared = (_read_yaml(paths.resolved_config).get("store") or {}).get("references")
-    return paths if shared is None else Paths(paths.root, Path(shared).expanduser().resolve())
+    return Paths(paths.root, shared_references(read_yaml(paths.resolved_config)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +51,7 @@ class RunFiles:
     @cached_property
     def config(self) -> dict[str, Any]:
         """The configuration of the last command; empty where it cannot be read."""
-        return _read_yaml(self.paths.resolved_config)
+        return read_yaml(self.paths.resolved_config) or {}
 
     @cached_property
     def begun(self) -> dict[str, Any]:
@@ -145,7 +149,7 @@ class RunFiles:
         return sum(1 for _ in self.paths.trials_dir.glob(f"*/*/*/{METRICS_JSON}"))
 
     def _stored_title(self, pid: str) -> str:
-        problem = _read_yaml(self.paths.problem_dir(pid) / PROBLEM_YAML)
+        problem = read_yaml(self.paths.problem_dir(pid) / PROBLEM_YAML) or {}
         return f"{problem['target']}, seed {problem.get('seed')}" if "target" in problem else pid
 
 
@@ -153,11 +157,3 @@ def _title(entry: Mapping[str, Any]) -> str:
     kinds = ("model", "data", "teacher") if entry.get("target") == "mlp" else ()
     parts = [str(entry.get("target")), *(f"{kind} {entry.get(kind)}" for kind in kinds), f"seed {entry.get('seed')}"]
     return ", ".join([*parts, *(f"{key}={value}" for key, value in (entry.get("overrides") or {}).items())])
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(read_bytes(path) or b"")
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
