@@ -32,7 +32,11 @@ CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """One place for what XLA compiles, for all the processes that tests start."""
+    """One place for what XLA compiles, for all the processes that tests start; and they keep Python's bytecode.
+
+    Without it each of them, and there are hundreds, spends seconds on compiling what it imports.
+    """
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     if CACHE_VARIABLE not in os.environ and not hasattr(config, "workerinput"):
         folder = os.environ[CACHE_VARIABLE] = tempfile.mkdtemp(prefix="lambda-hat-tests-")
         config.add_cleanup(partial(shutil.rmtree, folder, ignore_errors=True))

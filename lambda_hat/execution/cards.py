@@ -334,6 +334,8 @@ def _worker_init(
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": 0,
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": -1,
     }
+    if isinstance(pool, LocalExecutor):
+        exports[lifeline.CONTROLLER_VARIABLE] = os.getpid()
     if gpu_memory_fraction is not None:
         exports["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{gpu_memory_fraction:.3f}"
     lines = [

@@ -1,4 +1,4 @@
-"""Processes that end with the process that started them, however that one ended.
+"""Processes that end with the process that started them, or with their controller, however that one ended.
 
 Run as a script (`python -P lifeline.py PARENT_PID`) it is Parsl's interchange.
 """
@@ -12,8 +12,13 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 
-__all__ = ["end_with_parent"]
+import psutil
+
+__all__ = ["CONTROLLER_VARIABLE", "end_with", "end_with_parent"]
+
+CONTROLLER_VARIABLE = "LAMBDA_HAT_CONTROLLER_PID"  # set where manager and controller share a machine
 
 _PERIOD = 0.5  # seconds
 
@@ -21,8 +26,28 @@ _PERIOD = 0.5  # seconds
 def end_with_parent(parent_pid: int) -> None:
     """Start a thread that ends this process as soon as its parent is another than `parent_pid`."""
 
+    _end_unless(lambda: os.getppid() == parent_pid)
+
+
+def end_with(pid: int) -> None:
+    """Start a thread that ends this process as soon as process `pid` has ended, which need not be its parent."""
+    try:
+        process = psutil.Process(pid)
+    except psutil.NoSuchProcess:
+        os._exit(1)
+
+    def is_alive() -> bool:
+        try:
+            return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
+    _end_unless(is_alive)
+
+
+def _end_unless(is_alive: Callable[[], bool]) -> None:
     def watch() -> None:
-        while os.getppid() == parent_pid:
+        while is_alive():
             time.sleep(_PERIOD)
         os._exit(1)
 

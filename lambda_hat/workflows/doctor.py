@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -70,6 +71,7 @@ def examine(loaded: LoadedFile | LoadedCard, *, with_workers: bool, timeout: flo
         raise ConfigError(faults)
     yield from _check_packages()
     yield _check_program("imports", _PROBE_IMPORTS, "Install the project again: `pip install -e .`.")
+    yield _check_bytecode()
     yield _check_program("JAX", _PROBE_JAX, "Install JAX for this machine, or set JAX_PLATFORMS=cpu.")
     yield _check_scripts()
     yield _check_cores(loaded.card)
@@ -142,6 +144,15 @@ def _check_program(name: str, program: str, advice: str) -> Check:
         reason = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
         return Check(name, "failed", reason[0], advice)
     return Check(name, "ok", done.stdout.strip() or "all that a run needs")
+
+
+def _check_bytecode() -> Check:
+    """Whether what processes import was compiled for good, now that one has imported it."""
+    spec = find_spec("jax")
+    if spec is None or spec.cached is None or Path(spec.cached).exists():
+        return Check("bytecode", "ok", "Python keeps what it compiles")
+    advice = "Unset PYTHONDONTWRITEBYTECODE, or compile what is installed: `uv sync --compile-bytecode`."
+    return Check("bytecode", "warning", "every process compiles all it imports, for seconds", advice)
 
 
 def _check_cores(card: AnyCard) -> Check:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -102,6 +103,16 @@ def test_what_is_wrong_with_packages_is_named(ask, monkeypatch):
     assert "Python 3.10.4, needs >=3.11" in checks["packages"]["found"]
     assert "jax 0.4.1, needs >=0.10" in checks["packages"]["found"]
     assert "parsl missing" in checks["packages"]["found"]
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_imports_that_every_process_compiles_are_told(tmp_path, monkeypatch, is_kept):
+    compiled = tmp_path / "module.pyc"
+    if is_kept:
+        compiled.touch()
+    monkeypatch.setattr(doctor, "find_spec", lambda name: SimpleNamespace(cached=str(compiled)))
+    check = doctor._check_bytecode()
+    assert (check.state, "PYTHONDONTWRITEBYTECODE" in check.advice) == (("ok", False) if is_kept else ("warning", True))
 
 
 @pytest.mark.usefixtures("no_jax")

@@ -1,6 +1,7 @@
 """However a controller ends, no process of its cluster is left behind."""
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -9,14 +10,17 @@ import uuid
 
 import psutil
 import pytest
+import zmq
 
-CONTROLLER = """
+ENTER = """
 import os, select, sys, time
 from pathlib import Path
 from lambda_hat.config.card import LocalCard, LocalExecutor
 from lambda_hat.execution.cluster import Cluster
 
 card = LocalCard(executors=(LocalExecutor(label="only", max_workers=1),))
+"""
+CONTROLLER = f"""{ENTER}
 with Cluster(card, Path(sys.argv[1])) as cluster:
     cluster.submit(os.getpid, label="only").result(120)
     cluster.submit(time.sleep, 600, label="only")  # in C, as XLA is: Python's handlers in the worker would not run
@@ -38,6 +42,20 @@ def family(mark):
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
     return found
+
+
+def is_manager(process):
+    try:
+        return "lambda_hat.execution.manager" in process.cmdline()
+    except psutil.NoSuchProcess:
+        return False
+
+
+def assert_nothing_is_left(mark, seconds):
+    deadline = time.monotonic() + seconds
+    while (left := family(mark)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert left == []
 
 
 @pytest.mark.slow
@@ -69,7 +87,7 @@ def test_nothing_outlives_the_controller(tmp_path, ending, code):
         members = family(mark)
         assert len(members) >= 5, "controller, interchange, block, manager, worker"
         if ending == "manager and controller":  # so that neither ends the workers
-            (manager,) = (process for process in members if "lambda_hat.execution.manager" in process.cmdline())
+            (manager,) = filter(is_manager, members)
             manager.kill()
             controller.kill()
         elif isinstance(ending, str):
@@ -80,7 +98,55 @@ def test_nothing_outlives_the_controller(tmp_path, ending, code):
         else:
             controller.send_signal(ending)
         assert controller.wait(60) == code
-    deadline = time.monotonic() + (15 if code == -signal.SIGKILL else 2)
-    while (left := family(mark)) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert left == []
+    assert_nothing_is_left(mark, 15 if code == -signal.SIGKILL else 2)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("workers_find_package")
+@pytest.mark.parametrize("delay", [0.0, 1.0])
+def test_a_manager_that_is_still_starting_ends_with_its_controller(tmp_path, delay):
+    """It would wait for an interchange that is gone: for 30 s, or for good once it has had its first answer."""
+    mark = uuid.uuid4().hex
+    script = f"{ENTER}\nwith Cluster(card, Path(sys.argv[1])): time.sleep(600)"
+    controller = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path / "run")],
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"LAMBDA_HAT_TEST_MARK": mark},
+        start_new_session=True,
+    )
+    with controller:
+        while not any(map(is_manager, family(mark))):
+            assert controller.poll() is None
+            time.sleep(0.02)
+        time.sleep(delay)
+        controller.kill()
+    assert_nothing_is_left(mark, 15)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("workers_find_package")
+@pytest.mark.parametrize("num_answers", [0, 1])
+def test_a_manager_does_not_wait_for_an_interchange_that_is_gone(tmp_path, num_answers):
+    """As on a node of a cluster, where no controller can be watched. Parsl would wait for ever after one answer."""
+    mark = uuid.uuid4().hex
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as interchange:
+        interchange.rcvtimeo, interchange.linger = 60_000, 0
+        port = interchange.bind_to_random_port("tcp://127.0.0.1")
+        module = [sys.executable, "-P", "-m", "lambda_hat.execution.manager"]
+        options = f"--max_workers_per_node=1 -a 127.0.0.1 --port={port} -m None -c 0.001 --cert_dir None -l {tmp_path}"
+        patience = "--hb_period=1 --hb_threshold=3 --address_probe_timeout=3 --drain_period=None --cpu-affinity none"
+        manager = subprocess.Popen(
+            [*module, *options.split(), *patience.split()],
+            stderr=subprocess.DEVNULL,
+            env=os.environ | {"LAMBDA_HAT_TEST_MARK": mark},
+        )
+        try:
+            sender, question = interchange.recv_multipart()
+            assert pickle.loads(question) == {"type": "connection_probe"}
+            for _ in range(num_answers):
+                interchange.send_multipart([sender, question])
+            assert manager.wait(60) == 1
+        finally:
+            manager.kill()
+            manager.wait()
+    assert_nothing_is_left(mark, 2)

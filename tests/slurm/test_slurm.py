@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 
 CARD = Path(__file__).parents[2] / "config" / "parsl" / "slurm" / "cpu.yaml"
 NODE = {
-    "walltime": "00:05:00",
+    "walltime": "00:15:00",
     "cores_per_node": 1,
     "mem_per_node": None,
     "max_workers": 1,
