@@ -37,6 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
     Without it each of them, and there are hundreds, spends seconds on compiling what it imports.
     """
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ.setdefault("PJRT_NPROC", "1")  # of XLA's threads: as in a worker, and several files are tested at a time
     if CACHE_VARIABLE not in os.environ and not hasattr(config, "workerinput"):
         folder = os.environ[CACHE_VARIABLE] = tempfile.mkdtemp(prefix="lambda-hat-tests-")
         config.add_cleanup(partial(shutil.rmtree, folder, ignore_errors=True))

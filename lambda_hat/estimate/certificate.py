@@ -10,12 +10,23 @@ import numpy as np
 from lambda_hat.estimate.diagnostics import bfmi, diagnose_trace, mcse
 from lambda_hat.samplers.base import Info
 
-__all__ = ["DIVERGENCES", "MINIMUM", "Certificate", "Criterion", "agreement", "certify", "is_refuted", "judge_minimum"]
+__all__ = [
+    "DIVERGENCES",
+    "MINIMUM",
+    "Certificate",
+    "Criterion",
+    "agreement",
+    "certify",
+    "is_diverging",
+    "is_refuted",
+    "judge_minimum",
+]
 
 MAX_RHAT = 1.01
 MAX_RHAT_OF_CHECK = 1.05  # of chains that only have to tell whether λ̂ is the same
 MIN_ESS = 400.0
 MAX_DIVERGENT_FRACTION = 1e-3
+MIN_DIVERGENT = 10  # steps, to tell something of the fraction
 MIN_BFMI = 0.3
 MAX_CHAIN_DEVIATION = 4.0  # of the chain's own MCSE
 MIN_ACCEPTANCE_RATIO = 0.5  # of the target acceptance
@@ -109,6 +120,15 @@ def certify(info: Info | None, nbeta: float, *, target_accept: float, max_relati
             ),
         )
     )
+
+
+def is_diverging(info: Info | None) -> bool:
+    """Whether there are too many divergent steps beyond doubt: enough of them, and not only in one chain."""
+    if info is None:
+        return False
+    divergent = np.asarray(info.is_divergent)
+    per_chain = np.sort(divergent.mean(axis=1))
+    return bool(divergent.sum() >= MIN_DIVERGENT and per_chain[:-1].mean() > MAX_DIVERGENT_FRACTION)
 
 
 def agreement(

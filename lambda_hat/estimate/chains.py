@@ -18,7 +18,7 @@ from lambda_hat.samplers.runner import Chains, init_chains, run_chains
 __all__ = ["GrowingChains"]
 
 CHUNK_STEPS = 50  # of the longest chunk
-MAX_INTEGRATION_STEPS = 64
+MAX_INTEGRATION_STEPS = 256
 NUM_READAPTATION = 100
 
 
@@ -70,6 +70,11 @@ class GrowingChains:
         """The last three quarters of the draws."""
         return None if self.info is None else drop_burn_in(self.info, self.num_done // 4)
 
+    def since(self, num_done: int) -> Info:
+        """The draws after the first `num_done` of each chain."""
+        assert self.info is not None
+        return drop_burn_in(self.info, num_done)
+
     @property
     def displacements(self) -> Float[Array, "chains d"]:
         """w − w0 of every chain now."""
@@ -120,16 +125,18 @@ class GrowingChains:
 
         A step that is stable on short trajectories need not be so on long ones.
         """
-        doubled = 2 * int(self.sampler.num_integration_steps)
-        if doubled <= MAX_INTEGRATION_STEPS:
+        if (num_steps := self._twice_the_steps()) > int(self.sampler.num_integration_steps):
             self._pace = self._work.pace()
-            sampler = self.sampler.with_num_integration_steps(doubled)
+            sampler = self.sampler.with_num_integration_steps(num_steps)
             self._advance(sampler, rng_key, NUM_READAPTATION, NUM_READAPTATION)
 
+    def _twice_the_steps(self) -> int:
+        return min(2 * int(self.sampler.num_integration_steps), MAX_INTEGRATION_STEPS)
+
     def at_half_step_size(self, rng_key: Array) -> GrowingChains:
-        """New chains from where these are, at half the step size and with twice the leapfrog steps."""
-        doubled = 2 * int(self.sampler.num_integration_steps)
-        sampler = self.sampler.with_step_size(self.sampler.step_size / 2).with_num_integration_steps(doubled)
+        """New chains from where these are, at half the step size and with twice the leapfrog steps, up to the limit."""
+        sampler = self.sampler.with_step_size(self.sampler.step_size / 2)
+        sampler = sampler.with_num_integration_steps(self._twice_the_steps())
         return GrowingChains(sampler, rng_key, self.displacements, self._work)
 
     def to_arrays(self) -> dict[str, np.ndarray]:

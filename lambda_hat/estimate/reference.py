@@ -20,6 +20,7 @@ from lambda_hat.estimate.certificate import (
     Certificate,
     agreement,
     certify,
+    is_diverging,
     is_refuted,
     judge_minimum,
 )
@@ -47,6 +48,7 @@ __all__ = ["Reference", "coordinates_from_arrays", "exact_reference", "sample_re
 
 INITIAL_STEP_SIZE = 0.1
 GROWTH = 0.25  # of what there is, at least a round: judging costs little then, and overshoots little
+MAX_EARLY_HALVINGS = 3  # of a step size, for divergences that smaller steps may not cure
 NUM_CHECK_WARMUP = 200
 NUM_DESCENTS = 16
 
@@ -128,6 +130,7 @@ class _Sampling:
         self.wells = Wells(np.zeros((0, posterior.dim)), np.zeros(0), 0)
         self.decrease_available = math.nan
         self.evaluation_error = 0.0
+        self.num_early_halvings = 0
         self.chains: GrowingChains | None = None
         self.finer: GrowingChains | None = None
         self.cross_check: GrowingChains | None = None
@@ -177,12 +180,16 @@ class _Sampling:
 
     def extend_chains(self, chains: GrowingChains) -> None:
         """One more round; then longer trajectories, or smaller steps, where those are what is missing."""
+        num_before = chains.num_done
         self.extend(chains, "rounds")
-        loss, distance = self.diagnose()
-        if distance.ess_bulk < min(MIN_ESS, loss.ess_bulk / 4):
+        loss, distance = self.diagnose(chains.since(num_before))
+        if self.diagnose()[1].ess_bulk < MIN_ESS and distance.ess_bulk < loss.ess_bulk / 4:
             # r² mixes more slowly than the loss: longer trajectories serve it better than more of them.
             chains.lengthen(next(self.keys))
-        if [c.name for c in self.judge_chains().criteria if not c.is_met] == [DIVERGENCES]:
+        unmet = [criterion.name for criterion in self.judge_chains().criteria if not criterion.is_met]
+        is_early = is_diverging(chains.retained) and self.num_early_halvings < MAX_EARLY_HALVINGS
+        if is_early or unmet == [DIVERGENCES]:
+            self.num_early_halvings += is_early
             self.replace_chains(chains.at_half_step_size(next(self.keys)))
 
     def replace_chains(self, chains: GrowingChains) -> None:
@@ -222,9 +229,10 @@ class _Sampling:
         """A1."""
         return identity_whitening(self.posterior) if self.coordinates is None else self.coordinates.averaged
 
-    def diagnose(self) -> tuple[TraceDiagnostics, TraceDiagnostics]:
-        """Diagnostics of nβ (L_n(w) − L_n(w0)) and of r²."""
-        info = None if self.chains is None else self.chains.retained
+    def diagnose(self, info: Info | None = None) -> tuple[TraceDiagnostics, TraceDiagnostics]:
+        """Diagnostics of nβ (L_n(w) − L_n(w0)) and of r², of the draws that count unless others are given."""
+        if info is None and self.chains is not None:
+            info = self.chains.retained
         if info is None:
             nothing = TraceDiagnostics(math.nan, math.inf, math.inf, 0.0, 0.0)
             return nothing, nothing

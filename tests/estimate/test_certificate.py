@@ -8,7 +8,15 @@ import math
 import numpy as np
 import pytest
 
-from lambda_hat.estimate.certificate import Certificate, Criterion, agreement, certify, is_refuted, judge_minimum
+from lambda_hat.estimate.certificate import (
+    Certificate,
+    Criterion,
+    agreement,
+    certify,
+    is_diverging,
+    is_refuted,
+    judge_minimum,
+)
 from lambda_hat.samplers.base import Info
 
 NBETA = 20.0
@@ -196,3 +204,23 @@ def test_a_minimum_has_nothing_to_lose(decrease, llc, is_met):
 def test_an_unknown_decrease_is_no_minimum():
     (reason,) = judge_minimum(float("nan"), 2.0, 0.01).reasons
     assert reason == "decrease still available at w0, over λ̂ is not known yet"
+
+
+@pytest.mark.parametrize(
+    ("divergent_by_chain", "is_told"),
+    [
+        ((0, 0, 0, 0), False),
+        ((0, 0, 0, 400), False),
+        ((0, 0, 5, 4), False),
+        ((0, 0, 5, 5), False),
+        ((0, 0, 8, 30), True),
+    ],
+)
+def test_divergences_beyond_doubt_are_many_and_not_of_one_chain(divergent_by_chain, is_told):
+    """A thousandth of the steps, of those outside the worst chain, is 6."""
+    divergent = np.arange(SHAPE[1]) < np.array(divergent_by_chain)[:, None]
+    assert is_diverging(GOOD._replace(is_divergent=divergent.astype(float))) == is_told
+
+
+def test_no_draws_do_not_diverge():
+    assert not is_diverging(None)
