@@ -32,8 +32,10 @@ def run_dir(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def cluster(run_dir, workers_find_package):
-    with Cluster(CARD, run_dir) as running:
-        yield running
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PJRT_NPROC", "7")  # the controller's is not the workers'
+        with Cluster(CARD, run_dir) as running:
+            yield running
 
 
 def ask(cluster, task, *args, label="htex64"):
