@@ -6,7 +6,7 @@ import logging
 import signal
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -73,9 +73,10 @@ class Cluster:
         logging.getLogger("parsl").propagate = False  # it has files of its own under the run's folder
         self._catch_signals()
         try:
-            with ThreadPoolExecutor() as starters:  # what takes long is waiting for processes
-                for start in [starters.submit(pool.start) for pool in self._pools.values()]:
-                    start.result()
+            for pool in self._pools.values():
+                pool.begin_start()
+            for pool in self._pools.values():
+                pool.await_start()
             self._watcher.start()
         except BaseException as error:
             self._end()
@@ -129,7 +130,8 @@ class Cluster:
         self._restarts[pool.label] += 1
         pool.end()
         try:
-            pool.start()
+            pool.begin_start()
+            pool.await_start()
         except Exception as error:
             raise ExecutionError(f"{lost} It cannot be started again: {error}") from error
 

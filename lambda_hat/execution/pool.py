@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 from parsl.dataflow.dflow import DataFlowKernel
@@ -25,11 +25,15 @@ from lambda_hat.execution.cards import load_parsl_config_from_card
 
 __all__ = ["Pool"]
 
+_T = TypeVar("_T")
+
 _LOST = (WorkerLost, ManagerLost)
 _EXECUTOR_LOST = (BadStateException, TooManyJobFailuresError)
 _CLEAN_UP_SECONDS = 30.0  # of Parsl's own clean-up; cancelling Slurm jobs is the slow part
 _DEAD_CLEAN_UP_SECONDS = 2.0  # the same where it is known to wait for an interchange that is gone
+_LATE_START_SECONDS = 1.0  # for a start that had its interchange's answer before that was gone
 _END_SECONDS = 3.0  # that processes get between the clean-up and SIGKILL
+_PERIOD = 0.1  # of looking at an interchange whose answer is awaited
 
 
 class Pool:
@@ -42,22 +46,39 @@ class Pool:
         self._card = card
         self._run_dir = run_dir
         self._cache_dir = cache_dir
-        self._kernel: DataFlowKernel | None = None
+        self._kernel: Future[DataFlowKernel] | None = None
         self._executor: HighThroughputExecutor | None = None
         self._pending: set[Future[Any]] = set()
         self._reason_lost: str | None = None
         self._seen: set[psutil.Process] = set()
-        self._cleaner: threading.Thread | None = None
+        self._cleaning: Future[None] | None = None
 
-    def start(self) -> None:
-        """Start interchange and blocks; raises whatever Parsl does."""
+    def begin_start(self) -> None:
+        """Have Parsl start interchange and blocks, in a thread, since it may never come back."""
         config = load_parsl_config_from_card(self._card, self._run_dir, self._cache_dir, self.label)
         (executor,) = config.executors
         assert isinstance(executor, HighThroughputExecutor)
-        self._executor, self._kernel, self._cleaner = executor, None, None
+        self._executor, self._cleaning = executor, None
         self._reason_lost, self._seen, self.num_done = None, set(), 0
         self.num_starts += 1
-        self._kernel = DataFlowKernel(config)
+        self._kernel = _in_thread(f"{self.label}-start", partial(DataFlowKernel, config))
+
+    def await_start(self) -> DataFlowKernel:
+        """What was begun, once it is done.
+
+        Raises:
+            ExecutionError: its interchange ended meanwhile: Parsl would wait for its answer for two minutes.
+            Exception: whatever Parsl raises.
+        """
+        kernel, executor = self._kernel, self._executor
+        assert kernel is not None
+        assert executor is not None
+        code = None
+        while not wait((kernel,), _PERIOD if code is None else _LATE_START_SECONDS).done:
+            if code is not None:
+                raise ExecutionError(f"the interchange of `{self.label}` ended with code {code} before it was ready")
+            code = _end_of_interchange(executor)
+        return kernel.result()
 
     @property
     def is_broken(self) -> bool:
@@ -81,11 +102,11 @@ class Pool:
 
     def submit(self, task: Callable[..., Any], *args: Any) -> Future[Any]:
         """See `Cluster.submit`."""
-        assert self._kernel is not None
+        kernel = self.await_start()
         future: Future[Any] = Future()
         future.set_running_or_notify_cancel()
         self._pending.add(future)
-        app_future = self._kernel.submit(
+        app_future = kernel.submit(
             task, app_args=args, executors=[self.label], cache=False, ignore_for_cache=None, app_kwargs={}
         )
         app_future.add_done_callback(partial(self._settle, future))
@@ -125,9 +146,9 @@ class Pool:
         Remember every process, too: those of a manager that was killed are nobody's children any more.
         """
         self._seen |= self._local_processes()
-        process = self._executor.interchange_proc if self._executor is not None else None
-        if self._reason_lost is None and process is not None and process.poll() is not None:
-            self.lose(f"its interchange ended with code {process.returncode}")
+        code = None if self._executor is None else _end_of_interchange(self._executor)
+        if self._reason_lost is None and code is not None:
+            self.lose(f"its interchange ended with code {code}")
 
     def lose(self, reason: str) -> None:
         """Count it as lost, and its tasks with it."""
@@ -135,20 +156,19 @@ class Pool:
         self.give_up(ExecutorLostError(f"The executor `{self.label}` is lost: {reason}"))
 
     def begin_end(self) -> None:
-        """Have Parsl clean up, in a thread, since it may never come back."""
+        """Have Parsl clean up, in a thread, since it may never come back; what is still starting is awaited first."""
         self._seen |= self._local_processes()
-        if self._kernel is not None and self._cleaner is None:
-            self._cleaner = threading.Thread(target=self._clean_up, name=f"{self.label}-clean-up", daemon=True)
-            self._cleaner.start()
+        if self._kernel is not None and self._cleaning is None:
+            self._cleaning = _in_thread(f"{self.label}-clean-up", self._clean_up)
 
     def end(self) -> None:
         """End every process of the pool, with Parsl's help or without it."""
         self.begin_end()
         try:
-            if self._cleaner is not None:
-                self._cleaner.join(_DEAD_CLEAN_UP_SECONDS if self._reason_lost else _CLEAN_UP_SECONDS)
+            if self._cleaning is not None:
+                wait((self._cleaning,), _DEAD_CLEAN_UP_SECONDS if self._reason_lost else _CLEAN_UP_SECONDS)
         finally:
-            if self._cleaner is None or self._cleaner.is_alive():
+            if self._cleaning is None or not self._cleaning.done() or self._cleaning.exception() is not None:
                 self._cancel_blocks()
             processes = self._seen | self._local_processes()
             _, alive = psutil.wait_procs(processes, timeout=_END_SECONDS)
@@ -158,11 +178,12 @@ class Pool:
             self.give_up(ExecutionError("The cluster was shut down before the task ended."))
 
     def _clean_up(self) -> None:
-        assert self._kernel is not None
+        kernel = self.await_start()
         try:
-            self._kernel.cleanup()
+            kernel.cleanup()
         except Exception:
             logging.getLogger(__name__).warning("Parsl's clean-up failed", exc_info=True)
+            raise
 
     def _cancel_blocks(self) -> None:
         if self._executor is None:
@@ -191,3 +212,21 @@ class Pool:
                 if any(block["script_path"] in part for part in root.cmdline()):  # else the number was used again
                     found |= {root, *root.children(recursive=True)}
         return found
+
+
+def _end_of_interchange(executor: HighThroughputExecutor) -> int | None:
+    return None if executor.interchange_proc is None else executor.interchange_proc.poll()
+
+
+def _in_thread(name: str, function: Callable[[], _T]) -> Future[_T]:
+    """What `function` returns or raises, from a thread that no end of the program waits for."""
+    future: Future[_T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(function())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return future

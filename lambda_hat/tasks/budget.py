@@ -151,6 +151,8 @@ def _is_pending(array: jax.Array) -> bool:
 
 
 def _write_failure(limits: Limits, budget: str, path: Path, facts: dict[str, Any]) -> None:
+    if path.exists():  # the end that another worker found: it came first
+        return
     seconds = time.monotonic() - limits.start
     reason = (
         f"out of time: after {seconds:.1f} s a call that nothing can interrupt had not returned, so the worker was "

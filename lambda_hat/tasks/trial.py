@@ -56,9 +56,9 @@ class _Trial:
     def __init__(self, folder: Path, problem_dir: Path) -> None:
         self.folder = folder
         self.dtype: str | None = None  # of what there is to run
-        self.metrics: dict[str, Any] = read_json(folder / METRICS_JSON) or {}
+        self.metrics: dict[str, Any] = {}
         self._problem_dir = problem_dir
-        if self.metrics:  # by a worker that was given up a moment too early
+        if self._has_ended:
             return
         log_event(folder, "started", pid=os.getpid(), host=socket.gethostname())
         clock = Clock()
@@ -102,12 +102,13 @@ class _Trial:
             coordinates=coordinates,
             seed=self._seed,
             deadline=limits.deadline,
-            should_stop=(self.folder / STOP_FLAG).exists,
+            should_stop=lambda: (self.folder / STOP_FLAG).exists() or self._has_ended,
             on_progress=self._on_progress,
             sampling_guard=limits.sampling_guard,
             evaluation_guard=limits.evaluation_guard,
         )
-        _traces(run, loaded.nbeta).save(self.folder / TRACES_NPZ)
+        if not self._has_ended:
+            _traces(run, loaded.nbeta).save(self.folder / TRACES_NPZ)
         return {
             **_judgement(run),
             **_facts(clock),
@@ -135,9 +136,18 @@ class _Trial:
         }
 
     def _end(self, metrics: dict[str, Any]) -> None:
+        if self._has_ended:
+            return
         write_json_atomic(self.folder / METRICS_JSON, metrics)
         log_event(self.folder, "ended", state=metrics["state"])
         self.metrics = metrics
+
+    @property
+    def _has_ended(self) -> bool:
+        """Whether the first end is there, which counts: that of a worker given up too early can come at any time."""
+        if not self.metrics:
+            self.metrics = read_json(self.folder / METRICS_JSON) or {}
+        return bool(self.metrics)
 
 
 def _facts(clock: Clock) -> dict[str, Any]:

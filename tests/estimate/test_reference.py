@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from scipy import integrate
 from lambda_hat.config.study import ReferenceSpec
 from lambda_hat.estimate import coordinates as coordinates_module
 from lambda_hat.estimate.reference import Reference, sample_reference
+from lambda_hat.estimate.work import OutOfTime, Progress
 from lambda_hat.posterior import LocalPosterior, build_posterior, nbeta_of
 from lambda_hat.posterior import geometry as geometry_module
 from lambda_hat.samplers import runner as runner_module
@@ -28,9 +30,25 @@ DATA = Path(__file__).parents[1] / "data"
 NBETA = 1000.0
 
 
-def reference(posterior: LocalPosterior, seconds: float, stored=None, **fields: object) -> Reference:
-    spec = ReferenceSpec(**fields)
-    return sample_reference(posterior, spec, deadline=time.monotonic() + seconds, stored=stored)
+def reference(
+    posterior: LocalPosterior,
+    seconds: float = 600.0,
+    *,
+    stored: Mapping[str, np.ndarray] | None = None,
+    max_stages: float = math.inf,
+    **fields: object,
+) -> Reference:
+    """Until it is certified, out of time, or has told of `max_stages` stages: the same on machines of any speed."""
+    stages = itertools.count(1)
+
+    def end_after_last(_: Progress) -> None:
+        if next(stages) >= max_stages:
+            raise OutOfTime
+
+    deadline = time.monotonic() + seconds
+    return sample_reference(
+        posterior, ReferenceSpec(**fields), deadline=deadline, stored=stored, on_progress=end_after_last
+    )
 
 
 def is_right(result: Reference, truth: float, error: float = 0.0) -> bool:
@@ -96,7 +114,7 @@ def expectation(value_fn: Callable, log_density_fn: Callable, low: float, high: 
 
 def test_a_quadratic_is_certified_and_right(build_quadratic) -> None:
     target, posterior = build_quadratic()
-    result = reference(posterior, 600)
+    result = reference(posterior)
     truth = target.exact_llc(float(posterior.nbeta), float(posterior.localization))
     assert result.certificate.is_certified, result.certificate.reasons
     assert is_right(result, truth)
@@ -118,8 +136,8 @@ def test_too_small_a_budget_is_never_certified(build_quadratic) -> None:
 def test_a_later_call_goes_on_from_what_is_stored(build_quadratic) -> None:
     target, posterior = build_quadratic()
     fields = {"num_chains": 4, "max_relative_mcse": 0.02}
-    whole = reference(posterior, 600, **fields)
-    more = reference(posterior, 600, stored=whole.arrays, **fields | {"cross_check": "mclmc"})
+    whole = reference(posterior, **fields)
+    more = reference(posterior, stored=whole.arrays, **fields | {"cross_check": "mclmc"})
     assert more.certificate.is_certified, more.certificate.reasons
     assert {"R̂ of the loss at mclmc", "disagreement with mclmc, in MCSE"} <= {c.name for c in more.certificate.criteria}
     assert more.num_gradient_evaluations > whole.num_gradient_evaluations
@@ -127,7 +145,7 @@ def test_a_later_call_goes_on_from_what_is_stored(build_quadratic) -> None:
     assert is_right(more, target.exact_llc(float(posterior.nbeta), 10.0))
     assert "pilots" not in more.seconds
     beginning = reference(posterior, 0.0, **fields)
-    assert reference(posterior, 600, stored=beginning.arrays, **fields).certificate.is_certified
+    assert reference(posterior, stored=beginning.arrays, **fields).certificate.is_certified
 
 
 def test_a_start_that_is_no_minimum_is_refused(build_quadratic) -> None:
@@ -140,7 +158,7 @@ def test_a_start_that_is_no_minimum_is_refused(build_quadratic) -> None:
         localization=10.0,
         dtype="float64",
     )
-    result = reference(elsewhere, 600, num_chains=4, max_relative_mcse=0.02)
+    result = reference(elsewhere, num_chains=4, max_relative_mcse=0.02)
     assert [c.name for c in result.certificate.criteria if not c.is_met] == ["decrease still available at w0, over λ̂"]
 
 
@@ -151,14 +169,14 @@ def test_a_saddle_is_refused() -> None:
     def saddle(position, batch):
         return 0.5 * position[0] ** 2 - 0.1 * position[1] ** 2 + position[1] ** 4 + 0 * batch[0][:, 0]
 
-    result = reference(without_data(saddle, 2, 10.0), 10, num_chains=4)
+    result = reference(without_data(saddle, 2, 10.0), num_chains=4)
     assert "decrease still available at w0" in " ".join(result.certificate.reasons)
     assert math.isclose(result.decrease_available, 1000 * 0.0025, rel_tol=0.5)
 
 
 @pytest.mark.slow
 def test_a_flat_direction_with_tiny_localization() -> None:
-    result = reference(without_data(Flat(), 3, 1e-8), 30, num_chains=4, max_relative_mcse=0.02)
+    result = reference(without_data(Flat(), 3, 1e-8), num_chains=4, max_relative_mcse=0.02)
     assert not result.certificate.is_certified or is_right(result, 1.0)
 
 
@@ -168,7 +186,7 @@ def test_wells_that_chains_do_not_leave_are_found() -> None:
     wells = Wells()
     potential = lambda w: float(wells.potential(w))  # noqa: E731
     truth = expectation(potential, lambda w: -potential(w) - 0.5 * w * w, -5.0, 6.0, [0.0, 0.5, 2.0])
-    result = reference(without_data(wells, 1, 1.0), 10)
+    result = reference(without_data(wells, 1, 1.0), max_stages=20)
     assert not result.certificate.is_certified or is_right(result, truth)
     assert np.ptp(result.wells.displacements) > 1.0
     assert result.diagnostics["distance"].rhat > 1.1
@@ -185,23 +203,25 @@ def test_a_funnel_is_not_certified_and_wrong() -> None:
         return 0.5 * math.exp(2 * v) / (math.exp(2 * v) + localization)
 
     truth = expectation(value, log_density, -40.0, 40.0, [-1.5, 0.0])
-    result = reference(without_data(Funnel(), 2, localization), 12)
+    result = reference(without_data(Funnel(), 2, localization), max_stages=80)
     assert not result.certificate.is_certified or is_right(result, truth)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("loss_fn", "localization", "truth"),
-    [(Potential(2, 2), 1.0, 0.390273), (Potential(2, 4), 1.0, 0.224851), (Potential(2, 2), 1e-4, None)],
+    ("loss_fn", "localization", "truth", "max_stages"),
+    [(Potential(2, 2), 1.0, 0.390273, 60), (Potential(2, 4), 1.0, 0.224851, 38), (Potential(2, 2), 1e-4, None, 24)],
     ids=["w1^2 w2^2", "w1^2 w2^4", "w1^2 w2^2 nearly unconfined"],
 )
-def test_singular_potentials_are_not_certified_and_wrong(loss_fn, localization: float, truth: float | None) -> None:
+def test_singular_potentials_are_not_certified_and_wrong(
+    loss_fn, localization: float, truth: float | None, max_stages: int
+) -> None:
     if truth is None:  # ½ + a (1 − K₁(a)/K₀(a)) at a = γ²/(8nβ)
         from scipy.special import k0e, k1e
 
         a = localization**2 / (8 * NBETA)
         truth = 0.5 + a * (1 - k1e(a) / k0e(a))
-    result = reference(without_data(loss_fn, 2, localization), 12)
+    result = reference(without_data(loss_fn, 2, localization), max_stages=max_stages)
     assert not result.certificate.is_certified or is_right(result, truth)
 
 
@@ -209,7 +229,7 @@ def test_singular_potentials_are_not_certified_and_wrong(loss_fn, localization: 
 def test_fixed_steps_that_never_enter_the_stiff_wings_are_not_certified_and_wrong(monkeypatch) -> None:
     """HMC of w₁²w₂⁴ at steps that do not vary, acceptance 0.85: R̂ and ESS are perfect and λ̂ is 3 % low."""
     monkeypatch.setattr(coordinates_module, "LOG_STEP_SIZE_JITTER", 0.0)
-    result = reference(without_data(Potential(2, 4), 2, 1.0), 15, target_accept=0.85)
+    result = reference(without_data(Potential(2, 4), 2, 1.0), max_stages=50, target_accept=0.85)
     assert not result.certificate.is_certified or is_right(result, 0.224851)
 
 
@@ -251,12 +271,12 @@ def test_a_large_network_goes_the_same_way(monkeypatch) -> None:
         SquaredError(network, 50.0), w0, (inputs, labels), nbeta=50.0, localization=200.0, dtype="float64"
     )
     fields = {"num_chains": 4, "max_relative_mcse": 0.02}
-    dense = reference(posterior, 600, **fields)
+    dense = reference(posterior, **fields)
     for module in (coordinates_module, runner_module):
         monkeypatch.setattr(module, "LARGE_DIM", 10)
     for module in (coordinates_module, geometry_module):
         monkeypatch.setattr(module, "MAX_DENSE_DIM", 10)
-    large = reference(posterior, 600, **fields)
+    large = reference(posterior, **fields)
     assert (large.evaluation_dtype, dense.evaluation_dtype) == ("float32", "float64")
     assert 0 < large.evaluation_error < 0.01
     assert type(large.coordinates.averaged).__name__ == "KroneckerWhitening"
@@ -264,6 +284,6 @@ def test_a_large_network_goes_the_same_way(monkeypatch) -> None:
         assert result.certificate.is_certified, result.certificate.reasons
     assert is_right(large, dense.llc, dense.se)
     assert abs(large.laplace_llc - dense.laplace_llc) < 4 * large.laplace_se
-    again = reference(posterior, 600, stored=large.arrays, **fields | {"max_relative_mcse": 0.015})
+    again = reference(posterior, stored=large.arrays, **fields | {"max_relative_mcse": 0.015})
     assert again.certificate.is_certified
     assert again.evaluation_dtype == "float32"

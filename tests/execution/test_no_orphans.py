@@ -51,6 +51,13 @@ def is_manager(process):
         return False
 
 
+def is_interchange(process):
+    try:
+        return any(part.endswith("lifeline.py") for part in process.cmdline())
+    except psutil.NoSuchProcess:
+        return False
+
+
 def assert_nothing_is_left(mark, seconds):
     deadline = time.monotonic() + seconds
     while (left := family(mark)) and time.monotonic() < deadline:
@@ -120,6 +127,50 @@ def test_a_manager_that_is_still_starting_ends_with_its_controller(tmp_path, del
             time.sleep(0.02)
         time.sleep(delay)
         controller.kill()
+    assert_nothing_is_left(mark, 15)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("workers_find_package")
+@pytest.mark.parametrize(
+    ("is_for_all", "number", "code"),
+    [
+        (True, signal.SIGTERM, 128 + signal.SIGTERM),  # as `timeout` does, and what ends a session
+        (True, signal.SIGINT, -signal.SIGINT),
+        (False, signal.SIGTERM, 128 + signal.SIGTERM),
+        (None, signal.SIGKILL, 1),
+    ],
+    ids=["SIGTERM for all", "SIGINT for all", "SIGTERM", "interchange killed"],
+)
+def test_a_cluster_that_is_still_starting_ends_at_once(tmp_path, is_for_all, number, code):
+    """Parsl would wait for two minutes for the answer of an interchange that is gone."""
+    mark = uuid.uuid4().hex
+    script = f"{ENTER}\nwith Cluster(card, Path(sys.argv[1])): time.sleep(600)"
+    controller = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path / "run")],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"LAMBDA_HAT_TEST_MARK": mark},
+        start_new_session=True,
+    )
+    with controller:
+        while not (interchanges := list(filter(is_interchange, family(mark)))):
+            assert controller.poll() is None
+            time.sleep(0.01)
+        if is_for_all is None:
+            interchanges[0].send_signal(number)
+        elif is_for_all:
+            os.killpg(controller.pid, number)
+        else:
+            controller.send_signal(number)
+        try:
+            _, stderr = controller.communicate(timeout=20)
+        except subprocess.TimeoutExpired:
+            controller.kill()
+            raise
+        assert controller.returncode == code, stderr
+    if is_for_all is None:
+        assert "the interchange of `only` ended with code -9 before it was ready" in stderr
     assert_nothing_is_left(mark, 15)
 
 

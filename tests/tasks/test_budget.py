@@ -99,6 +99,15 @@ def test_a_watchdog_says_why_it_ends_a_worker(tmp_path, monkeypatch, ended):
     assert read_json_lines(tmp_path / "progress.jsonl")[0][-1]["event"] == "ended"
 
 
+def test_a_watchdog_leaves_the_end_that_another_worker_found(tmp_path, monkeypatch, ended):
+    monkeypatch.setenv("LAMBDA_HAT_EXECUTOR", "htex")
+    (tmp_path / "metrics.json").write_text('{"state": "COMPLETE"}', encoding="utf-8")
+    with watchdog(PASSED, "execution.budget.trial_sec", tmp_path / "metrics.json"):
+        assert ended.wait(20)
+    assert read_json(tmp_path / "metrics.json") == {"state": "COMPLETE"}
+    assert not (tmp_path / "progress.jsonl").exists()
+
+
 def test_a_watchdog_does_not_fire_after_its_block(tmp_path, monkeypatch, ended):
     monkeypatch.setenv("LAMBDA_HAT_EXECUTOR", "htex")
     limits = Limits(time.monotonic(), 1000.0, 0.0)

@@ -13,13 +13,14 @@ import jax
 import numpy as np
 import pytest
 
-from lambda_hat.artifacts.files import read_json, read_json_lines
+from lambda_hat.artifacts.files import append_json_line, read_json, read_json_lines
 from lambda_hat.config.explain import to_yaml
 from lambda_hat.config.problems import QuadraticProblem
 from lambda_hat.config.study import ReferenceSpec
 from lambda_hat.estimate.traces import Traces
 from lambda_hat.targets import build_target
 from lambda_hat.tasks import reference_task, trial_task
+from lambda_hat.tasks import trial as trial_module
 
 PROBLEM = QuadraticProblem(dim=4, num_data=200)
 SPEC = ReferenceSpec(num_chains=4, max_relative_mcse=0.03)
@@ -317,3 +318,20 @@ def test_a_trial_leaves_its_traces(run, tmp_path, method, settings):
     assert running.llc[-1] == pytest.approx(metrics["llc_hat"], rel=1e-5)
     assert running.work[-1] == pytest.approx(metrics["num_gradient_evaluations"], rel=0.05)
     assert (traces.num_chains, traces.num_kept <= 1000) == (4, True)
+
+
+def test_the_end_that_comes_first_is_the_one_that_counts(run, tmp_path, monkeypatch):
+    """A worker outlives its controller by some seconds, and can end a trial that another one runs again by then."""
+    its_end = {"state": "COMPLETE", "llc_hat": 2.0}
+
+    def report_and_end_elsewhere(path, line):
+        append_json_line(path, line)
+        (tmp_path / "metrics.json").write_text(json.dumps(its_end), encoding="utf-8")
+
+    monkeypatch.setattr(trial_module, "append_json_line", report_and_end_elsewhere)
+    assert run("sgld", SGLD) == its_end == read_json(tmp_path / "metrics.json")
+    (first, *lines) = read_json_lines(tmp_path / "progress.jsonl")[0]
+    assert first["event"] == "started"
+    assert not any("event" in line for line in lines), "it tells of no end"
+    assert [line["step"] < SGLD["steps"] for line in lines] == [True], "and goes no further"
+    assert not (tmp_path / "traces.npz").exists()
