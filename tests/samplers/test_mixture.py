@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.special import logsumexp
+from scipy.special import log_softmax, logsumexp
 from scipy.stats import multivariate_normal
 
 from lambda_hat.samplers.mixture import (
@@ -26,29 +28,40 @@ DIM = 3
 
 
 def mixture_of(num_slots: int, rank: int, seed: int = 0) -> Mixture:
-    keys = jax.random.split(jax.random.key(seed), 4)
+    rng = np.random.default_rng(seed)
     return Mixture(
-        logits=jax.random.normal(keys[0], (num_slots,)),
-        means=2 * jax.random.normal(keys[1], (num_slots, DIM)),
-        log_scales=0.5 * jax.random.normal(keys[2], (num_slots, DIM)),
-        factors=jax.random.normal(keys[3], (num_slots, DIM, rank)),
+        logits=jnp.asarray(rng.standard_normal(num_slots)),
+        means=jnp.asarray(2 * rng.standard_normal((num_slots, DIM))),
+        log_scales=jnp.asarray(0.5 * rng.standard_normal((num_slots, DIM))),
+        factors=jnp.asarray(rng.standard_normal((num_slots, DIM, rank))),
     )
 
 
-def prepared(mixture: Mixture, num_components: int) -> tuple[Components, Blocks]:
+def prepared(mixture: Mixture, num_components: int | jax.Array) -> tuple[Components, Blocks]:
     num_slots = mixture.logits.size
     logits = jnp.where(jnp.arange(num_slots) < num_components, mixture.logits, -jnp.inf)
     blocks = Blocks(jnp.asarray(num_components), num_slots)
     return components_of(mixture, jax.nn.log_softmax(logits), blocks), blocks
 
 
+@jax.jit
+def values(
+    mixture: Mixture, num_components: jax.Array, z: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Log density and score of samples by the function for both, and by the density alone and JAX's gradient of it."""
+    components, blocks = prepared(mixture, num_components)
+    return *log_density_and_score(components, z, blocks), *jax.vmap(
+        jax.value_and_grad(partial(log_density, components))
+    )(z)
+
+
 def truth(mixture: Mixture, num_components: int, z: np.ndarray) -> float:
-    weights = jax.nn.log_softmax(mixture.logits[:num_components])
+    logits, means, log_scales, factors = map(np.asarray, mixture)
+    weights = log_softmax(logits[:num_components])
     logs = []
     for k in range(num_components):
-        factors = np.asarray(mixture.factors[k])
-        covariance = np.diag(np.exp(2 * np.asarray(mixture.log_scales[k]))) + factors @ factors.T
-        logs.append(float(weights[k]) + multivariate_normal(mixture.means[k], covariance).logpdf(z))
+        covariance = np.diag(np.exp(2 * log_scales[k])) + factors[k] @ factors[k].T
+        logs.append(weights[k] + multivariate_normal(means[k], covariance).logpdf(z))
     return float(logsumexp(logs))
 
 
@@ -58,13 +71,12 @@ def truth(mixture: Mixture, num_components: int, z: np.ndarray) -> float:
 def test_density_and_score_of_any_number_of_components(num_slots: int, rank: int, data: st.DataObject) -> None:
     num_components = data.draw(st.integers(1, num_slots))
     mixture = mixture_of(num_slots, rank, seed=num_slots + 10 * rank)
-    components, blocks = prepared(mixture, num_components)
-    z = 3 * jax.random.normal(jax.random.key(1), (2, DIM))
-    logs, scores = log_density_and_score(components, z, blocks)
-    for sample, log, score in zip(z, logs, scores, strict=True):
-        assert float(log) == pytest.approx(truth(mixture, num_components, np.asarray(sample)), abs=1e-9)
-        assert float(log_density(components, sample)) == pytest.approx(float(log), abs=1e-9)
-        np.testing.assert_allclose(score, jax.grad(lambda z: log_density(components, z))(sample), atol=1e-9)
+    z = jnp.asarray(3 * np.random.default_rng(1).standard_normal((2, DIM)))
+    logs, scores, logs_alone, gradients = values(mixture, jnp.asarray(num_components), z)
+    truths = [truth(mixture, num_components, sample) for sample in np.asarray(z)]
+    np.testing.assert_allclose(logs, truths, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(logs_alone, logs, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(scores, gradients, rtol=0, atol=1e-9)
 
 
 def test_far_samples_have_finite_scores() -> None:
