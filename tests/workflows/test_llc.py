@@ -31,7 +31,7 @@ EXPERIMENTS = {
         {"name": "mclmc-long", "method": "mclmc", "overrides": {"steps": 600}, "seed": 1},
     ],
     "reference": "exact",
-    "execution": {"budget": {"hmc_sec": 600, "trial_sec": 60}},
+    "execution": {"budget": {"hmc_sec": 60, "trial_sec": 30}},
 }
 POOLS = {"type": "local", "executors": [{"label": "htex64", "max_workers": 2}, {"label": "htex32", "max_workers": 1}]}
 
