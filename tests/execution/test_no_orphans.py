@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import uuid
+from functools import partial
 
 import psutil
 import pytest
@@ -31,6 +32,7 @@ with Cluster(card, Path(sys.argv[1])) as cluster:
     if sys.stdin.readline() == "raise\\n":
         raise RuntimeError("on purpose")
 """
+IDLE = f"{ENTER}\nwith Cluster(card, Path(sys.argv[1])): time.sleep(600)"
 
 
 def family(mark):
@@ -44,18 +46,16 @@ def family(mark):
     return found
 
 
-def is_manager(process):
+def runs(process, name):
+    """Whether a word of its command line ends with that."""
     try:
-        return "lambda_hat.execution.manager" in process.cmdline()
+        return any(word.endswith(name) for word in process.cmdline())
     except psutil.NoSuchProcess:
         return False
 
 
-def is_interchange(process):
-    try:
-        return any(part.endswith("lifeline.py") for part in process.cmdline())
-    except psutil.NoSuchProcess:
-        return False
+is_manager = partial(runs, name="lambda_hat.execution.manager")
+is_interchange = partial(runs, name="lifeline.py")
 
 
 def assert_nothing_is_left(mark, seconds):
@@ -114,9 +114,8 @@ def test_nothing_outlives_the_controller(tmp_path, ending, code):
 def test_a_manager_that_is_still_starting_ends_with_its_controller(tmp_path, delay):
     """It would wait for an interchange that is gone: for 30 s, or for good once it has had its first answer."""
     mark = uuid.uuid4().hex
-    script = f"{ENTER}\nwith Cluster(card, Path(sys.argv[1])): time.sleep(600)"
     controller = subprocess.Popen(
-        [sys.executable, "-c", script, str(tmp_path / "run")],
+        [sys.executable, "-c", IDLE, str(tmp_path / "run")],
         stderr=subprocess.DEVNULL,
         env=os.environ | {"LAMBDA_HAT_TEST_MARK": mark},
         start_new_session=True,
@@ -145,9 +144,8 @@ def test_a_manager_that_is_still_starting_ends_with_its_controller(tmp_path, del
 def test_a_cluster_that_is_still_starting_ends_at_once(tmp_path, is_for_all, number, code):
     """Parsl would wait for two minutes for the answer of an interchange that is gone."""
     mark = uuid.uuid4().hex
-    script = f"{ENTER}\nwith Cluster(card, Path(sys.argv[1])): time.sleep(600)"
     controller = subprocess.Popen(
-        [sys.executable, "-c", script, str(tmp_path / "run")],
+        [sys.executable, "-c", IDLE, str(tmp_path / "run")],
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"LAMBDA_HAT_TEST_MARK": mark},
