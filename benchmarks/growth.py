@@ -26,7 +26,7 @@ from scaling import growth as controller_growth
 from sgld import cpu_seconds, network_posterior
 
 from lambda_hat.config.methods import HMCSettings, MethodSettings, SGLDSettings
-from lambda_hat.estimate.run import MethodRun, run_method
+from lambda_hat.estimate.method import MethodResult, run_method
 from lambda_hat.posterior import Coordinates, DiagonalWhitening
 
 mpl.use("agg")
@@ -62,7 +62,7 @@ def measure(method: str, dim: float, num_data: float, num_chains: float, seconds
             if method == "sgld"
             else HMCSettings(step_size=1e-4, num_integration_steps=1, burn_in_fraction=0.0, **common)
         )
-        found: list[MethodRun] = []
+        found: list[MethodResult] = []
         time = cpu_seconds(lambda: found.append(run_method(posterior, settings, coordinates=coordinates, seed=0)))
         assert found[0].num_steps_done == num_steps, found[0].reason
         return time

@@ -11,7 +11,7 @@ import numpy as np
 
 from lambda_hat.config.methods import HMCSettings, MethodSettings
 from lambda_hat.config.problems import PosteriorSpec, QuadraticProblem
-from lambda_hat.estimate.run import MethodRun, run_method
+from lambda_hat.estimate.method import MethodResult, run_method
 from lambda_hat.posterior import (
     Coordinates,
     LocalPosterior,
@@ -37,7 +37,7 @@ class Known:
     coordinates: Coordinates
     truth: float
 
-    def run(self, settings: MethodSettings, seed: int = 0) -> MethodRun:
+    def run(self, settings: MethodSettings, seed: int = 0) -> MethodResult:
         """One run in the precision of its method."""
         with jax.enable_x64(settings.dtype == "float64"):
             at_w0, averaged = (

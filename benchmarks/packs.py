@@ -22,7 +22,7 @@ import jax
 from sgld import network_posterior
 
 from lambda_hat.config.methods import MCLMCSettings, MethodSettings, SGLDSettings, VISettings
-from lambda_hat.estimate.run import run_method, sample_method
+from lambda_hat.estimate.method import run_method, sample_method
 from lambda_hat.posterior import Coordinates, identity_whitening
 from lambda_hat.samplers.runner import run_together
 

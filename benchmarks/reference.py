@@ -29,12 +29,12 @@ from lambda_hat.config.methods import HMCSettings, MCLMCSettings
 from lambda_hat.config.problems import ProblemEntry
 from lambda_hat.config.resolve import resolve_problem
 from lambda_hat.config.study import ReferenceSpec
-from lambda_hat.estimate.chains import GrowingChains
-from lambda_hat.estimate.coordinates import find_coordinates, start_hmc
 from lambda_hat.estimate.diagnostics import diagnose_trace
-from lambda_hat.estimate.reference import sample_reference
-from lambda_hat.estimate.work import Work
 from lambda_hat.posterior import LocalPosterior, build_posterior, geometry_at_w0, localization_of, nbeta_of
+from lambda_hat.reference.chains import GrowingChains
+from lambda_hat.reference.coordinates import find_coordinates, start_hmc
+from lambda_hat.reference.engine import sample_reference
+from lambda_hat.reference.work import Work
 from lambda_hat.samplers.mclmc import build_mclmc
 from lambda_hat.targets import build_target
 

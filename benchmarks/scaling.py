@@ -40,9 +40,9 @@ from lambda_hat.config.study import (
     PrunerSpec,
     SearchAlgorithm,
 )
-from lambda_hat.tuning import scheduler as scheduler_module
+from lambda_hat.scheduling import scheduler as scheduler_module
+from lambda_hat.scheduling.scheduler import Scheduler, Task
 from lambda_hat.tuning.plan import StudyPlan
-from lambda_hat.tuning.scheduler import Scheduler, Task
 from lambda_hat.tuning.study import StudyStore, TuningStudy
 from lambda_hat.tuning.trials import TrialLane
 

@@ -28,8 +28,8 @@ from lambda_hat.config.card import LocalCard
 from lambda_hat.config.study import Concurrency, FloatDist, IntDist, OptunaSection
 from lambda_hat.execution.cluster import Cluster
 from lambda_hat.report.timeline import spans_of, use_of
+from lambda_hat.scheduling.scheduler import Event, Scheduler, Task
 from lambda_hat.tuning.plan import StudyPlan
-from lambda_hat.tuning.scheduler import Event, Scheduler, Task
 from lambda_hat.tuning.study import StudyStore
 from lambda_hat.tuning.trials import TrialLane
 

@@ -9,17 +9,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lambda_hat.estimate.api import certify_llc, estimate_llc
-    from lambda_hat.estimate.result import LLCResult
+    from lambda_hat.api.calls import certify_llc, estimate_llc
+    from lambda_hat.api.result import LLCResult
 
 __all__ = ["LLCResult", "certify_llc", "estimate_llc"]
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "LLCResult": "lambda_hat.estimate.result",
-    "certify_llc": "lambda_hat.estimate.api",
-    "estimate_llc": "lambda_hat.estimate.api",
+    "LLCResult": "lambda_hat.api.result",
+    "certify_llc": "lambda_hat.api.calls",
+    "estimate_llc": "lambda_hat.api.calls",
 }
 
 

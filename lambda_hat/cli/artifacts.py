@@ -156,7 +156,7 @@ def _age(row: Mapping[str, Any]) -> str:
 
 
 def _reference(row: Mapping[str, Any]) -> str:
-    from lambda_hat.numbers import estimate
+    from lambda_hat.formatting import estimate
 
     if row["llc"] is None:
         return "none"

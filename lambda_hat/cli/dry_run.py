@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from lambda_hat.config.explain import to_yaml
-from lambda_hat.numbers import clock
+from lambda_hat.formatting import clock
 from lambda_hat.workflows.plan import Plan, PlannedConfirmation, PlannedProblem, PlannedRun, TimeBound
 
 __all__ = ["plan_to_dict", "plan_to_text"]

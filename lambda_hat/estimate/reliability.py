@@ -7,27 +7,26 @@ from collections.abc import Iterator
 import numpy as np
 
 from lambda_hat.config.methods import HMCSettings, MCLMCSettings, MethodSettings, SGLDSettings, VISettings
-from lambda_hat.estimate.certificate import (
+from lambda_hat.estimate.criteria import (
+    MAX_ACCEPTANCE_GAP,
+    MAX_DECREASE,
     MAX_DIVERGENT_FRACTION,
+    MAX_K_HAT,
+    MAX_RELATIVE_BIAS,
+    MAX_RELATIVE_MCSE,
     MAX_RHAT,
+    MAX_RHAT_APPROXIMATE,
     MIN_ACCEPTANCE_RATIO,
     MIN_BFMI,
     MIN_ESS,
+    MIN_ESS_OF_NOISY_READINGS,
     Criterion,
-    judge_minimum,
+    minimum_criterion,
 )
 from lambda_hat.estimate.diagnostics import bfmi
-from lambda_hat.estimate.run import MethodRun
+from lambda_hat.estimate.method import MethodResult
 
 __all__ = ["NOT_A_MINIMUM", "reasons_against"]
-
-MAX_RHAT_APPROXIMATE = 1.05  # SGLD and VI have a bias of their own, next to which 1.01 would be pedantic
-MIN_ESS_SGLD = 100.0  # of means over 1 % of a chain each, so that at most 100 per chain can be had
-MAX_RELATIVE_MCSE = 0.05
-MAX_RELATIVE_BIAS = 0.05
-MAX_DECREASE = 0.01  # of λ̂
-MAX_ACCEPTANCE_GAP = 0.1
-MAX_K_HAT = 0.7
 
 NOT_A_MINIMUM = "Train further, with the full batch at the end: λ̂ is defined around a minimum"
 _LONGER = "Raise `steps`"
@@ -35,7 +34,7 @@ _SMALLER_STEP = {"sgld": "Lower `eta0`", "vi": "Lower `lr`"}
 _SMALLER_ADAPTED_STEP = "Raise `target_accept`"
 
 
-def reasons_against(run: MethodRun, settings: MethodSettings, decrease_available: float) -> tuple[str, ...]:
+def reasons_against(run: MethodResult, settings: MethodSettings, decrease_available: float) -> tuple[str, ...]:
     """Every criterion that a run does not meet, with what to do about it; none means that it can be relied on.
 
     R̂ of the loss and of r² ≤ 1.01 for HMC and MCLMC, 1.05 for SGLD and VI; ESS ≥ 400, for SGLD 100; MCSE ≤ 5 % of λ̂;
@@ -63,14 +62,16 @@ def reasons_against(run: MethodRun, settings: MethodSettings, decrease_available
     return tuple(reasons)
 
 
-def _criteria(run: MethodRun, settings: MethodSettings, decrease_available: float) -> Iterator[tuple[Criterion, str]]:
+def _criteria(
+    run: MethodResult, settings: MethodSettings, decrease_available: float
+) -> Iterator[tuple[Criterion, str]]:
     estimate, info, extras = run.estimate, run.info, run.extras
     is_exact = isinstance(settings, HMCSettings | MCLMCSettings)
     max_rhat = MAX_RHAT if is_exact else MAX_RHAT_APPROXIMATE
-    min_ess = MIN_ESS_SGLD if isinstance(settings, SGLDSettings) else MIN_ESS
+    min_ess = MIN_ESS_OF_NOISY_READINGS if isinstance(settings, SGLDSettings) else MIN_ESS
     longer = "Raise `num_draws`" if isinstance(settings, VISettings) else _LONGER
     relative_mcse = estimate.se / abs(estimate.llc) if estimate.llc else np.inf
-    yield judge_minimum(decrease_available, estimate.llc, MAX_DECREASE).criteria[0], NOT_A_MINIMUM
+    yield minimum_criterion(decrease_available, estimate.llc, MAX_DECREASE), NOT_A_MINIMUM
     yield Criterion("R̂ of the loss", estimate.rhat_loss, max_rhat), _LONGER
     yield Criterion("R̂ of r²", estimate.rhat_distance, max_rhat), _LONGER
     yield Criterion("bulk ESS", estimate.ess_bulk, min_ess, is_upper=False), longer

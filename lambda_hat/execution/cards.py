@@ -36,14 +36,12 @@ from lambda_hat.config.card import (
     PBSCard,
     SlurmCard,
 )
+from lambda_hat.environment import CACHE_VARIABLE, CONTROLLER_VARIABLE, EXECUTOR_VARIABLE
 from lambda_hat.errors import ExecutionError
 from lambda_hat.execution import lifeline
 from lambda_hat.execution.resources import capacity, memory_fraction, walltime_seconds, workers_per_node
 
-__all__ = ["EXECUTOR_VARIABLE", "compilation_cache", "load_parsl_config_from_card"]
-
-EXECUTOR_VARIABLE = "LAMBDA_HAT_EXECUTOR"  # in a worker's environment: the label it belongs to
-CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
+__all__ = ["compilation_cache", "load_parsl_config_from_card"]
 
 _MANAGER_COMMAND = DEFAULT_LAUNCH_CMD.replace("process_worker_pool.py", "python -P -m lambda_hat.execution.manager", 1)
 _MAX_FAILED_BLOCKS = 3  # in a row, before a worker reported; then the executor is given up
@@ -335,7 +333,7 @@ def _worker_init(
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": -1,
     }
     if isinstance(pool, LocalExecutor):
-        exports[lifeline.CONTROLLER_VARIABLE] = os.getpid()
+        exports[CONTROLLER_VARIABLE] = os.getpid()
     if gpu_memory_fraction is not None:
         exports["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{gpu_memory_fraction:.3f}"
     lines = [

@@ -16,9 +16,7 @@ from collections.abc import Callable
 
 import psutil
 
-__all__ = ["CONTROLLER_VARIABLE", "end_with", "end_with_parent"]
-
-CONTROLLER_VARIABLE = "LAMBDA_HAT_CONTROLLER_PID"  # set where manager and controller share a machine
+__all__ = ["end_with", "end_with_parent"]
 
 _PERIOD = 0.5  # seconds
 

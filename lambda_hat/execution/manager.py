@@ -14,8 +14,9 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from lambda_hat.environment import CONTROLLER_VARIABLE
 from lambda_hat.execution import lean as lean  # before Parsl
-from lambda_hat.execution.lifeline import CONTROLLER_VARIABLE, end_with, end_with_parent
+from lambda_hat.execution.lifeline import end_with, end_with_parent
 
 _PID_VARIABLE = "LAMBDA_HAT_MANAGER_PID"
 _PATIENCE = "--hb_threshold="  # Parsl's argument, seconds

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from lambda_hat.estimate.criteria import MAX_K_HAT, MAX_RHAT_APPROXIMATE
+
 __all__ = [
-    "MAX_K_HAT",
-    "MAX_RHAT",
     "MAX_Z",
     "best_so_far",
     "completed",
@@ -27,8 +27,6 @@ __all__ = [
 Row = Mapping[str, Any]
 
 PARAM_PREFIX = "param_"
-MAX_RHAT = 1.05  # above which chains, or fits, do not agree
-MAX_K_HAT = 0.7  # above which a fit does not cover the posterior
 MAX_Z = 2.0  # combined standard errors, up to which an estimate cannot be told from the reference
 _MIN_TRIALS = 8
 _NUM_BINS = 4
@@ -75,7 +73,7 @@ def doubts_of_settings(row: Row) -> list[str]:
 
 def _doubts(rhat: float | None, k_hat: float | None) -> list[str]:
     found = []
-    if exceeds(rhat, MAX_RHAT):
+    if exceeds(rhat, MAX_RHAT_APPROXIMATE):
         found.append(f"its chains disagree (R̂ {rhat:.2f})")
     if exceeds(k_hat, MAX_K_HAT):
         found.append(f"its fit does not cover the posterior (k̂ {k_hat:.2f})")

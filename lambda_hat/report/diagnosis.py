@@ -13,6 +13,7 @@ import numpy as np
 
 from lambda_hat.artifacts.files import make_dir, write_bytes_atomic
 from lambda_hat.artifacts.paths import Paths
+from lambda_hat.estimate.criteria import MIN_BFMI, MIN_ESS
 from lambda_hat.estimate.diagnostics import bfmi, diagnose_trace
 from lambda_hat.estimate.traces import Traces
 from lambda_hat.report.drawing import REFERENCE_COLOUR, Picture, drawn, reference_band
@@ -27,7 +28,6 @@ __all__ = ["INFERENCE_DATA", "to_inference_data", "write_diagnosis"]
 
 INFERENCE_DATA = "inference_data.nc"
 
-MIN_ESS = 400  # what a reference needs, drawn as a line
 _MAX_LINE_POINTS = 1000
 _MAX_LAG = 100
 _NUM_RANK_BINS = 20
@@ -226,7 +226,7 @@ def _draw_ess(figure: Figure, subject: Subject, traces: Traces) -> None:
         places = moments * _thinning(traces) * trace.shape[0]
         axes.plot(places, [one.ess_bulk for one in found], "o-", color=colour, markersize=3, label=f"bulk, {name}")
         axes.plot(places, [one.ess_tail for one in found], "s--", color=colour, markersize=3, label=f"tail, {name}")
-    axes.axhline(MIN_ESS, color=REFERENCE_COLOUR, linestyle=":", linewidth=1.0, label=f"{MIN_ESS}, for a certificate")
+    axes.axhline(MIN_ESS, color=REFERENCE_COLOUR, linestyle=":", linewidth=1.0, label=f"{MIN_ESS:g}, for a certificate")
     axes.set_ylim(bottom=0)
     axes.set_xlabel("draws of all chains")
     axes.set_ylabel("effective sample size (of kept draws)")
@@ -262,7 +262,7 @@ def _draw_energy(figure: Figure, subject: Subject, traces: Traces) -> None:
         for (name, values), colour in zip(kept.items(), ("#0072b2", "#d55e00"), strict=False):
             axes.hist(values.ravel(), bins=60, density=True, color=colour, alpha=0.5, label=name)
         if subject.method == "hmc" and traces.thinning == 1:
-            axes.plot([], [], " ", label=f"E-BFMI {bfmi(energy):.2f} (at least 0.3 wanted)")
+            axes.plot([], [], " ", label=f"E-BFMI {bfmi(energy):.2f} (at least {MIN_BFMI:g} wanted)")
         axes.set_xlabel("energy (nats)")
     axes.set_ylabel("density")
     _legend(figure)

@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from lambda_hat.numbers import MISSING, clock, number
+from lambda_hat.formatting import MISSING, clock, number
 
 __all__ = ["ExecutorLine", "Progress", "ReferenceLine", "Snapshot", "StudyLine"]
 

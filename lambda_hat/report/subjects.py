@@ -13,7 +13,7 @@ from lambda_hat.artifacts.files import read_json
 from lambda_hat.artifacts.paths import MANIFEST_JSON, METRICS_JSON, REFERENCE_NPZ, TRACES_NPZ
 from lambda_hat.errors import InputError
 from lambda_hat.estimate.traces import Traces
-from lambda_hat.numbers import estimate
+from lambda_hat.formatting import estimate
 from lambda_hat.report.run_files import RunFiles
 from lambda_hat.report.summary import best_row
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lambda_hat.numbers import estimate, number
+from lambda_hat.formatting import estimate, number
 from lambda_hat.report.analysis import doubts, doubts_of_settings
 from lambda_hat.report.tables import laplace_relative_error
 

@@ -20,14 +20,15 @@ from lambda_hat.samplers.base import Info, MinibatchSampler, Sampler, State, Tun
 from lambda_hat.samplers.chunk import Chunk, ChunkEnd, Tuner, init_chains, run_chunk, run_chunks_together
 from lambda_hat.samplers.pace import OutOfTime, Pace
 
-__all__ = ["Chains", "Sampling", "alone", "init_chains", "run_chains", "run_together", "sample_chains"]
+__all__ = ["Chains", "ChunkRequests", "alone", "init_chains", "run_chains", "run_together", "sample_chains"]
 
 MAX_NUMBERS_TOGETHER = 1 << 26  # in the states of runs that are vectorised: memory
 
 T = TypeVar("T")
 P = ParamSpec("P")
 OnChunk = Callable[[Info, int], bool]
-Sampling: TypeAlias = Generator[Chunk, ChunkEnd, T]  # asks for chunks, is sent how they ended, returns what it found
+# A run in parts: it asks for chunks, is sent how they ended, and returns what it found.
+ChunkRequests: TypeAlias = Generator[Chunk, ChunkEnd, T]
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def sample_chains(
     min_chunks: int = 1,
     on_chunk: OnChunk | None = None,
     pace: Pace | None = None,
-) -> Sampling[Chains]:
+) -> ChunkRequests[Chains]:
     """Run `num_steps` steps of every chain; `on_chunk(info, num_done)` returns False to stop early.
 
     Steps are numbered from `start`, and step t uses the key `fold_in(rng_key, t)`, so that stopping and resuming
@@ -118,7 +119,7 @@ def sample_chains(
     return Chains(info, states, sampler, done, done == num_steps, is_out_of_time, is_interrupted)
 
 
-def run_together(runs: Sequence[Sampling[T]]) -> Iterator[tuple[int, T]]:
+def run_together(runs: Sequence[ChunkRequests[T]]) -> Iterator[tuple[int, T]]:
     """What each of `runs` finds, with its index, as soon as it has ended.
 
     Chunks of one program are vectorised, each within the guard of the earliest deadline; where one run is out of time,
@@ -176,7 +177,7 @@ def _groups(waiting: dict[int, Chunk], most: dict[Hashable, int]) -> list[list[i
     return groups
 
 
-def alone(sampling: Callable[P, Sampling[T]]) -> Callable[P, T]:
+def alone(sampling: Callable[P, ChunkRequests[T]]) -> Callable[P, T]:
     """The same as a function, which runs nothing beside it."""
 
     @functools.wraps(sampling)

@@ -18,10 +18,11 @@ import jax
 
 from lambda_hat.artifacts.files import append_json_line, read_json_lines, write_json_atomic
 from lambda_hat.artifacts.paths import PROGRESS_JSONL
-from lambda_hat.numbers import now
+from lambda_hat.clock import now
+from lambda_hat.environment import EXECUTOR_VARIABLE
 from lambda_hat.samplers.pace import Guard, OutOfTime
 from lambda_hat.tasks import hard_limit
-from lambda_hat.tasks.provenance import EXECUTOR_VARIABLE, provenance
+from lambda_hat.tasks.provenance import provenance
 
 __all__ = ["Limits", "alarm", "end_busy_worker", "log_event", "watchdog"]
 

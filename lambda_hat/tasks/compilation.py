@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from lambda_hat.config.methods import parse_settings
-from lambda_hat.estimate.run import run_method
+from lambda_hat.estimate.method import run_method
 from lambda_hat.posterior import Coordinates, DenseWhitening, LocalPosterior
 from lambda_hat.posterior.geometry import MAX_DENSE_DIM
 from lambda_hat.tasks.problem import load_problem

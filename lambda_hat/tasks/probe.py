@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from lambda_hat.artifacts.files import write_text_atomic
-from lambda_hat.tasks.provenance import EXECUTOR_VARIABLE, provenance
+from lambda_hat.environment import EXECUTOR_VARIABLE
+from lambda_hat.tasks.provenance import provenance
 
 __all__ = ["run_probe"]
 

@@ -13,7 +13,6 @@ from pydantic import TypeAdapter
 
 from lambda_hat.artifacts.paths import PROBLEM_YAML, REFERENCE_NPZ, TARGET_NPZ
 from lambda_hat.config.problems import Problem
-from lambda_hat.estimate.reference import coordinates_from_arrays
 from lambda_hat.posterior import (
     Coordinates,
     LocalPosterior,
@@ -21,6 +20,7 @@ from lambda_hat.posterior import (
     localization_of,
     nbeta_of,
 )
+from lambda_hat.reference.engine import coordinates_from_arrays
 from lambda_hat.targets import Target, load_target
 
 __all__ = ["LoadedProblem", "load_coordinates", "load_problem", "read_arrays", "read_problem"]

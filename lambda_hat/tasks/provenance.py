@@ -12,11 +12,10 @@ from typing import Any
 
 import jax
 
-from lambda_hat.numbers import now
+from lambda_hat.clock import now
+from lambda_hat.environment import EXECUTOR_VARIABLE
 
-__all__ = ["EXECUTOR_VARIABLE", "Clock", "provenance"]
-
-EXECUTOR_VARIABLE = "LAMBDA_HAT_EXECUTOR"  # set by the executor's worker_init
+__all__ = ["Clock", "provenance"]
 
 
 class _CompileClock:

@@ -22,13 +22,13 @@ from lambda_hat.artifacts.paths import (
     REFERENCE_NPZ,
     TARGET_NPZ,
 )
+from lambda_hat.clock import now
 from lambda_hat.config.problems import LocalizationRadius
 from lambda_hat.config.study import ReferenceSpec
 from lambda_hat.errors import InputError, StorageError, TargetError
 from lambda_hat.estimate.diagnostics import TraceDiagnostics
-from lambda_hat.estimate.reference import Reference, exact_reference, sample_reference
-from lambda_hat.estimate.work import Progress
-from lambda_hat.numbers import now
+from lambda_hat.reference.engine import Reference, exact_reference, sample_reference
+from lambda_hat.reference.work import Progress
 from lambda_hat.samplers.pace import OutOfTime
 from lambda_hat.targets import build_target, load_target
 from lambda_hat.tasks.budget import Limits, end_busy_worker, log_event, watchdog

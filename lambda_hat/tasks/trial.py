@@ -16,13 +16,13 @@ import numpy as np
 
 from lambda_hat.artifacts.files import append_json_line, read_json, write_json_atomic
 from lambda_hat.artifacts.paths import MANIFEST_JSON, METRICS_JSON, PROGRESS_JSONL, STOP_FLAG, TRACES_NPZ
+from lambda_hat.clock import now
 from lambda_hat.config.methods import parse_settings
 from lambda_hat.errors import StorageError
-from lambda_hat.estimate.run import MethodRun, RunProgress, sample_method
+from lambda_hat.estimate.method import MethodResult, RunProgress, sample_method
 from lambda_hat.estimate.traces import Traces
-from lambda_hat.numbers import now
 from lambda_hat.samplers.pace import OutOfTime
-from lambda_hat.samplers.runner import Sampling, run_together
+from lambda_hat.samplers.runner import ChunkRequests, run_together
 from lambda_hat.tasks.budget import Limits, end_busy_worker, log_event, watchdog
 from lambda_hat.tasks.problem import load_coordinates, load_problem
 from lambda_hat.tasks.provenance import Clock, provenance
@@ -75,7 +75,7 @@ class _Trial:
         except Exception as error:
             self._end(self._failure(error, clock))
 
-    def run(self, num_together: int) -> Sampling[None]:
+    def run(self, num_together: int) -> ChunkRequests[None]:
         """Sample within the budget, which counts from here, and write `metrics.json`; one of `num_together` runs."""
         clock = Clock()
         limits = Limits(clock.start, self._seconds, RESERVE * self._seconds)
@@ -89,7 +89,7 @@ class _Trial:
             metrics = self._failure(error, clock)
         self._end({**metrics, "num_together": num_together})
 
-    def _sample(self, clock: Clock, limits: Limits) -> Sampling[dict[str, Any]]:
+    def _sample(self, clock: Clock, limits: Limits) -> ChunkRequests[dict[str, Any]]:
         made_by = provenance()
         with limits.sampling_guard():
             loaded = load_problem(self._problem_dir)
@@ -154,13 +154,13 @@ def _facts(clock: Clock) -> dict[str, Any]:
     return {"timings": clock.timings(), "started": clock.started}
 
 
-def _traces(run: MethodRun, nbeta: float) -> Traces:
+def _traces(run: MethodResult, nbeta: float) -> Traces:
     of_draws = float(np.sum(run.info.num_gradient_evaluations))
     work_before = max(0.0, run.num_gradient_evaluations - of_draws)
     return Traces.of_draws(run.info, nbeta, work_before=work_before, fit_draws=run.fit_draws)
 
 
-def _judgement(run: MethodRun) -> dict[str, Any]:
+def _judgement(run: MethodResult) -> dict[str, Any]:
     estimate = run.estimate
     state, reason = ("COMPLETE" if run.state == "COMPLETE" else "PRUNED"), run.reason
     if state == "COMPLETE" and estimate.llc < -2 * estimate.se:

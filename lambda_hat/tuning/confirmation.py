@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from lambda_hat.artifacts.ids import canonical_json, derive_seed
 from lambda_hat.artifacts.paths import Paths
-from lambda_hat.tuning.folders import end_of
+from lambda_hat.scheduling.fixed import FixedTrial, fixed_trial
+from lambda_hat.scheduling.folders import end_of
 from lambda_hat.tuning.plan import StudyPlan
-from lambda_hat.tuning.runs import FixedRun, fixed_run
 
 if TYPE_CHECKING:  # a search needs Optuna, what is confirmed of it does not
     from lambda_hat.tuning.study import TrialRecord
@@ -88,10 +88,10 @@ def fresh_seeds(plan: StudyPlan, num_seeds: int, taken: Container[object]) -> li
     return seeds
 
 
-def confirming_runs(paths: Paths, plan: StudyPlan, candidate: Candidate, seeds: Sequence[int]) -> list[FixedRun]:
+def confirming_runs(paths: Paths, plan: StudyPlan, candidate: Candidate, seeds: Sequence[int]) -> list[FixedTrial]:
     """The candidate as a trial of the study that `plan` describes, once for each seed."""
     return [
-        fixed_run(
+        fixed_trial(
             paths,
             plan.pid,
             f"confirm-{plan.method}",

@@ -6,11 +6,11 @@ import math
 
 from lambda_hat.config.study import Objective
 from lambda_hat.errors import InputError
+from lambda_hat.estimate.criteria import MAX_RHAT_APPROXIMATE
 
 __all__ = ["WORST_VALUE", "clipped", "objective_value"]
 
 WORST_VALUE = 1e10  # told for a diverged trial; far above any error of an estimate that is one
-_TOLERATED_RHAT = 1.05
 
 
 def objective_value(spec: Objective, llc_hat: float, llc_ref: float, rhat: float | None = None) -> float:
@@ -33,7 +33,7 @@ def objective_value(spec: Objective, llc_hat: float, llc_ref: float, rhat: float
                 raise InputError("`optuna.objective.type: relative` needs a reference that is not 0. Use `abs` here.")
             value = error / abs(llc_ref)
     if rhat is not None and spec.rhat_penalty > 0:
-        value += spec.rhat_penalty * max(0.0, rhat - _TOLERATED_RHAT) if math.isfinite(rhat) else math.inf
+        value += spec.rhat_penalty * max(0.0, rhat - MAX_RHAT_APPROXIMATE) if math.isfinite(rhat) else math.inf
     return value if math.isfinite(value) else math.inf
 
 

@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from lambda_hat.tuning.folders import end_of
+from lambda_hat.scheduling.fixed import FixedTrial
+from lambda_hat.scheduling.folders import end_of
 from lambda_hat.tuning.plan import StudyPlan
-from lambda_hat.tuning.runs import FixedRun
 
 if TYPE_CHECKING:  # a search needs Optuna, rows of fixed runs do not
     from lambda_hat.tuning.study import TrialRecord
@@ -67,7 +67,7 @@ def trial_row(plan: StudyPlan, record: TrialRecord, metrics: dict[str, Any]) -> 
 
 
 def run_row(
-    sampler: str, run: FixedRun, metrics: dict[str, Any], reference: Mapping[str, Any], label: str
+    sampler: str, run: FixedTrial, metrics: dict[str, Any], reference: Mapping[str, Any], label: str
 ) -> dict[str, Any]:
     """Every column of one run of fixed settings; a run that has not ended is `RUNNING`.
 

@@ -14,12 +14,12 @@ from lambda_hat.artifacts.ids import derive_seed, run_id
 from lambda_hat.artifacts.paths import PROGRESS_JSONL, STOP_FLAG, Paths
 from lambda_hat.config.methods import program_of
 from lambda_hat.config.study import OptunaSection
+from lambda_hat.scheduling.folders import clear_folder, discard, end_of, fail_in, metrics_in, write_manifest
+from lambda_hat.scheduling.scheduler import Lane, Task
 from lambda_hat.tuning.algorithms import NUM_REPORT_STEPS
-from lambda_hat.tuning.folders import clear_folder, discard, end_of, fail_in, metrics_in, write_manifest
 from lambda_hat.tuning.objective import WORST_VALUE, objective_value
 from lambda_hat.tuning.plan import StudyPlan
 from lambda_hat.tuning.rows import trial_row
-from lambda_hat.tuning.scheduler import Lane, Task
 from lambda_hat.tuning.space import nearest_params
 from lambda_hat.tuning.study import AskedTrial, TrialRecord, TuningStudy
 

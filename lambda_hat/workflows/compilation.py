@@ -11,8 +11,8 @@ from typing import Any
 from lambda_hat.artifacts.paths import TARGET_NPZ
 from lambda_hat.config.methods import program_of
 from lambda_hat.config.study import CategoricalDist, Distribution
+from lambda_hat.scheduling.scheduler import Lane, Task
 from lambda_hat.tasks import compile_task, import_task
-from lambda_hat.tuning.scheduler import Lane, Task
 
 __all__ = ["CompileLane", "Program", "programs_of_search"]
 

@@ -12,6 +12,8 @@ from lambda_hat.artifacts.paths import Paths
 from lambda_hat.config.load import LoadedStudy
 from lambda_hat.report.progress import StudyLine
 from lambda_hat.report.tables import ACROSS_COLUMNS, CONFIRMED_COLUMNS, rows_of_others, write_table
+from lambda_hat.scheduling.fixed import FixedLane, FixedTrial
+from lambda_hat.scheduling.scheduler import Lane
 from lambda_hat.tuning.confirmation import (
     Candidate,
     Verdict,
@@ -21,8 +23,6 @@ from lambda_hat.tuning.confirmation import (
     judge,
     settings_columns,
 )
-from lambda_hat.tuning.runs import FixedRun, RunLane
-from lambda_hat.tuning.scheduler import Lane
 from lambda_hat.tuning.trials import TrialLane
 from lambda_hat.workflows.changes import save_confirmations
 from lambda_hat.workflows.recommend import recommended_yaml
@@ -36,8 +36,8 @@ class _Rerun:
 
     candidate: Candidate
     study: TrialLane  # of the problem that it is tried on
-    runs: list[FixedRun]
-    lane: RunLane
+    runs: list[FixedTrial]
+    lane: FixedLane
 
     @property
     def verdict(self) -> Verdict:
@@ -60,7 +60,7 @@ class Confirmation:
         self._pids = tuple(pids)
         self._own: dict[tuple[str, str], list[_Rerun]] = {}  # by problem and method
         self._across: dict[str, list[_Rerun]] = {}  # by method
-        self._lanes: list[RunLane] = []
+        self._lanes: list[FixedLane] = []
 
     def open_lanes(self, study: TrialLane) -> Sequence[Lane]:
         """The lane that confirms the study, or those that follow it where that was done by an earlier command."""
@@ -135,11 +135,11 @@ class Confirmation:
         self,
         name: str,
         study: TrialLane,
-        runs: Mapping[str, list[FixedRun]],
+        runs: Mapping[str, list[FixedTrial]],
         open_next: Callable[[], Sequence[Lane]] | None = None,
-    ) -> RunLane:
+    ) -> FixedLane:
         # One seed after the other, so that no candidate waits for all of another's.
-        lane = RunLane(
+        lane = FixedLane(
             name,
             study.label,
             [run for same_seed in zip(*runs.values(), strict=True) for run in same_seed],

@@ -14,10 +14,10 @@ from lambda_hat.config.study import Method
 from lambda_hat.errors import LambdaHatError, TooManyFailedTrials
 from lambda_hat.report.progress import Progress, StudyLine
 from lambda_hat.report.tables import RUN_COLUMNS, rows_of_others, with_reference, write_table
+from lambda_hat.scheduling.fixed import FixedLane
+from lambda_hat.scheduling.scheduler import Lane
 from lambda_hat.tasks import hard_limit, trial_task
 from lambda_hat.tuning.rows import run_row
-from lambda_hat.tuning.runs import RunLane
-from lambda_hat.tuning.scheduler import Lane
 from lambda_hat.workflows.changes import save_begun_runs
 from lambda_hat.workflows.compilation import Program
 from lambda_hat.workflows.plan import Plan, build_llc_plan, run_of
@@ -53,13 +53,13 @@ class _ExperimentsRun(Run):
 
     def __init__(self, loaded: LoadedExperiments, plan: Plan, progress: Progress) -> None:
         self.experiments = loaded.experiments
-        self._lanes: dict[tuple[str, str], RunLane] = {}  # by problem and sampler
+        self._lanes: dict[tuple[str, str], FixedLane] = {}  # by problem and sampler
         super().__init__(plan, progress)
 
     def open_lanes(self, pid: str, reference: dict[str, Any]) -> Sequence[Lane]:
         """A lane for every sampler."""
         lanes = {
-            (pid, sampler.name): RunLane(
+            (pid, sampler.name): FixedLane(
                 f"{pid}:{sampler.name}",
                 self.plan.routes[f"methods.{sampler.method}"].label,
                 [run_of(self.paths, pid, sampler, self.experiments)],

@@ -13,10 +13,10 @@ from lambda_hat.config.study import CategoricalDist, Distribution, IntDist, Meth
 from lambda_hat.errors import LambdaHatError, TooManyFailedTrials
 from lambda_hat.report.progress import Progress, StudyLine
 from lambda_hat.report.tables import rows_of_other_studies, with_reference, write_trials_table
+from lambda_hat.scheduling.packing import packed
+from lambda_hat.scheduling.scheduler import Lane
 from lambda_hat.tasks import hard_limit, pack_task, trial_task
-from lambda_hat.tuning.packing import packed
 from lambda_hat.tuning.plan import StudyPlan
-from lambda_hat.tuning.scheduler import Lane
 from lambda_hat.tuning.study import StudyStore
 from lambda_hat.tuning.trials import TrialLane
 from lambda_hat.workflows.changes import save_begun_studies

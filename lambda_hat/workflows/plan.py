@@ -17,7 +17,7 @@ from lambda_hat.config.study import Confirm, ReferenceSpec
 from lambda_hat.errors import ConfigError, Fault
 from lambda_hat.execution.resources import capacity, check_budget, check_card, pack_size
 from lambda_hat.execution.routing import Route, check_labels, effective_map, labels_of, single_executor_warning
-from lambda_hat.tuning.runs import FixedRun, fixed_run
+from lambda_hat.scheduling.fixed import FixedTrial, fixed_trial
 from lambda_hat.workflows.changes import begun_runs, begun_studies, num_finished, num_unconfirmed
 from lambda_hat.workflows.references import judge_stored_reference
 
@@ -244,9 +244,9 @@ def build_llc_plan(loaded: LoadedExperiments) -> Plan:
     )
 
 
-def run_of(paths: Paths, pid: str, sampler: FixedSampler, experiments: Experiments) -> FixedRun:
+def run_of(paths: Paths, pid: str, sampler: FixedSampler, experiments: Experiments) -> FixedTrial:
     """The run of a sampler on a target."""
-    return fixed_run(
+    return fixed_trial(
         paths,
         pid,
         sampler.name,

@@ -10,7 +10,7 @@ from lambda_hat.artifacts.paths import Paths
 from lambda_hat.config.experiments import Experiments
 from lambda_hat.config.explain import to_yaml
 from lambda_hat.config.load import LoadedStudy
-from lambda_hat.numbers import number
+from lambda_hat.formatting import number
 from lambda_hat.report.analysis import doubts_of_settings
 from lambda_hat.workflows.plan import problem_titles
 

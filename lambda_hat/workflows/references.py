@@ -28,9 +28,9 @@ from lambda_hat.config.explain import to_yaml
 from lambda_hat.config.problems import Problem
 from lambda_hat.config.study import ReferenceSpec
 from lambda_hat.errors import RunStateError
-from lambda_hat.numbers import estimate
+from lambda_hat.formatting import estimate
+from lambda_hat.scheduling.scheduler import Lane, Task
 from lambda_hat.tasks import reference_task
-from lambda_hat.tuning.scheduler import Lane, Task
 
 __all__ = ["ReferenceLane", "judge_stored_reference", "stored_reference"]
 

@@ -16,14 +16,14 @@ from typing import Any
 
 from lambda_hat.artifacts.files import append_json_line
 from lambda_hat.artifacts.ids import problem_id
+from lambda_hat.clock import now
 from lambda_hat.config.card import LocalCard
 from lambda_hat.config.study import Method
 from lambda_hat.errors import ExecutionError, LambdaHatError, RunStateError, StorageError, UncertifiedReference
 from lambda_hat.execution.cluster import Cluster
-from lambda_hat.numbers import now
 from lambda_hat.report.progress import ExecutorLine, Progress, ReferenceLine, Snapshot, StudyLine
+from lambda_hat.scheduling.scheduler import Event, Lane, Scheduler
 from lambda_hat.tasks import hard_limit
-from lambda_hat.tuning.scheduler import Event, Lane, Scheduler
 from lambda_hat.workflows.changes import refuse_changed_problems, refuse_other_workflow
 from lambda_hat.workflows.compilation import CompileLane, Program
 from lambda_hat.workflows.plan import Plan

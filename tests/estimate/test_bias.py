@@ -13,7 +13,7 @@ from scipy.linalg import solve_discrete_lyapunov
 
 from lambda_hat.config.methods import HMCSettings, SGLDSettings
 from lambda_hat.estimate.bias import predict_sgld_bias
-from lambda_hat.estimate.run import run_method
+from lambda_hat.estimate.method import run_method
 from lambda_hat.posterior import (
     Coordinates,
     DenseWhitening,

@@ -10,7 +10,7 @@ import pytest
 from lambda_hat.config.methods import HMCSettings
 from lambda_hat.config.problems import DeepLinearProblem, LinearNetworkProblem, ReducedRankProblem
 from lambda_hat.estimate.llc import LLCEstimate
-from lambda_hat.estimate.run import run_method
+from lambda_hat.estimate.method import run_method
 from lambda_hat.posterior import Coordinates, build_posterior, hessian_whitening
 from lambda_hat.targets import Target, build_target
 

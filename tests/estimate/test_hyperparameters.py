@@ -11,7 +11,7 @@ import yaml
 
 from lambda_hat.config.methods import hyperparameter_names, parse_settings
 from lambda_hat.config.problems import MLPProblem, PosteriorSpec
-from lambda_hat.estimate.run import run_method
+from lambda_hat.estimate.method import run_method
 from lambda_hat.posterior import Coordinates, LocalPosterior, build_posterior, hessian_whitening
 from lambda_hat.targets.losses import SquaredError
 

@@ -9,8 +9,8 @@ import pytest
 
 from lambda_hat.config.methods import parse_settings
 from lambda_hat.estimate.llc import LLCEstimate
+from lambda_hat.estimate.method import MethodResult
 from lambda_hat.estimate.reliability import reasons_against
-from lambda_hat.estimate.run import MethodRun
 from lambda_hat.samplers.base import Info
 
 GOOD = {
@@ -30,7 +30,7 @@ def reasons(method: str, *, decrease: float = 1e-3, traces=None, estimate=None, 
     known = {name: np.ones(SHAPE) for name in Info._fields}
     known |= {"acceptance_rate": np.full(SHAPE, acceptance), "is_divergent": np.zeros(SHAPE)}
     known |= {"energy": np.random.default_rng(0).standard_normal(SHAPE)}
-    run = MethodRun(
+    run = MethodResult(
         state=state or "COMPLETE",
         reason="r² is too large" if state else "",
         estimate=LLCEstimate(**GOOD | (estimate or {})),

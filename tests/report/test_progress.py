@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from lambda_hat.numbers import clock, estimate, number
+from lambda_hat.formatting import clock, estimate, number
 from lambda_hat.report import progress as module
 from lambda_hat.report.progress import ExecutorLine, Progress, ReferenceLine, Snapshot, StudyLine
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from lambda_hat.config.methods import HMCSettings, MCLMCSettings, SGLDSettings, VISettings
-from lambda_hat.estimate.run import run_method, sample_method
+from lambda_hat.estimate.method import run_method, sample_method
 from lambda_hat.posterior import Coordinates, hessian_whitening
 from lambda_hat.samplers import pace as pace_module
 from lambda_hat.samplers import runner as runner_module

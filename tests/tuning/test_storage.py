@@ -16,9 +16,9 @@ from lambda_hat.artifacts.paths import MANIFEST_JSON, METRICS_JSON, PROGRESS_JSO
 from lambda_hat.config.study import Concurrency, FloatDist, IntDist, OptunaSection, PrunerSpec, SearchAlgorithm
 from lambda_hat.errors import RunStateError, StorageError
 from lambda_hat.report.tables import read_trials_table, write_trials_table
+from lambda_hat.scheduling.scheduler import Scheduler
 from lambda_hat.tuning.journal import ControllerJournal
 from lambda_hat.tuning.plan import StudyPlan
-from lambda_hat.tuning.scheduler import Scheduler
 from lambda_hat.tuning.study import StudyStore
 from lambda_hat.tuning.trials import TrialLane
 

@@ -13,9 +13,9 @@ from lambda_hat.artifacts.ids import run_id
 from lambda_hat.artifacts.paths import MANIFEST_JSON, METRICS_JSON, PROGRESS_JSONL, STOP_FLAG, Paths
 from lambda_hat.config.study import Concurrency, FloatDist, IntDist, OptunaSection, PrunerSpec, SearchAlgorithm
 from lambda_hat.errors import WorkerLostError
+from lambda_hat.scheduling.scheduler import Scheduler
 from lambda_hat.tuning.objective import WORST_VALUE
 from lambda_hat.tuning.plan import StudyPlan
-from lambda_hat.tuning.scheduler import Scheduler
 from lambda_hat.tuning.study import StudyStore
 from lambda_hat.tuning.trials import TrialLane
 

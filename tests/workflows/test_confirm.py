@@ -15,8 +15,8 @@ from lambda_hat.artifacts.files import read_json, write_json_atomic
 from lambda_hat.artifacts.paths import MANIFEST_JSON, METRICS_JSON, Paths
 from lambda_hat.config.load import load_cfg, load_experiments
 from lambda_hat.report.tables import read_trials_table
+from lambda_hat.scheduling.scheduler import Scheduler
 from lambda_hat.tuning.plan import StudyPlan
-from lambda_hat.tuning.scheduler import Scheduler
 from lambda_hat.tuning.study import StudyStore
 from lambda_hat.tuning.trials import TrialLane
 from lambda_hat.workflows.confirm import Confirmation

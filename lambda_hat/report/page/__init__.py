@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 from markupsafe import Markup
 
-from lambda_hat.numbers import count
+from lambda_hat.formatting import count
 from lambda_hat.report.page.confirmed import confirmed_table
 from lambda_hat.report.page.origin import TimelinePart, files, moment, provenance, timelines
 from lambda_hat.report.page.problem import ProblemPart, problem_part

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from lambda_hat.numbers import estimate, number
-from lambda_hat.report.analysis import MAX_K_HAT, MAX_RHAT, MAX_Z, exceeds
+from lambda_hat.estimate.criteria import MAX_K_HAT, MAX_RHAT_APPROXIMATE
+from lambda_hat.formatting import estimate, number
+from lambda_hat.report.analysis import MAX_Z, exceeds
 from lambda_hat.report.page.table import Cell, Column, Links, Row, Table, TableRow
 from lambda_hat.report.run_files import RunFiles
 from lambda_hat.report.summary import is_closer, laplace_row, settings_text
@@ -44,7 +45,7 @@ def _cells(row: Row, run: RunFiles, links: Links) -> tuple[Cell, ...]:
         _figure(estimate(row.get("rmse"), row.get("rmse_se")), is_bad=rmse_is_worse),
         _figure(number(row.get("relative_rmse"), ".1%"), is_bad=rmse_is_worse),
         _figure(number(row.get("rms_z"), ".1f"), is_bad=exceeds(row.get("rms_z"), MAX_Z)),
-        _figure(number(row.get("worst_rhat"), ".3f"), is_bad=exceeds(row.get("worst_rhat"), MAX_RHAT)),
+        _figure(number(row.get("worst_rhat"), ".3f"), is_bad=exceeds(row.get("worst_rhat"), MAX_RHAT_APPROXIMATE)),
         _figure(number(row.get("worst_k_hat"), ".2f"), is_bad=exceeds(row.get("worst_k_hat"), MAX_K_HAT)),
         _figure(f"{row.get('num_failed') or 0} of {row.get('num_seeds')}", is_bad=bool(row.get("num_failed"))),
         _figure(number(row.get("num_gradient_evaluations"), ",.0f")),

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from lambda_hat.artifacts.paths import Paths
-from lambda_hat.numbers import clock, count, number
+from lambda_hat.formatting import clock, count, number
 from lambda_hat.report import figures
 from lambda_hat.report.drawing import Picture
 from lambda_hat.report.page.table import Links, Row

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from lambda_hat.numbers import estimate, number
+from lambda_hat.formatting import estimate, number
 from lambda_hat.report import figures
 from lambda_hat.report.analysis import doubts, doubts_of_settings, indistinguishable
 from lambda_hat.report.drawing import Picture

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from lambda_hat.artifacts.paths import METRICS_JSON, Paths
-from lambda_hat.numbers import number
+from lambda_hat.formatting import number
 
 __all__ = ["Cell", "Column", "Links", "Row", "Table", "TableRow", "plain_table"]
 

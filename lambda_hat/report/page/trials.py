@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lambda_hat.artifacts.paths import FAILURE_JSON, METRICS_JSON, PROGRESS_JSONL
-from lambda_hat.numbers import count, number
+from lambda_hat.formatting import count, number
 from lambda_hat.report import figures
 from lambda_hat.report.drawing import Picture
 from lambda_hat.report.page.table import Cell, Column, Links, Row, Table, TableRow

@@ -10,20 +10,20 @@ from typing import Any, TypeAlias
 import jax
 import numpy as np
 
+from lambda_hat.api.arguments import choose, parse, parse_seed
+from lambda_hat.api.model import Model, read_model
+from lambda_hat.api.result import LLCResult
+from lambda_hat.api.surroundings import look_around
 from lambda_hat.config.methods import METHODS
 from lambda_hat.config.problems import LocalizationRadius, PosteriorSpec
 from lambda_hat.config.study import Budget, ReferenceSpec
 from lambda_hat.errors import InputError
-from lambda_hat.estimate.arguments import choose, parse, parse_seed
-from lambda_hat.estimate.certificate import MINIMUM
+from lambda_hat.estimate.criteria import MINIMUM
 from lambda_hat.estimate.llc import LLCEstimate, estimate_llc_from_traces
-from lambda_hat.estimate.model import Model, read_model
-from lambda_hat.estimate.reference import sample_reference
+from lambda_hat.estimate.method import MethodResult, run_method
 from lambda_hat.estimate.reliability import NOT_A_MINIMUM, reasons_against
-from lambda_hat.estimate.result import LLCResult
-from lambda_hat.estimate.run import MethodRun, run_method
-from lambda_hat.estimate.surroundings import look_around
 from lambda_hat.posterior import LocalPosterior, localization_of
+from lambda_hat.reference.engine import sample_reference
 from lambda_hat.samplers.base import Info
 
 __all__ = ["certify_llc", "estimate_llc"]
@@ -180,7 +180,7 @@ class _Problem:
         )
 
 
-def _traces(run: MethodRun, nbeta: float) -> dict[str, Any]:
+def _traces(run: MethodResult, nbeta: float) -> dict[str, Any]:
     if run.fit_draws is None:
         return _traces_of(run.info, nbeta)
     draws = run.fit_draws

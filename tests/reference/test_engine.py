@@ -15,11 +15,11 @@ import pytest
 from scipy import integrate
 
 from lambda_hat.config.study import ReferenceSpec
-from lambda_hat.estimate import coordinates as coordinates_module
-from lambda_hat.estimate.reference import Reference, sample_reference
-from lambda_hat.estimate.work import OutOfTime, Progress
 from lambda_hat.posterior import LocalPosterior, build_posterior, nbeta_of
 from lambda_hat.posterior import geometry as geometry_module
+from lambda_hat.reference import coordinates as coordinates_module
+from lambda_hat.reference.engine import Reference, sample_reference
+from lambda_hat.reference.work import OutOfTime, Progress
 from lambda_hat.samplers import runner as runner_module
 from lambda_hat.targets.losses import SquaredError
 from lambda_hat.targets.networks import MLP

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from lambda_hat.estimate.llc import drop_burn_in
-from lambda_hat.estimate.work import Work
+from lambda_hat.reference.work import Work
 from lambda_hat.samplers.base import Info, State
 from lambda_hat.samplers.runner import Chains, init_chains, run_chains
 

@@ -8,9 +8,9 @@ import math
 import numpy as np
 import pytest
 
-from lambda_hat.estimate.certificate import (
+from lambda_hat.estimate.criteria import Criterion
+from lambda_hat.reference.certificate import (
     Certificate,
-    Criterion,
     agreement,
     certify,
     is_diverging,

@@ -13,9 +13,9 @@ import numpy as np
 import scipy.optimize
 from jaxtyping import Array, Float
 
-from lambda_hat.estimate.work import Work
 from lambda_hat.posterior import LocalPosterior, Whitening
 from lambda_hat.posterior.geometry import MAX_DENSE_DIM
+from lambda_hat.reference.work import Work
 
 __all__ = ["Wells", "decrease_from_w0", "find_wells", "overdispersed_starts"]
 

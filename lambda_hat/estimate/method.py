@@ -22,11 +22,11 @@ from lambda_hat.samplers.base import Info
 from lambda_hat.samplers.hmc import build_hmc
 from lambda_hat.samplers.mclmc import UnadjustedMCLMC, build_mclmc
 from lambda_hat.samplers.pace import Guard, OutOfTime, Pace
-from lambda_hat.samplers.runner import Sampling, alone, init_chains, sample_chains
+from lambda_hat.samplers.runner import ChunkRequests, alone, init_chains, sample_chains
 from lambda_hat.samplers.sgld import build_sgld
 from lambda_hat.samplers.vi import MOMENT_ROWS, FitDraws, build_vi
 
-__all__ = ["MethodRun", "RunProgress", "run_method", "sample_method"]
+__all__ = ["MethodResult", "RunProgress", "run_method", "sample_method"]
 
 # r² of the prior alone is about d/γ_loc; chains a hundred times as far have left the neighbourhood for good.
 RUNAWAY_FACTOR = 100.0
@@ -45,7 +45,7 @@ class RunProgress:
 
 
 @dataclass(frozen=True)
-class MethodRun:
+class MethodResult:
     """What a run found. `info` are the retained draws; `extras` what only some methods report."""
 
     state: State
@@ -139,7 +139,7 @@ def sample_method(
     on_progress: Callable[[RunProgress], None] = lambda _: None,
     sampling_guard: Guard = contextlib.nullcontext,
     evaluation_guard: Guard = contextlib.nullcontext,
-) -> Sampling[MethodRun]:
+) -> ChunkRequests[MethodResult]:
     """Run `settings` on `posterior` until done, diverged, stopped or `deadline` (`time.monotonic`).
 
     Between chunks the deadline and `should_stop` are looked at; what was sampled until then is kept.
@@ -204,7 +204,7 @@ def sample_method(
         num_gradient_evaluations += min(MOMENT_ROWS, posterior.num_data) / posterior.num_data
     if watch.state == "COMPLETE" and not math.isfinite(estimate.llc):
         watch.state, watch.reason = "DIVERGED", "the estimate is not a finite number"
-    return MethodRun(
+    return MethodResult(
         state=watch.state,
         reason=watch.reason,
         estimate=estimate,

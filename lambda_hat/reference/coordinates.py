@@ -10,11 +10,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from lambda_hat.config.methods import HMCSettings
-from lambda_hat.estimate.chains import GrowingChains
-from lambda_hat.estimate.work import Work
 from lambda_hat.posterior import Coordinates, Geometry, LocalPosterior, Whitening, average_whitening
 from lambda_hat.posterior.geometry import MAX_DENSE_DIM, num_positions_to_average
 from lambda_hat.posterior.local import LARGE_DIM
+from lambda_hat.reference.chains import GrowingChains
+from lambda_hat.reference.work import Work
 from lambda_hat.samplers.hmc import build_hmc
 
 __all__ = ["FoundCoordinates", "find_coordinates", "start_hmc"]

@@ -14,21 +14,8 @@ from jaxtyping import Array
 
 from lambda_hat.config.methods import HMCSettings, MCLMCSettings
 from lambda_hat.config.study import ReferenceSpec
-from lambda_hat.estimate.certificate import (
-    DIVERGENCES,
-    MIN_ESS,
-    Certificate,
-    agreement,
-    certify,
-    is_diverging,
-    is_refuted,
-    judge_minimum,
-)
-from lambda_hat.estimate.chains import GrowingChains
-from lambda_hat.estimate.coordinates import LOG_STEP_SIZE_JITTER, find_coordinates, start_hmc
+from lambda_hat.estimate.criteria import DIVERGENCES, MIN_ESS
 from lambda_hat.estimate.diagnostics import TraceDiagnostics, diagnose_trace
-from lambda_hat.estimate.starts import Wells, decrease_from_w0, find_wells, overdispersed_starts
-from lambda_hat.estimate.work import OutOfTime, Progress, Work
 from lambda_hat.posterior import (
     Coordinates,
     Geometry,
@@ -39,6 +26,18 @@ from lambda_hat.posterior import (
     identity_whitening,
     whitening_from_arrays,
 )
+from lambda_hat.reference.certificate import (
+    Certificate,
+    agreement,
+    certify,
+    is_diverging,
+    is_refuted,
+    judge_minimum,
+)
+from lambda_hat.reference.chains import GrowingChains
+from lambda_hat.reference.coordinates import LOG_STEP_SIZE_JITTER, find_coordinates, start_hmc
+from lambda_hat.reference.starts import Wells, decrease_from_w0, find_wells, overdispersed_starts
+from lambda_hat.reference.work import OutOfTime, Progress, Work
 from lambda_hat.samplers.base import Info
 from lambda_hat.samplers.hmc import build_hmc
 from lambda_hat.samplers.mclmc import build_mclmc
@@ -111,7 +110,7 @@ class _Keys:
         return jax.random.fold_in(self._root, self.num_used - 1)
 
 
-class _Sampling:
+class _Engine:
     """One reference on its way: the coordinates, the chains that count, and those that they are checked by."""
 
     def __init__(self, posterior: LocalPosterior, spec: ReferenceSpec, work: Work) -> None:
@@ -371,7 +370,7 @@ def sample_reference(
     bounds: it is gone on from. `guard` may raise `OutOfTime` anywhere in the sampling; what there is by then counts.
     """
     work = Work(deadline, on_progress)
-    sampling = _Sampling(posterior, spec, work)
+    sampling = _Engine(posterior, spec, work)
     if stored is not None:
         sampling.restore(stored)
     try:
@@ -384,6 +383,6 @@ def sample_reference(
 
 def exact_reference(posterior: LocalPosterior, llc: float) -> Reference:
     """A λ̂ that is known as a reference without error: nothing is sampled, and A0 stands for A1 too."""
-    sampling = _Sampling(posterior, ReferenceSpec(method="exact"), Work())
+    sampling = _Engine(posterior, ReferenceSpec(method="exact"), Work())
     sampling.look_at_w0()
     return replace(sampling.result(), llc=llc, se=0.0, certificate=Certificate(()))

@@ -11,15 +11,15 @@ from lambda_hat.artifacts.files import read_json, write_json_atomic
 from lambda_hat.artifacts.ids import run_id
 from lambda_hat.artifacts.paths import MANIFEST_JSON, METRICS_JSON, STOP_FLAG, Paths
 from lambda_hat.errors import WorkerLostError
+from lambda_hat.scheduling.fixed import FixedLane, fixed_trial
+from lambda_hat.scheduling.scheduler import Scheduler
 from lambda_hat.tuning.rows import run_row
-from lambda_hat.tuning.runs import RunLane, fixed_run
-from lambda_hat.tuning.scheduler import Scheduler
 
 REFERENCE = {"llc": 2.0, "se": 0.01}
 
 
 def build_run(paths, seed=1):
-    return fixed_run(
+    return fixed_trial(
         paths, "p_1", "fine", method="sgld", hyperparams={"eta0": 1e-3}, settings={"eta0": 1e-3, "steps": 500},
         seed=seed, trial_sec=60.0,
     )  # fmt: skip
@@ -37,7 +37,7 @@ def raising(trial_dir, problem_dir):
 
 
 def build_lane(paths, runs, function=completing, **others):
-    return RunLane(
+    return FixedLane(
         "p_1:fine", "a", runs, problem_dir=paths.problem_dir("p_1"), function=function, max_seconds=68.0, **others
     )
 

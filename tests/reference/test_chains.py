@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from lambda_hat.config.methods import HMCSettings
-from lambda_hat.estimate.chains import MAX_INTEGRATION_STEPS, NUM_READAPTATION, GrowingChains
-from lambda_hat.estimate.work import Work
 from lambda_hat.posterior import hessian_whitening
+from lambda_hat.reference.chains import MAX_INTEGRATION_STEPS, NUM_READAPTATION, GrowingChains
+from lambda_hat.reference.work import Work
 from lambda_hat.samplers.hmc import build_hmc
 
 pytestmark = pytest.mark.usefixtures("float64")

@@ -12,14 +12,14 @@ from lambda_hat.artifacts.files import read_json_lines
 from lambda_hat.artifacts.ids import run_id
 from lambda_hat.artifacts.paths import PROGRESS_JSONL, Paths
 from lambda_hat.config.methods import program_of
-from lambda_hat.tuning.folders import clear_folder, end_of, fail_in, metrics_in, write_manifest
-from lambda_hat.tuning.scheduler import Lane, Task
+from lambda_hat.scheduling.folders import clear_folder, end_of, fail_in, metrics_in, write_manifest
+from lambda_hat.scheduling.scheduler import Lane, Task
 
-__all__ = ["FixedRun", "RunLane", "fixed_run"]
+__all__ = ["FixedLane", "FixedTrial", "fixed_trial"]
 
 
 @dataclass(frozen=True)
-class FixedRun:
+class FixedTrial:
     """What a run's worker is told, and the folder that is named after it."""
 
     manifest: Mapping[str, Any]
@@ -36,7 +36,7 @@ class FixedRun:
         return metrics if metrics is not None and (may_fail or end_of(metrics)[0] != "FAIL") else None
 
 
-def fixed_run(
+def fixed_trial(
     paths: Paths,
     pid: str,
     name: str,
@@ -46,7 +46,7 @@ def fixed_run(
     settings: Mapping[str, object],
     seed: int,
     trial_sec: float,
-) -> FixedRun:
+) -> FixedTrial:
     """The run of `method` with `settings`, of which `hyperparams` were chosen, in the folder `name` of a problem.
 
     The manifest is that of a trial.
@@ -59,10 +59,10 @@ def fixed_run(
         "seed": seed,
         "budget": {"trial_sec": trial_sec},
     }
-    return FixedRun(manifest, paths.trial_dir(pid, name, run_id(manifest)))
+    return FixedTrial(manifest, paths.trial_dir(pid, name, run_id(manifest)))
 
 
-class RunLane:
+class FixedLane:
     """Runs what of `runs` is missing, and knows the metrics of all of them.
 
     One that failed in an earlier command is missing unless `may_fail`.
@@ -73,7 +73,7 @@ class RunLane:
         self,
         name: str,
         label: str,
-        runs: Sequence[FixedRun],
+        runs: Sequence[FixedTrial],
         *,
         problem_dir: Path,
         function: Callable[..., dict[str, Any]],
@@ -93,7 +93,7 @@ class RunLane:
         ended = {run.run_id: run.ended(may_fail=may_fail) for run in self.runs}
         self._metrics = {rid: metrics for rid, metrics in ended.items() if metrics is not None}
         self._waiting = deque(run for run in self.runs if run.run_id not in self._metrics)
-        self._running: dict[str, tuple[FixedRun, int]] = {}  # and the bytes of its progress that were read
+        self._running: dict[str, tuple[FixedTrial, int]] = {}  # and the bytes of its progress that were read
 
     @property
     def is_through(self) -> bool:
@@ -110,7 +110,7 @@ class RunLane:
         """Number of runs by how they ended."""
         return Counter(end_of(metrics)[0] for metrics in self._metrics.values())
 
-    def metrics_of(self, run: FixedRun) -> dict[str, Any]:
+    def metrics_of(self, run: FixedTrial) -> dict[str, Any]:
         """What the run ended with; empty while it has not."""
         return self._metrics.get(run.run_id, {})
 

@@ -14,9 +14,9 @@ from lambda_hat.artifacts.files import append_json_line, read_json, write_json_a
 from lambda_hat.artifacts.paths import MANIFEST_JSON, METRICS_JSON, PROGRESS_JSONL, Paths
 from lambda_hat.config.study import CategoricalDist, Concurrency, FloatDist, OptunaSection
 from lambda_hat.errors import ExecutorLostError, WorkerLostError
-from lambda_hat.tuning.packing import PackedLane, packed
+from lambda_hat.scheduling.packing import PackedLane, packed
+from lambda_hat.scheduling.scheduler import Scheduler, Task
 from lambda_hat.tuning.plan import StudyPlan
-from lambda_hat.tuning.scheduler import Scheduler, Task
 from lambda_hat.tuning.study import StudyStore
 from lambda_hat.tuning.trials import TrialLane
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from lambda_hat import certify_llc, estimate_llc
+from lambda_hat.api.model import read_model
 from lambda_hat.errors import InputError
-from lambda_hat.estimate.model import read_model
 
 X, Y = np.ones((10, 2)), np.arange(10.0)
 PARAMS, DATA = {"w": np.ones(2)}, (X, Y)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime
 
-__all__ = ["clock", "count", "estimate", "now", "number"]
+__all__ = ["clock", "count", "estimate", "number"]
 
 MISSING = "–"
 
@@ -36,8 +35,3 @@ def estimate(value: float | None, se: float | None) -> str:
         return f"{value:.4g} ± ?"
     decimals = max(0, 1 - math.floor(math.log10(se)))
     return f"{value:.{decimals}f} ± {se:.{decimals}f}"
-
-
-def now() -> str:
-    """UTC, to the millisecond."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from lambda_hat import LLCResult, certify_llc, estimate_llc
-from lambda_hat.estimate import surroundings
-from lambda_hat.estimate.model import read_model
+from lambda_hat.api import surroundings
+from lambda_hat.api.model import read_model
 
 NUM_DATA, DIM, NOISE = 200, 3, 0.5
 LOCALIZATION = 50.0

@@ -14,11 +14,11 @@ import pytest
 
 from lambda_hat.config.methods import HMCSettings, SGLDSettings, VISettings
 from lambda_hat.config.study import ReferenceSpec
-from lambda_hat.estimate.chains import GrowingChains
-from lambda_hat.estimate.reference import sample_reference
-from lambda_hat.estimate.run import run_method
-from lambda_hat.estimate.work import OutOfTime, Work
+from lambda_hat.estimate.method import run_method
 from lambda_hat.posterior import Coordinates, hessian_whitening
+from lambda_hat.reference.chains import GrowingChains
+from lambda_hat.reference.engine import sample_reference
+from lambda_hat.reference.work import OutOfTime, Work
 from lambda_hat.samplers import runner as runner_module
 from lambda_hat.samplers.hmc import build_hmc
 

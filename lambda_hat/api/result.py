@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from lambda_hat.estimate.certificate import Certificate
-from lambda_hat.numbers import estimate, number
+from lambda_hat.formatting import estimate, number
+from lambda_hat.reference.certificate import Certificate
 
 if TYPE_CHECKING:
     import arviz as az

@@ -6,9 +6,7 @@ from dataclasses import dataclass
 
 import jax
 
-from lambda_hat.estimate.model import Model
-from lambda_hat.estimate.starts import decrease_from_w0
-from lambda_hat.estimate.work import Work
+from lambda_hat.api.model import Model
 from lambda_hat.posterior import (
     Coordinates,
     LocalPosterior,
@@ -17,6 +15,8 @@ from lambda_hat.posterior import (
     whitening_from_arrays,
 )
 from lambda_hat.posterior.geometry import MAX_DENSE_DIM
+from lambda_hat.reference.starts import decrease_from_w0
+from lambda_hat.reference.work import Work
 
 __all__ = ["Surroundings", "look_around"]
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from lambda_hat.errors import ExecutionError, ExecutorLostError, StorageError, WorkerLostError
 from lambda_hat.report.timeline import spans_of, use_of
-from lambda_hat.tuning.scheduler import Scheduler, Task
+from lambda_hat.scheduling.scheduler import Scheduler, Task
 
 
 class CountingLane:
@@ -91,7 +91,7 @@ def run_by_hand(pool, lanes, caps, monkeypatch, max_retries=0):
         return wait(scheduler, 0.0)
 
     monkeypatch.setattr(Scheduler, "_wait", wait_by_hand)
-    monkeypatch.setattr("lambda_hat.tuning.scheduler.time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr("lambda_hat.scheduling.scheduler.time", SimpleNamespace(monotonic=lambda: clock.now))
     scheduler = Scheduler(pool.submit, caps, max_retries=max_retries, poll_interval=1e6, on_event=events.append)
     for lane in lanes:
         scheduler.add(lane)
@@ -150,7 +150,7 @@ def test_the_log_alone_shows_bounds_that_hold_and_no_label_idle_beside_a_task(da
 def test_a_task_ends_when_its_executor_is_free_again_whatever_is_done_with_its_result(monkeypatch):
     lane = CountingLane("a", 2, max_in_flight=1)
     clock = SimpleNamespace(now=0.0)
-    monkeypatch.setattr("lambda_hat.tuning.scheduler.time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr("lambda_hat.scheduling.scheduler.time", SimpleNamespace(monotonic=lambda: clock.now))
 
     def submit(task, label):
         future = Future()
@@ -235,7 +235,7 @@ def test_a_full_disk_ends_the_run(monkeypatch):
 
 
 def test_a_label_that_stalls_is_noticed_and_one_that_lives_is_not(monkeypatch):
-    monkeypatch.setattr("lambda_hat.tuning.scheduler.STALL_GRACE", 0.1)
+    monkeypatch.setattr("lambda_hat.scheduling.scheduler.STALL_GRACE", 0.1)
     stuck, alive = CountingLane("a", 1, "x"), CountingLane("b", 1, "y")
     alive.on_progress = lambda task: True
     futures, stalls = {}, []

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lambda_hat.config.methods import HMCSettings, MCLMCSettings, MethodSettings
-from lambda_hat.estimate.run import run_method
+from lambda_hat.estimate.method import run_method
 from lambda_hat.posterior import Coordinates, hessian_whitening
 
 pytestmark = pytest.mark.usefixtures("float64")

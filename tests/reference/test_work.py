@@ -13,9 +13,9 @@ import pytest
 
 from lambda_hat.config.methods import parse_settings
 from lambda_hat.config.study import ReferenceSpec
-from lambda_hat.estimate.reference import sample_reference
-from lambda_hat.estimate.run import run_method
+from lambda_hat.estimate.method import run_method
 from lambda_hat.posterior import Coordinates, DenseWhitening, LocalPosterior, build_posterior
+from lambda_hat.reference.engine import sample_reference
 
 NUM_DATA, DIM = 12, 2
 

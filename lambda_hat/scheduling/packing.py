@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 
 from lambda_hat.errors import WorkerLostError
-from lambda_hat.tuning.scheduler import Lane, Task
+from lambda_hat.scheduling.scheduler import Lane, Task
 
 __all__ = ["PackedLane", "packed"]
 

@@ -7,54 +7,31 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from lambda_hat.estimate.criteria import (
+    DIVERGENCES,
+    MAX_CHAIN_DEVIATION,
+    MAX_DISAGREEMENT,
+    MAX_DIVERGENT_FRACTION,
+    MAX_RHAT,
+    MAX_RHAT_APPROXIMATE,
+    MIN_ACCEPTANCE_RATIO,
+    MIN_BFMI,
+    MIN_DIVERGENT,
+    MIN_ESS,
+    Criterion,
+    minimum_criterion,
+)
 from lambda_hat.estimate.diagnostics import bfmi, diagnose_trace, mcse
 from lambda_hat.samplers.base import Info
 
 __all__ = [
-    "DIVERGENCES",
-    "MINIMUM",
     "Certificate",
-    "Criterion",
     "agreement",
     "certify",
     "is_diverging",
     "is_refuted",
     "judge_minimum",
 ]
-
-MAX_RHAT = 1.01
-MAX_RHAT_OF_CHECK = 1.05  # of chains that only have to tell whether λ̂ is the same
-MIN_ESS = 400.0
-MAX_DIVERGENT_FRACTION = 1e-3
-MIN_DIVERGENT = 10  # steps, to tell something of the fraction
-MIN_BFMI = 0.3
-MAX_CHAIN_DEVIATION = 4.0  # of the chain's own MCSE
-MIN_ACCEPTANCE_RATIO = 0.5  # of the target acceptance
-MAX_DISAGREEMENT = 3.0  # combined MCSE
-DIVERGENCES = "fraction of divergent steps"
-MINIMUM = "decrease still available at w0, over λ̂"
-
-
-@dataclass(frozen=True)
-class Criterion:
-    """One requirement: `value` must be at most (or at least) `bound`."""
-
-    name: str
-    value: float
-    bound: float
-    is_upper: bool = True
-
-    @property
-    def is_met(self) -> bool:
-        """Whether the requirement holds; a value that is no number fails."""
-        if math.isnan(self.value):
-            return False
-        return self.value <= self.bound if self.is_upper else self.value >= self.bound
-
-    def __str__(self) -> str:
-        if math.isnan(self.value):
-            return f"{self.name} is not known yet"
-        return f"{self.name} is {self.value:.4g}, {'at most' if self.is_upper else 'at least'} {self.bound:g} wanted"
 
 
 @dataclass(frozen=True)
@@ -145,7 +122,7 @@ def agreement(
         deviation = abs(ours.mean - theirs.mean) / error if math.isfinite(error) and error > 0 else math.inf
     return Certificate(
         (
-            Criterion(f"R̂ of the loss at {name}", rhat, MAX_RHAT_OF_CHECK),
+            Criterion(f"R̂ of the loss at {name}", rhat, MAX_RHAT_APPROXIMATE),
             Criterion(f"MCSE over λ̂ at {name}", relative_mcse, max_relative_mcse),
             Criterion(f"disagreement with {name}, in MCSE", deviation, MAX_DISAGREEMENT),
         )
@@ -158,7 +135,6 @@ def is_refuted(judgement: Certificate) -> bool:
     return all(criterion.is_met for criterion in others) and not disagreement.is_met
 
 
-def judge_minimum(decrease_available: float, llc: float, max_relative_mcse: float) -> Certificate:
-    """What the local potential can still lose near w0, as a share of λ̂: a w0 that is no minimum has no LLC."""
-    share = decrease_available / abs(llc) if llc and math.isfinite(llc) else math.nan
-    return Certificate((Criterion(MINIMUM, share, max_relative_mcse),))
+def judge_minimum(decrease_available: float, llc: float, max_share: float) -> Certificate:
+    """Whether w0 is a minimum, as a certificate of one criterion: see `minimum_criterion`."""
+    return Certificate((minimum_criterion(decrease_available, llc, max_share),))

@@ -1,0 +1,9 @@
+"""Names of the environment variables that processes of a run tell each other things by."""
+
+from __future__ import annotations
+
+__all__ = ["CACHE_VARIABLE", "CONTROLLER_VARIABLE", "EXECUTOR_VARIABLE"]
+
+EXECUTOR_VARIABLE = "LAMBDA_HAT_EXECUTOR"  # in a worker: the label of the executor that it belongs to
+CONTROLLER_VARIABLE = "LAMBDA_HAT_CONTROLLER_PID"  # in a manager on the controller's machine: the controller's pid
+CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"  # JAX's own: where compiled programs are kept

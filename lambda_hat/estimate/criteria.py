@@ -1,0 +1,81 @@
+"""Every bound that an estimate is held to, and a criterion: a value beside its bound, in words.
+
+This module imports nothing heavy, so that the search and the report can use its bounds.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+__all__ = [
+    "DIVERGENCES",
+    "MAX_ACCEPTANCE_GAP",
+    "MAX_CHAIN_DEVIATION",
+    "MAX_DECREASE",
+    "MAX_DISAGREEMENT",
+    "MAX_DIVERGENT_FRACTION",
+    "MAX_K_HAT",
+    "MAX_RELATIVE_BIAS",
+    "MAX_RELATIVE_MCSE",
+    "MAX_RHAT",
+    "MAX_RHAT_APPROXIMATE",
+    "MINIMUM",
+    "MIN_ACCEPTANCE_RATIO",
+    "MIN_BFMI",
+    "MIN_DIVERGENT",
+    "MIN_ESS",
+    "MIN_ESS_OF_NOISY_READINGS",
+    "Criterion",
+    "minimum_criterion",
+]
+
+MAX_RHAT = 1.01  # of exact samplers
+MAX_RHAT_APPROXIMATE = 1.05  # of samplers with a bias of their own, and of chains that only check others
+MIN_ESS = 400.0
+MIN_ESS_OF_NOISY_READINGS = 100.0  # of means over 1 % of a chain each, so that at most 100 per chain can be had
+MAX_RELATIVE_MCSE = 0.05  # standard error over λ̂
+MAX_RELATIVE_BIAS = 0.05  # predicted bias over λ̂
+MAX_DIVERGENT_FRACTION = 1e-3
+MIN_DIVERGENT = 10  # divergent steps, for their fraction to mean something
+MIN_BFMI = 0.3
+MAX_CHAIN_DEVIATION = 4.0  # in units of the chain's own MCSE
+MIN_ACCEPTANCE_RATIO = 0.5  # of the target acceptance
+MAX_ACCEPTANCE_GAP = 0.1  # of the mean acceptance below its target
+MAX_DISAGREEMENT = 3.0  # combined MCSE
+MAX_K_HAT = 0.7  # Pareto k of importance sampling
+MAX_DECREASE = 0.01  # of λ̂: what the local potential may still lose near w0
+
+DIVERGENCES = "fraction of divergent steps"
+MINIMUM = "decrease still available at w0, over λ̂"
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """One requirement: `value` must be at most (or at least) `bound`."""
+
+    name: str
+    value: float
+    bound: float
+    is_upper: bool = True
+
+    @property
+    def is_met(self) -> bool:
+        """Whether the requirement holds; a value that is no number fails."""
+        if math.isnan(self.value):
+            return False
+        return self.value <= self.bound if self.is_upper else self.value >= self.bound
+
+    def __str__(self) -> str:
+        if math.isnan(self.value):
+            return f"{self.name} is not known yet"
+        return f"{self.name} is {self.value:.4g}, {'at most' if self.is_upper else 'at least'} {self.bound:g} wanted"
+
+
+def minimum_criterion(decrease_available: float, llc: float, max_share: float) -> Criterion:
+    """Whether w0 is a minimum: what the local potential can still lose near w0, as a share of λ̂.
+
+    A w0 that is no minimum has no local learning coefficient.
+    """
+    share = decrease_available / abs(llc) if llc and math.isfinite(llc) else math.nan
+    return Criterion(MINIMUM, share, max_share)
