@@ -19,7 +19,6 @@ from pydantic import BaseModel
 
 from lambda_hat.cli.app import cli
 from lambda_hat.config.card import AnyCard
-from lambda_hat.config.comments import field_comments
 from lambda_hat.config.describe import expected, fields_of
 from lambda_hat.config.experiments import Experiments
 from lambda_hat.config.explain import json_schema, schema_names
@@ -129,9 +128,9 @@ def walk(annotation: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ..
 
 def section(path: tuple[str, ...], model: type[BaseModel], level: int, title: str = "") -> str:
     """A heading, what the model is, and a table of its keys."""
-    comments, rows = field_comments(model), []
+    rows = []
     for name, field in fields_of(model).items():
-        meaning = comments.get(name, "")
+        meaning = (field.description or "").replace("\n", " ")
         rows.append(f"| `{name}` | {cell(expected(field))} | {cell(default_of(field))} | {cell(meaning)} |")
     heading = title or ".".join(path) or "sections"
     if path and path[0] == "search_space":

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-__all__ = ["Frozen", "as_tuple"]
+__all__ = ["Expected", "Frozen", "as_tuple"]
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a value has to be, in the words of an error message: `Annotated[str, Expected("a name of letters")]`."""
+
+    phrase: str
 
 
 @cache
@@ -33,6 +41,7 @@ class Frozen(BaseModel):
         validate_default=True,
         allow_inf_nan=False,
         populate_by_name=True,
+        use_attribute_docstrings=True,  # the text below a field is its description, for editors and the documentation
         defer_build=True,  # most commands use few of the models, and nested ones need no validator of their own
     )
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from lambda_hat.config.base import Expected
 from lambda_hat.config.locate import KeyPath
 from lambda_hat.config.suggest import one_of
 
@@ -116,8 +117,8 @@ def expected(annotation: Any) -> str:
 def _phrase(annotation: Any) -> str:
     bare, constraints = _unwrap(annotation)
     for constraint in constraints:
-        if description := getattr(constraint, "description", None):
-            return description
+        if isinstance(constraint, Expected):
+            return constraint.phrase
     origin = get_origin(bare)
     if origin is Literal:
         return one_of(get_args(bare))

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from lambda_hat.config.base import Frozen
+from lambda_hat.config.base import Expected, Frozen
 from lambda_hat.config.problems import PosteriorSpec, Problem, ProblemEntry
 from lambda_hat.config.study import Execution, FolderName, Method, ReferenceSpec, Store
 
@@ -22,10 +22,14 @@ class ExperimentsStore(Store):
 class SamplerEntry(Frozen):
     """One entry of `samplers:`: a label, the method that it stands for, and settings over those of the preset."""
 
-    name: FolderName  # of your own, different from the others
-    method: Method | None = None  # null: the name is the method
-    overrides: dict[str, object] = {}  # under the method's own names; `preset` names one of presets/sampler
-    seed: Annotated[int, Field(ge=0)] = 0  # each run derives its own from it
+    name: FolderName
+    """Of your own, different from the others."""
+    method: Method | None = None
+    """null: the name is the method."""
+    overrides: dict[str, object] = {}
+    """Under the method's own names; `preset` names one of presets/sampler."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Each run derives its own from it."""
 
 
 class FixedSampler(Frozen):
@@ -41,14 +45,18 @@ class FixedSampler(Frozen):
 class Experiments(Frozen):
     """All of `targets` by all of `samplers`; `resolved_*` are what presets and overrides make of them."""
 
-    targets: Annotated[tuple[ProblemEntry, ...], Field(min_length=1)]  # what is sampled
-    samplers: Annotated[tuple[SamplerEntry, ...], Field(min_length=1)]  # each runs on every target
-    execution: Execution = Execution()  # where and how long
-    store: ExperimentsStore = ExperimentsStore()  # where results lie
-    posterior: PosteriorSpec | None = None  # null: each target's own default
-    reference: Annotated[ReferenceSpec, Field(description="`hmc`, `exact` or a mapping")] = (
-        ReferenceSpec()  # what samplers are judged against
-    )
+    targets: Annotated[tuple[ProblemEntry, ...], Field(min_length=1)]
+    """What is sampled."""
+    samplers: Annotated[tuple[SamplerEntry, ...], Field(min_length=1)]
+    """Each runs on every target."""
+    execution: Execution = Execution()
+    """Where and how long."""
+    store: ExperimentsStore = ExperimentsStore()
+    """Where results lie."""
+    posterior: PosteriorSpec | None = None
+    """null: each target's own default."""
+    reference: Annotated[ReferenceSpec, Expected("`hmc`, `exact` or a mapping")] = ReferenceSpec()
+    """What samplers are judged against."""
     resolved_problems: tuple[Problem, ...] = Field(default=(), exclude=True)
     resolved_samplers: tuple[FixedSampler, ...] = Field(default=(), exclude=True)
 

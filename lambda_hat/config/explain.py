@@ -11,7 +11,6 @@ import yaml
 from pydantic import TypeAdapter
 
 from lambda_hat.config.card import Card
-from lambda_hat.config.comments import field_comments, models_in
 from lambda_hat.config.experiments import Experiments
 from lambda_hat.config.locate import KeyPath, YamlLoader
 from lambda_hat.config.methods import METHODS, hyperparameter_names
@@ -87,23 +86,12 @@ def json_schema(name: str) -> dict[str, Any]:
         KeyError: `name` is not one of `schema_names()`.
     """
     if name == "card":
-        schema = TypeAdapter(Card).json_schema() | {"title": "lambda-hat Parsl card"}
-        return _commented(schema, Card)
+        return TypeAdapter(Card).json_schema() | {"title": "lambda-hat Parsl card"}
     if name == "experiments":
-        return _commented(_experiments_schema(), Experiments)
+        return _experiments_schema()
     if name == "study":
-        return _commented(_study_schema(), Study)
-    return _commented(METHODS[name].model_json_schema(), METHODS[name])
-
-
-def _commented(schema: dict[str, Any], annotation: Any) -> dict[str, Any]:
-    """The schema with the comments of the fields as descriptions."""
-    for name, model in models_in(annotation).items():
-        part = schema if annotation is model else schema.get("$defs", {}).get(name, {})
-        for key, comment in field_comments(model).items():
-            if key in part.get("properties", {}):
-                part["properties"][key]["description"] = comment
-    return schema
+        return _study_schema()
+    return METHODS[name].model_json_schema()
 
 
 def _study_schema() -> dict[str, Any]:

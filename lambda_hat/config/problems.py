@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from lambda_hat.config.base import Frozen
+from lambda_hat.config.base import Expected, Frozen
 
 __all__ = [
     "TARGETS",
@@ -33,14 +33,17 @@ Activation = Literal["tanh", "relu", "gelu", "softplus", "identity"]
 class LocalizationRadius(Frozen):
     """Localization from a radius relative to |w0|: γ_loc = d / (ρ |w0|)²."""
 
-    radius: PositiveFloat = 0.1  # ρ, relative to |w0|
+    radius: PositiveFloat = 0.1
+    """Ρ, relative to |w0|."""
 
 
 class PosteriorSpec(Frozen):
     """The local posterior π(w) ∝ exp(−nβ L_n(w) − (γ_loc/2) |w − w0|²)."""
 
-    localization: PositiveFloat | LocalizationRadius = LocalizationRadius()  # γ_loc, or a radius it follows from
-    inverse_temperature: PositiveFloat | None = None  # β; null means 1/log n
+    localization: PositiveFloat | LocalizationRadius = LocalizationRadius()
+    """Γ_loc, or a radius it follows from."""
+    inverse_temperature: PositiveFloat | None = None
+    """Β; null means 1/log n."""
 
     def nbeta(self, num_data: int) -> float:
         """n·β, the factor of L_n in the local posterior."""
@@ -70,7 +73,8 @@ class TeacherSpec(Frozen):
     depth: PositiveInt | None = None
     width: PositiveInt | None = None
     activation: Activation | None = None
-    weight_scale: PositiveFloat = 1.0  # standard deviation of its weights, times 1/√fan_in
+    weight_scale: PositiveFloat = 1.0
+    """Standard deviation of its weights, times 1/√fan_in."""
 
 
 class DataSpec(Frozen):
@@ -84,15 +88,22 @@ class DataSpec(Frozen):
     num_data: Annotated[int, Field(ge=2)] = 100
     num_test: Annotated[int, Field(ge=0)] = 0
     inputs: Literal["gauss_iso", "gauss_aniso", "mixture", "lowdim_manifold", "heavy_tail"] = "gauss_iso"
-    input_condition: Annotated[float, Field(ge=1)] = 10.0  # gauss_aniso: largest over smallest variance
-    num_mixture: PositiveInt = 4  # mixture: number of Gaussians
-    manifold_dim: PositiveInt = 2  # lowdim_manifold: dimension before embedding
-    input_dof: Annotated[float, Field(gt=2)] = 4.0  # heavy_tail: degrees of freedom of the t distribution
+    input_condition: Annotated[float, Field(ge=1)] = 10.0
+    """gauss_aniso: largest over smallest variance."""
+    num_mixture: PositiveInt = 4
+    """mixture: number of Gaussians."""
+    manifold_dim: PositiveInt = 2
+    """lowdim_manifold: dimension before embedding."""
+    input_dof: Annotated[float, Field(gt=2)] = 4.0
+    """heavy_tail: degrees of freedom of the t distribution."""
     noise: Literal["gauss", "hetero", "student_t", "outliers"] = "gauss"
     noise_scale: PositiveFloat = 0.1
-    noise_dof: Annotated[float, Field(gt=2)] = 4.0  # student_t
-    outlier_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.05  # outliers
-    outlier_scale: PositiveFloat = 10.0  # outliers: their noise over noise_scale
+    noise_dof: Annotated[float, Field(gt=2)] = 4.0
+    """Student_t."""
+    outlier_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """Outliers."""
+    outlier_scale: PositiveFloat = 10.0
+    """outliers: their noise over noise_scale."""
 
 
 class TrainingSpec(Frozen):
@@ -102,7 +113,8 @@ class TrainingSpec(Frozen):
     batch_size: PositiveInt = 500
     num_steps: Annotated[int, Field(ge=0)] = 6000
     max_polish_steps: Annotated[int, Field(ge=0)] = 300
-    tolerance: PositiveFloat = 1e-4  # largest nβ × (decrease of L_n still available) per parameter of a minimum
+    tolerance: PositiveFloat = 1e-4
+    """Largest nβ × (decrease of L_n still available) per parameter of a minimum."""
 
 
 class MLPProblem(Frozen):
@@ -116,9 +128,8 @@ class MLPProblem(Frozen):
     teacher: TeacherSpec = TeacherSpec()
     training: TrainingSpec = TrainingSpec()
     loss: Literal["gaussian_nll", "mse", "student_t_nll", "cross_entropy"] = "gaussian_nll"
-    loss_dof: Annotated[float, Field(gt=2)] | None = (
-        None  # student_t_nll: degrees of freedom; null means data.noise_dof
-    )
+    loss_dof: Annotated[float, Field(gt=2)] | None = None
+    """student_t_nll: degrees of freedom; null means data.noise_dof."""
     posterior: PosteriorSpec = PosteriorSpec()
     seed: Annotated[int, Field(ge=0)] = 0
 
@@ -131,10 +142,13 @@ class QuadraticProblem(Frozen):
     target: Literal["quadratic"] = "quadratic"
     dim: PositiveInt = 10
     num_data: Annotated[int, Field(ge=2)] = 1000
-    smallest_curvature: PositiveFloat = 0.1  # eigenvalues of H are spaced evenly in logarithm between these two
+    smallest_curvature: PositiveFloat = 0.1
+    """Eigenvalues of H are spaced evenly in logarithm between these two."""
     largest_curvature: PositiveFloat = 10.0
-    is_rotated: bool = True  # eigenvectors drawn at random instead of the axes
-    gradient_noise: Annotated[float, Field(ge=0)] = 1.0  # standard deviation of each coordinate of g_i
+    is_rotated: bool = True
+    """Eigenvectors drawn at random instead of the axes."""
+    gradient_noise: Annotated[float, Field(ge=0)] = 1.0
+    """Standard deviation of each coordinate of g_i."""
     posterior: PosteriorSpec = PosteriorSpec(localization=1.0)
     seed: Annotated[int, Field(ge=0)] = 0
 
@@ -147,8 +161,10 @@ class LinearRegressionProblem(Frozen):
     target: Literal["linear_regression"] = "linear_regression"
     dim: PositiveInt = 10
     num_data: Annotated[int, Field(ge=2)] = 1000
-    input_condition: Annotated[float, Field(ge=1)] = 10.0  # largest over smallest variance of the inputs
-    noise_scale: PositiveFloat = 1.0  # σ
+    input_condition: Annotated[float, Field(ge=1)] = 10.0
+    """Largest over smallest variance of the inputs."""
+    noise_scale: PositiveFloat = 1.0
+    """Σ."""
     posterior: PosteriorSpec = PosteriorSpec(localization=1.0)
     seed: Annotated[int, Field(ge=0)] = 0
 
@@ -162,7 +178,8 @@ class PotentialProblem(Frozen):
     k: PositiveInt = 1
     l: PositiveInt = 1  # noqa: E741
     num_data: Annotated[int, Field(ge=2)] = 1000
-    gradient_noise: Annotated[float, Field(ge=0)] = 0.1  # standard deviation of each coordinate of g_i
+    gradient_noise: Annotated[float, Field(ge=0)] = 0.1
+    """Standard deviation of each coordinate of g_i."""
     posterior: PosteriorSpec = PosteriorSpec(localization=1.0)
     seed: Annotated[int, Field(ge=0)] = 0
 
@@ -172,12 +189,14 @@ class LinearNetworkProblem(Frozen):
 
     has_exact_llc: ClassVar[bool] = False
 
-    rank: Annotated[int, Field(ge=0)] = 2  # of the product
-    # Where on the fibre of equal products w0 lies: where the learning coefficient is lowest, or where all layers but
-    # the last have full rank.
+    rank: Annotated[int, Field(ge=0)] = 2
+    """Of the product."""
     fibre: Literal["lowest", "full_rank"] = "lowest"
+    """Where on the fibre of equal products w0 lies: where the learning coefficient is lowest, or where all layers
+    but the last have full rank."""
     num_data: Annotated[int, Field(ge=2)] = 1000
-    noise_scale: PositiveFloat = 0.1  # σ of the loss |f − y|²/(2σ²)
+    noise_scale: PositiveFloat = 0.1
+    """Σ of the loss |f − y|²/(2σ²)."""
     posterior: PosteriorSpec = PosteriorSpec(localization=1.0)
     seed: Annotated[int, Field(ge=0)] = 0
 
@@ -188,7 +207,8 @@ class DeepLinearProblem(LinearNetworkProblem):
     target: Literal["deep_linear"] = "deep_linear"
     widths: Annotated[
         tuple[PositiveInt, ...],
-        Field(min_length=3, description="a list of at least three whole numbers greater than 0"),
+        Field(min_length=3),
+        Expected("a list of at least three whole numbers greater than 0"),
     ] = (5, 5, 5, 5)
 
 
@@ -224,10 +244,15 @@ TARGETS: dict[str, type[Problem]] = {
 class ProblemEntry(Frozen):
     """One entry of `problems:` as the file has it: names of presets, a seed, overrides (dotted or nested)."""
 
-    # kind of target
     target: Literal["mlp", "quadratic", "linear_regression", "potential", "deep_linear", "reduced_rank"] = "mlp"
-    model: str = "small"  # preset of the network (mlp)
-    data: str = "small"  # preset of the data (mlp)
-    teacher: str = "_null"  # preset of the network that labels them (mlp)
-    seed: Annotated[int, Field(ge=0)] = 0  # of data, training and everything random in the target
-    overrides: dict[str, object] = {}  # values over the presets', dotted or nested
+    """Kind of target."""
+    model: str = "small"
+    """Preset of the network (mlp)."""
+    data: str = "small"
+    """Preset of the data (mlp)."""
+    teacher: str = "_null"
+    """Preset of the network that labels them (mlp)."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Of data, training and everything random in the target."""
+    overrides: dict[str, object] = {}
+    """Values over the presets', dotted or nested."""

@@ -17,12 +17,9 @@ __all__ = [
     "check_budget",
     "check_card",
     "memory_fraction",
-    "pack_size",
     "walltime_seconds",
     "workers_per_node",
 ]
-
-_MAX_PACK = 16  # trials that a worker on a GPU runs at once
 
 
 def capacity(card: AnyCard) -> dict[str, int]:
@@ -100,22 +97,6 @@ def check_budget(card: AnyCard, budget: Budget) -> list[Fault]:
         for name, seconds in (("hmc_sec", budget.hmc_sec), ("trial_sec", budget.trial_sec))
         if seconds > limit
     ]
-
-
-def pack_size(card: AnyCard, label: str, given: int | None, num_in_flight: int) -> int:
-    """How many of `num_in_flight` trials of a study a worker of this executor runs at once.
-
-    What is `given`; else one, but on GPUs, which a small network leaves idle, as many as keep every worker busy.
-    """
-    if given is not None:
-        return min(given, num_in_flight)
-    return max(1, min(_MAX_PACK, num_in_flight // capacity(card)[label])) if _has_gpus(card, label) else 1
-
-
-def _has_gpus(card: AnyCard, label: str) -> bool:
-    if isinstance(card, LocalCard):
-        return any(pool.accelerators for pool in card.executors if pool.label == label)
-    return card.gpus_per_node is not None
 
 
 def _num_cores() -> int:

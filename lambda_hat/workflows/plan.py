@@ -15,7 +15,7 @@ from lambda_hat.config.load import LoadedExperiments, LoadedFile, LoadedStudy
 from lambda_hat.config.problems import ProblemEntry
 from lambda_hat.config.study import Confirm, ReferenceSpec
 from lambda_hat.errors import ConfigError, Fault
-from lambda_hat.execution.resources import capacity, check_budget, check_card, pack_size
+from lambda_hat.execution.resources import capacity, check_budget, check_card
 from lambda_hat.execution.routing import Route, check_labels, effective_map, labels_of, single_executor_warning
 from lambda_hat.scheduling.fixed import FixedTrial, fixed_trial
 from lambda_hat.workflows.changes import begun_runs, begun_studies, num_finished, num_unconfirmed
@@ -171,7 +171,8 @@ def build_plan(loaded: LoadedStudy) -> Plan:
     """
     plan, optuna = _plan_of_references(loaded), loaded.study.optuna
     labels = [plan.routes[f"methods.{method}"].label for method in loaded.study.methods]
-    plan = replace(plan, packs={label: _pack_size(loaded, label) for label in labels})
+    pack = min(optuna.concurrency.pack or 1, optuna.concurrency.batch_size)
+    plan = replace(plan, packs=dict.fromkeys(labels, pack))
     studies = tuple(
         PlannedStudy(
             problem.pid,
@@ -201,11 +202,6 @@ def build_plan(loaded: LoadedStudy) -> Plan:
         bounds=(*plan.bounds, *bounds),
         needs_resume=is_search_begun or any(item.is_begun and item.num_to_run for item in confirmations),
     )
-
-
-def _pack_size(loaded: LoadedStudy, label: str) -> int:
-    concurrency = loaded.study.optuna.concurrency
-    return pack_size(loaded.card, label, concurrency.pack, concurrency.batch_size)
 
 
 def _planned_confirmations(

@@ -22,7 +22,6 @@ from lambda_hat.execution.resources import (
     capacity,
     check_budget,
     check_card,
-    pack_size,
     walltime_seconds,
 )
 
@@ -70,44 +69,6 @@ def test_faults_of_cards():
     assert [fault.message for fault in check_card(card)] == ["the label `a` is used more than once."]
     with pytest.raises(ConfigError, match="`auto` needs `cores_per_node` or `gpus_per_node`"):
         capacity(SlurmCard(type="slurm"))
-
-
-@pytest.mark.parametrize(
-    ("given", "num_in_flight", "expected"),
-    [(None, 16, 1), (1, 16, 1), (4, 16, 4), (32, 16, 16), (4, 2, 2)],
-)
-def test_a_worker_without_a_gpu_takes_one_trial_or_what_is_given(given, num_in_flight, expected):
-    for card in (local_card(LocalExecutor(label="a", max_workers=2)), SlurmCard(type="slurm", max_workers=2)):
-        (label,) = capacity(card)
-        assert pack_size(card, label, given, num_in_flight) == expected
-
-
-@pytest.mark.parametrize(
-    ("num_gpus", "max_workers", "num_in_flight", "expected"),
-    [
-        (1, "auto", 16, 16),
-        (1, "auto", 100, 16),
-        (2, "auto", 16, 8),
-        (2, 4, 16, 4),
-        (4, "auto", 3, 1),
-        (1, "auto", 1, 1),
-    ],
-)
-def test_a_worker_with_a_gpu_takes_as_many_as_keep_every_worker_busy(num_gpus, max_workers, num_in_flight, expected):
-    local = local_card(
-        LocalExecutor(label="cpu", max_workers=1),
-        LocalExecutor(label="gpu", max_workers=max_workers, available_accelerators=num_gpus),
-    )
-    slurm = SlurmCard(type="slurm", gpus_per_node=num_gpus, max_workers=max_workers)
-    assert pack_size(local, "gpu", None, num_in_flight) == expected
-    assert pack_size(slurm, slurm.label, None, num_in_flight) == expected
-    assert pack_size(local, "cpu", None, num_in_flight) == 1, "by pool, not by card"
-    assert pack_size(local, "gpu", 2, num_in_flight) == min(2, num_in_flight)
-
-
-def test_workers_of_all_blocks_count_for_a_pack():
-    card = SlurmCard(type="slurm", gpus_per_node=2, nodes_per_block=2, max_blocks=2)
-    assert pack_size(card, card.label, None, 32) == 4
 
 
 @pytest.mark.parametrize(
