@@ -1,0 +1,32 @@
+"""`meta/begun.json` and `meta/confirmations.json`: what the last command worked on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from lambda_hat.config.study import Confirm
+from lambda_hat.records.base import Record
+
+__all__ = ["Begun", "Confirmations"]
+
+
+class Begun(Record):
+    """What a command works on, for those that come after it."""
+
+    pids: tuple[str, ...] = ()
+    """Problems."""
+    methods: tuple[str, ...] = ()
+    """Methods of a search, or names of samplers with fixed settings."""
+    num_trials: int = 0
+    """Trials of each of them on each problem."""
+    run_ids: tuple[str, ...] = ()
+    """Runs of fixed settings; none of a search."""
+
+
+class Confirmations(Record):
+    """Which runs confirm which studies."""
+
+    spec: Confirm
+    """How many settings and seeds were wanted."""
+    lanes: Mapping[str, tuple[str, ...]] = {}
+    """By lane of the scheduler, the folders of its runs in the folder of the run."""

@@ -1,0 +1,53 @@
+"""`manifest.json`: what a worker has to do for one trial or run."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+
+from lambda_hat.artifacts.ids import run_id
+from lambda_hat.config.methods import MethodSettings, parse_settings, program_of
+from lambda_hat.records.base import Part, Record, Value
+
+__all__ = ["Manifest", "TrialBudget"]
+
+
+class TrialBudget(Part):
+    """What a trial may spend."""
+
+    trial_sec: float
+    """Wall seconds."""
+
+
+class Manifest(Record):
+    """Everything that decides the result of a trial. Its hash names the trial's folder."""
+
+    pid: str
+    """Problem."""
+    method: str
+    """Method that is run."""
+    hyperparams: Mapping[str, Value]
+    """What was chosen for this trial, under YAML's names."""
+    settings: Mapping[str, Value]
+    """Everything that the method is given, what was chosen included, under YAML's names."""
+    seed: int
+    """Of the run's random numbers."""
+    budget: TrialBudget
+    """What it may spend."""
+
+    @property
+    def run_id(self) -> str:
+        """`r_` and a hash of all that is said here; the version of the format is no part of it."""
+        return run_id(self.model_dump())
+
+    @property
+    def program(self) -> Hashable | None:
+        """What chooses the compiled program; None for settings that the method does not take."""
+        return program_of(self.method, dict(self.settings))
+
+    def parse(self) -> MethodSettings:
+        """The method's typed settings.
+
+        Raises:
+            pydantic.ValidationError: a name or value that the method does not take.
+        """
+        return parse_settings(self.method, dict(self.settings))

@@ -1,0 +1,79 @@
+"""`progress.jsonl`: what a worker tells of a trial or a reference while it is at it, one line at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from lambda_hat.records.base import Figure, Moment, Part, Record, read_lines
+from lambda_hat.records.state import State
+
+__all__ = ["Chunk", "Ended", "ProgressLine", "Stage", "Started", "read_progress"]
+
+
+class Started(Record):
+    """A worker began the task, perhaps not for the first time."""
+
+    event: Literal["started"] = "started"
+    """The kind of the line."""
+    pid: int | None = None
+    """Id of the worker's process."""
+    host: str | None = None
+    """Name of its machine."""
+    time: Moment | None = None
+    """When."""
+
+
+class Chunk(Part):
+    """A trial after one more chunk of its steps."""
+
+    step: int
+    """Steps of each chain so far."""
+    fraction: float
+    """Share of all steps."""
+    llc_hat: Figure = None
+    """Estimate so far; the burn-in of what there is is left out."""
+
+
+class Stage(Part):
+    """A reference after a stage or round."""
+
+    stage: str
+    """What was done."""
+    seconds: Figure = None
+    """Since its sampling began."""
+    llc: Figure = None
+    """λ̂ so far."""
+    se: Figure = None
+    """Its standard error."""
+    rhat: Figure = None
+    """The larger R̂ of the loss's and r²'s."""
+    ess: Figure = None
+    """The smaller bulk ESS of both."""
+
+
+class Ended(Part):
+    """The task has ended, and its result is on the disk."""
+
+    event: Literal["ended"] = "ended"
+    """The kind of the line."""
+    state: State | None = None
+    """How."""
+    time: Moment | None = None
+    """When."""
+
+
+ProgressLine = Started | Chunk | Stage | Ended
+_EVENTS: dict[Any, type[Started | Ended]] = {"started": Started, "ended": Ended}
+
+
+def read_progress(path: Path, offset: int = 0) -> tuple[list[ProgressLine], int]:
+    """The lines added after byte `offset`, and the offset to go on from; raises as `read_lines`."""
+    return read_lines(path, _kind_of, offset)
+
+
+def _kind_of(content: Mapping[str, Any]) -> type[ProgressLine] | None:
+    if "event" in content:
+        return _EVENTS.get(content["event"])
+    return Stage if "stage" in content else Chunk if "step" in content else None
