@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 __all__ = ["now"]
 
 
-def now() -> str:
-    """The time in UTC as ISO 8601 text, to the millisecond."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
+def now() -> datetime:
+    """The time in UTC, to the millisecond."""
+    time = datetime.now(UTC)
+    return time.replace(microsecond=time.microsecond // 1000 * 1000)

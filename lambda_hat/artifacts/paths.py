@@ -32,7 +32,6 @@ __all__ = [
     "METRICS_JSON",
     "PROBLEM_YAML",
     "PROGRESS_JSONL",
-    "REFERENCE_FORMAT",
     "REFERENCE_JSON",
     "REFERENCE_NPZ",
     "STOP_FLAG",
@@ -48,7 +47,6 @@ PROBLEM_YAML = "problem.yaml"
 TARGET_NPZ = "target.npz"
 REFERENCE_JSON = "ref.json"
 REFERENCE_NPZ = "ref.npz"
-REFERENCE_FORMAT = 2  # of these two; a reference of another format is made anew
 FAILURE_JSON = "failure.json"  # beside a problem: why there is no reference
 MANIFEST_JSON = "manifest.json"
 METRICS_JSON = "metrics.json"

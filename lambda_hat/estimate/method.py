@@ -6,7 +6,7 @@ import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from lambda_hat.estimate.bias import predict_sgld_bias
 from lambda_hat.estimate.fits import elbo_trend, judge_fits
 from lambda_hat.estimate.llc import LLCEstimate, drop_burn_in, estimate_llc_from_traces
 from lambda_hat.posterior import Coordinates, LocalPosterior
+from lambda_hat.records.state import State
 from lambda_hat.samplers.base import Info
 from lambda_hat.samplers.hmc import build_hmc
 from lambda_hat.samplers.mclmc import UnadjustedMCLMC, build_mclmc
@@ -32,8 +33,6 @@ __all__ = ["MethodResult", "RunProgress", "run_method", "sample_method"]
 RUNAWAY_FACTOR = 100.0
 MIN_CHUNKS = 10  # of every run, however short: what a pruner can act on
 
-State = Literal["COMPLETE", "STOPPED", "DIVERGED"]
-
 
 @dataclass(frozen=True)
 class RunProgress:
@@ -46,9 +45,13 @@ class RunProgress:
 
 @dataclass(frozen=True)
 class MethodResult:
-    """What a run found. `info` are the retained draws; `extras` what only some methods report."""
+    """What a run found. `info` are the retained draws; `extras` what only some methods report.
+
+    A run that was stopped or that diverged is PRUNED; `reason` says why.
+    """
 
     state: State
+    is_diverged: bool
     reason: str
     estimate: LLCEstimate
     info: Info
@@ -98,7 +101,8 @@ class _Watch:
         self.on_progress = on_progress
         self.weighted_losses = np.zeros(settings.num_steps)  # of each step, summed over chains
         self.weights = np.zeros(settings.num_steps)
-        self.state: State = "COMPLETE"
+        self.state = State.COMPLETE
+        self.is_diverged = False
         self.reason = ""
 
     def __call__(self, info: Info, num_done: int) -> bool:
@@ -106,17 +110,20 @@ class _Watch:
         distance = float(np.max(info.squared_distance))
         has_failed = not self.has_correction and bool(np.any(info.is_divergent))
         if has_failed or not (np.isfinite(info.excess_loss).all() and math.isfinite(distance)):
-            self.state, self.reason = "DIVERGED", f"a value that is not finite after at most {num_done} steps"
+            self.diverge(f"a value that is not finite after at most {num_done} steps")
             return False
         if distance > self.max_squared_distance:
-            self.state = "DIVERGED"
-            self.reason = f"|w − w0|² reached {distance:.3g} after {num_done} steps, {RUNAWAY_FACTOR:g} times d/γ_loc"
+            self.diverge(f"|w − w0|² reached {distance:.3g} after {num_done} steps, {RUNAWAY_FACTOR:g} times d/γ_loc")
             return False
         self.on_progress(RunProgress(num_done, num_done / self.settings.num_steps, self.llc(info, num_done)))
         if num_done < self.settings.num_steps and self.should_stop():
-            self.state, self.reason = "STOPPED", f"stopped by the pruner after {num_done} steps"
+            self.state, self.reason = State.PRUNED, f"stopped by the pruner after {num_done} steps"
             return False
         return True
+
+    def diverge(self, reason: str) -> None:
+        """Nothing that comes after this can be used."""
+        self.state, self.is_diverged, self.reason = State.PRUNED, True, reason
 
     def llc(self, info: Info, num_done: int) -> float:
         """λ̂ after `num_done` steps, `info` the last of them."""
@@ -165,7 +172,7 @@ def sample_method(
         on_chunk=watch,
         pace=Pace(deadline, guard=sampling_guard),
     )
-    if is_truncated := chains.is_out_of_time and watch.state == "COMPLETE":
+    if is_truncated := chains.is_out_of_time and watch.state is State.COMPLETE:
         watch.reason = f"out of time after {chains.num_done} of {settings.num_steps} steps"
     info = drop_burn_in(chains.info, int(settings.burn_in_fraction * chains.num_done))
     num_rows = np.sum(np.rint(np.asarray(chains.info.num_gradient_evaluations, np.float64) * posterior.num_data))
@@ -177,9 +184,9 @@ def sample_method(
             raise OutOfTime  # what is asked of the device now would wait for the chunk that it is at
         with evaluation_guard():
             match settings:
-                case VISettings() if watch.state == "COMPLETE":
+                case VISettings() if watch.state is State.COMPLETE:
                     judged = judge_fits(posterior, settings, chains, draw_key)
-                case SGLDSettings() if watch.state != "DIVERGED":
+                case SGLDSettings() if not watch.is_diverged:
                     displacements = jax.vmap(chains.sampler.displacement)(chains.states)
                     bias = predict_sgld_bias(posterior, coordinates.averaged, settings, displacements, draw_key)
                     if bias is not None:
@@ -202,10 +209,11 @@ def sample_method(
         extras |= _kernel_extras(posterior, chains.sampler, info)
     if isinstance(settings, VISettings) and settings.whitening_mode != "hessian":
         num_gradient_evaluations += min(MOMENT_ROWS, posterior.num_data) / posterior.num_data
-    if watch.state == "COMPLETE" and not math.isfinite(estimate.llc):
-        watch.state, watch.reason = "DIVERGED", "the estimate is not a finite number"
+    if watch.state is State.COMPLETE and not math.isfinite(estimate.llc):
+        watch.diverge("the estimate is not a finite number")
     return MethodResult(
         state=watch.state,
+        is_diverged=watch.is_diverged,
         reason=watch.reason,
         estimate=estimate,
         info=info,

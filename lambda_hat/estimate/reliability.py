@@ -25,6 +25,7 @@ from lambda_hat.estimate.criteria import (
 )
 from lambda_hat.estimate.diagnostics import bfmi
 from lambda_hat.estimate.method import MethodResult
+from lambda_hat.records.state import State
 
 __all__ = ["NOT_A_MINIMUM", "reasons_against"]
 
@@ -42,7 +43,7 @@ def reasons_against(run: MethodResult, settings: MethodSettings, decrease_availa
     E-BFMI ≥ 0.3; k̂ ≤ 0.7 and importance sampling within 5 %; a prediction of SGLD's bias, and one ≤ 5 %; λ̂ not below
     −2 standard errors; what the local potential can still lose near w0 ≤ 1 % of λ̂.
     """
-    if run.state != "COMPLETE":
+    if run.state is not State.COMPLETE:
         return (f"The run diverged: {run.reason}. {_SMALLER_STEP.get(settings.method, _SMALLER_ADAPTED_STEP)}.",)
     estimate = run.estimate
     reasons = [

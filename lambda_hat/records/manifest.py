@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from typing import Self
 
 from lambda_hat.artifacts.ids import run_id
 from lambda_hat.config.methods import MethodSettings, parse_settings, program_of
@@ -33,6 +34,29 @@ class Manifest(Record):
     """Of the run's random numbers."""
     budget: TrialBudget
     """What it may spend."""
+
+    @classmethod
+    def of(
+        cls,
+        pid: str,
+        method: str,
+        *,
+        hyperparams: Mapping[str, object],
+        settings: Mapping[str, object],
+        seed: int,
+        trial_sec: float,
+    ) -> Self:
+        """The manifest of a run of `method` with `settings`, of which `hyperparams` were chosen for it."""
+        return cls.model_validate(
+            {
+                "pid": pid,
+                "method": method,
+                "hyperparams": dict(hyperparams),
+                "settings": dict(settings),
+                "seed": seed,
+                "budget": {"trial_sec": trial_sec},
+            }
+        )
 
     @property
     def run_id(self) -> str:

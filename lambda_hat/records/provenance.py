@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from datetime import datetime
+from typing import Annotated, Self
 
 from lambda_hat.records.base import Beside, Figure, Moment, Part
 
@@ -27,6 +28,10 @@ class Provenance(Part):
     """What JAX computes on."""
     versions: Mapping[str, str | None] | None = None
     """Versions of lambda-hat and of the libraries that matter, and under `git_commit` that of the working directory."""
+
+    def between(self, started: datetime, finished: datetime) -> Self:
+        """The provenance of what was made from `started` to `finished`."""
+        return self.model_copy(update={"started": started, "finished": finished})
 
     @property
     def git_commit(self) -> str | None:

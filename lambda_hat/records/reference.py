@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from pathlib import Path
+from typing import ClassVar, Self
 
 from lambda_hat.config.study import ReferenceSpec
-from lambda_hat.records.base import Figure, Part, Record, Value
+from lambda_hat.records.base import Figure, FormatError, Part, Record, Value
 from lambda_hat.records.ending import Ending
 from lambda_hat.records.provenance import Origin, Provenance
 from lambda_hat.records.state import State
@@ -146,6 +147,16 @@ class ReferenceRecord(Record):
     """The section `reference` of the study that it was made for."""
     provenance: Origin = Provenance()
     """Where, when and by what."""
+
+    @classmethod
+    def read_current(cls, path: Path) -> Self | None:
+        """As `read`, but None for a file of an older format: such a reference is made anew."""
+        try:
+            return cls.read(path)
+        except FormatError as error:
+            if not error.is_older:
+                raise
+            return None
 
     @property
     def laplace_error(self) -> float | None:

@@ -6,14 +6,14 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from lambda_hat.artifacts.files import read_json_lines
-from lambda_hat.artifacts.ids import run_id
 from lambda_hat.artifacts.paths import PROGRESS_JSONL, Paths
-from lambda_hat.config.methods import program_of
-from lambda_hat.scheduling.folders import clear_folder, end_of, fail_in, metrics_in, write_manifest
-from lambda_hat.scheduling.scheduler import Lane, Task
+from lambda_hat.records.manifest import Manifest
+from lambda_hat.records.metrics import Metrics
+from lambda_hat.records.progress import read_progress
+from lambda_hat.records.state import State
+from lambda_hat.scheduling.folders import clear_folder, fail_in, metrics_in, write_manifest
+from lambda_hat.scheduling.scheduler import AnyLane, Task
 
 __all__ = ["FixedLane", "FixedTrial", "fixed_trial"]
 
@@ -22,7 +22,7 @@ __all__ = ["FixedLane", "FixedTrial", "fixed_trial"]
 class FixedTrial:
     """What a run's worker is told, and the folder that is named after it."""
 
-    manifest: Mapping[str, Any]
+    manifest: Manifest
     folder: Path
 
     @property
@@ -30,10 +30,10 @@ class FixedTrial:
         """`r_` and a hash of the manifest."""
         return self.folder.name
 
-    def ended(self, *, may_fail: bool = False) -> dict[str, Any] | None:
+    def ended(self, *, may_fail: bool = False) -> Metrics | None:
         """What it ended with; None where it is missing, or failed and that will not do."""
         metrics = metrics_in(self.folder)
-        return metrics if metrics is not None and (may_fail or end_of(metrics)[0] != "FAIL") else None
+        return metrics if metrics is not None and (may_fail or metrics.state is not State.FAIL) else None
 
 
 def fixed_trial(
@@ -51,15 +51,8 @@ def fixed_trial(
 
     The manifest is that of a trial.
     """
-    manifest = {
-        "pid": pid,
-        "method": method,
-        "hyperparams": dict(hyperparams),
-        "settings": dict(settings),
-        "seed": seed,
-        "budget": {"trial_sec": trial_sec},
-    }
-    return FixedTrial(manifest, paths.trial_dir(pid, name, run_id(manifest)))
+    manifest = Manifest.of(pid, method, hyperparams=hyperparams, settings=settings, seed=seed, trial_sec=trial_sec)
+    return FixedTrial(manifest, paths.trial_dir(pid, name, manifest.run_id))
 
 
 class FixedLane:
@@ -76,11 +69,11 @@ class FixedLane:
         runs: Sequence[FixedTrial],
         *,
         problem_dir: Path,
-        function: Callable[..., dict[str, Any]],
+        function: Callable[..., Metrics],
         max_seconds: float,
         max_in_flight: int | None = None,
         may_fail: bool = False,
-        open_next: Callable[[], Sequence[Lane]] | None = None,
+        open_next: Callable[[], Sequence[AnyLane]] | None = None,
     ) -> None:
         self.name = name
         self.label = label
@@ -106,50 +99,50 @@ class FixedLane:
         return len(self._running)
 
     @property
-    def counts(self) -> Counter[str]:
+    def counts(self) -> Counter[State]:
         """Number of runs by how they ended."""
-        return Counter(end_of(metrics)[0] for metrics in self._metrics.values())
+        return Counter(metrics.state for metrics in self._metrics.values())
 
-    def metrics_of(self, run: FixedTrial) -> dict[str, Any]:
-        """What the run ended with; empty while it has not."""
-        return self._metrics.get(run.run_id, {})
+    def metrics_of(self, run: FixedTrial) -> Metrics | None:
+        """What the run ended with; None while it has not."""
+        return self._metrics.get(run.run_id)
 
-    def next_task(self) -> Task | None:
+    def next_task(self) -> Task[Metrics] | None:
         """The next run that is missing."""
         if not self._waiting:
             return None
         run = self._waiting.popleft()
         write_manifest(run.folder, run.manifest)
         self._running[run.run_id] = run, clear_folder(run.folder)
-        program = program_of(run.manifest["method"], run.manifest["settings"])
-        return Task(run.run_id, self._function, (str(run.folder), str(self._problem_dir)), self._max_seconds, program)
+        args = (str(run.folder), str(self._problem_dir))
+        return Task(run.run_id, self._function, args, self._max_seconds, run.manifest.program)
 
-    def on_progress(self, task: Task) -> bool:
+    def on_progress(self, task: Task[Metrics]) -> bool:
         """Whether the worker has written anything since."""
         run, offset = self._running[task.name]
-        lines, offset = read_json_lines(run.folder / PROGRESS_JSONL, offset)
+        lines, offset = read_progress(run.folder / PROGRESS_JSONL, offset)
         self._running[task.name] = run, offset
         return bool(lines)
 
-    def stored_result(self, task: Task) -> dict[str, Any] | None:
+    def stored_result(self, task: Task[Metrics]) -> Metrics | None:
         """`metrics.json`, which its worker may have written before it was lost, or ended itself with: out of time."""
         return metrics_in(self._running[task.name][0].folder)
 
-    def on_retry(self, task: Task) -> None:
+    def on_retry(self, task: Task[Metrics]) -> None:
         """The next worker starts afresh."""
 
-    def on_done(self, task: Task, result: dict[str, Any]) -> Sequence[Lane]:
+    def on_done(self, task: Task[Metrics], result: Metrics) -> Sequence[AnyLane]:
         """Keep what `metrics.json` says, or the returned values where a shared disk is slow to show it."""
         return self._end(task, metrics_in(self._running[task.name][0].folder) or result)
 
-    def on_error(self, task: Task, error: Exception) -> Sequence[Lane]:
+    def on_error(self, task: Task[Metrics], error: Exception) -> Sequence[AnyLane]:
         """Keep the reason and the traceback in the run's folder."""
         return self._end(task, fail_in(self._running[task.name][0].folder, error))
 
     def close(self) -> None:
         """Leave runs in flight to the command that resumes."""
 
-    def _end(self, task: Task, metrics: dict[str, Any]) -> Sequence[Lane]:
+    def _end(self, task: Task[Metrics], metrics: Metrics) -> Sequence[AnyLane]:
         del self._running[task.name]
         self._metrics[task.name] = metrics
         return self._open_next() if self.is_through and self._open_next is not None else ()

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 from lambda_hat.errors import WorkerLostError
-from lambda_hat.scheduling.scheduler import Lane, Task
+from lambda_hat.scheduling.scheduler import AnyLane, Task
 
 __all__ = ["PackedLane", "packed"]
 
 
-def packed(lane: Lane, size: int, function: Callable[..., dict[str, Any]]) -> Lane:
+def packed(lane: AnyLane, size: int, function: Callable[..., Mapping[str, Any]]) -> AnyLane:
     """The lane, whose tasks go out in packs of `size` if that is more than one.
 
     `function` is called with the first arguments of a pack's tasks, as a list, and the second, which they share; it
@@ -29,12 +29,12 @@ class PackedLane:
     too often, the others go out one by one, so that only the one to blame fails.
     """
 
-    def __init__(self, lane: Lane, size: int, function: Callable[..., dict[str, Any]]) -> None:
+    def __init__(self, lane: AnyLane, size: int, function: Callable[..., Mapping[str, Any]]) -> None:
         self._lane = lane
         self._size = size
         self._function = function
-        self._waiting: dict[Hashable, list[Task]] = defaultdict(list)  # by program
-        self._packs: dict[str, list[Task]] = {}  # in flight
+        self._waiting: dict[Hashable, list[Task[Any]]] = defaultdict(list)  # by program
+        self._packs: dict[str, list[Task[Any]]] = {}  # in flight
 
     @property
     def name(self) -> str:
@@ -51,7 +51,7 @@ class PackedLane:
         """That of the lane, whose tasks are counted one by one here."""
         return self._lane.max_in_flight
 
-    def next_task(self) -> Task | None:
+    def next_task(self) -> Task[Any] | None:
         """The next pack."""
         self._take()
         if not self._waiting:
@@ -82,12 +82,12 @@ class PackedLane:
             tasks.append(task)
             is_full = len(tasks) >= self._size
 
-    def on_progress(self, task: Task) -> bool:
+    def on_progress(self, task: Task[Any]) -> bool:
         """Whether any of its tasks gave a sign of life."""
         signs = [self._lane.on_progress(one) for one in self._packs[task.name]]
         return any(signs)
 
-    def stored_result(self, task: Task) -> dict[str, Any] | None:
+    def stored_result(self, task: Task[Any]) -> Any | None:
         """What all its tasks left, if all had ended."""
         tasks = self._packs[task.name]
         results = {one.name: self._lane.stored_result(one) for one in tasks}
@@ -96,23 +96,23 @@ class PackedLane:
             return None
         return ended[task.name] if len(tasks) == 1 else ended
 
-    def on_retry(self, task: Task) -> None:
+    def on_retry(self, task: Task[Any]) -> None:
         """Those that have not ended start afresh."""
         for one in self._packs[task.name]:
             if self._lane.stored_result(one) is None:
                 self._lane.on_retry(one)
 
-    def on_done(self, task: Task, result: dict[str, Any]) -> Sequence[Lane]:
+    def on_done(self, task: Task[Any], result: Any) -> Sequence[AnyLane]:
         """Each of them has ended."""
         tasks = self._packs.pop(task.name)
         results = {task.name: result} if len(tasks) == 1 else result
         return self._all_packed(opened for one in tasks for opened in self._lane.on_done(one, results[one.name]))
 
-    def on_error(self, task: Task, error: Exception) -> Sequence[Lane]:
+    def on_error(self, task: Task[Any], error: Exception) -> Sequence[AnyLane]:
         """Those that have not ended failed, or go out one by one where it may have been another's fault."""
         tasks = self._packs.pop(task.name)
         may_be_innocent = isinstance(error, WorkerLostError) and len(tasks) > 1
-        opened: list[Lane] = []
+        opened: list[AnyLane] = []
         for one in tasks:
             if (stored := self._lane.stored_result(one)) is not None:
                 opened += self._lane.on_done(one, stored)
@@ -127,5 +127,5 @@ class PackedLane:
         """Close the lane; tasks that wait are as if they were in flight."""
         self._lane.close()
 
-    def _all_packed(self, lanes: Iterable[Lane]) -> Sequence[Lane]:
+    def _all_packed(self, lanes: Iterable[AnyLane]) -> Sequence[AnyLane]:
         return [packed(lane, self._size, self._function) for lane in lanes]

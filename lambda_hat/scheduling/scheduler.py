@@ -10,32 +10,34 @@ from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Any, Literal, Protocol
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from lambda_hat.errors import ExecutorLostError, StorageError, WorkerLostError
 
-__all__ = ["Event", "Lane", "Scheduler", "Task"]
+__all__ = ["AnyLane", "Event", "Lane", "Scheduler", "Task"]
 
 _LARGEST_POLL_SHARE = 0.1  # of the controller's time: reading a thousand files from a slow disk takes a second
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 STALL_GRACE = 30.0  # seconds beyond the longest task's limit: starting a worker, a slow disk
 
 
 @dataclass(frozen=True)
-class Task:
+class Task(Generic[R_co]):
     """A function to run on some executor, what it is called in messages, and the seconds that it can take at most.
 
     Tasks of a lane with equal `program` can share one.
     """
 
     name: str
-    function: Callable[..., dict[str, Any]]
+    function: Callable[..., R_co]
     args: tuple[Any, ...] = ()
     max_seconds: float = math.inf
     program: Hashable | None = None
 
 
-class Lane(Protocol):
-    """A stream of tasks for one executor label, such as a study or a reference."""
+class Lane(Protocol[R]):
+    """A stream of tasks for one executor label, such as a study or a reference, whose results are of type R."""
 
     @property
     def name(self) -> str:
@@ -52,27 +54,27 @@ class Lane(Protocol):
         """How many of its tasks may be submitted and unfinished at once."""
         ...
 
-    def next_task(self) -> Task | None:
+    def next_task(self) -> Task[R] | None:
         """A task to start now, or None: then the lane is asked again when something has finished."""
         ...
 
-    def on_progress(self, task: Task) -> bool:
+    def on_progress(self, task: Task[R]) -> bool:
         """Called about once per poll interval while the task is in flight; whether it gave a sign of life since."""
         ...
 
-    def stored_result(self, task: Task) -> dict[str, Any] | None:
+    def stored_result(self, task: Task[R]) -> R | None:
         """What the task left on disk if it had ended when its worker was lost; such a task is not run again."""
         ...
 
-    def on_retry(self, task: Task) -> None:
+    def on_retry(self, task: Task[R]) -> None:
         """The task's worker was lost; it is submitted again after this call."""
         ...
 
-    def on_done(self, task: Task, result: dict[str, Any]) -> Sequence[Lane]:
+    def on_done(self, task: Task[R], result: R) -> Sequence[AnyLane]:
         """The task returned; the lanes that this opens."""
         ...
 
-    def on_error(self, task: Task, error: Exception) -> Sequence[Lane]:
+    def on_error(self, task: Task[R], error: Exception) -> Sequence[AnyLane]:
         """The task raised, or its worker was lost once too often; the lanes that this opens."""
         ...
 
@@ -81,6 +83,7 @@ class Lane(Protocol):
         ...
 
 
+AnyLane = Lane[Any]
 EventKind = Literal["started", "retried", "done", "error"]
 
 
@@ -102,8 +105,8 @@ class Event:
 
 @dataclass(eq=False)
 class _InFlight:
-    lane: Lane
-    task: Task
+    lane: AnyLane
+    task: Task[Any]
     num_lost: int
     started: float
 
@@ -121,7 +124,7 @@ class Scheduler:
 
     def __init__(
         self,
-        submit: Callable[[Task, str], Future[dict[str, Any]]],
+        submit: Callable[[Task[Any], str], Future[Any]],
         caps: Mapping[str, int],
         max_retries: int,
         poll_interval: float = 1.0,
@@ -135,17 +138,17 @@ class Scheduler:
         self._poll_interval = poll_interval  # seconds
         self._on_event = on_event
         self._on_poll = on_poll
-        self._turns: dict[str, deque[Lane]] = {}
+        self._turns: dict[str, deque[AnyLane]] = {}
         self._retries: deque[_InFlight] = deque()
-        self._in_flight: dict[Future[dict[str, Any]], _InFlight] = {}
-        self._ended: SimpleQueue[tuple[Future[dict[str, Any]], float]] = SimpleQueue()  # and when, by `time.monotonic`
+        self._in_flight: dict[Future[Any], _InFlight] = {}
+        self._ended: SimpleQueue[tuple[Future[Any], float]] = SimpleQueue()  # and when, by `time.monotonic`
         self._busy_labels: Counter[str] = Counter()
         self._busy_lanes: Counter[int] = Counter()
         self._on_stall = on_stall
         self._last_sign: dict[str, float] = {}  # by label: when something of it last started, ended or progressed
         self._closing = ExitStack()
 
-    def add(self, lane: Lane) -> None:
+    def add(self, lane: AnyLane) -> None:
         """Give `lane` turns from now on."""
         self._turns.setdefault(lane.label, deque()).append(lane)
         self._closing.callback(lane.close)
@@ -182,7 +185,7 @@ class Scheduler:
                 seconds = time.monotonic() - started
                 next_poll = started + max(self._poll_interval, seconds / _LARGEST_POLL_SHARE)
 
-    def _wait(self, timeout: float) -> Iterator[tuple[Future[dict[str, Any]], float]]:
+    def _wait(self, timeout: float) -> Iterator[tuple[Future[Any], float]]:
         """Tasks that have ended, and when, as soon as there is one."""
         with suppress(Empty):
             yield self._ended.get(timeout=timeout)
@@ -237,7 +240,7 @@ class Scheduler:
         self._busy_lanes[id(flight.lane)] += 1
         self._emit("started", flight, flight.started)
 
-    def _collect(self, future: Future[dict[str, Any]], ended: float) -> None:
+    def _collect(self, future: Future[Any], ended: float) -> None:
         flight = self._in_flight.pop(future)
         self._last_sign[flight.lane.label] = time.monotonic()
         self._busy_labels[flight.lane.label] -= 1
@@ -258,7 +261,7 @@ class Scheduler:
         for lane in opened:
             self.add(lane)
 
-    def _result_of(self, flight: _InFlight, future: Future[dict[str, Any]], ended: float) -> dict[str, Any] | None:
+    def _result_of(self, flight: _InFlight, future: Future[Any], ended: float) -> Any | None:
         """What the task returned or left; None if it is queued again; raises what it failed with."""
         try:
             return future.result()

@@ -1,4 +1,4 @@
-"""What a worker runs. Folders in; files and plain dicts out.
+"""What a worker runs. Folders in; records out, and the same records in files.
 
 JAX is imported when a task runs, never by the controller that submits it. A worker keeps, between tasks, the targets it
 has loaded, their posteriors and every compiled kernel.
@@ -6,8 +6,15 @@ has loaded, their posteriors and every compiled kernel.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lambda_hat.config.study import ReferenceSpec
+    from lambda_hat.records.metrics import Metrics
+    from lambda_hat.records.probe import Probe
+    from lambda_hat.records.provenance import Provenance
+    from lambda_hat.records.reference import ReferenceFailure, ReferenceRecord
 
 __all__ = ["compile_task", "hard_limit", "import_task", "pack_task", "probe_task", "reference_task", "trial_task"]
 
@@ -17,17 +24,17 @@ def hard_limit(budget_sec: float) -> float:
     return 1.1 * budget_sec + 2.0
 
 
-def reference_task(problem_dir: str, spec: dict[str, Any], hmc_sec: float) -> dict[str, Any]:
+def reference_task(problem_dir: str, spec: ReferenceSpec, hmc_sec: float) -> ReferenceRecord | ReferenceFailure:
     """Train the target or load it, sample its reference within `hmc_sec`, write `ref.json`, return its content.
 
-    Failures of the code are returned as `{"state": "FAIL", "reason", "traceback"}`, not raised.
+    Failures of the code are written to `failure.json` and returned, not raised.
     """
     from lambda_hat.tasks.reference import run_reference
 
     return run_reference(problem_dir, spec, hmc_sec)
 
 
-def trial_task(trial_dir: str, problem_dir: str) -> dict[str, Any]:
+def trial_task(trial_dir: str, problem_dir: str) -> Metrics:
     """Run the trial that `manifest.json` describes; write progress after each chunk and `metrics.json` at the end.
 
     The budget counts from here. Failures of the code are written and returned as state FAIL, not raised.
@@ -37,7 +44,7 @@ def trial_task(trial_dir: str, problem_dir: str) -> dict[str, Any]:
     return run_trial(trial_dir, problem_dir)
 
 
-def pack_task(trial_dirs: Sequence[str], problem_dir: str) -> dict[str, dict[str, Any]]:
+def pack_task(trial_dirs: Sequence[str], problem_dir: str) -> dict[str, Metrics]:
     """Run trials of one problem side by side, as one program where their shapes agree; their metrics by folder name.
 
     Each has its own budget and files, and ends when it has to; estimates are those of `trial_task`.
@@ -47,24 +54,24 @@ def pack_task(trial_dirs: Sequence[str], problem_dir: str) -> dict[str, dict[str
     return run_trials(trial_dirs, problem_dir)
 
 
-def import_task() -> dict[str, Any]:
+def import_task() -> Provenance:
     """Import what trials need, and have JAX find its devices."""
     from lambda_hat.tasks.compilation import run_import
 
     return run_import()
 
 
-def compile_task(problem_dir: str, method: str, settings: dict[str, Any], seconds: float) -> dict[str, Any]:
+def compile_task(problem_dir: str, method: str, settings: Mapping[str, object], seconds: float) -> float:
     """Compile what a trial of these settings runs, for this worker and the cache on disk; the target is there.
 
-    A few steps are sampled within `seconds`, of which nothing is kept.
+    A few steps are sampled within `seconds`, of which nothing is kept; the seconds that all of it took.
     """
     from lambda_hat.tasks.compilation import run_compilation
 
     return run_compilation(problem_dir, method, settings, seconds)
 
 
-def probe_task(folder: str) -> dict[str, Any]:
+def probe_task(folder: str) -> Probe:
     """Say where this worker runs, on what, in which precisions, and whether it sees the controller's `folder`."""
     from lambda_hat.tasks.probe import run_probe
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -12,19 +13,20 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import jax
 
-from lambda_hat.artifacts.files import append_json_line, read_json_lines, write_json_atomic
 from lambda_hat.artifacts.paths import PROGRESS_JSONL
 from lambda_hat.clock import now
 from lambda_hat.environment import EXECUTOR_VARIABLE
+from lambda_hat.records.base import append_line
+from lambda_hat.records.ending import Ending
+from lambda_hat.records.progress import Chunk, Ended, Stage, Started, read_progress
+from lambda_hat.records.state import State
 from lambda_hat.samplers.pace import Guard, OutOfTime
 from lambda_hat.tasks import hard_limit
-from lambda_hat.tasks.provenance import provenance
 
-__all__ = ["Limits", "alarm", "end_busy_worker", "log_event", "watchdog"]
+__all__ = ["Limits", "alarm", "end_busy_worker", "log_ended", "log_started", "watchdog"]
 
 EXIT_SEC = 0.3  # for writing why, and for the end of a process with a device
 EXIT_CODE = 70  # EX_SOFTWARE: nothing else in a worker ends with it
@@ -103,11 +105,11 @@ def alarm(at: float) -> Generator[None]:
 
 
 @contextlib.contextmanager
-def watchdog(limits: Limits, budget: str, path: Path, facts: Callable[[], dict[str, Any]] = dict) -> Generator[None]:
+def watchdog(limits: Limits, budget: str, path: Path, failed: Callable[[str], Ending]) -> Generator[None]:
     """End this process if the block has not ended at `limits.end`, and leave in `path` why: it failed.
 
     That is for a call of native code which never comes back: no exception can interrupt it. Only a worker is ended,
-    never the process of a user. `budget` names the setting; `facts()` are added to what is written.
+    never the process of a user. `budget` names the setting; `failed` makes a record of the reason.
     """
     if EXECUTOR_VARIABLE not in os.environ:
         yield
@@ -121,7 +123,7 @@ def watchdog(limits: Limits, budget: str, path: Path, facts: Callable[[], dict[s
         with lock:
             if not is_over.is_set():
                 try:
-                    _write_failure(limits, budget, path, facts())
+                    _write_failure(limits, budget, path, failed)
                 finally:
                     os._exit(EXIT_CODE)
 
@@ -151,7 +153,7 @@ def _is_pending(array: jax.Array) -> bool:
     return not array.is_deleted() and not array.is_ready()  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def _write_failure(limits: Limits, budget: str, path: Path, facts: dict[str, Any]) -> None:
+def _write_failure(limits: Limits, budget: str, path: Path, failed: Callable[[str], Ending]) -> None:
     if path.exists():  # the end that another worker found: it came first
         return
     seconds = time.monotonic() - limits.start
@@ -159,22 +161,27 @@ def _write_failure(limits: Limits, budget: str, path: Path, facts: dict[str, Any
         f"out of time: after {seconds:.1f} s a call that nothing can interrupt had not returned, so the worker was "
         f"ended; {budget} is {limits.seconds:g} s. {_last_progress(path.with_name(PROGRESS_JSONL))}"
     )
-    write_json_atomic(
-        path, {"state": "FAIL", "reason": reason, **facts, "finished": now(), **provenance(may_wait=False)}
-    )
-    log_event(path.parent, "ended", state="FAIL")
+    failed(reason).write(path)
+    log_ended(path.parent, State.FAIL)
 
 
 def _last_progress(path: Path) -> str:
     """How far the task that started last had come, in words."""
-    last: dict[str, Any] = {}
-    for line in read_json_lines(path)[0]:
-        last = {} if "event" in line else line
-    if "step" in last:
-        return f"Steps done: {last['step']} ({last['fraction']:.1%})."
-    return f"The last stage it told of was: {last['stage']}." if "stage" in last else "Steps done: 0."
+    lines, _ = read_progress(path)
+    match lines[-1] if lines else None:
+        case Chunk(step=step, fraction=fraction):
+            return f"Steps done: {step} ({fraction:.1%})."
+        case Stage(stage=stage):
+            return f"The last stage it told of was: {stage}."
+        case _:
+            return "Steps done: 0."
 
 
-def log_event(folder: Path, event: str, **facts: Any) -> None:
-    """Add to a task's progress that it `started` or `ended`."""
-    append_json_line(folder / PROGRESS_JSONL, {"event": event, **facts, "time": now()})
+def log_started(folder: Path) -> None:
+    """Add to a task's progress that this worker has begun it."""
+    append_line(folder / PROGRESS_JSONL, Started(pid=os.getpid(), host=socket.gethostname(), time=now()))
+
+
+def log_ended(folder: Path, state: State) -> None:
+    """Add to a task's progress that it has ended, and how."""
+    append_line(folder / PROGRESS_JSONL, Ended(state=state, time=now()))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from lambda_hat.config.methods import parse_settings
 from lambda_hat.estimate.method import run_method
 from lambda_hat.posterior import Coordinates, DenseWhitening, LocalPosterior
 from lambda_hat.posterior.geometry import MAX_DENSE_DIM
+from lambda_hat.records.provenance import Provenance
 from lambda_hat.tasks.problem import load_problem
 from lambda_hat.tasks.provenance import provenance
 
@@ -21,12 +22,12 @@ __all__ = ["run_compilation", "run_import"]
 NUM_STEPS = 8  # of each chain: how many a run has is no part of its programs
 
 
-def run_import() -> dict[str, Any]:
+def run_import() -> Provenance:
     """See `lambda_hat.tasks.import_task`."""
     return provenance()
 
 
-def run_compilation(problem_dir: str, method: str, settings: dict[str, Any], seconds: float) -> dict[str, Any]:
+def run_compilation(problem_dir: str, method: str, settings: Mapping[str, object], seconds: float) -> float:
     """See `lambda_hat.tasks.compile_task`."""
     start = time.monotonic()
     parsed = parse_settings(method, {**settings, "steps": NUM_STEPS})
@@ -34,7 +35,7 @@ def run_compilation(problem_dir: str, method: str, settings: dict[str, Any], sec
         posterior = load_problem(Path(problem_dir)).posterior(parsed.dtype)
         if posterior.dim <= MAX_DENSE_DIM:  # of a larger one the kind of coordinates is not known yet
             run_method(posterior, parsed, coordinates=_isotropic(posterior), seed=0, deadline=start + seconds)
-    return {"seconds": time.monotonic() - start}
+    return time.monotonic() - start
 
 
 def _isotropic(posterior: LocalPosterior) -> Coordinates:

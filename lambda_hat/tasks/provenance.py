@@ -14,6 +14,7 @@ import jax
 
 from lambda_hat.clock import now
 from lambda_hat.environment import EXECUTOR_VARIABLE
+from lambda_hat.records.provenance import Provenance, Timings
 
 __all__ = ["Clock", "provenance"]
 
@@ -54,10 +55,10 @@ class Clock:
     def _compiling(self) -> float:
         return _compile_clock.seconds - self._compiled_before
 
-    def timings(self) -> dict[str, float]:
+    def timings(self) -> Timings:
         """Seconds so far."""
         total, compiling = time.monotonic() - self._start, self._compiling()
-        return {"load": self._load, "compile": compiling, "sample": total - self._load - compiling, "total": total}
+        return Timings(load=self._load, compile=compiling, sample=total - self._load - compiling, total=total)
 
 
 @functools.cache
@@ -82,15 +83,15 @@ def _device() -> str:
     return jax.devices()[0].device_kind
 
 
-def provenance(*, may_wait: bool = True) -> dict[str, Any]:
+def provenance(*, may_wait: bool = True) -> Provenance:
     """Machine, process, executor, device and versions.
 
     Unless it `may_wait`, for a device that may not answer or for git, these are None where they are not known yet.
     """
-    return {
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "executor_label": os.environ.get(EXECUTOR_VARIABLE),
-        "device": _device() if may_wait or _device.cache_info().currsize else None,
-        "versions": _versions() if may_wait or _versions.cache_info().currsize else None,
-    }
+    return Provenance(
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        executor_label=os.environ.get(EXECUTOR_VARIABLE),
+        device=_device() if may_wait or _device.cache_info().currsize else None,
+        versions=_versions() if may_wait or _versions.cache_info().currsize else None,
+    )

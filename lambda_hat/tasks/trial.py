@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import traceback
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lambda_hat.artifacts.files import append_json_line, read_json, write_json_atomic
 from lambda_hat.artifacts.paths import MANIFEST_JSON, METRICS_JSON, PROGRESS_JSONL, STOP_FLAG, TRACES_NPZ
 from lambda_hat.clock import now
-from lambda_hat.config.methods import parse_settings
 from lambda_hat.errors import StorageError
 from lambda_hat.estimate.method import MethodResult, RunProgress, sample_method
 from lambda_hat.estimate.traces import Traces
+from lambda_hat.records.base import append_line
+from lambda_hat.records.manifest import Manifest
+from lambda_hat.records.metrics import Metrics
+from lambda_hat.records.progress import Chunk
+from lambda_hat.records.provenance import Provenance
+from lambda_hat.records.state import State
 from lambda_hat.samplers.pace import OutOfTime
 from lambda_hat.samplers.runner import ChunkRequests, run_together
-from lambda_hat.tasks.budget import Limits, end_busy_worker, log_event, watchdog
+from lambda_hat.tasks.budget import Limits, end_busy_worker, log_ended, log_started, watchdog
 from lambda_hat.tasks.problem import load_coordinates, load_problem
 from lambda_hat.tasks.provenance import Clock, provenance
 
@@ -33,13 +32,13 @@ __all__ = ["run_trial", "run_trials"]
 RESERVE = 0.1  # of the budget, for what comes after the sampling: losses of a fit's draws, SGLD's predicted bias
 
 
-def run_trial(trial_dir: str, problem_dir: str) -> dict[str, Any]:
+def run_trial(trial_dir: str, problem_dir: str) -> Metrics:
     """See `lambda_hat.tasks.trial_task`."""
     (metrics,) = run_trials([trial_dir], problem_dir).values()
     return metrics
 
 
-def run_trials(trial_dirs: Sequence[str], problem_dir: str) -> dict[str, dict[str, Any]]:
+def run_trials(trial_dirs: Sequence[str], problem_dir: str) -> dict[str, Metrics]:
     """See `lambda_hat.tasks.pack_task`."""
     trials = [_Trial(Path(folder), Path(problem_dir)) for folder in trial_dirs]
     for dtype in ("float32", "float64"):  # one after the other: a process has one precision at a time
@@ -47,7 +46,7 @@ def run_trials(trial_dirs: Sequence[str], problem_dir: str) -> dict[str, dict[st
             together = [trial for trial in trials if trial.dtype == dtype]
             for _ in run_together([trial.run(len(together)) for trial in together]):
                 end_busy_worker()  # else the others would wait for what was interrupted; the next one runs them again
-    return {trial.folder.name: trial.metrics for trial in trials}
+    return {trial.folder.name: trial.metrics for trial in trials if trial.metrics is not None}
 
 
 class _Trial:
@@ -56,19 +55,19 @@ class _Trial:
     def __init__(self, folder: Path, problem_dir: Path) -> None:
         self.folder = folder
         self.dtype: str | None = None  # of what there is to run
-        self.metrics: dict[str, Any] = {}
+        self.metrics: Metrics | None = None
         self._problem_dir = problem_dir
         if self._has_ended:
             return
-        log_event(folder, "started", pid=os.getpid(), host=socket.gethostname())
+        log_started(folder)
         clock = Clock()
         try:
-            manifest = read_json(folder / MANIFEST_JSON)
+            manifest = Manifest.read(folder / MANIFEST_JSON)
             if manifest is None:
                 raise FileNotFoundError(f"{folder / MANIFEST_JSON} is missing or torn")
-            self._settings = parse_settings(manifest["method"], manifest["settings"])
-            self._seconds = float(manifest["budget"]["trial_sec"])
-            self._seed = int(manifest["seed"])
+            self._settings = manifest.parse()
+            self._seconds = manifest.budget.trial_sec
+            self._seed = manifest.seed
             self.dtype = self._settings.dtype
         except StorageError:
             raise  # of the machine, not of this task
@@ -81,15 +80,15 @@ class _Trial:
         limits = Limits(clock.start, self._seconds, RESERVE * self._seconds)
         path = self.folder / METRICS_JSON
         try:
-            with watchdog(limits, "execution.budget.trial_sec", path, partial(_facts, clock)):
+            with watchdog(limits, "execution.budget.trial_sec", path, lambda reason: _stuck(reason, clock)):
                 metrics = yield from self._sample(clock, limits)
         except StorageError:
             raise
         except (Exception, OutOfTime) as error:
             metrics = self._failure(error, clock)
-        self._end({**metrics, "num_together": num_together})
+        self._end(metrics.model_copy(update={"num_together": num_together}))
 
-    def _sample(self, clock: Clock, limits: Limits) -> ChunkRequests[dict[str, Any]]:
+    def _sample(self, clock: Clock, limits: Limits) -> ChunkRequests[Metrics]:
         made_by = provenance()
         with limits.sampling_guard():
             loaded = load_problem(self._problem_dir)
@@ -109,49 +108,39 @@ class _Trial:
         )
         if not self._has_ended:
             _traces(run, loaded.nbeta).save(self.folder / TRACES_NPZ)
-        return {
-            **_judgement(run),
-            **_facts(clock),
-            "dtype": str(run.info.excess_loss.dtype),
-            "x64": jnp.result_type(float) == jnp.float64,
-            "finished": now(),
-            **made_by,
-        }
+        return _metrics(run, clock, made_by.between(clock.started, now()))
 
     def _on_progress(self, progress: RunProgress) -> None:
-        append_json_line(
-            self.folder / PROGRESS_JSONL,
-            {"step": progress.num_steps_done, "fraction": progress.fraction, "llc_hat": progress.llc},
+        chunk = Chunk(step=progress.num_steps_done, fraction=progress.fraction, llc_hat=progress.llc)
+        append_line(self.folder / PROGRESS_JSONL, chunk)
+
+    def _failure(self, error: BaseException, clock: Clock) -> Metrics:
+        return Metrics.failed(
+            error,
+            reason="out of time before the first draw" if isinstance(error, OutOfTime) else None,
+            timings=clock.timings(),
+            provenance=provenance().between(clock.started, now()),
         )
 
-    def _failure(self, error: BaseException, clock: Clock) -> dict[str, Any]:
-        is_late = isinstance(error, OutOfTime)
-        return {
-            "state": "FAIL",
-            "reason": "out of time before the first draw" if is_late else f"{type(error).__name__}: {error}",
-            "traceback": "".join(traceback.format_exception(error)),
-            **_facts(clock),
-            "finished": now(),
-            **provenance(),
-        }
-
-    def _end(self, metrics: dict[str, Any]) -> None:
+    def _end(self, metrics: Metrics) -> None:
         if self._has_ended:
             return
-        write_json_atomic(self.folder / METRICS_JSON, metrics)
-        log_event(self.folder, "ended", state=metrics["state"])
+        metrics.write(self.folder / METRICS_JSON)
+        log_ended(self.folder, metrics.state)
         self.metrics = metrics
 
     @property
     def _has_ended(self) -> bool:
         """Whether the first end is there, which counts: that of a worker given up too early can come at any time."""
-        if not self.metrics:
-            self.metrics = read_json(self.folder / METRICS_JSON) or {}
-        return bool(self.metrics)
+        if self.metrics is None:
+            self.metrics = Metrics.read(self.folder / METRICS_JSON)
+        return self.metrics is not None
 
 
-def _facts(clock: Clock) -> dict[str, Any]:
-    return {"timings": clock.timings(), "started": clock.started}
+def _stuck(reason: str, clock: Clock) -> Metrics:
+    """The end of a trial in a call that nothing can interrupt; device and versions where they are known already."""
+    made_by = provenance(may_wait=False).between(clock.started, now())
+    return Metrics.failed(reason, timings=clock.timings(), provenance=made_by)
 
 
 def _traces(run: MethodResult, nbeta: float) -> Traces:
@@ -160,26 +149,30 @@ def _traces(run: MethodResult, nbeta: float) -> Traces:
     return Traces.of_draws(run.info, nbeta, work_before=work_before, fit_draws=run.fit_draws)
 
 
-def _judgement(run: MethodResult) -> dict[str, Any]:
+def _metrics(run: MethodResult, clock: Clock, made_by: Provenance) -> Metrics:
     estimate = run.estimate
-    state, reason = ("COMPLETE" if run.state == "COMPLETE" else "PRUNED"), run.reason
-    if state == "COMPLETE" and estimate.llc < -2 * estimate.se:
-        state = "FAIL"
+    state, reason = run.state, run.reason
+    if state is State.COMPLETE and estimate.llc < -2 * estimate.se:
+        state = State.FAIL
         reason = f"λ̂ = {estimate.llc:.4g} ± {estimate.se:.2g} is negative by more than two standard errors"
-    return {
-        "state": state,
-        "reason": reason,
-        "is_diverged": run.state == "DIVERGED",
-        "llc_hat": estimate.llc,
-        "se_hat": estimate.se,
-        "rhat": estimate.rhat,
-        "rhat_loss": estimate.rhat_loss,
-        "rhat_distance": estimate.rhat_distance,
-        "ess_bulk": estimate.ess_bulk,
-        "ess_tail": estimate.ess_tail,
-        "num_draws": estimate.num_draws,
-        "num_steps_done": run.num_steps_done,
-        "num_gradient_evaluations": run.num_gradient_evaluations,
-        "is_truncated": run.is_truncated,
-        **run.extras,
-    }
+    return Metrics(
+        state=state,
+        reason=reason,
+        is_diverged=run.is_diverged,
+        llc_hat=estimate.llc,
+        se_hat=estimate.se,
+        rhat=estimate.rhat,
+        rhat_loss=estimate.rhat_loss,
+        rhat_distance=estimate.rhat_distance,
+        ess_bulk=estimate.ess_bulk,
+        ess_tail=estimate.ess_tail,
+        num_draws=estimate.num_draws,
+        num_steps_done=run.num_steps_done,
+        num_gradient_evaluations=run.num_gradient_evaluations,
+        is_truncated=run.is_truncated,
+        reports=run.extras,
+        timings=clock.timings(),
+        dtype=str(run.info.excess_loss.dtype),
+        x64=jnp.result_type(float) == jnp.float64,
+        provenance=made_by,
+    )

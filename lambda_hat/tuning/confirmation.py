@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lambda_hat.artifacts.ids import canonical_json, derive_seed
 from lambda_hat.artifacts.paths import Paths
+from lambda_hat.records.base import Value
+from lambda_hat.records.metrics import Metrics
+from lambda_hat.records.rows import Verdict
+from lambda_hat.records.state import State
 from lambda_hat.scheduling.fixed import FixedTrial, fixed_trial
-from lambda_hat.scheduling.folders import end_of
 from lambda_hat.tuning.plan import StudyPlan
 
 if TYPE_CHECKING:  # a search needs Optuna, what is confirmed of it does not
-    from lambda_hat.tuning.study import TrialRecord
+    from lambda_hat.tuning.study import StudyTrial
 
-__all__ = ["Candidate", "Verdict", "best_candidates", "confirming_runs", "fresh_seeds", "judge", "settings_columns"]
+__all__ = ["Candidate", "best_candidates", "confirming_runs", "fresh_seeds", "judge"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Candidate:
     pid: str  # the problem that they were found on
     number: int
     run_id: str | None
-    params: Mapping[str, Any]
+    params: Mapping[str, Value]
     objective: float
     llc_hat: float | None
 
@@ -38,40 +40,12 @@ class Candidate:
         return canonical_json(self.params)
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """How far runs of the same settings were from a reference; None where none of them has an estimate.
-
-    `rmse` is the root of the mean of the squared errors, `rmse_se` its standard error by the delta method:
-    sd(e²) / √n / (2 rmse), which needs two runs. `rms_z` is the same of z = e / √(se² + se_ref²): about 1 where the
-    runs' own standard errors tell how far off they are, and larger where they are biased.
-    """
-
-    num_seeds: int
-    num_failed: int  # runs without an estimate, diverged ones included
-    rmse: float | None
-    rmse_se: float | None
-    mean_error: float | None
-    relative_rmse: float | None  # over |llc_ref|
-    rms_z: float | None
-    worst_rhat: float | None
-    worst_k_hat: float | None
-    num_gradient_evaluations: float | None  # means over the runs
-    seconds: float | None
-
-    @property
-    def rank_key(self) -> tuple[float, ...]:
-        """Smaller is better: settings that fail are not to be relied upon, however good they are otherwise."""
-        return self.num_failed, math.inf if self.rmse is None else self.rmse
-
-
-def best_candidates(pid: str, records: Iterable[TrialRecord], top_k: int) -> list[Candidate]:
+def best_candidates(pid: str, trials: Iterable[StudyTrial], top_k: int) -> list[Candidate]:
     """The `top_k` completed trials with the smallest objectives and different settings, best first."""
-    complete = [record for record in records if record.state == "COMPLETE" and record.value is not None]
+    complete = [trial for trial in trials if trial.state is State.COMPLETE and trial.value is not None]
     found: dict[str, Candidate] = {}
-    for record in sorted(complete, key=lambda record: (record.value or 0.0, record.number)):
-        llc_hat = record.attrs.get("llc_hat")
-        candidate = Candidate(pid, record.number, record.run_id, record.params, record.value or 0.0, llc_hat)
+    for trial in sorted(complete, key=lambda trial: (trial.value or 0.0, trial.number)):
+        candidate = Candidate(pid, trial.number, trial.run_id, trial.params, trial.value or 0.0, trial.llc_hat)
         found.setdefault(candidate.key, candidate)
     return list(found.values())[:top_k]
 
@@ -105,13 +79,13 @@ def confirming_runs(paths: Paths, plan: StudyPlan, candidate: Candidate, seeds: 
     ]
 
 
-def judge(metrics: Sequence[Mapping[str, Any]], llc_ref: float, se_ref: float) -> Verdict:
+def judge(metrics: Sequence[Metrics | None], llc_ref: float, se_ref: float) -> Verdict:
     """The verdict on runs of the same settings by what each of them ended with."""
-    complete = [item for item in metrics if end_of(item)[0] == "COMPLETE"]
-    errors = [item["llc_hat"] - llc_ref for item in complete]
-    spreads = [math.hypot(item.get("se_hat") or math.nan, se_ref) for item in complete]
+    ended = [item for item in metrics if item is not None and item.state is State.COMPLETE]
+    complete = [(item, item.llc_hat - llc_ref) for item in ended if item.llc_hat is not None]
+    errors = [error for _, error in complete]
     rmse = _root_mean_square(errors)
-    seconds = [(item.get("timings") or {}).get("total") for item in complete]
+    spreads = [(error, math.hypot(item.se_hat or math.nan, se_ref)) for item, error in complete]
     return Verdict(
         num_seeds=len(metrics),
         num_failed=len(metrics) - len(complete),
@@ -119,20 +93,12 @@ def judge(metrics: Sequence[Mapping[str, Any]], llc_ref: float, se_ref: float) -
         rmse_se=_rmse_se(errors, rmse),
         mean_error=_mean(errors),
         relative_rmse=rmse / abs(llc_ref) if rmse is not None and llc_ref else None,
-        rms_z=_root_mean_square([error / se for error, se in zip(errors, spreads, strict=True) if se > 0]),
-        worst_rhat=_worst("rhat", complete),
-        worst_k_hat=_worst("k_hat", complete),
-        num_gradient_evaluations=_mean([item.get("num_gradient_evaluations") for item in complete]),
-        seconds=_mean(seconds),
+        rms_z=_root_mean_square([error / se for error, se in spreads if se > 0]),
+        worst_rhat=_largest(item.rhat for item, _ in complete),
+        worst_k_hat=_largest(item.reports.get("k_hat") for item, _ in complete),
+        num_gradient_evaluations=_mean(item.num_gradient_evaluations for item, _ in complete),
+        seconds=_mean(item.timings.total for item, _ in complete if item.timings is not None),
     )
-
-
-def settings_columns(candidate: Candidate) -> dict[str, Any]:
-    """The candidate's settings as columns of a table."""
-    return {
-        "hyperparameters": json.dumps(candidate.params, sort_keys=True),
-        **{f"param_{name}": value for name, value in candidate.params.items()},
-    }
 
 
 def _rmse_se(errors: Sequence[float], rmse: float | None) -> float | None:
@@ -145,8 +111,8 @@ def _root_mean_square(values: Sequence[float]) -> float | None:
     return math.sqrt(statistics.fmean(value**2 for value in values)) if values else None
 
 
-def _worst(name: str, metrics: Iterable[Mapping[str, Any]]) -> float | None:
-    return max((item[name] for item in metrics if item.get(name) is not None), default=None)
+def _largest(values: Iterable[float | None]) -> float | None:
+    return max((value for value in values if value is not None), default=None)
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

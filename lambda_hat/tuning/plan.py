@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
-from typing import Any
+
+from lambda_hat.records.metrics import Metrics
+from lambda_hat.records.reference import ReferenceRecord
 
 __all__ = ["StudyPlan"]
 
@@ -17,18 +20,25 @@ class StudyPlan:
     method: str
     label: str  # executor
     settings: Mapping[str, object]  # fixed ones, under YAML's names; sampled ones win over them
-    llc_ref: float
-    se_ref: float
+    reference: ReferenceRecord  # of the problem
     seed: int  # each trial derives its own from it
     trial_sec: float
     max_seconds: float  # after which a worker has ended any trial, or itself
-    function: Callable[
-        ..., dict[str, Any]
-    ]  # called with (trial folder, problem folder); returns what metrics.json holds
+    function: Callable[..., Metrics]  # called with (trial folder, problem folder)
+
+    @property
+    def llc_ref(self) -> float:
+        """λ̂ of the reference; a problem without a value has no studies."""
+        return math.nan if self.reference.llc is None else self.reference.llc
+
+    @property
+    def se_ref(self) -> float:
+        """Standard error of the reference."""
+        return math.nan if self.reference.se is None else self.reference.se
 
     def conditions(self, searched: Container[str]) -> dict[str, object]:
         """What makes two trials comparable beside the search space, under YAML's names; none of it may change."""
         settings = {
             f"samplers.{self.method}.{name}": value for name, value in self.settings.items() if name not in searched
         }
-        return {**settings, "reference": {"llc": self.llc_ref, "se": self.se_ref}}
+        return {**settings, "reference": {"llc": self.reference.llc, "se": self.reference.se}}

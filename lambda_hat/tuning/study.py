@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Self
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -20,17 +20,17 @@ from lambda_hat.artifacts.ids import canonical_json
 from lambda_hat.artifacts.paths import Paths
 from lambda_hat.config.study import Distribution, OptunaSection
 from lambda_hat.errors import RunStateError
+from lambda_hat.records.base import Value
+from lambda_hat.records.state import State
 from lambda_hat.tuning.algorithms import NUM_REPORT_STEPS, build_pruner, build_search_algorithm
 from lambda_hat.tuning.journal import ControllerJournal
 from lambda_hat.tuning.objective import clipped
 from lambda_hat.tuning.space import suggest_params_from_yaml
 
-__all__ = ["AskedTrial", "StudyStore", "TrialRecord", "TuningStudy"]
+__all__ = ["AskedTrial", "StudyStore", "StudyTrial", "TuningStudy"]
 
 _SECONDS_BETWEEN_PICKLES = 5.0  # of one study
 _LARGEST_PICKLE_SHARE = 0.05  # of the controller's time, all studies together
-
-State = Literal["WAITING", "RUNNING", "COMPLETE", "PRUNED", "FAIL"]
 
 
 @dataclass(frozen=True)
@@ -38,23 +38,38 @@ class AskedTrial:
     """Hyperparameters to try, under the names that YAML uses."""
 
     number: int
-    params: dict[str, Any]
+    params: Mapping[str, Value]
 
 
 @dataclass(frozen=True)
-class TrialRecord:
-    """One trial as the journal has it. `value` is what was told, or last reported before pruning."""
+class StudyTrial:
+    """One trial as the journal has it."""
 
     number: int
     state: State
-    params: dict[str, Any]
-    value: float | None
-    attrs: dict[str, Any]
+    params: Mapping[str, Value]
+    value: float | None  # what was told, or last reported before pruning
+    run_id: str | None = None  # name of the trial's folder; None for a trial that never got one
+    seed: int | None = None
+    origin: str = "search"  # or "preset", "enqueued"
+    reason: str | None = None  # why it is not complete
+    llc_hat: float | None = None
 
-    @property
-    def run_id(self) -> str | None:
-        """Name of the trial's folder; None for a trial that never got one."""
-        return self.attrs.get("run_id")
+    @classmethod
+    def of(cls, trial: FrozenTrial) -> StudyTrial:
+        """The trial that Optuna gives."""
+        attrs = trial.user_attrs
+        return cls(
+            number=trial.number,
+            state=State[trial.state.name],
+            params=trial.params,
+            value=trial.value,
+            run_id=attrs.get("run_id"),
+            seed=attrs.get("seed"),
+            origin=attrs.get("origin", cls.origin),
+            reason=attrs.get("reason"),
+            llc_hat=attrs.get("llc_hat"),
+        )
 
 
 class _Throttle:
@@ -148,11 +163,11 @@ class TuningStudy:
         self._study = optuna.create_study(study_name=name, storage=storage, direction="minimize", load_if_exists=True)
         self._check_definition(definition)
         trials = self.trials
-        num_asked = sum(trial.state != "WAITING" for trial in trials)
+        num_asked = sum(trial.state is not State.WAITING for trial in trials)
         self._study.sampler = build_search_algorithm(spec.sampler, num_asked)
         self._study.pruner = build_pruner(spec.pruner)
         self._counts: Counter[State] = Counter(trial.state for trial in trials)
-        self._best: TrialRecord | None = None  # kept, since whoever watches asks every second
+        self._best: StudyTrial | None = None  # kept, since whoever watches asks every second
         for trial in trials:
             self._note_best(trial)
 
@@ -160,8 +175,8 @@ class TuningStudy:
         """Hyperparameters of the next trial: enqueued ones first, then what the search proposes."""
         trial = self._study.ask()
         params = suggest_params_from_yaml(trial, self.space)
-        self._counts["WAITING"] = max(0, self._counts["WAITING"] - 1)
-        self._counts["RUNNING"] += 1
+        self._counts[State.WAITING] = max(0, self._counts[State.WAITING] - 1)
+        self._counts[State.RUNNING] += 1
         return AskedTrial(trial.number, params)
 
     def ask_again(self, number: int) -> AskedTrial:
@@ -174,7 +189,7 @@ class TuningStudy:
         self.annotate(number, {"run_id": run_id, "seed": seed})
         self._journal.sync()
 
-    def annotate(self, number: int, attrs: Mapping[str, Any]) -> None:
+    def annotate(self, number: int, attrs: Mapping[str, Value]) -> None:
         """Keep facts about a trial that is still running with it."""
         for key, value in attrs.items():
             self._storage.set_trial_user_attr(self._trial_id(number), key, value)
@@ -202,21 +217,21 @@ class TuningStudy:
         self.annotate(number, {"reason": reason})
         self._finish(number, TrialState.FAIL)
 
-    def enqueue(self, params: Mapping[str, Any], origin: str = "enqueued") -> None:
+    def enqueue(self, params: Mapping[str, Value], origin: str = "enqueued") -> None:
         """Have hyperparameters tried before the search's own, once; what they leave out is sampled."""
         num_before = len(self._study.get_trials(deepcopy=False))
         self._study.enqueue_trial(dict(params), user_attrs={"origin": origin}, skip_if_exists=True)
-        self._counts["WAITING"] += len(self._study.get_trials(deepcopy=False)) - num_before
+        self._counts[State.WAITING] += len(self._study.get_trials(deepcopy=False)) - num_before
 
     @property
-    def trials(self) -> list[TrialRecord]:
+    def trials(self) -> list[StudyTrial]:
         """Every trial, by number."""
-        return [_record(trial) for trial in self._study.get_trials(deepcopy=False)]
+        return [StudyTrial.of(trial) for trial in self._study.get_trials(deepcopy=False)]
 
     @property
-    def running(self) -> list[TrialRecord]:
+    def running(self) -> list[StudyTrial]:
         """Trials without an end; right after opening, what an interrupted command left."""
-        return [trial for trial in self.trials if trial.state == "RUNNING"]
+        return [trial for trial in self.trials if trial.state is State.RUNNING]
 
     @property
     def counts(self) -> dict[State, int]:
@@ -226,15 +241,15 @@ class TuningStudy:
     @property
     def num_asked(self) -> int:
         """Trials that count towards `max_trials_per_method`, whatever their end."""
-        return self._counts.total() - self._counts["WAITING"]
+        return self._counts.total() - self._counts[State.WAITING]
 
     @property
     def num_finished(self) -> int:
         """Trials with an end of their own."""
-        return self.num_asked - self._counts["RUNNING"]
+        return self.num_asked - self._counts[State.RUNNING]
 
     @property
-    def best(self) -> TrialRecord | None:
+    def best(self) -> StudyTrial | None:
         """The completed trial with the smallest value, the earliest of equal ones."""
         return self._best
 
@@ -258,13 +273,13 @@ class TuningStudy:
         write_bytes_atomic(self._pickle_path, pickle.dumps(copy))
 
     def _finish(self, number: int, state: TrialState, value: float | None = None) -> None:
-        told = _record(self._study.tell(number, value, state=state))
-        self._counts["RUNNING"] -= 1
+        told = StudyTrial.of(self._study.tell(number, value, state=state))
+        self._counts[State.RUNNING] -= 1
         self._counts[told.state] += 1
         self._note_best(told)
 
-    def _note_best(self, trial: TrialRecord) -> None:
-        if trial.state != "COMPLETE" or trial.value is None:
+    def _note_best(self, trial: StudyTrial) -> None:
+        if trial.state is not State.COMPLETE or trial.value is None:
             return
         if self._best is None or (trial.value, trial.number) < (self._best.value, self._best.number):
             self._best = trial
@@ -288,7 +303,3 @@ class TuningStudy:
                 f"The study {self.name} was begun with another {', '.join(f'`{key}`' for key in changed)}. "
                 "Restore it, or choose another `store.namespace`."
             )
-
-
-def _record(trial: FrozenTrial) -> TrialRecord:
-    return TrialRecord(trial.number, trial.state.name, trial.params, trial.value, trial.user_attrs)

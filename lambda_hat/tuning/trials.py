@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from lambda_hat.artifacts.files import read_json_lines, touch
-from lambda_hat.artifacts.ids import derive_seed, run_id
+from lambda_hat.artifacts.files import touch
+from lambda_hat.artifacts.ids import derive_seed
 from lambda_hat.artifacts.paths import PROGRESS_JSONL, STOP_FLAG, Paths
-from lambda_hat.config.methods import program_of
 from lambda_hat.config.study import OptunaSection
-from lambda_hat.scheduling.folders import clear_folder, discard, end_of, fail_in, metrics_in, write_manifest
-from lambda_hat.scheduling.scheduler import Lane, Task
+from lambda_hat.records.base import Value
+from lambda_hat.records.manifest import Manifest
+from lambda_hat.records.metrics import Metrics
+from lambda_hat.records.progress import Chunk, read_progress
+from lambda_hat.records.rows import TrialRow
+from lambda_hat.records.state import State
+from lambda_hat.scheduling.folders import clear_folder, discard, fail_in, metrics_in, write_manifest
+from lambda_hat.scheduling.scheduler import AnyLane, Task
 from lambda_hat.tuning.algorithms import NUM_REPORT_STEPS
 from lambda_hat.tuning.objective import WORST_VALUE, objective_value
 from lambda_hat.tuning.plan import StudyPlan
-from lambda_hat.tuning.rows import trial_row
 from lambda_hat.tuning.space import nearest_params
-from lambda_hat.tuning.study import AskedTrial, TrialRecord, TuningStudy
+from lambda_hat.tuning.study import AskedTrial, StudyTrial, TuningStudy
 
 __all__ = ["TrialLane"]
 
@@ -50,7 +53,7 @@ class TrialLane:
         plan: StudyPlan,
         spec: OptunaSection,
         paths: Paths,
-        open_next: Callable[[TrialLane], Sequence[Lane]] | None = None,
+        open_next: Callable[[TrialLane], Sequence[AnyLane]] | None = None,
     ) -> None:
         self.study = study
         self.plan = plan
@@ -58,7 +61,7 @@ class TrialLane:
         self._paths = paths
         self._open_next = open_next
         self._running: dict[str, _Running] = {}
-        self._metrics: dict[int, dict[str, Any]] = {}
+        self._metrics: dict[int, Metrics] = {}  # by number
         self._interrupted: deque[int] = deque()  # numbers of trials to run again
 
     @property
@@ -80,7 +83,7 @@ class TrialLane:
     def has_too_many_failed(self) -> bool:
         """Whether more than `max_failed_fraction` of at least five finished trials failed."""
         num_finished = self.study.num_finished
-        num_failed = self.study.counts.get("FAIL", 0)
+        num_failed = self.study.counts.get(State.FAIL, 0)
         return (
             num_finished >= _MIN_TRIALS_TO_JUDGE_FAILURES and num_failed > self._spec.max_failed_fraction * num_finished
         )
@@ -92,7 +95,7 @@ class TrialLane:
 
     def enqueue_known(self) -> None:
         """Have `optuna.enqueue` tried first: what is new in it, where the study goes on."""
-        by_method: dict[str, Sequence[str | dict[str, Any]]] = {**self._spec.enqueue}
+        by_method: Mapping[str, Sequence[str | Mapping[str, Value]]] = {**self._spec.enqueue}
         for known in by_method.get(self.plan.method, ("preset",)):
             settings = self.plan.settings if isinstance(known, str) else known
             if params := nearest_params(settings, self.study.space):
@@ -104,30 +107,28 @@ class TrialLane:
         A worker that outlived its controller for some seconds can still end such a trial: with the same result, since
         the manifest says all.
         """
-        for record in self.study.running:
-            folder = self._folder(record.run_id) if record.run_id is not None else None
-            metrics = metrics_in(folder) if folder is not None else None
-            if folder is None or metrics is None:
-                self._interrupted.append(record.number)
+        for trial in self.study.running:
+            metrics = metrics_in(self._folder(trial.run_id)) if trial.run_id is not None else None
+            if metrics is None:
+                self._interrupted.append(trial.number)
             else:
-                self._tell(record.number, folder, metrics)
+                self._tell(trial.number, metrics)
 
-    def next_task(self) -> Task | None:
+    def next_task(self) -> Task[Metrics] | None:
         """The next trial: interrupted ones first, then new ones, unless there are enough of them or too many failed."""
         while (trial := self._next_trial()) is not None:
             manifest = self._manifest(trial)
-            rid = run_id(manifest)
-            folder = self._paths.trial_dir(self.plan.pid, self.plan.method, rid)
+            rid = manifest.run_id
+            folder = self._folder(rid)
             write_manifest(folder, manifest)
-            self.study.attach_run(trial.number, rid, manifest["seed"])
+            self.study.attach_run(trial.number, rid, manifest.seed)
             metrics = metrics_in(folder)
-            if metrics is not None and metrics.get("state") == "COMPLETE":  # an earlier run had the very same trial
-                self._tell(trial.number, folder, metrics)
+            if metrics is not None and metrics.state is State.COMPLETE:  # an earlier run had the very same trial
+                self._tell(trial.number, metrics)
                 continue
             self._running[rid] = _Running(trial, folder, clear_folder(folder))
-            problem_dir = self._paths.problem_dir(self.plan.pid)
-            program = program_of(self.plan.method, manifest["settings"])
-            return Task(rid, self.plan.function, (str(folder), str(problem_dir)), self.plan.max_seconds, program)
+            args = (str(folder), str(self._paths.problem_dir(self.plan.pid)))
+            return Task(rid, self.plan.function, args, self.plan.max_seconds, manifest.program)
         return None
 
     def _next_trial(self) -> AskedTrial | None:
@@ -137,15 +138,15 @@ class TrialLane:
             return self.study.ask_again(self._interrupted.popleft())
         return self.study.ask() if self.study.num_asked < self._spec.max_trials_per_method else None
 
-    def on_progress(self, task: Task) -> bool:
+    def on_progress(self, task: Task[Metrics]) -> bool:
         """Report new estimates to the study, and raise the trial's stop flag where the pruner says so."""
         running = self._running[task.name]
-        lines, running.offset = read_json_lines(running.folder / PROGRESS_JSONL, running.offset)
+        lines, running.offset = read_progress(running.folder / PROGRESS_JSONL, running.offset)
         has_reported = False
-        for line in (line for line in lines if "event" not in line):
-            step = math.floor(NUM_REPORT_STEPS * line["fraction"] + 1e-6)
-            if line["llc_hat"] is not None and running.last_step < step < NUM_REPORT_STEPS:
-                self.study.report(running.trial.number, step, self._objective(line["llc_hat"], rhat=None))
+        for chunk in (line for line in lines if isinstance(line, Chunk)):
+            step = math.floor(NUM_REPORT_STEPS * chunk.fraction + 1e-6)
+            if chunk.llc_hat is not None and running.last_step < step < NUM_REPORT_STEPS:
+                self.study.report(running.trial.number, step, self._objective(chunk.llc_hat, rhat=None))
                 running.last_step = step
                 has_reported = True
         if has_reported and not running.is_stopped and self.study.should_prune(running.trial.number):
@@ -153,21 +154,21 @@ class TrialLane:
             touch(running.folder / STOP_FLAG)
         return bool(lines)
 
-    def stored_result(self, task: Task) -> dict[str, Any] | None:
+    def stored_result(self, task: Task[Metrics]) -> Metrics | None:
         """`metrics.json`, which its worker may have written before it was lost, or ended itself with: out of time."""
         return metrics_in(self._running[task.name].folder)
 
-    def on_retry(self, task: Task) -> None:
+    def on_retry(self, task: Task[Metrics]) -> None:
         """The next worker starts afresh."""
         running = self._running[task.name]
         discard(running.folder, STOP_FLAG)
         running.is_stopped = False
 
-    def on_done(self, task: Task, result: dict[str, Any]) -> Sequence[Lane]:
+    def on_done(self, task: Task[Metrics], result: Metrics) -> Sequence[AnyLane]:
         """Tell the study what `metrics.json` says, or the returned values where a shared disk is slow to show it."""
         return self._end(task, metrics_in(self._running[task.name].folder) or result)
 
-    def on_error(self, task: Task, error: Exception) -> Sequence[Lane]:
+    def on_error(self, task: Task[Metrics], error: Exception) -> Sequence[AnyLane]:
         """Fail the trial, and keep the reason and the traceback in its folder."""
         return self._end(task, fail_in(self._running[task.name].folder, error))
 
@@ -175,60 +176,75 @@ class TrialLane:
         """Save the study; trials still in flight are settled when the run is resumed."""
         self.study.save_pickle()
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[TrialRow]:
         """One row per trial, whatever its state, for the table of the run."""
-        return [
-            trial_row(self.plan, record, self._metrics_of(record))
-            for record in self.study.trials
-            if record.state != "WAITING"
-        ]
+        return [self._row(trial) for trial in self.study.trials if trial.state is not State.WAITING]
 
-    def _manifest(self, trial: AskedTrial) -> dict[str, Any]:
+    def _row(self, trial: StudyTrial) -> TrialRow:
+        metrics = self._metrics_of(trial)
+        return TrialRow.of(
+            metrics,
+            self.plan.reference,
+            self.plan.label,
+            pid=self.plan.pid,
+            method=self.plan.method,
+            run_id=trial.run_id,
+            number=trial.number,
+            state=trial.state,
+            reason=trial.reason or (metrics and metrics.reason),
+            origin=trial.origin,
+            hyperparameters=trial.params,
+            objective=trial.value,
+            seed=trial.seed,
+        )
+
+    def _manifest(self, trial: AskedTrial) -> Manifest:
         plan = self.plan
-        return {
-            "pid": plan.pid,
-            "method": plan.method,
-            "hyperparams": trial.params,
-            "settings": {**plan.settings, **trial.params},
-            "seed": derive_seed(plan.seed, plan.pid, plan.method, trial.number),
-            "budget": {"trial_sec": plan.trial_sec},
-        }
+        return Manifest.of(
+            plan.pid,
+            plan.method,
+            hyperparams=trial.params,
+            settings={**plan.settings, **trial.params},
+            seed=derive_seed(plan.seed, plan.pid, plan.method, trial.number),
+            trial_sec=plan.trial_sec,
+        )
 
-    def follow(self) -> Sequence[Lane]:
+    def follow(self) -> Sequence[AnyLane]:
         """The lanes that follow a study that is through; none before, none where too many failed, and each once."""
-        is_over = self.is_through and not self.has_too_many_failed and not self.study.counts.get("RUNNING", 0)
+        is_over = self.is_through and not self.has_too_many_failed and not self.study.counts.get(State.RUNNING, 0)
         if self._open_next is None or not is_over:
             return ()
         open_next, self._open_next = self._open_next, None
         return open_next(self)
 
-    def _end(self, task: Task, metrics: dict[str, Any]) -> Sequence[Lane]:
-        running = self._running.pop(task.name)
-        self._tell(running.trial.number, running.folder, metrics)
+    def _end(self, task: Task[Metrics], metrics: Metrics) -> Sequence[AnyLane]:
+        self._tell(self._running.pop(task.name).trial.number, metrics)
         self.study.save_pickle_now_and_then()
         return self.follow()
 
-    def _tell(self, number: int, folder: Path, metrics: dict[str, Any]) -> None:
+    def _tell(self, number: int, metrics: Metrics) -> None:
         self._metrics[number] = metrics
-        state, reason = end_of(metrics)
-        facts = {key: metrics[key] for key in ("llc_hat", "se_hat", "rhat") if metrics.get(key) is not None}
-        if state == "COMPLETE":
+        figures = {"llc_hat": metrics.llc_hat, "se_hat": metrics.se_hat, "rhat": metrics.rhat}
+        facts = {name: value for name, value in figures.items() if value is not None}
+        if metrics.state is State.COMPLETE and metrics.llc_hat is not None:
             self.study.annotate(number, facts)
-            self.study.tell_complete(number, self._objective(metrics["llc_hat"], metrics.get("rhat")))
-        elif state == "PRUNED":
-            self.study.annotate(number, {**facts, "reason": reason})
-            has_diverged = not (folder / STOP_FLAG).exists()  # nobody asked it to stop
-            self.study.tell_pruned(number, WORST_VALUE if has_diverged else None)
+            self.study.tell_complete(number, self._objective(metrics.llc_hat, metrics.rhat))
+        elif metrics.state is State.PRUNED:
+            self.study.annotate(number, {**facts, "reason": metrics.reason})
+            self.study.tell_pruned(number, WORST_VALUE if metrics.is_diverged else None)
         else:
-            self.study.tell_failed(number, reason)
+            self.study.tell_failed(number, metrics.reason or "")
 
     def _objective(self, llc_hat: float, rhat: float | None) -> float:
         return objective_value(self._spec.objective, llc_hat, self.plan.llc_ref, rhat)
 
-    def _metrics_of(self, record: TrialRecord) -> dict[str, Any]:
-        if record.number not in self._metrics and record.run_id is not None:  # told by an earlier command
-            self._metrics[record.number] = metrics_in(self._folder(record.run_id)) or {}
-        return self._metrics.get(record.number, {})
+    def _metrics_of(self, trial: StudyTrial) -> Metrics | None:
+        if trial.number not in self._metrics and trial.run_id is not None:  # told by an earlier command
+            metrics = metrics_in(self._folder(trial.run_id))
+            if metrics is None:
+                return None
+            self._metrics[trial.number] = metrics
+        return self._metrics.get(trial.number)
 
     def _folder(self, rid: str) -> Path:
         return self._paths.trial_dir(self.plan.pid, self.plan.method, rid)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from lambda_hat.artifacts.files import read_json, write_json_atomic
 from lambda_hat.artifacts.paths import METRICS_JSON, PROBLEM_YAML, Paths
+from lambda_hat.config.study import Confirm
 from lambda_hat.errors import RunStateError
+from lambda_hat.records.begun import Begun, Confirmations
+from lambda_hat.records.metrics import Metrics
 
 __all__ = [
     "begun_runs",
@@ -25,45 +27,49 @@ __all__ = [
 ]
 
 
-def save_begun_studies(paths: Paths, pids: list[str], methods: list[str], num_trials: int) -> None:
+def save_begun_studies(paths: Paths, pids: Sequence[str], methods: Sequence[str], num_trials: int) -> None:
     """Keep what this command works on for those that come after it."""
-    write_json_atomic(paths.begun, {"pids": pids, "methods": methods, "num_trials": num_trials})
+    Begun(pids=tuple(pids), methods=tuple(methods), num_trials=num_trials).write(paths.begun)
 
 
-def save_begun_runs(paths: Paths, pids: list[str], samplers: list[str], run_ids: list[str]) -> None:
-    """The same of runs of fixed settings, of which each sampler has one on each problem."""
-    write_json_atomic(paths.begun, {"pids": pids, "methods": samplers, "num_trials": 1, "run_ids": run_ids})
+def save_begun_runs(paths: Paths, pids: Sequence[str], samplers: Sequence[str], run_ids: Sequence[str]) -> None:
+    """Keep which runs of fixed settings this command works on; each sampler has one on each problem."""
+    begun = Begun(pids=tuple(pids), methods=tuple(samplers), num_trials=1, run_ids=tuple(run_ids))
+    begun.write(paths.begun)
 
 
-def save_confirmations(paths: Paths, spec: Mapping[str, Any], folders: Mapping[str, list[Path]]) -> None:
+def save_confirmations(paths: Paths, spec: Confirm, folders: Mapping[str, Sequence[Path]]) -> None:
     """Keep which runs, by lane and in folders of the run, confirm what is through; `spec` says how many were wanted."""
-    lanes = {name: list(map(str, of_lane)) for name, of_lane in folders.items()}
-    before = read_json(paths.confirmations) or {}
-    kept = before.get("lanes", {}) if before.get("spec") == spec else {}
-    write_json_atomic(paths.confirmations, {"spec": dict(spec), "lanes": {**kept, **lanes}})
+    lanes = {name: tuple(map(str, of_lane)) for name, of_lane in folders.items()}
+    Confirmations(spec=spec, lanes={**_confirming(paths, spec), **lanes}).write(paths.confirmations)
 
 
-def num_unconfirmed(paths: Paths, spec: Mapping[str, Any], lane: str) -> int | None:
+def num_unconfirmed(paths: Paths, spec: Confirm, lane: str) -> int | None:
     """Runs of this lane of confirmations that have not ended; None where it was not begun, or with another `spec`."""
-    begun = read_json(paths.confirmations) or {}
-    folders = begun.get("lanes", {}).get(lane) if begun.get("spec") == spec else None
+    folders = _confirming(paths, spec).get(lane)
     if folders is None:
         return None
-    return sum(read_json(paths.root / folder / METRICS_JSON) is None for folder in folders)
+    return sum(Metrics.read(paths.root / folder / METRICS_JSON) is None for folder in folders)
+
+
+def _confirming(paths: Paths, spec: Confirm) -> Mapping[str, tuple[str, ...]]:
+    """Folders by lane of the confirmations that were begun with this `spec`."""
+    begun = Confirmations.read(paths.confirmations)
+    return begun.lanes if begun is not None and begun.spec == spec else {}
 
 
 def begun_runs(paths: Paths) -> set[str]:
     """Ids of the runs that the last command worked on."""
-    return set((read_json(paths.begun) or {}).get("run_ids", ()))
+    return set(_begun(paths).run_ids)
 
 
 def begun_studies(paths: Paths) -> dict[str, list[str]]:
     """By problem, the methods or samplers that the last command had begun and that had not all their trials."""
-    begun = read_json(paths.begun) or {}
+    begun = _begun(paths)
     unfinished: dict[str, list[str]] = {}
-    for pid in begun.get("pids", ()):
-        for method in begun["methods"]:
-            if num_finished(paths, pid, method) < begun["num_trials"]:
+    for pid in begun.pids:
+        for method in begun.methods:
+            if num_finished(paths, pid, method) < begun.num_trials:
                 unfinished.setdefault(pid, []).append(method)
     return unfinished
 
@@ -71,7 +77,7 @@ def begun_studies(paths: Paths) -> dict[str, list[str]]:
 def num_finished(paths: Paths, pid: str, method: str) -> int:
     """Trials that have ended, from the files alone."""
     metrics = paths.study_dir(pid, method).glob(f"*/{METRICS_JSON}")
-    return sum(read_json(path) is not None for path in metrics)
+    return sum(Metrics.read(path) is not None for path in metrics)
 
 
 def refuse_other_workflow(paths: Paths, *, is_search: bool) -> None:
@@ -93,7 +99,7 @@ def refuse_changed_problems(paths: Paths, problems: Mapping[str, Mapping[str, An
     Raises:
         RunStateError: naming the values.
     """
-    known = set((read_json(paths.begun) or {}).get("pids", ()))
+    known = set(_begun(paths).pids)
     new = {pid: _flat(problem) for pid, problem in problems.items() if pid not in known}
     lost = {pid: _stored(paths, pid) for pid in begun_studies(paths) if pid not in problems}
     messages = []
@@ -104,6 +110,10 @@ def refuse_changed_problems(paths: Paths, problems: Mapping[str, Mapping[str, An
     if messages:
         messages.append(f"It is not finished in {paths.root}. Restore it, or choose another `store.namespace`.")
         raise RunStateError("\n".join(messages))
+
+
+def _begun(paths: Paths) -> Begun:
+    return Begun.read(paths.begun) or Begun()
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

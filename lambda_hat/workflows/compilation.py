@@ -11,7 +11,7 @@ from typing import Any
 from lambda_hat.artifacts.paths import TARGET_NPZ
 from lambda_hat.config.methods import program_of
 from lambda_hat.config.study import CategoricalDist, Distribution
-from lambda_hat.scheduling.scheduler import Lane, Task
+from lambda_hat.scheduling.scheduler import AnyLane, Task
 from lambda_hat.tasks import compile_task, import_task
 
 __all__ = ["CompileLane", "Program", "programs_of_search"]
@@ -73,7 +73,7 @@ class CompileLane:
         self._num_to_import = num_workers
         self._numbered = deque(enumerate(programs))
 
-    def next_task(self) -> Task | None:
+    def next_task(self) -> Task[Any] | None:
         """Importing, once per worker; then a program."""
         if not self._is_wanted():
             return None
@@ -86,22 +86,22 @@ class CompileLane:
         args = (str(self._problem_dir), method, settings, self._seconds)
         return Task(f"{self.name}:{method} {number}", compile_task, args, self._max_seconds)
 
-    def on_progress(self, task: Task) -> bool:
+    def on_progress(self, task: Task[Any]) -> bool:
         """It gives no sign."""
         return False
 
-    def stored_result(self, task: Task) -> dict[str, Any] | None:
+    def stored_result(self, task: Task[Any]) -> None:
         """It leaves nothing but what the compiler keeps."""
-        return None
+        return
 
-    def on_retry(self, task: Task) -> None:
+    def on_retry(self, task: Task[Any]) -> None:
         """Nothing to tidy."""
 
-    def on_done(self, task: Task, result: dict[str, Any]) -> Sequence[Lane]:
+    def on_done(self, task: Task[Any], result: Any) -> Sequence[AnyLane]:
         """Nothing depends on it."""
         return ()
 
-    def on_error(self, task: Task, error: Exception) -> Sequence[Lane]:
+    def on_error(self, task: Task[Any], error: Exception) -> Sequence[AnyLane]:
         """Nothing depends on it."""
         return ()
 

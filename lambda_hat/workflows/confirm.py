@@ -5,24 +5,17 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from lambda_hat.artifacts.files import make_dir, write_text_atomic
 from lambda_hat.artifacts.paths import Paths
 from lambda_hat.config.load import LoadedStudy
+from lambda_hat.records.rows import AcrossRow, ConfirmedRow, Verdict
+from lambda_hat.records.state import State
+from lambda_hat.records.tables import rows_of_others, write_table
 from lambda_hat.report.progress import StudyLine
-from lambda_hat.report.tables import ACROSS_COLUMNS, CONFIRMED_COLUMNS, rows_of_others, write_table
 from lambda_hat.scheduling.fixed import FixedLane, FixedTrial
-from lambda_hat.scheduling.scheduler import Lane
-from lambda_hat.tuning.confirmation import (
-    Candidate,
-    Verdict,
-    best_candidates,
-    confirming_runs,
-    fresh_seeds,
-    judge,
-    settings_columns,
-)
+from lambda_hat.scheduling.scheduler import AnyLane
+from lambda_hat.tuning.confirmation import Candidate, best_candidates, confirming_runs, fresh_seeds, judge
 from lambda_hat.tuning.trials import TrialLane
 from lambda_hat.workflows.changes import save_confirmations
 from lambda_hat.workflows.recommend import recommended_yaml
@@ -62,7 +55,7 @@ class Confirmation:
         self._across: dict[str, list[_Rerun]] = {}  # by method
         self._lanes: list[FixedLane] = []
 
-    def open_lanes(self, study: TrialLane) -> Sequence[Lane]:
+    def open_lanes(self, study: TrialLane) -> Sequence[AnyLane]:
         """The lane that confirms the study, or those that follow it where that was done by an earlier command."""
         pid, method = study.plan.pid, study.plan.method
         if not self._spec.top_k:
@@ -87,16 +80,16 @@ class Confirmation:
             StudyLine(
                 name=lane.name,
                 noun="runs",
-                done=lane.counts["COMPLETE"],
+                done=lane.counts[State.COMPLETE],
                 running=lane.num_running,
-                failed=lane.counts["FAIL"],
-                pruned=lane.counts["PRUNED"],
+                failed=lane.counts[State.FAIL],
+                pruned=lane.counts[State.PRUNED],
                 total=len(lane.runs),
             )
             for lane in self._lanes
         )
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[ConfirmedRow]:
         """One row per candidate of every study that is confirmed, by rank."""
         return [
             _confirmed_row(trial, rank)
@@ -105,7 +98,7 @@ class Confirmation:
             for rank, trial in enumerate(self._ranked(key), start=1)
         ]
 
-    def rows_across(self) -> list[dict[str, Any]]:
+    def rows_across(self) -> list[AcrossRow]:
         """One row for each problem's winner on each problem."""
         return [row for method in sorted(self._across) for row in self._rows_across(method)]
 
@@ -113,22 +106,21 @@ class Confirmation:
         """The tables, rows of other studies in them kept, and a file of experiments per method."""
         rows, across = self.rows(), self.rows_across()
         if rows:
-            studies = {(row["pid"], row["method"]) for row in rows}
             path = self._paths.confirmed_table
-            others = rows_of_others(path, CONFIRMED_COLUMNS, ("pid", "method"), studies)
-            write_table(path, [*others, *rows], CONFIRMED_COLUMNS)
+            others = rows_of_others(path, ConfirmedRow, {row.key for row in rows})
+            write_table(path, [*others, *rows], ConfirmedRow)
         if across:
             path = self._paths.across_table
-            others = rows_of_others(path, ACROSS_COLUMNS, ("method",), {(row["method"],) for row in across})
-            write_table(path, [*others, *across], ACROSS_COLUMNS)
-        for method in dict.fromkeys(row["method"] for row in rows):
-            of_method = [[row for row in table if row["method"] == method] for table in (rows, across)]
-            text = recommended_yaml(self._loaded, self._paths, method, *of_method)
+            write_table(path, [*rows_of_others(path, AcrossRow, {row.key for row in across}), *across], AcrossRow)
+        for method in dict.fromkeys(row.method for row in rows):
+            confirmed = [row for row in rows if row.method == method]
+            elsewhere = [row for row in across if row.method == method]
+            text = recommended_yaml(self._loaded, self._paths, method, confirmed, elsewhere)
             make_dir(self._paths.recommended_dir)
             write_text_atomic(self._paths.recommended(method), text)
 
     def _seeds(self, study: TrialLane) -> list[int]:
-        taken = {record.attrs.get("seed") for record in study.study.trials}
+        taken = {trial.seed for trial in study.study.trials}
         return fresh_seeds(study.plan, self._spec.num_seeds, taken)
 
     def _lane(
@@ -136,7 +128,7 @@ class Confirmation:
         name: str,
         study: TrialLane,
         runs: Mapping[str, list[FixedTrial]],
-        open_next: Callable[[], Sequence[Lane]] | None = None,
+        open_next: Callable[[], Sequence[AnyLane]] | None = None,
     ) -> FixedLane:
         # One seed after the other, so that no candidate waits for all of another's.
         lane = FixedLane(
@@ -153,7 +145,7 @@ class Confirmation:
         self._lanes.append(lane)
         return lane
 
-    def _open_across(self, method: str) -> Sequence[Lane]:
+    def _open_across(self, method: str) -> Sequence[AnyLane]:
         """Every problem's winner on the other problems, once all have one."""
         keys = [(pid, method) for pid in self._pids]
         if len(keys) < 2 or method in self._across or not all(map(self._is_confirmed, keys)):
@@ -176,7 +168,7 @@ class Confirmation:
     def _note(self) -> None:
         """Let commands that come after this one know which runs belong to it."""
         folders = {lane.name: [run.folder.relative_to(self._paths.root) for run in lane.runs] for lane in self._lanes}
-        save_confirmations(self._paths, self._spec.to_dict(), folders)
+        save_confirmations(self._paths, self._spec, folders)
 
     def _is_confirmed(self, key: tuple[str, str]) -> bool:
         return key in self._own and all(trial.lane.is_through for trial in self._own[key])
@@ -184,76 +176,62 @@ class Confirmation:
     def _ranked(self, key: tuple[str, str]) -> list[_Rerun]:
         return sorted(self._own[key], key=lambda trial: trial.verdict.rank_key)
 
-    def _rows_across(self, method: str) -> list[dict[str, Any]]:
+    def _rows_across(self, method: str) -> list[AcrossRow]:
         trials = self._across[method]
         if not all(trial.lane.is_through for trial in trials):
             return []
-        by_settings: dict[str, dict[str, _Rerun]] = {}
+        by_settings: dict[str, list[_Rerun]] = {}
         for trial in trials:
-            by_settings.setdefault(trial.candidate.key, {})[trial.study.plan.pid] = trial
+            by_settings.setdefault(trial.candidate.key, []).append(trial)
         own = {trial.study.plan.pid: trial.verdict for trial in trials if trial.candidate.pid == trial.study.plan.pid}
-        rows: list[dict[str, Any]] = []
-        for of_problem in by_settings.values():
-            sound = [trial.verdict for trial in of_problem.values() if not trial.verdict.num_failed]
-            known = [verdict.relative_rmse for verdict in sound if verdict.relative_rmse is not None]
+        rows: list[AcrossRow] = []
+        for of_settings in by_settings.values():
+            verdicts = [trial.verdict for trial in of_settings]
+            known = [item.relative_rmse for item in verdicts if not item.num_failed and item.relative_rmse is not None]
             is_whole = len(known) == len(own)  # settings that fail somewhere are best nowhere
-            rows += [
-                {
-                    **_across_row(trial, own[pid]),
-                    "mean_relative_rmse": sum(known) / len(known) if is_whole else None,
-                    "worst_relative_rmse": max(known) if is_whole else None,
+            mean, worst = (sum(known) / len(known), max(known)) if is_whole else (None, None)
+            rows += [_across_row(trial, own[trial.study.plan.pid], mean, worst) for trial in of_settings]
+        least_mean = min((row.mean_relative_rmse for row in rows if row.mean_relative_rmse is not None), default=None)
+        least = min((row.worst_relative_rmse for row in rows if row.worst_relative_rmse is not None), default=None)
+        return [
+            row.model_copy(
+                update={
+                    "is_best_mean": least_mean is not None and row.mean_relative_rmse == least_mean,
+                    "is_best_worst": least is not None and row.worst_relative_rmse == least,
                 }
-                for pid, trial in of_problem.items()
-            ]
-        for name, flag in (("mean_relative_rmse", "is_best_mean"), ("worst_relative_rmse", "is_best_worst")):
-            best = min((row[name] for row in rows if row[name] is not None), default=None)
-            for row in rows:
-                row[flag] = best is not None and row[name] == best
-        return rows
+            )
+            for row in rows
+        ]
 
 
-def _confirmed_row(trial: _Rerun, rank: int) -> dict[str, Any]:
+def _confirmed_row(trial: _Rerun, rank: int) -> ConfirmedRow:
     candidate, plan = trial.candidate, trial.study.plan
-    return {
-        "pid": plan.pid,
-        "method": plan.method,
-        "rank": rank,
-        "run_id": candidate.run_id,
-        "number": candidate.number,
-        "search_objective": candidate.objective,
-        "search_error": None if candidate.llc_hat is None else candidate.llc_hat - plan.llc_ref,
-        "llc_ref": plan.llc_ref,
-        "se_ref": plan.se_ref,
-        **_verdict_columns(trial.verdict),
-        **settings_columns(candidate),
-    }
+    return ConfirmedRow(
+        pid=plan.pid,
+        method=plan.method,
+        rank=rank,
+        run_id=candidate.run_id,
+        number=candidate.number,
+        hyperparameters=candidate.params,
+        search_objective=candidate.objective,
+        search_error=None if candidate.llc_hat is None else candidate.llc_hat - plan.llc_ref,
+        llc_ref=plan.llc_ref,
+        se_ref=plan.se_ref,
+        **dict(trial.verdict),
+    )
 
 
-def _across_row(trial: _Rerun, own: Verdict) -> dict[str, Any]:
+def _across_row(trial: _Rerun, own: Verdict, mean: float | None, worst: float | None) -> AcrossRow:
     verdict = trial.verdict
     relative, least = verdict.relative_rmse, own.relative_rmse
-    return {
-        "method": trial.study.plan.method,
-        "found_on": trial.candidate.pid,
-        "pid": trial.study.plan.pid,
-        "run_id": trial.candidate.run_id,
-        "loss": None if relative is None or least is None else relative - least,
-        **_verdict_columns(verdict),
-        **settings_columns(trial.candidate),
-    }
-
-
-def _verdict_columns(verdict: Verdict) -> dict[str, Any]:
-    return {
-        "rmse": verdict.rmse,
-        "rmse_se": verdict.rmse_se,
-        "mean_error": verdict.mean_error,
-        "relative_rmse": verdict.relative_rmse,
-        "rms_z": verdict.rms_z,
-        "worst_rhat": verdict.worst_rhat,
-        "worst_k_hat": verdict.worst_k_hat,
-        "num_gradient_evaluations": verdict.num_gradient_evaluations,
-        "seconds": verdict.seconds,
-        "num_seeds": verdict.num_seeds,
-        "num_failed": verdict.num_failed,
-    }
+    return AcrossRow(
+        method=trial.study.plan.method,
+        found_on=trial.candidate.pid,
+        pid=trial.study.plan.pid,
+        run_id=trial.candidate.run_id,
+        hyperparameters=trial.candidate.params,
+        loss=None if relative is None or least is None else relative - least,
+        mean_relative_rmse=mean,
+        worst_relative_rmse=worst,
+        **dict(verdict),
+    )

@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
@@ -28,6 +28,7 @@ from lambda_hat.config.card import AnyCard, KubernetesCard, LocalCard, PBSCard, 
 from lambda_hat.config.load import LoadedCard, LoadedFile
 from lambda_hat.errors import ConfigError, ExecutionError
 from lambda_hat.execution.resources import capacity, check_card
+from lambda_hat.records.probe import Probe
 from lambda_hat.tasks import probe_task
 from lambda_hat.workflows.plan import check_execution
 
@@ -284,7 +285,7 @@ def _check_workers(card: AnyCard, root: Path, timeout: float) -> Iterator[Check]
             yield Check("workers", "failed", str(error), "See the card's `worker_init`.")
 
 
-def _check_worker(label: str, future: Future[dict[str, Any]], folder: Path, start: float, timeout: float) -> Check:
+def _check_worker(label: str, future: Future[Probe], folder: Path, start: float, timeout: float) -> Check:
     name = f"worker {label}"
     try:
         found = future.result(max(0.0, start + timeout - time.monotonic()))
@@ -293,20 +294,18 @@ def _check_worker(label: str, future: Future[dict[str, Any]], folder: Path, star
         return Check(name, "failed", f"no answer within {timeout:g} s", advice)
     except Exception as error:
         return Check(name, "failed", f"{type(error).__name__}: {error}", "See the card's `worker_init`.")
-    seconds = time.monotonic() - start
-    if not found["sees_controller"]:
+    seconds, origin = time.monotonic() - start, found.provenance
+    if not found.sees_controller:
         advice = "`store.root` must be on a file system that workers share, under the same path."
-        return Check(name, "failed", f"{found['host']} does not see {folder}", advice)
+        return Check(name, "failed", f"{origin.host} does not see {folder}", advice)
     if not (folder / f"worker-{label}").is_file():
-        return Check(name, "failed", f"what {found['host']} writes is not seen here", "`store.root` must be shared.")
-    if wrong := {dtype for dtype, error in LARGEST_ERRORS.items() if not found["errors"].get(dtype, 1.0) <= error}:
-        return Check(name, "failed", f"no {' and no '.join(sorted(wrong))} on {found['device']}", "See JAX_PLATFORMS.")
-    if different := _different(found["versions"]):
+        return Check(name, "failed", f"what {origin.host} writes is not seen here", "`store.root` must be shared.")
+    if wrong := {dtype for dtype, error in LARGEST_ERRORS.items() if not found.errors.get(dtype, 1.0) <= error}:
+        return Check(name, "failed", f"no {' and no '.join(sorted(wrong))} on {origin.device}", "See JAX_PLATFORMS.")
+    if different := _different(origin.versions or {}):
         return Check(name, "failed", f"other versions there: {different}", "Give workers the controller's environment.")
-    devices = ", ".join(sorted(set(found["devices"])))
-    return Check(
-        name, "ok", f"{found['host']}, {devices}, {found['num_cores']} cores, float64 and float32, {seconds:.1f} s"
-    )
+    devices = ", ".join(sorted(set(found.devices)))
+    return Check(name, "ok", f"{origin.host}, {devices}, {found.num_cores} cores, float64 and float32, {seconds:.1f} s")
 
 
 def _cores_per_worker(card: AnyCard, label: str) -> float:

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from lambda_hat.artifacts.paths import RunContext
 from lambda_hat.config.load import LoadedExperiments
 from lambda_hat.config.methods import program_of
 from lambda_hat.config.study import Method
 from lambda_hat.errors import LambdaHatError, TooManyFailedTrials
+from lambda_hat.records.reference import ReferenceRecord
+from lambda_hat.records.rows import RunRow
+from lambda_hat.records.state import State
+from lambda_hat.records.tables import rows_of_others, write_table
 from lambda_hat.report.progress import Progress, StudyLine
-from lambda_hat.report.tables import RUN_COLUMNS, rows_of_others, with_reference, write_table
-from lambda_hat.scheduling.fixed import FixedLane
-from lambda_hat.scheduling.scheduler import Lane
+from lambda_hat.scheduling.fixed import FixedLane, FixedTrial
+from lambda_hat.scheduling.scheduler import AnyLane
 from lambda_hat.tasks import hard_limit, trial_task
-from lambda_hat.tuning.rows import run_row
 from lambda_hat.workflows.changes import save_begun_runs
 from lambda_hat.workflows.compilation import Program
 from lambda_hat.workflows.plan import Plan, build_llc_plan, run_of
@@ -26,7 +27,7 @@ from lambda_hat.workflows.run import Outcome, Run, carry_out, refuse_to_begin
 __all__ = ["run_llc"]
 
 
-def run_llc(loaded: LoadedExperiments, *, resume: bool, progress: Progress) -> Outcome:
+def run_llc(loaded: LoadedExperiments, *, resume: bool, progress: Progress) -> Outcome[RunRow]:
     """Certify a reference for every target, run every sampler on it, and leave the table of all runs.
 
     A run that has ended is never repeated, one that failed is.
@@ -46,7 +47,7 @@ def run_llc(loaded: LoadedExperiments, *, resume: bool, progress: Progress) -> O
         return carry_out(_ExperimentsRun(loaded, build_llc_plan(loaded), progress))
 
 
-class _ExperimentsRun(Run):
+class _ExperimentsRun(Run[RunRow]):
     """A lane with one run for every sampler on every target."""
 
     noun = "run of these experiments"
@@ -56,7 +57,7 @@ class _ExperimentsRun(Run):
         self._lanes: dict[tuple[str, str], FixedLane] = {}  # by problem and sampler
         super().__init__(plan, progress)
 
-    def open_lanes(self, pid: str, reference: dict[str, Any]) -> Sequence[Lane]:
+    def open_lanes(self, pid: str, reference: ReferenceRecord) -> Sequence[AnyLane]:
         """A lane for every sampler."""
         lanes = {
             (pid, sampler.name): FixedLane(
@@ -92,39 +93,49 @@ class _ExperimentsRun(Run):
         """The table of all runs."""
         return self.paths.runs_table
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[RunRow]:
         """One row per sampler and target."""
-        return [
-            with_reference(
-                run_row(name, run, lane.metrics_of(run), self.references[pid], lane.label), self.references[pid]
-            )
-            for (pid, name), lane in self._lanes.items()
-            for run in lane.runs
-        ]
+        return [self._row(name, run, lane) for (_, name), lane in self._lanes.items() for run in lane.runs]
 
     def write_table(self) -> None:
         """The table of all runs, those of other targets and samplers in it kept."""
-        others = rows_of_others(self.table, RUN_COLUMNS, ("pid", "sampler"), self._lanes)
-        write_table(self.table, [*others, *self.rows()], RUN_COLUMNS)
+        write_table(self.table, [*rows_of_others(self.table, RunRow, self._lanes), *self.rows()], RunRow)
 
     def failure_of_tasks(self) -> LambdaHatError | None:
         """Runs that gave no estimate because something broke."""
-        if failed := [lane.name for lane in self._lanes.values() if lane.counts["FAIL"]]:
+        if failed := [lane.name for lane in self._lanes.values() if lane.counts[State.FAIL]]:
             return TooManyFailedTrials(
                 f"Failed: {', '.join(failed)}. The column `reason` of {self.table} says why, and `metrics.json` in a "
                 "run's folder where. Once that is mended, `--resume` runs them again."
             )
         return None
 
+    def _row(self, sampler: str, run: FixedTrial, lane: FixedLane) -> RunRow:
+        """The row of a run; one that has not ended is RUNNING."""
+        manifest, metrics = run.manifest, lane.metrics_of(run)
+        return RunRow.of(
+            metrics,
+            self.references[manifest.pid],
+            lane.label,
+            pid=manifest.pid,
+            sampler=sampler,
+            method=manifest.method,
+            run_id=run.run_id,
+            state=State.RUNNING if metrics is None else metrics.state,
+            reason=None if metrics is None else metrics.reason or None,
+            hyperparameters=manifest.settings,
+            seed=manifest.seed,
+        )
+
     def _line(self, pid: str) -> StudyLine:
         lanes = [lane for (other, _), lane in self._lanes.items() if other == pid]
-        counts = sum((lane.counts for lane in lanes), Counter[str]())
+        counts = sum((lane.counts for lane in lanes), Counter[State]())
         return StudyLine(
             name=pid,
             noun="runs",
-            done=counts["COMPLETE"],
+            done=counts[State.COMPLETE],
             running=sum(lane.num_running for lane in lanes),
-            failed=counts["FAIL"],
-            pruned=counts["PRUNED"],
+            failed=counts[State.FAIL],
+            pruned=counts[State.PRUNED],
             total=sum(len(lane.runs) for lane in lanes),
         )

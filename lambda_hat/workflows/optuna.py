@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from lambda_hat.artifacts.paths import RunContext
 from lambda_hat.config.load import LoadedStudy
 from lambda_hat.config.study import CategoricalDist, Distribution, IntDist, Method
 from lambda_hat.errors import LambdaHatError, TooManyFailedTrials
+from lambda_hat.records.reference import ReferenceRecord
+from lambda_hat.records.rows import TrialRow
+from lambda_hat.records.state import State
+from lambda_hat.records.tables import rows_of_others, write_table
 from lambda_hat.report.progress import Progress, StudyLine
-from lambda_hat.report.tables import rows_of_other_studies, with_reference, write_trials_table
 from lambda_hat.scheduling.packing import packed
-from lambda_hat.scheduling.scheduler import Lane
+from lambda_hat.scheduling.scheduler import AnyLane
 from lambda_hat.tasks import hard_limit, pack_task, trial_task
 from lambda_hat.tuning.plan import StudyPlan
 from lambda_hat.tuning.study import StudyStore
@@ -28,7 +30,7 @@ from lambda_hat.workflows.run import Outcome, Run, carry_out, refuse_to_begin
 __all__ = ["run_optuna"]
 
 
-def run_optuna(loaded: LoadedStudy, *, resume: bool, progress: Progress) -> Outcome:
+def run_optuna(loaded: LoadedStudy, *, resume: bool, progress: Progress) -> Outcome[TrialRow]:
     """Certify a reference for every problem, tune every method against it, and confirm what that found.
 
     It leaves tables of all trials and of the confirmed settings, and these as files of experiments.
@@ -49,7 +51,7 @@ def run_optuna(loaded: LoadedStudy, *, resume: bool, progress: Progress) -> Outc
             return replace(carry_out(run), confirmed=run.confirmation.rows())
 
 
-class _StudyRun(Run):
+class _StudyRun(Run[TrialRow]):
     """A lane of trials for every method of every problem, and what follows each of them."""
 
     noun = "trial of this study"
@@ -62,7 +64,7 @@ class _StudyRun(Run):
         self.confirmation = Confirmation(loaded, plan.paths, [problem.pid for problem in plan.problems])
         super().__init__(plan, progress)
 
-    def open_lanes(self, pid: str, reference: dict[str, Any]) -> Sequence[Lane]:
+    def open_lanes(self, pid: str, reference: ReferenceRecord) -> Sequence[AnyLane]:
         """A lane for every method of a problem whose reference is there, and what follows those that are through."""
         lanes: list[TrialLane] = []
         for method in self.study.methods:
@@ -72,8 +74,7 @@ class _StudyRun(Run):
                 method=method,
                 label=self.plan.routes[f"methods.{method}"].label,
                 settings=self._settings(method),
-                llc_ref=reference["llc"],
-                se_ref=reference["se"],
+                reference=reference,
                 seed=self.study.optuna.sampler.seed,
                 trial_sec=self.study.execution.budget.trial_sec,
                 max_seconds=hard_limit(self.study.execution.budget.trial_sec),
@@ -94,11 +95,11 @@ class _StudyRun(Run):
     def _settings(self, method: Method) -> dict[str, object]:
         return {**self.study.resolved_samplers[method], **_slots(method, self.study.search_space[method])}
 
-    def late_lanes(self) -> Sequence[Lane]:
+    def late_lanes(self) -> Sequence[AnyLane]:
         """What follows studies whose last trials were there already, as after the loss of a journal."""
         return self._packed(following for lane in self._lanes for following in lane.follow())
 
-    def _packed(self, lanes: Iterable[Lane]) -> Sequence[Lane]:
+    def _packed(self, lanes: Iterable[AnyLane]) -> Sequence[AnyLane]:
         return [packed(lane, self.plan.packs[lane.label], pack_task) for lane in lanes]
 
     @property
@@ -123,14 +124,14 @@ class _StudyRun(Run):
         has_any = bool(self.confirmation.rows())
         return {**super().places, **({"recommended": self.paths.recommended_dir} if has_any else {})}
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[TrialRow]:
         """One row per trial of every study."""
-        return [with_reference(row, self.references[lane.plan.pid]) for lane in self._lanes for row in lane.rows()]
+        return [row for lane in self._lanes for row in lane.rows()]
 
     def write_table(self) -> None:
         """The tables, rows of other studies in them kept, and the recommended settings."""
         studies = {(lane.plan.pid, lane.plan.method) for lane in self._lanes}
-        write_trials_table(self.table, [*rows_of_other_studies(self.table, studies), *self.rows()])
+        write_table(self.table, [*rows_of_others(self.table, TrialRow, studies), *self.rows()], TrialRow)
         self.confirmation.write()
 
     def failure_of_tasks(self) -> LambdaHatError | None:
@@ -149,10 +150,10 @@ def _study_line(lane: TrialLane, total: int) -> StudyLine:
     best = lane.study.best
     return StudyLine(
         name=lane.name,
-        done=counts.get("COMPLETE", 0),
-        running=counts.get("RUNNING", 0),
-        failed=counts.get("FAIL", 0),
-        pruned=counts.get("PRUNED", 0),
+        done=counts.get(State.COMPLETE, 0),
+        running=counts.get(State.RUNNING, 0),
+        failed=counts.get(State.FAIL, 0),
+        pruned=counts.get(State.PRUNED, 0),
         total=total,
         best=best.value if best else None,
     )

@@ -215,7 +215,7 @@ def _planned_confirmations(
         for kind, num_settings in most.items():
             left = None
             if not study.num_to_run:  # else its best settings may become others
-                left = num_unconfirmed(paths, spec.to_dict(), f"{study.pid}:{study.method}:{kind}")
+                left = num_unconfirmed(paths, spec, f"{study.pid}:{study.method}:{kind}")
             num_to_run = num_settings * spec.num_seeds if left is None else left
             if num_to_run:
                 yield PlannedConfirmation(kind, study.pid, study.method, study.label, num_to_run, left is not None)

@@ -2,44 +2,45 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from lambda_hat.artifacts.ids import canonical_json
 from lambda_hat.artifacts.paths import Paths
 from lambda_hat.config.experiments import Experiments
 from lambda_hat.config.explain import to_yaml
 from lambda_hat.config.load import LoadedStudy
 from lambda_hat.formatting import number
+from lambda_hat.records.base import Value
+from lambda_hat.records.rows import AcrossRow, ConfirmedRow
 from lambda_hat.report.analysis import doubts_of_settings
 from lambda_hat.workflows.plan import problem_titles
 
 __all__ = ["recommended_yaml"]
 
-Row = Mapping[str, Any]
-
 
 def recommended_yaml(
-    loaded: LoadedStudy, paths: Paths, method: str, confirmed: Sequence[Row], across: Sequence[Row]
+    loaded: LoadedStudy, paths: Paths, method: str, confirmed: Sequence[ConfirmedRow], across: Sequence[AcrossRow]
 ) -> str:
     """Each problem's winner as a sampler on all problems of the study, the best over all of them first.
 
     `confirmed` and `across` are the method's rows of the tables of these names. The references are those of the study.
     """
     study, resolved = loaded.study, loaded.resolved
-    winners = sorted((row for row in confirmed if row["rank"] == 1), key=lambda row: not _is_best(row, across))
+    winners = sorted((row for row in confirmed if row.rank == 1), key=lambda row: not _is_best(row, across))
     fixed = {str(name): settings for name, settings in study.samplers.items()}.get(method, {})
-    names = {row["hyperparameters"]: method for row in winners}
-    if len(names) > 1:
-        names = {settings: f"{method}-{place}" for place, settings in enumerate(names, start=1)}
+    found = {canonical_json(row.hyperparameters): row.hyperparameters for row in winners}
+    names = dict.fromkeys(found, method)
+    if len(found) > 1:
+        names = {settings: f"{method}-{place}" for place, settings in enumerate(found, start=1)}
     samplers = [
         {
-            "name": name,
+            "name": names[settings],
             "method": method,
-            "overrides": {**fixed, **json.loads(settings)},
+            "overrides": {**fixed, **dict(sorted(hyperparameters.items()))},
             "seed": 0,
         }
-        for settings, name in names.items()
+        for settings, hyperparameters in found.items()
     ]
     store = study.store
     values = {
@@ -48,7 +49,7 @@ def recommended_yaml(
         **{key: resolved[key] for key in Experiments.model_fields if key in ("execution", "posterior", "reference")},
         "store": {
             **resolved["store"],
-            "references": store.references or str(paths.problem_dir(confirmed[0]["pid"]).parent),
+            "references": store.references or str(paths.problem_dir(confirmed[0].pid).parent),
             "namespace": f"{store.namespace}-recommended",
         },
     }
@@ -57,39 +58,41 @@ def recommended_yaml(
     return "".join(f"# {line}\n".replace("#  \n", "#\n") for line in comments) + "\n" + to_yaml(values)
 
 
-def _routes(resolved: Row, method: str) -> dict[str, Any]:
+def _routes(resolved: Mapping[str, Any], method: str) -> dict[str, Any]:
     """The study's executors without those of other methods."""
     routes = resolved["execution"]["executor_map"]
     return {**routes, "methods": {name: label for name, label in routes["methods"].items() if name == method}}
 
 
-def _is_best(row: Row, across: Sequence[Row]) -> bool:
-    return any(other["is_best_mean"] and other["hyperparameters"] == row["hyperparameters"] for other in across)
+def _is_best(row: ConfirmedRow, across: Sequence[AcrossRow]) -> bool:
+    return any(other.is_best_mean and other.hyperparameters == row.hyperparameters for other in across)
 
 
 def _header(
     paths: Paths,
     method: str,
     titles: Mapping[str, str],
-    winners: Sequence[Row],
+    winners: Sequence[ConfirmedRow],
     names: Mapping[str, str],
-    across: Sequence[Row],
+    across: Sequence[AcrossRow],
 ) -> Iterator[str]:
+    def name_of(settings: Mapping[str, Value]) -> str:
+        return names[canonical_json(settings)]
+
     yield f"Settings of {method} that were confirmed under seeds which the search had not seen."
     yield f"  lambda-hat workflow llc --config {paths.recommended(method)}"
     for row in winners:
-        yield f"{names[row['hyperparameters']]}: best on {row['pid']} ({titles.get(row['pid'], '')})"
+        yield f"{name_of(row.hyperparameters)}: best on {row.pid} ({titles.get(row.pid, '')})"
         yield (
-            f"  root mean squared error {number(row['rmse'])} ± {number(row['rmse_se'], '.2g')} "
-            f"({number(row['relative_rmse'], '.1%')} of λ), {row['num_seeds']} seeds"
+            f"  root mean squared error {number(row.rmse)} ± {number(row.rmse_se, '.2g')} "
+            f"({number(row.relative_rmse, '.1%')} of λ), {row.num_seeds} seeds"
         )
         yield from (f"  NOT TO BE TRUSTED as it is: {doubt}" for doubt in doubts_of_settings(row))
-    for flag, what, column in (
-        ("is_best_mean", "mean", "mean_relative_rmse"),
-        ("is_best_worst", "worst", "worst_relative_rmse"),
+    for what, of_best, value in (
+        ("mean", [row for row in across if row.is_best_mean], lambda row: row.mean_relative_rmse),
+        ("worst", [row for row in across if row.is_best_worst], lambda row: row.worst_relative_rmse),
     ):
-        of_best = [row for row in across if row[flag]]
         if of_best:
-            name, value = names[of_best[0]["hyperparameters"]], number(of_best[0][column], ".1%")
-            yield f"Over all problems {name} has the smallest {what} relative error: {value}"
-            yield from (f"  {row['pid']} loses {number(row['loss'], '+.1%')} of λ by it" for row in of_best)
+            name, least = name_of(of_best[0].hyperparameters), number(value(of_best[0]), ".1%")
+            yield f"Over all problems {name} has the smallest {what} relative error: {least}"
+            yield from (f"  {row.pid} loses {number(row.loss, '+.1%')} of λ by it" for row in of_best)

@@ -2,42 +2,29 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-from lambda_hat.artifacts.files import (
-    drop_link,
-    make_dir,
-    read_json,
-    read_json_lines,
-    touch,
-    write_json_atomic,
-    write_text_atomic,
-)
-from lambda_hat.artifacts.paths import (
-    FAILURE_JSON,
-    PROBLEM_YAML,
-    PROGRESS_JSONL,
-    REFERENCE_FORMAT,
-    REFERENCE_JSON,
-    Paths,
-)
+from lambda_hat.artifacts.files import drop_link, make_dir, touch, write_text_atomic
+from lambda_hat.artifacts.paths import FAILURE_JSON, PROBLEM_YAML, PROGRESS_JSONL, REFERENCE_JSON, Paths
 from lambda_hat.config.explain import to_yaml
 from lambda_hat.config.problems import Problem
 from lambda_hat.config.study import ReferenceSpec
 from lambda_hat.errors import RunStateError
 from lambda_hat.formatting import estimate
-from lambda_hat.scheduling.scheduler import Lane, Task
+from lambda_hat.records.base import FormatError
+from lambda_hat.records.progress import Stage, read_progress
+from lambda_hat.records.reference import ReferenceFailure, ReferenceRecord
+from lambda_hat.scheduling.scheduler import AnyLane, Task
 from lambda_hat.tasks import reference_task
 
 __all__ = ["ReferenceLane", "judge_stored_reference", "stored_reference"]
 
+Result = ReferenceRecord | ReferenceFailure
 LOCK = "lock"  # of a problem whose reference is being made
 
 
-def stored_reference(paths: Paths, pid: str, spec: ReferenceSpec) -> dict[str, Any] | None:
+def stored_reference(paths: Paths, pid: str, spec: ReferenceSpec) -> ReferenceRecord | None:
     """What `ref.json` says, if it will do for `spec`; any other is made anew or sampled on.
 
     One that is not certified will do once trials were judged by it, where `on_uncertified` is `warn`.
@@ -48,28 +35,30 @@ def stored_reference(paths: Paths, pid: str, spec: ReferenceSpec) -> dict[str, A
     return judge_stored_reference(paths, pid, spec)[0]
 
 
-def judge_stored_reference(paths: Paths, pid: str, spec: ReferenceSpec) -> tuple[dict[str, Any] | None, str]:
+def judge_stored_reference(paths: Paths, pid: str, spec: ReferenceSpec) -> tuple[ReferenceRecord | None, str]:
     """As `stored_reference`, and in words why what is there will not do."""
-    reference = read_json(paths.problem_dir(pid) / REFERENCE_JSON)
-    if not reference:
-        return None, "there is none"
-    if reference.get("format") != REFERENCE_FORMAT:
+    try:
+        reference = ReferenceRecord.read(paths.problem_dir(pid) / REFERENCE_JSON)
+    except FormatError as error:
+        if not error.is_older:
+            raise
         return None, "it is of another version of lambda-hat"
-    if reference.get("method") != spec.method:
-        return None, f"it was made by `{reference.get('method')}`, not `{spec.method}`"
-    llc, se = reference.get("llc"), reference.get("se")
+    if reference is None:
+        return None, "there is none"
+    if reference.method != spec.method:
+        return None, f"it was made by `{reference.method}`, not `{spec.method}`"
+    llc, se = reference.llc, reference.se
     if llc is None or se is None:
         return None, "it has no value"
     is_judged_by = paths.problem_trials_dir(pid).exists()
-    if not reference.get("is_certified"):
+    if not reference.is_certified:
         is_wanted = spec.on_uncertified == "warn" and is_judged_by
-        return reference if is_wanted else None, f"not certified: {'; '.join(reference.get('reasons') or ())}"
-    earlier = reference["spec"]
+        return reference if is_wanted else None, f"not certified: {'; '.join(reference.reasons)}"
     wanted = [
         name
         for name, is_met in (
             ("max_relative_mcse", se <= spec.max_relative_mcse * abs(llc)),
-            ("cross_check", spec.cross_check in (None, earlier["cross_check"])),
+            ("cross_check", spec.cross_check in (None, reference.spec.cross_check)),
         )
         if not is_met
     ]
@@ -101,13 +90,13 @@ class ReferenceLane:
         spec: ReferenceSpec,
         hmc_sec: float,
         max_seconds: float,
-        open_studies: Callable[[dict[str, Any]], Sequence[Lane]],
+        open_studies: Callable[[ReferenceRecord], Sequence[AnyLane]],
     ) -> None:
         self.pid = pid
         self.name = f"{pid}:reference"
         self.label = label
         self.state = "waiting"  # in words, for whoever watches
-        self.result: dict[str, Any] | None = None
+        self.result: Result | None = None
         self._problem = problem
         self._folder = folder
         self._spec = spec
@@ -116,12 +105,12 @@ class ReferenceLane:
         self._open_studies = open_studies
         self._is_started = False
         self._offset = 0
-        self._before: dict[str, Any] | None = None  # ref.json of an earlier command
+        self._before: ReferenceRecord | None = None  # ref.json of an earlier command
         from filelock import FileLock  # here, since its import is slow and `--dry-run` needs `stored_reference` alone
 
         self._lock = FileLock(folder / LOCK, timeout=0)
 
-    def next_task(self) -> Task | None:
+    def next_task(self) -> Task[Result] | None:
         """The reference, once, unless another run is making it in a folder that both share."""
         if self._is_started:
             return None
@@ -132,60 +121,52 @@ class ReferenceLane:
             self._lock.acquire()
         except TimeoutError:
             self.state = f"failed: another run is making it in {self._folder}; `--resume` once it is there"
-            self.result = {"state": "FAIL", "reason": self.state}
+            self.result = ReferenceFailure.failed(self.state)
             return None
         self.state = "starting"
         write_text_atomic(self._folder / PROBLEM_YAML, to_yaml(self._problem.to_dict()))
         (self._folder / FAILURE_JSON).unlink(missing_ok=True)
         drop_link(self._folder / PROGRESS_JSONL)
-        _, self._offset = read_json_lines(self._folder / PROGRESS_JSONL)
-        self._before = read_json(self._folder / REFERENCE_JSON)
-        args = (str(self._folder), self._spec.to_dict(), self._hmc_sec)
+        _, self._offset = read_progress(self._folder / PROGRESS_JSONL)
+        self._before = ReferenceRecord.read_current(self._folder / REFERENCE_JSON)
+        args = (str(self._folder), self._spec, self._hmc_sec)
         return Task(self.name, reference_task, args, self._max_seconds)
 
-    def on_progress(self, task: Task) -> bool:
+    def on_progress(self, task: Task[Result]) -> bool:
         """Put the newest line of progress into words."""
-        lines, self._offset = read_json_lines(self._folder / PROGRESS_JSONL, self._offset)
-        if stages := [line for line in lines if "stage" in line]:
-            line = stages[-1]
-            self.state = line["stage"]
-            if line.get("llc") is not None:
-                value = estimate(line["llc"], line["se"])
-                self.state += f" {line['seconds']:.0f} s: λ {value}, R̂ {line['rhat'] or 0:.3f}, ESS {line['ess']:.0f}"
-
+        lines, self._offset = read_progress(self._folder / PROGRESS_JSONL, self._offset)
+        if stages := [line for line in lines if isinstance(line, Stage)]:
+            self.state = _told(stages[-1])
         return bool(lines)
 
-    def stored_result(self, task: Task) -> dict[str, Any] | None:
+    def stored_result(self, task: Task[Result]) -> Result | None:
         """The reference that its worker wrote before it was lost, or why it ended itself: out of time."""
-        failure = read_json(self._folder / FAILURE_JSON)
-        reference = read_json(self._folder / REFERENCE_JSON)
-        return failure or (reference if reference != self._before else None)
+        if (failure := ReferenceFailure.read(self._folder / FAILURE_JSON)) is not None:
+            return failure
+        reference = ReferenceRecord.read_current(self._folder / REFERENCE_JSON)
+        return reference if reference != self._before else None
 
-    def on_retry(self, task: Task) -> None:
+    def on_retry(self, task: Task[Result]) -> None:
         """The next worker goes on from what is stored."""
         self.state = "starting again: its worker was lost"
 
-    def on_done(self, task: Task, result: dict[str, Any]) -> Sequence[Lane]:
+    def on_done(self, task: Task[Result], result: Result) -> Sequence[AnyLane]:
         """Take the reference and open its studies, unless it cannot be used."""
         self.result = result
         self._lock.release()
-        if result["state"] == "FAIL":
-            self.state = f"failed: {result['reason']}"
+        if isinstance(result, ReferenceFailure):
+            self.state = f"failed: {result.reason}"
             return ()
-        verdict = "certified" if result["is_certified"] else "not certified:"
-        self.state = f"{verdict} {estimate(result['llc'], result['se'])}"
-        if not result["is_certified"] and (self._spec.on_uncertified == "fail" or result["llc"] is None):
+        verdict = "certified" if result.is_certified else "not certified:"
+        self.state = f"{verdict} {estimate(result.llc, result.se)}"
+        if not result.is_certified and (self._spec.on_uncertified == "fail" or result.llc is None):
             return ()
         return self._open_studies(result)
 
-    def on_error(self, task: Task, error: Exception) -> Sequence[Lane]:
+    def on_error(self, task: Task[Result], error: Exception) -> Sequence[AnyLane]:
         """No reference, no studies."""
-        self.result = {
-            "state": "FAIL",
-            "reason": f"{type(error).__name__}: {error}",
-            "traceback": "".join(traceback.format_exception(error)),
-        }
-        write_json_atomic(self._folder / FAILURE_JSON, self.result)
+        self.result = ReferenceFailure.failed(error)
+        self.result.write(self._folder / FAILURE_JSON)
         self.state = f"failed: {error}"
         self._lock.release()
         return ()
@@ -193,3 +174,10 @@ class ReferenceLane:
     def close(self) -> None:
         """Let others make it."""
         self._lock.release()
+
+
+def _told(stage: Stage) -> str:
+    if stage.llc is None:
+        return stage.stage
+    value = estimate(stage.llc, stage.se)
+    return f"{stage.stage} {stage.seconds or 0:.0f} s: λ {value}, R̂ {stage.rhat or 0:.3f}, ESS {stage.ess or 0:.0f}"

@@ -10,19 +10,22 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Generic, TypeVar
 
-from lambda_hat.artifacts.files import append_json_line
 from lambda_hat.artifacts.ids import problem_id
 from lambda_hat.clock import now
 from lambda_hat.config.card import LocalCard
 from lambda_hat.config.study import Method
 from lambda_hat.errors import ExecutionError, LambdaHatError, RunStateError, StorageError, UncertifiedReference
 from lambda_hat.execution.cluster import Cluster
+from lambda_hat.records.base import append_line
+from lambda_hat.records.event import Begin, End, EventLine, Stalled, TaskEvent
+from lambda_hat.records.reference import ReferenceRecord
+from lambda_hat.records.rows import ConfirmedRow, OutcomeRow
 from lambda_hat.report.progress import ExecutorLine, Progress, ReferenceLine, Snapshot, StudyLine
-from lambda_hat.scheduling.scheduler import Event, Lane, Scheduler
+from lambda_hat.scheduling.scheduler import AnyLane, Event, Scheduler
 from lambda_hat.tasks import hard_limit
 from lambda_hat.workflows.changes import refuse_changed_problems, refuse_other_workflow
 from lambda_hat.workflows.compilation import CompileLane, Program
@@ -31,16 +34,18 @@ from lambda_hat.workflows.references import ReferenceLane, stored_reference
 
 __all__ = ["Outcome", "Run", "carry_out", "refuse_to_begin"]
 
+R = TypeVar("R", bound=OutcomeRow)  # of the rows of the run's table
+
 
 @dataclass(frozen=True)
-class Outcome:
+class Outcome(Generic[R]):
     """What a run left: rows of its table, references by problem, where things lie, and what went wrong."""
 
-    rows: list[dict[str, Any]]
-    references: dict[str, dict[str, Any]]
+    rows: Sequence[R]
+    references: Mapping[str, ReferenceRecord]
     places: dict[str, Path]
     failure: LambdaHatError | None
-    confirmed: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])  # rows of the table of this name
+    confirmed: Sequence[ConfirmedRow] = ()  # rows of the table of this name
 
 
 def refuse_to_begin(plan: Plan, *, resume: bool) -> None:
@@ -59,7 +64,7 @@ def refuse_to_begin(plan: Plan, *, resume: bool) -> None:
         )
 
 
-def carry_out(run: Run) -> Outcome:
+def carry_out(run: Run[R]) -> Outcome[R]:
     """Do everything that is missing, and leave the table even where that was broken off.
 
     Raises:
@@ -82,7 +87,7 @@ def carry_out(run: Run) -> Outcome:
     return Outcome(run.rows(), run.references, run.places, run.failure())
 
 
-class Run(ABC):
+class Run(ABC, Generic[R]):
     """The references of one command, the lanes that they open, and what is known of them."""
 
     noun: str  # what a task is called in messages
@@ -94,12 +99,12 @@ class Run(ABC):
         self.card = plan.loaded.card
         self.sections = plan.loaded.sections
         self.progress = progress
-        self.references: dict[str, dict[str, Any]] = {}
+        self.references: dict[str, ReferenceRecord] = {}
         self.problems = {problem_id(problem.to_dict()): problem for problem in self.sections.resolved_problems}
         self._started = time.monotonic()
         self._reference_lanes: list[ReferenceLane] = []
         self._has_driven = False
-        self._ready: list[Lane] = []  # lanes of problems whose references are there from the beginning
+        self._ready: list[AnyLane] = []  # lanes of problems whose references are there from the beginning
         self._tell_routes()
         for pid in self.problems:
             reference = stored_reference(self.paths, pid, self.sections.reference)
@@ -107,7 +112,7 @@ class Run(ABC):
                 self._ready += self._take(pid, reference)
 
     @abstractmethod
-    def open_lanes(self, pid: str, reference: dict[str, Any]) -> Sequence[Lane]:
+    def open_lanes(self, pid: str, reference: ReferenceRecord) -> Sequence[AnyLane]:
         """The lanes of a problem whose reference is there."""
 
     @abstractmethod
@@ -130,7 +135,7 @@ class Run(ABC):
         """Where the table lies."""
 
     @abstractmethod
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> Sequence[R]:
         """One row per task of every lane."""
 
     @abstractmethod
@@ -141,7 +146,7 @@ class Run(ABC):
     def failure_of_tasks(self) -> LambdaHatError | None:
         """What the references are not to blame for."""
 
-    def late_lanes(self) -> Sequence[Lane]:
+    def late_lanes(self) -> Sequence[AnyLane]:
         """Lanes that no task has opened by its end, asked for once the others are through."""
         return ()
 
@@ -175,11 +180,11 @@ class Run(ABC):
     def failure(self) -> LambdaHatError | None:
         """Why the command does not end with exit code 0; the gravest reason first."""
         lanes = self._reference_lanes
-        if failed := [lane for lane in lanes if lane.result is None or lane.result["state"] == "FAIL"]:
+        if failed := [lane for lane in lanes if not isinstance(lane.result, ReferenceRecord)]:
             return ExecutionError("\n".join(f"The reference of {lane.pid} {lane.state}" for lane in failed))
-        uncertified = [pid for pid, reference in self.references.items() if not reference["is_certified"]]
+        uncertified = [pid for pid, reference in self.references.items() if not reference.is_certified]
         if uncertified and self.sections.reference.on_uncertified == "fail":
-            reasons = "; ".join(f"{pid}: {', '.join(self.references[pid]['reasons'])}" for pid in uncertified)
+            reasons = "; ".join(f"{pid}: {', '.join(self.references[pid].reasons)}" for pid in uncertified)
             return UncertifiedReference(
                 f"Not certified: {reasons}. Give it more time (`execution.budget.hmc_sec`), a larger localization "
                 "(`posterior.localization`) or more chains (`reference.num_chains`); "
@@ -190,35 +195,37 @@ class Run(ABC):
     @contextmanager
     def logged(self) -> Generator[None]:
         """The beginning and the end of the command in the log of events."""
-        self._log(
-            "begin",
+        begin = Begin(
+            time=now(),
+            at=self._seconds(),
             pid=os.getpid(),
             host=socket.gethostname(),
             caps=self.plan.caps,
             capacity=self.plan.capacity,
             batch_size=self.batch_size,
         )
+        self._log(begin)
         try:
             yield
         except BaseException:
             with suppress(StorageError):  # which would hide the first
-                self._log("end")
+                self._log(End(time=now(), at=self._seconds()))
             raise
-        self._log("end")
+        self._log(End(time=now(), at=self._seconds()))
 
     def drive(self, cluster: Cluster) -> None:
         """Keep the executors busy until every lane is through."""
         self._has_driven = True
         self._reference_lanes = [self._reference_lane(pid) for pid in self.problems if pid not in self.references]
-        lanes: Sequence[Lane] = (*self._ready, *self._reference_lanes, *self._compile_lanes())
+        lanes: Sequence[AnyLane] = (*self._ready, *self._reference_lanes, *self._compile_lanes())
         while lanes:
             self._schedule(cluster, lanes)
             lanes = self.late_lanes()
         for lane in self._reference_lanes:
-            if lane.result is not None and lane.result["state"] != "FAIL":
+            if isinstance(lane.result, ReferenceRecord):
                 self.references.setdefault(lane.pid, lane.result)
 
-    def _schedule(self, cluster: Cluster, lanes: Sequence[Lane]) -> None:
+    def _schedule(self, cluster: Cluster, lanes: Sequence[AnyLane]) -> None:
         scheduler = Scheduler(
             submit=lambda task, label: cluster.submit(task.function, *task.args, label=label),
             caps=self.plan.caps,
@@ -232,7 +239,7 @@ class Run(ABC):
         scheduler.run()
         self.progress.update(self._snapshot(scheduler.busy))
 
-    def _take(self, pid: str, reference: dict[str, Any]) -> Sequence[Lane]:
+    def _take(self, pid: str, reference: ReferenceRecord) -> Sequence[AnyLane]:
         self.references[pid] = reference
         return self.open_lanes(pid, reference)
 
@@ -249,7 +256,7 @@ class Run(ABC):
             lambda reference: self._take(pid, reference),
         )
 
-    def _compile_lanes(self) -> Sequence[Lane]:
+    def _compile_lanes(self) -> Sequence[AnyLane]:
         """For executors that would only wait for the first reference, and have their workers by then."""
         if self._ready or not self._reference_lanes or not isinstance(self.card, LocalCard):
             return ()
@@ -285,20 +292,30 @@ class Run(ABC):
         for warning in self.plan.warnings:
             self.progress.warning(warning)
 
-    def _log(self, kind: str, at: float | None = None, **facts: object) -> None:
-        """One line: `time` is when it is written, `at` the seconds from the command's beginning to what happened."""
-        seconds = (time.monotonic() if at is None else at) - self._started
-        append_json_line(self.paths.events, {"kind": kind, "time": now(), "at": round(seconds, 4), **facts})
+    def _log(self, line: EventLine) -> None:
+        append_line(self.paths.events, line)
+
+    def _seconds(self, at: float | None = None) -> float:
+        """From the command's beginning to `at` (`time.monotonic`), or to now."""
+        return round((time.monotonic() if at is None else at) - self._started, 4)
 
     def _on_stall(self, cluster: Cluster, label: str, seconds: float) -> None:
         reason = f"nothing moved on it for {seconds:.0f} s"
-        self._log("stalled", label=label, message=reason, is_restarted=cluster.restart(label, reason))
+        is_restarted = cluster.restart(label, reason)
+        self._log(Stalled(time=now(), at=self._seconds(), label=label, message=reason, is_restarted=is_restarted))
 
     def _on_event(self, event: Event) -> None:
-        self._log(
-            event.kind, event.at, lane=event.lane, label=event.label, task=event.task,
-            seconds=round(event.seconds, 4), message=event.message,
-        )  # fmt: skip
+        line = TaskEvent(
+            kind=event.kind,
+            time=now(),
+            at=self._seconds(event.at),
+            lane=event.lane,
+            label=event.label,
+            task=event.task,
+            seconds=round(event.seconds, 4),
+            message=event.message,
+        )
+        self._log(line)
         level = 0 if event.kind in ("retried", "error") else 1
         text = f"{event.lane} {event.task} {event.kind} on {event.label} after {event.seconds:.1f} s {event.message}"
         self.progress.message(text.rstrip(), level)
