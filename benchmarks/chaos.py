@@ -32,7 +32,7 @@ import psutil
 import yaml
 from optuna.storages.journal import JournalFileBackend
 
-from lambda_hat.report.tables import read_trials_table
+from lambda_hat.records.tables import read_frame
 
 KINDS = ("controller", "worker", "manager", "interchange")
 MARK = "LAMBDA_HAT_CHAOS"
@@ -223,7 +223,7 @@ class Chaos:
         if not path.exists():
             self.fault("there is no table")
             return
-        table = read_trials_table(path)
+        table = read_frame(path)
         rows = {row["run_id"]: row for row in table.to_dict("records")}
         expected = self.record.num_trials * len(STUDY["methods"])
         if not len(rows) == len(table) == expected:

@@ -18,7 +18,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 
-from lambda_hat.report.tables import read_trials_table
+from lambda_hat.records.tables import read_frame
 
 mpl.use("agg")
 import matplotlib.pyplot as plt
@@ -35,7 +35,7 @@ def run(folder: Path, config: str, pruner: str, num_trials: int, sets: list[str]
     words += [word for text in sets for word in ("--set", text)]
     command = [sys.executable, "-m", "lambda_hat", "workflow", "optuna", "--config", config, *words]
     subprocess.run(command, check=True)
-    table = read_trials_table(folder / pruner / "v1" / "tables" / "optuna_trials.parquet")
+    table = read_frame(folder / pruner / "v1" / "tables" / "optuna_trials.parquet")
     return table[table["number"] < num_trials]
 
 

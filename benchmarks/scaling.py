@@ -29,7 +29,7 @@ from typing import Any
 
 from optuna.samplers import RandomSampler
 
-from lambda_hat.artifacts.files import append_json_line, read_json, write_json_atomic
+from lambda_hat.artifacts.files import append_json_line
 from lambda_hat.artifacts.paths import MANIFEST_JSON, METRICS_JSON, PROGRESS_JSONL, Paths
 from lambda_hat.config.study import (
     CategoricalDist,
@@ -40,6 +40,9 @@ from lambda_hat.config.study import (
     PrunerSpec,
     SearchAlgorithm,
 )
+from lambda_hat.records.manifest import Manifest
+from lambda_hat.records.metrics import Metrics
+from lambda_hat.records.reference import ReferenceRecord
 from lambda_hat.scheduling import scheduler as scheduler_module
 from lambda_hat.scheduling.scheduler import Scheduler, Task
 from lambda_hat.tuning.plan import StudyPlan
@@ -56,8 +59,9 @@ MEAN_SECONDS, SPREAD = 60.0, 0.5
 SIZES = (500, 1000, 2000, 4000, 8000)  # trials
 NUMBERS = [
     *("se_hat", "rhat", "rhat_loss", "rhat_distance", "ess_bulk", "ess_tail", "predicted_bias"),
-    *("num_draws", "num_steps_done", "num_gradient_evaluations", "pid"),
+    "num_gradient_evaluations",
 ]
+COUNTS = ["num_draws", "num_steps_done", "pid"]
 WORDS = ["started", "finished", "dtype", "host", "executor_label", "device"]
 PACKAGES = ["lambda-hat", "jax", "jaxlib", "blackjax", "optax", "arviz", "numpy"]
 
@@ -148,23 +152,26 @@ class Simulation:
             append_json_line(folder / PROGRESS_JSONL, {"step": tenth, "fraction": tenth / 10, "llc_hat": 8.0})
         while self.running and self.running[0][0] <= self.now:
             _, _, future, folder = heapq.heappop(self.running)
-            settings = (read_json(folder / MANIFEST_JSON) or {})["settings"]
+            settings = Manifest.read(folder / MANIFEST_JSON).settings
             metrics = metrics_of(8.0 + settings["gamma"], self.random)
-            write_json_atomic(folder / METRICS_JSON, metrics)
+            metrics.write(folder / METRICS_JSON)
             future.set_result(metrics)
 
 
-def metrics_of(llc_hat: float, source: random.Random) -> dict[str, Any]:
+def metrics_of(llc_hat: float, source: random.Random) -> Metrics:
     """As much as a real trial leaves: the controller keeps it in memory."""
-    return {
-        "state": "COMPLETE",
-        "reason": "",
-        "llc_hat": llc_hat,
-        **{name: 1.0 + 1e-3 * source.random() for name in NUMBERS},
-        **dict.fromkeys(WORDS, "2026-11-25T06:44:16.711+00:00"),
-        "timings": {name: source.random() for name in ("load", "compile", "sample", "total")},
-        "versions": dict.fromkeys(PACKAGES, "1.2.3"),
-    }
+    return Metrics.model_validate(
+        {
+            "state": "COMPLETE",
+            "reason": "",
+            "llc_hat": llc_hat,
+            **{name: 1.0 + 1e-3 * source.random() for name in NUMBERS},
+            **{name: source.randrange(10**6) for name in COUNTS},
+            **dict.fromkeys(WORDS, "2026-11-25T06:44:16.711+00:00"),
+            "timings": {name: source.random() for name in ("load", "compile", "sample", "total")},
+            "versions": dict.fromkeys(PACKAGES, "1.2.3"),
+        }
+    )
 
 
 def simulate(case: Case, folder: Path, is_profiled: bool) -> dict[str, Any]:
@@ -235,12 +242,11 @@ def simulate(case: Case, folder: Path, is_profiled: bool) -> dict[str, Any]:
                 method="sgld",
                 label="htex32",
                 settings={},
-                llc_ref=8.0,
-                se_ref=0.01,
+                reference=ReferenceRecord(method="hmc", llc=8.0, se=0.01, is_certified=True),
                 seed=number,
                 trial_sec=600.0,
                 max_seconds=662.0,
-                function=dict,
+                function=Metrics.failed,
             )
             lanes.append(TrialLane(store.open(plan.pid, "sgld", SPACE), plan, spec, paths))
             scheduler.add(lanes[-1])

@@ -22,11 +22,16 @@ from typing import Any
 
 import scheduler  # itself, under the name by which workers import its functions
 
-from lambda_hat.artifacts.files import read_json, write_json_atomic
 from lambda_hat.artifacts.paths import MANIFEST_JSON, METRICS_JSON, Paths
 from lambda_hat.config.card import LocalCard
 from lambda_hat.config.study import Concurrency, FloatDist, IntDist, OptunaSection
 from lambda_hat.execution.cluster import Cluster
+from lambda_hat.records.event import TaskEvent
+from lambda_hat.records.manifest import Manifest
+from lambda_hat.records.metrics import Metrics
+from lambda_hat.records.provenance import Timings
+from lambda_hat.records.reference import ReferenceRecord
+from lambda_hat.records.state import State
 from lambda_hat.report.timeline import spans_of, use_of
 from lambda_hat.scheduling.scheduler import Event, Scheduler, Task
 from lambda_hat.tuning.plan import StudyPlan
@@ -44,23 +49,23 @@ SPACE = {
 }
 
 
-def sleeping_trial(trial_dir: str, problem_dir: str) -> dict[str, Any]:
+def sleeping_trial(trial_dir: str, problem_dir: str) -> Metrics:
     """A trial that takes as long as its manifest says."""
     del problem_dir
     start = time.monotonic()
     folder = Path(trial_dir)
-    settings = (read_json(folder / MANIFEST_JSON) or {})["settings"]
+    settings = Manifest.read(folder / MANIFEST_JSON).settings
     time.sleep(settings["seconds"])
-    metrics = {"state": "COMPLETE", "llc_hat": 8.0 + settings["gamma"], "se_hat": 0.1}
-    metrics["seconds"] = time.monotonic() - start
-    write_json_atomic(folder / METRICS_JSON, metrics)
+    timings = Timings(total=time.monotonic() - start)
+    metrics = Metrics(state=State.COMPLETE, llc_hat=8.0 + settings["gamma"], se_hat=0.1, timings=timings)
+    metrics.write(folder / METRICS_JSON)
     return metrics
 
 
-def sleep(seconds: float) -> dict[str, Any]:
+def sleep(seconds: float) -> float:
     """A task that only takes its time."""
     time.sleep(seconds)
-    return {}
+    return seconds
 
 
 class Waiting:
@@ -85,7 +90,7 @@ class Waiting:
     def on_retry(self, task: Task) -> None:
         pass
 
-    def on_done(self, task: Task, result: dict[str, Any]) -> Sequence[Any]:
+    def on_done(self, task: Task, result: float) -> Sequence[Any]:
         return ()
 
     def on_error(self, task: Task, error: Exception) -> Sequence[Any]:
@@ -130,8 +135,7 @@ def search(cluster: Cluster, folder: Path, num_trials: int, seconds: float) -> d
                 method=method,
                 label=label,
                 settings={"seconds": seconds},
-                llc_ref=8.0,
-                se_ref=0.01,
+                reference=ReferenceRecord(method="hmc", llc=8.0, se=0.01, is_certified=True),
                 seed=number,
                 trial_sec=600.0,
                 max_seconds=662.0,
@@ -143,13 +147,13 @@ def search(cluster: Cluster, folder: Path, num_trials: int, seconds: float) -> d
         lanes = [TrialLane(store.open(plan.pid, plan.method, SPACE), plan, spec, paths) for plan in plans]
         events, took = drive(cluster, lanes)
         rows = [row for lane in lanes for row in lane.rows()]
-    assert all(row["state"] == "COMPLETE" for row in rows), "a trial failed"
-    spans = spans_of(asdict(event) for event in events)
+    assert all(row.state is State.COMPLETE for row in rows), "a trial failed"
+    spans = spans_of(TaskEvent(**asdict(event)) for event in events)
     asleep = dict.fromkeys(LABELS, 0.0)
     for plan, lane in zip(plans, lanes, strict=True):
-        for record in lane.study.trials:
-            metrics = read_json(paths.trial_dir(plan.pid, plan.method, str(record.run_id)) / METRICS_JSON) or {}
-            asleep[plan.label] += metrics["seconds"]
+        for trial in lane.study.trials:
+            metrics = Metrics.read(paths.trial_dir(plan.pid, plan.method, str(trial.run_id)) / METRICS_JSON)
+            asleep[plan.label] += metrics.timings.total
     executors = []
     for label, cap in cluster.capacity.items():
         use = use_of(spans, label, cap)

@@ -19,10 +19,12 @@ os.environ.update(OMP_NUM_THREADS="1", NPROC="1")
 
 import jax
 
-from lambda_hat.artifacts.files import write_json_atomic
 from lambda_hat.config.explain import to_yaml
 from lambda_hat.config.problems import MLPProblem
 from lambda_hat.config.study import ReferenceSpec
+from lambda_hat.records.manifest import Manifest
+from lambda_hat.records.metrics import Metrics
+from lambda_hat.records.reference import ReferenceFailure
 from lambda_hat.samplers import runner as runner_module
 from lambda_hat.samplers.chunk import Chunk, ChunkEnd
 from lambda_hat.tasks import reference_task, trial_task
@@ -93,17 +95,17 @@ def make_problem(folder: Path, problem: MLPProblem, seconds: float) -> None:
     """The problem's folder with its reference, certified or not."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "problem.yaml").write_text(to_yaml(problem.to_dict()), encoding="utf-8")
-    spec = ReferenceSpec(max_relative_mcse=0.05).to_dict()
-    if (reference := reference_task(str(folder), spec, seconds))["state"] != "COMPLETE":
-        raise RuntimeError(reference["reason"])
+    result = reference_task(str(folder), ReferenceSpec(max_relative_mcse=0.05), seconds)
+    if isinstance(result, ReferenceFailure):
+        raise RuntimeError(result.reason)
 
 
-def run_trial(folder: Path, problem: Path, method: str, settings: dict[str, Any]) -> dict[str, Any]:
+def run_trial(folder: Path, problem: Path, method: str, settings: dict[str, Any]) -> Metrics:
     """One trial's metrics."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "metrics.json").unlink(missing_ok=True)
-    manifest = {"method": method, "settings": settings, "seed": 0, "budget": {"trial_sec": 120.0}}
-    write_json_atomic(folder / "manifest.json", manifest)
+    manifest = Manifest.of("p_0", method, hyperparams={}, settings=settings, seed=0, trial_sec=120.0)
+    manifest.write(folder / "manifest.json")
     return trial_task(str(folder), str(problem))
 
 
@@ -116,8 +118,8 @@ def measure(folder: Path, method: str, repeats: int, compilations: Compilations,
         start, cpu = time.perf_counter(), time.process_time()
         metrics = run_trial(folder / method / str(index), folder / "problem", method, settings)
         seconds = time.perf_counter() - start
-        if metrics["state"] == "FAIL" and "traceback" in metrics:
-            raise RuntimeError(metrics["traceback"])
+        if metrics.traceback is not None:
+            raise RuntimeError(metrics.traceback)
         rows.append(
             {
                 "settings": settings,
@@ -126,7 +128,7 @@ def measure(folder: Path, method: str, repeats: int, compilations: Compilations,
                 "outside": seconds - (sampling.seconds - in_chunks),
                 "compilations": compilations.number - number,
                 "compiling": compilations.seconds - compiling,
-                "timings": metrics["timings"],
+                "timings": metrics.timings.to_json(),
             }
         )
     first, *others = rows

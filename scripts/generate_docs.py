@@ -1,7 +1,8 @@
 """Writes what the code knows best: `python scripts/generate_docs.py [--check]`.
 
-That is `docs/configuration.md` (every key of the study file and the card), `docs/cli.md` (every command and option) and
-`config/schema/*.json` (for editors). `--check` writes nothing and ends with code 1 if one of them is not up to date.
+That is `docs/configuration.md` (every key of the study file and the card), `docs/cli.md` (every command and option),
+the columns of the tables in `docs/results.md`, and `config/schema/*.json` (for editors). `--check` writes nothing and
+ends with code 1 if one of them is not up to date.
 """
 
 from __future__ import annotations
@@ -26,8 +27,11 @@ from lambda_hat.config.methods import METHODS
 from lambda_hat.config.problems import TARGETS
 from lambda_hat.config.resolve import load_preset, preset_names
 from lambda_hat.config.study import Study
+from lambda_hat.records.columns import Row
+from lambda_hat.records.rows import AcrossRow, ConfirmedRow, TrialRow
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+TABLES: dict[str, type[Row]] = {"optuna_trials": TrialRow, "confirmed": ConfirmedRow, "across_problems": AcrossRow}
 NOTE = "<!-- Written by scripts/generate_docs.py; change the code instead. -->\n"
 INTRODUCTION = """\
 A study is one YAML file. What it leaves out has the default given here. `lambda-hat config validate FILE` finds every
@@ -62,6 +66,7 @@ def pages() -> dict[str, str]:
     return {
         "docs/configuration.md": configuration(),
         "docs/cli.md": commands(),
+        "docs/results.md": with_columns((REPOSITORY / "docs/results.md").read_text(encoding="utf-8")),
         **{
             f"config/schema/{name}.json": json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
             for name, schema in schemas.items()
@@ -107,6 +112,24 @@ def configuration() -> str:
             title = f"type: {get_args(kind.annotation)[0]}" if not path else ""
             parts.append(section(path, model, 3 if not path else 4, title))
     return "\n".join(parts).rstrip() + "\n"
+
+
+def with_columns(page: str) -> str:
+    """The page with the columns of each table between its marks `<!-- columns: NAME -->` and `<!-- end -->`."""
+    for name, kind in TABLES.items():
+        mark = f"<!-- columns: {name} -->\n"
+        before, rest = page.split(mark)
+        _, after = rest.split("<!-- end -->", maxsplit=1)
+        page = f"{before}{mark}\n{column_table(kind)}\n<!-- end -->{after}"
+    return page
+
+
+def column_table(kind: type[Row]) -> str:
+    """What every column of a table is."""
+    rows = ["| column | unit | what it is |", "| --- | --- | --- |"]
+    for column in kind.columns().values():
+        rows.append(f"| `{column.name}` | {column.unit} | {cell(column.sentence)} |")
+    return "\n".join(rows) + "\n"
 
 
 def walk(annotation: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], type[BaseModel]]]:

@@ -14,11 +14,11 @@ class Begun(Record):
     """What a command works on, for those that come after it."""
 
     pids: tuple[str, ...] = ()
-    """Problems."""
+    """Ids of the problems."""
     methods: tuple[str, ...] = ()
     """Methods of a search, or names of samplers with fixed settings."""
     num_trials: int = 0
-    """Trials of each of them on each problem."""
+    """Trials of each method, or runs of each sampler, on each problem."""
     run_ids: tuple[str, ...] = ()
     """Runs of fixed settings; none of a search."""
 

@@ -13,16 +13,16 @@ __all__ = ["Ending"]
 
 
 class Ending(Record):
-    """How a task ended, and why."""
+    """How a task ended, why, and where it ran."""
 
     state: State
     """COMPLETE, PRUNED or FAIL."""
     reason: str | None = None
     """Why it is not complete, or why it was cut short."""
     traceback: str | None = None
-    """Where the code failed."""
+    """Where the code failed, as Python prints it."""
     provenance: Origin = Provenance()
-    """Where, when and by what."""
+    """Where, when and by what it was made."""
 
     @classmethod
     def failed(cls, cause: BaseException | str, *, reason: str | None = None, **facts: Any) -> Self:

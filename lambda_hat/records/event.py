@@ -21,9 +21,9 @@ class Begin(Record):
     at: float = 0.0
     """Seconds since the command began."""
     pid: int | None = None
-    """Id of its process."""
+    """Id of the command's process."""
     host: str | None = None
-    """Name of its machine."""
+    """Name of the command's machine."""
     caps: Mapping[str, int] = {}
     """Tasks in flight at most, by executor."""
     capacity: Mapping[str, int] = {}
@@ -44,13 +44,13 @@ class TaskEvent(Part):
     lane: str
     """Study, reference or other group that the task belongs to."""
     label: str
-    """Its executor."""
+    """Label of the executor."""
     task: str
-    """Its name."""
+    """Name of the task."""
     seconds: float = 0.0
-    """Since its last submission."""
+    """Seconds since the task was last submitted."""
     message: str = ""
-    """Why."""
+    """What a watcher should know of it."""
 
 
 class Stalled(Part):
@@ -63,11 +63,11 @@ class Stalled(Part):
     at: float
     """Seconds since the command began."""
     label: str
-    """The executor."""
+    """Label of the executor."""
     message: str = ""
-    """For how long."""
+    """For how long nothing moved."""
     is_restarted: bool = False
-    """Whether it was started again."""
+    """Whether the executor was started again."""
 
 
 class End(Part):

@@ -23,17 +23,17 @@ class Manifest(Record):
     """Everything that decides the result of a trial. Its hash names the trial's folder."""
 
     pid: str
-    """Problem."""
+    """Id of the problem."""
     method: str
-    """Method that is run."""
+    """Method to run."""
     hyperparams: Mapping[str, Value]
     """What was chosen for this trial, under YAML's names."""
     settings: Mapping[str, Value]
-    """Everything that the method is given, what was chosen included, under YAML's names."""
+    """Everything that the method is given, `hyperparams` included, under YAML's names."""
     seed: int
-    """Of the run's random numbers."""
+    """Seed of the run's random numbers."""
     budget: TrialBudget
-    """What it may spend."""
+    """What the run may spend."""
 
     @classmethod
     def of(

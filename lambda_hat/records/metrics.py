@@ -43,13 +43,13 @@ class Findings(Part):
     num_gradient_evaluations: Annotated[Figure, Column("gradients", "full-data gradients", ",.0f")] = None
     """Work of all chains, burn-in, set-up and diagnosis included; a minibatch counts by its share of the data."""
     is_truncated: Annotated[bool | None, Column("truncated")] = None
-    """Whether the budget of time ended it before its last step."""
+    """Whether the budget of time ended the run before its last step."""
     reports: Annotated[Reports, Beside(REPORTS)] = {}
-    """What its method reports beside the estimate, by the names in `REPORTS`."""
+    """What the method reports beside the estimate, by the names in `REPORTS`."""
     num_together: Annotated[int | None, Column("together", "trials", "d")] = None
     """Trials that the worker ran at once and that share its seconds; empty where it was lost with its worker."""
     dtype: Annotated[str | None, Column("dtype")] = None
-    """Precision it was sampled in."""
+    """Precision that the run sampled in."""
     x64: Annotated[bool | None, Column("x64")] = None
     """Whether JAX was in its double-precision mode."""
 
@@ -58,7 +58,7 @@ class Metrics(Findings, Ending):
     """The end of a trial or run: COMPLETE with an estimate, PRUNED by the pruner or by divergence, or FAIL."""
 
     timings: Timings | None = None
-    """Where its seconds went."""
+    """Where the seconds of the run went."""
 
     @model_validator(mode="before")
     @classmethod

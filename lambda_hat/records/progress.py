@@ -20,9 +20,9 @@ class Started(Record):
     pid: int | None = None
     """Id of the worker's process."""
     host: str | None = None
-    """Name of its machine."""
+    """Name of the worker's machine."""
     time: Moment | None = None
-    """When."""
+    """When the line was written."""
 
 
 class Chunk(Part):
@@ -33,24 +33,24 @@ class Chunk(Part):
     fraction: float
     """Share of all steps."""
     llc_hat: Figure = None
-    """Estimate so far; the burn-in of what there is is left out."""
+    """Estimate from the steps so far, without their burn-in."""
 
 
 class Stage(Part):
     """A reference after a stage or round."""
 
     stage: str
-    """What was done."""
+    """Name of the stage."""
     seconds: Figure = None
-    """Since its sampling began."""
+    """Seconds since the sampling began."""
     llc: Figure = None
     """λ̂ so far."""
     se: Figure = None
-    """Its standard error."""
+    """Standard error of λ̂ so far."""
     rhat: Figure = None
-    """The larger R̂ of the loss's and r²'s."""
+    """The larger of the R̂ of the loss and that of r²."""
     ess: Figure = None
-    """The smaller bulk ESS of both."""
+    """The smaller of the bulk ESS of the loss and that of r²."""
 
 
 class Ended(Part):
@@ -59,9 +59,9 @@ class Ended(Part):
     event: Literal["ended"] = "ended"
     """The kind of the line."""
     state: State | None = None
-    """How."""
+    """How the task ended."""
     time: Moment | None = None
-    """When."""
+    """When the line was written."""
 
 
 ProgressLine = Started | Chunk | Stage | Ended

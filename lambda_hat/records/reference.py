@@ -26,11 +26,11 @@ class CriterionRecord(Part):
     """One requirement of a certificate."""
 
     name: str
-    """What is required of."""
+    """The quantity that is looked at."""
     value: Figure = None
-    """What was found; None where it is not known."""
+    """Its value; None where it is not known."""
     bound: Figure = None
-    """What it must not pass."""
+    """The bound that the value must not pass."""
     is_upper: bool = True
     """Whether the bound is the largest value allowed, or else the smallest."""
     is_met: bool
@@ -76,13 +76,13 @@ class ReferenceRecord(Record):
     FORMAT: ClassVar[int] = 2  # also of the arrays beside it; a reference of an older format is made anew
 
     method: str
-    """What it was made by: `hmc` or `exact`."""
+    """How the reference was made: `hmc` or `exact`."""
     state: State = State.COMPLETE
     """COMPLETE: there is a reference, certified or not."""
     llc: Figure
     """λ̂ of the reference."""
     se: Figure
-    """Its Monte Carlo standard error; 0 of an exact value."""
+    """Monte Carlo standard error of λ̂; 0 where the value is exact."""
     is_certified: bool
     """Whether every criterion is met."""
     reasons: tuple[str, ...] = ()
@@ -90,7 +90,7 @@ class ReferenceRecord(Record):
     certificate: tuple[CriterionRecord, ...] = ()
     """Every criterion."""
     diagnostics: Mapping[str, TraceRecord] = {}
-    """Of the traces `loss` and `distance` (r² = |w − w0|²)."""
+    """Diagnostics of the traces `loss` and `distance` (r² = |w − w0|²)."""
     exact_llc: Figure = None
     """The exact value where it is known."""
     laplace_llc: Figure = None
@@ -98,55 +98,55 @@ class ReferenceRecord(Record):
     laplace_se: Figure = None
     """Standard error of the Laplace value, where the spectrum is a stochastic quadrature."""
     spectrum: SpectrumRecord | None = None
-    """Of the Hessian at w0."""
+    """Spectrum of the Hessian at w0."""
     decrease_available: Figure = None
     """What the local potential can still lose near w0."""
     wells: WellsRecord | None = None
-    """Other wells that were looked for."""
+    """The search for other wells."""
     whitening: str | None = None
-    """Kind of the coordinates that it was sampled in."""
+    """Kind of the coordinates that the chains sampled in."""
     localization: Figure = None
-    """γ_loc."""
+    """γ_loc, the strength of the spring that holds the posterior around w0."""
     radius: Figure = None
-    """ρ, where the localization was given by one."""
+    """The radius ρ that gave the localization; None where that was given itself."""
     nbeta: Figure = None
-    """nβ."""
+    """nβ, the number of data times the inverse temperature."""
     num_data: int | None = None
-    """Rows of the data."""
+    """Number of rows of the data."""
     dim: int | None = None
-    """Parameters of the model."""
+    """Number of parameters of the model."""
     loss_at_w0: Figure = None
-    """L_n(w0)."""
+    """L_n(w0), the loss at w0."""
     target: Mapping[str, Value] = {}
-    """What training, or the search for w0, told of itself."""
+    """Facts that training, or the search for w0, left about itself."""
     num_chains: int | None = None
-    """Chains that count."""
+    """Number of chains that the estimate is made of."""
     num_draws: int | None = None
-    """Draws of all these chains."""
+    """Number of draws of all these chains together."""
     step_size: Figure = None
     """Leapfrog step in whitened coordinates."""
     num_integration_steps: int | None = None
     """Mean number of leapfrog steps of a trajectory."""
     num_gradient_evaluations: Figure = None
-    """Work of everything, on the scale of the full data."""
+    """Work of the whole reference; a minibatch counts by its share of the data."""
     num_curvature_passes: int | None = None
-    """Passes over the data for Hessians and Lanczos steps."""
+    """Number of passes over the data for Hessians and Lanczos steps."""
     dtype: str | None = None
-    """Precision of the sampling."""
+    """Precision that the chains sampled in."""
     evaluation_dtype: str | None = None
     """Precision that losses and gradients were evaluated in."""
     evaluation_error: Figure = None
-    """Error that this precision causes."""
+    """Error of λ̂ that the precision of the evaluation causes."""
     stages: Mapping[str, float] = {}
-    """Seconds by stage, of all commands that sampled it."""
+    """Seconds by stage, of all commands that worked on the reference."""
     seconds: Figure = None
     """Seconds of all stages but the training."""
     num_extensions: int = 0
-    """How often a later command sampled on."""
+    """How often a later command added draws."""
     spec: ReferenceSpec = ReferenceSpec()
     """The section `reference` of the study that it was made for."""
     provenance: Origin = Provenance()
-    """Where, when and by what."""
+    """Where, when and by what it was made."""
 
     @classmethod
     def read_current(cls, path: Path) -> Self | None:

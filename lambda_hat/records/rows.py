@@ -41,7 +41,7 @@ class _Comparison(Row):
 
 
 class _Making(Row):
-    """Where, when and by what, and where the seconds went."""
+    """Where, when and by what a run was made, and where its seconds went."""
 
     load_sec: Annotated[Figure, Column("load", "s", ".2f")] = None
     """Wall seconds in the worker for loading target and posterior."""
@@ -52,7 +52,7 @@ class _Making(Row):
     total_sec: Annotated[Figure, Column("seconds", "s", ".2f")] = None
     """Wall seconds in the worker, all in all."""
     executor: Annotated[str | None, Column("executor")] = None
-    """Label of the executor that it ran on."""
+    """Label of the executor that the run was on."""
     device: Annotated[str | None, Column("device")] = None
     """What JAX computed on."""
     host: Annotated[str | None, Column("host")] = None
@@ -60,15 +60,15 @@ class _Making(Row):
     pid_worker: Annotated[int | None, Column("process", spec="d")] = None
     """Id of the worker's process."""
     seed: Annotated[int | None, Column("seed", spec="d")] = None
-    """Of its random numbers."""
+    """Seed of the run's random numbers."""
     versions: Versions = {}
     """Versions of lambda-hat and of the libraries that matter, as JSON."""
     git_commit: Annotated[str | None, Column("commit")] = None
     """Commit of the repository that the worker ran in."""
     started: Annotated[Moment | None, Column("started")] = None
-    """When it began."""
+    """When the run began."""
     finished: Annotated[Moment | None, Column("finished")] = None
-    """When its result was complete."""
+    """When the result of the run was complete."""
 
 
 class OutcomeRow(_Making, Findings, _Comparison):
@@ -134,9 +134,9 @@ class _Trial(Row):
     state: Annotated[State, Column("state")]
     """COMPLETE, PRUNED, FAIL, or RUNNING where it has not ended."""
     reason: Annotated[str | None, Column("reason")] = None
-    """Why it is not complete, or was cut short."""
+    """Why the trial is not complete, or was cut short."""
     origin: Annotated[str | None, Column("origin")] = None
-    """Where its hyperparameters come from: `preset`, `enqueued` or `search`."""
+    """Where the hyperparameters come from: `preset`, `enqueued` or `search`."""
     hyperparameters: Hyperparameters = {}
     """What was sampled, as JSON; one by one in the columns `param_<name>`."""
     objective: Annotated[Figure, Column("objective")] = None
@@ -161,7 +161,7 @@ class _Run(Row):
     state: Annotated[State, Column("state")]
     """COMPLETE, PRUNED, FAIL, or RUNNING where it has not ended."""
     reason: Annotated[str | None, Column("reason")] = None
-    """Why it is not complete, or was cut short."""
+    """Why the run is not complete, or was cut short."""
     origin: Annotated[str | None, Column("origin")] = None
     """Empty: the settings of a run are given."""
     hyperparameters: Hyperparameters = {}

@@ -14,6 +14,8 @@ import yaml
 from click.testing import CliRunner
 
 from lambda_hat.cli.app import cli
+from lambda_hat.records.probe import Probe
+from lambda_hat.records.provenance import Provenance
 from lambda_hat.workflows import doctor
 
 STUDY = {
@@ -251,14 +253,14 @@ def test_two_cards_are_a_usage_error():
     assert (result.exit_code, "exclude each other" in result.output) == (2, True)
 
 
-HEALTHY = {
-    "host": "node7",
-    "device": "cpu",
-    "devices": ["cpu"],
-    "num_cores": 4,
-    "sees_controller": True,
-    "errors": {"float64": 0.0, "float32": 1e-8},
-}
+def probe(versions=None, **changes):
+    """What a worker says that is healthy but for these changes."""
+    made_by = Provenance(host="node7", device="cpu", versions=versions or {"jax": doctor._version("jax")})
+    healthy = Probe(
+        provenance=made_by, sees_controller=True, errors={"float64": 0.0, "float32": 1e-8}, num_cores=4,
+        devices=("cpu",),
+    )  # fmt: skip
+    return healthy.model_copy(update=changes)
 
 
 @pytest.mark.parametrize(
@@ -271,13 +273,12 @@ HEALTHY = {
     ],
 )
 def test_what_is_wrong_where_a_worker_runs(tmp_path, changes, reason):
-    versions = {"jax": doctor._version("jax")}
     (tmp_path / "worker-a").touch()
     future = Future()
-    future.set_result({**HEALTHY, "versions": versions})
+    future.set_result(probe())
     assert doctor._check_worker("a", future, tmp_path, 0.0, 1.0).state == "ok"
     future = Future()
-    future.set_result({**HEALTHY, "versions": versions, **changes})
+    future.set_result(probe(**changes))
     check = doctor._check_worker("a", future, tmp_path, 0.0, 1.0)
     assert check.state == "failed"
     assert check.found.startswith(reason)
@@ -288,7 +289,7 @@ def test_a_worker_whose_files_do_not_come_back_and_one_that_is_silent(tmp_path):
     future = Future()
     check = doctor._check_worker("a", future, tmp_path, 0.0, 0.0)
     assert (check.state, check.found) == ("failed", "no answer within 0 s")
-    future.set_result({**HEALTHY, "versions": {}})
+    future.set_result(probe())
     check = doctor._check_worker("a", future, tmp_path, 0.0, 1.0)
     assert (check.state, check.found) == ("failed", "what node7 writes is not seen here")
 

@@ -11,6 +11,7 @@ from lambda_hat.config.methods import parse_settings
 from lambda_hat.estimate.llc import LLCEstimate
 from lambda_hat.estimate.method import MethodResult
 from lambda_hat.estimate.reliability import reasons_against
+from lambda_hat.records.state import State
 from lambda_hat.samplers.base import Info
 
 GOOD = {
@@ -25,14 +26,17 @@ SHAPE = (4, 100)
 ALL = ("hmc", "mclmc", "sgld", "vi")
 
 
-def reasons(method: str, *, decrease: float = 1e-3, traces=None, estimate=None, extras=None, settings=None, state=None):
+def reasons(
+    method: str, *, decrease: float = 1e-3, traces=None, estimate=None, extras=None, settings=None, is_diverged=False
+):
     acceptance = {"hmc": 0.8, "mclmc": 0.9}.get(method, 1.0)
     known = {name: np.ones(SHAPE) for name in Info._fields}
     known |= {"acceptance_rate": np.full(SHAPE, acceptance), "is_divergent": np.zeros(SHAPE)}
     known |= {"energy": np.random.default_rng(0).standard_normal(SHAPE)}
     run = MethodResult(
-        state=state or "COMPLETE",
-        reason="r² is too large" if state else "",
+        state=State.PRUNED if is_diverged else State.COMPLETE,
+        is_diverged=is_diverged,
+        reason="r² is too large" if is_diverged else "",
         estimate=LLCEstimate(**GOOD | (estimate or {})),
         info=Info(**known | (traces or {})),
         num_steps_done=100,
@@ -61,7 +65,7 @@ CASES = [
      "decrease still available at w0, over λ̂ is 0.02, at most 0.01 wanted. " + MINIMUM),
     (ALL, {"estimate": {"llc": -10.0}},
      "λ̂ = -10 ± 0.1 is negative by more than two standard errors. " + MINIMUM),
-    (ALL, {"state": "DIVERGED"}, "The run diverged: r² is too large. {step}."),
+    (ALL, {"is_diverged": True}, "The run diverged: r² is too large. {step}."),
     (ALL, {"traces": {"is_divergent": np.full(SHAPE, 0.01)}},
      "fraction of divergent steps is 0.01, at most 0.001 wanted. {step}."),
     (("hmc",), {"traces": {"acceptance_rate": np.full(SHAPE, 0.6)}},

@@ -5,17 +5,13 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import pytest
-
-from lambda_hat.artifacts.files import read_json, write_json_atomic
-from lambda_hat.artifacts.ids import run_id
 from lambda_hat.artifacts.paths import MANIFEST_JSON, METRICS_JSON, STOP_FLAG, Paths
 from lambda_hat.errors import WorkerLostError
+from lambda_hat.records.manifest import Manifest
+from lambda_hat.records.metrics import Metrics
+from lambda_hat.records.state import State
 from lambda_hat.scheduling.fixed import FixedLane, fixed_trial
 from lambda_hat.scheduling.scheduler import Scheduler
-from lambda_hat.tuning.rows import run_row
-
-REFERENCE = {"llc": 2.0, "se": 0.01}
 
 
 def build_run(paths, seed=1):
@@ -26,9 +22,9 @@ def build_run(paths, seed=1):
 
 
 def completing(trial_dir, problem_dir):
-    settings = read_json(Path(trial_dir) / MANIFEST_JSON)["settings"]
-    metrics = {"state": "COMPLETE", "llc_hat": 2.0 + settings["eta0"], "se_hat": 0.1, "rhat": 1.0}
-    write_json_atomic(Path(trial_dir) / METRICS_JSON, metrics)
+    settings = Manifest.read(Path(trial_dir) / MANIFEST_JSON).settings
+    metrics = Metrics(state=State.COMPLETE, llc_hat=2.0 + settings["eta0"], se_hat=0.1, rhat=1.0)
+    metrics.write(Path(trial_dir) / METRICS_JSON)
     return metrics
 
 
@@ -57,16 +53,11 @@ def test_a_run_is_a_trial_by_its_manifest(tmp_path):
     item = build_run(paths)
     lane = build_lane(paths, [item])
     run(lane)
-    manifest = read_json(item.folder / MANIFEST_JSON)
-    assert item.folder == paths.trial_dir("p_1", "fine", run_id(manifest))
-    assert set(manifest) == {"pid", "method", "hyperparams", "settings", "seed", "budget"}
-    row = run_row("fine", item, lane.metrics_of(item), REFERENCE, lane.label)
-    assert (row["pid"], row["sampler"], row["method"], row["run_id"], row["state"]) == (
-        "p_1", "fine", "sgld", item.run_id, "COMPLETE",
-    )  # fmt: skip
-    assert (row["param_eta0"], row["param_steps"], row["seed"], row["executor"]) == (1e-3, 500, 1, "a")
-    assert row["error"] == pytest.approx(1e-3)
-    assert row["relative_error"] == pytest.approx(5e-4)
+    manifest = Manifest.read(item.folder / MANIFEST_JSON)
+    assert manifest == item.manifest
+    assert item.folder == paths.trial_dir("p_1", "fine", manifest.run_id)
+    assert (manifest.method, manifest.hyperparams, manifest.seed) == ("sgld", {"eta0": 1e-3}, 1)
+    assert lane.metrics_of(item).llc_hat == 2.001
 
 
 def test_what_has_ended_is_not_run_again(tmp_path):
@@ -74,7 +65,7 @@ def test_what_has_ended_is_not_run_again(tmp_path):
     runs = [build_run(paths, seed) for seed in range(3)]
     run(build_lane(paths, runs[:2]))
     lane = build_lane(paths, runs)
-    assert (lane.counts["COMPLETE"], lane.is_through) == (2, False)
+    assert (lane.counts[State.COMPLETE], lane.is_through) == (2, False)
     assert lane.next_task().name == runs[2].run_id
     assert lane.next_task() is None
     assert lane.num_running == 1
@@ -85,10 +76,11 @@ def test_a_run_that_failed_is_run_again_and_leaves_nothing_of_its_failure(tmp_pa
     item = build_run(paths)
     lane = build_lane(paths, [item], raising)
     run(lane)
-    assert (lane.is_through, lane.counts["FAIL"]) == (True, 1)
-    assert "in raising" in read_json(item.folder / METRICS_JSON)["traceback"]
-    row = run_row("fine", item, lane.metrics_of(item), REFERENCE, "a")
-    assert (row["state"], row["reason"], row["llc_hat"]) == ("FAIL", "ValueError: a bug", None)
+    assert (lane.is_through, lane.counts[State.FAIL]) == (True, 1)
+    metrics = Metrics.read(item.folder / METRICS_JSON)
+    assert metrics == lane.metrics_of(item)
+    assert (metrics.state, metrics.reason, metrics.llc_hat) == ("FAIL", "ValueError: a bug", None)
+    assert "in raising" in metrics.traceback
     (item.folder / STOP_FLAG).touch()
     again = build_lane(paths, [item])
     assert not again.is_through
@@ -100,15 +92,15 @@ def test_a_run_that_failed_is_run_again_and_leaves_nothing_of_its_failure(tmp_pa
 def test_an_estimate_that_is_no_number_is_a_failure(tmp_path):
     paths = Paths(tmp_path)
     item = build_run(paths)
-    lane = build_lane(paths, [item], lambda *folders: {"state": "COMPLETE", "llc_hat": None})
+    lane = build_lane(paths, [item], lambda *folders: Metrics(state=State.COMPLETE, llc_hat=float("nan")))
     run(lane)
-    row = run_row("fine", item, lane.metrics_of(item), REFERENCE, "a")
-    assert (row["state"], row["reason"]) == ("FAIL", "the estimate is not a finite number")
+    metrics = lane.metrics_of(item)
+    assert (metrics.state, metrics.reason) == ("FAIL", "the estimate is not a finite number")
 
 
-def test_a_run_that_has_not_ended_has_a_row(tmp_path):
-    row = run_row("fine", build_run(Paths(tmp_path)), {}, REFERENCE, "a")
-    assert (row["state"], row["reason"], row["error"]) == ("RUNNING", None, None)
+def test_a_run_that_has_not_ended_has_no_metrics(tmp_path):
+    item = build_run(Paths(tmp_path))
+    assert build_lane(Paths(tmp_path), [item]).metrics_of(item) is None
 
 
 def test_a_lost_worker_is_retried_and_what_it_wrote_counts(tmp_path):
@@ -134,7 +126,7 @@ def test_the_lanes_that_follow_are_opened_after_the_last_run(tmp_path):
     opened = []
 
     def open_next():
-        opened.append(first.counts["COMPLETE"])
+        opened.append(first.counts[State.COMPLETE])
         return [last]
 
     first = build_lane(paths, [build_run(paths, seed) for seed in range(3)], max_in_flight=2, open_next=open_next)

@@ -10,10 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lambda_hat.artifacts.files import append_json_line, read_json, write_json_atomic
+from lambda_hat.artifacts.files import append_json_line
 from lambda_hat.artifacts.paths import MANIFEST_JSON, METRICS_JSON, PROGRESS_JSONL, Paths
 from lambda_hat.config.study import CategoricalDist, Concurrency, FloatDist, OptunaSection
 from lambda_hat.errors import ExecutorLostError, WorkerLostError
+from lambda_hat.records.manifest import Manifest
+from lambda_hat.records.metrics import Metrics
+from lambda_hat.records.reference import ReferenceRecord
+from lambda_hat.records.state import State
 from lambda_hat.scheduling.packing import PackedLane, packed
 from lambda_hat.scheduling.scheduler import Scheduler, Task
 from lambda_hat.tuning.plan import StudyPlan
@@ -284,15 +288,16 @@ SPACE = {
 def complete(trial_dir, problem_dir):
     folder = Path(trial_dir)
     append_json_line(folder / PROGRESS_JSONL, {"step": 50, "llc_hat": 2.0, "fraction": 0.5})
-    metrics = {"state": "COMPLETE", "reason": "", "llc_hat": 2.0, "se_hat": 0.1, "rhat": 1.0}
-    write_json_atomic(folder / METRICS_JSON, metrics)
+    metrics = Metrics(state=State.COMPLETE, llc_hat=2.0, se_hat=0.1, rhat=1.0)
+    metrics.write(folder / METRICS_JSON)
     return metrics
 
 
 def build_lane(store, spec, paths, open_next=None):
     plan = StudyPlan(
-        pid="p_1", method="sgld", label="htex32", settings={"steps": 100}, llc_ref=2.0, se_ref=0.01, seed=3,
-        trial_sec=60.0, max_seconds=68.0, function=complete,
+        pid="p_1", method="sgld", label="htex32", settings={"steps": 100},
+        reference=ReferenceRecord(method="hmc", llc=2.0, se=0.01, is_certified=True), seed=3, trial_sec=60.0,
+        max_seconds=68.0, function=complete,
     )  # fmt: skip
     return TrialLane(store.open("p_1", "sgld", SPACE), plan, spec, paths, open_next)
 
@@ -304,7 +309,7 @@ def test_a_study_in_packs_has_all_its_trials_each_in_its_folder(tmp_path, is_wor
     spec = OptunaSection(max_trials_per_method=11, concurrency=Concurrency(batch_size=6, pack=3))
 
     def complete_together(folders, problem_dir):
-        packs.append([read_json(Path(folder) / MANIFEST_JSON)["settings"]["precond_type"] for folder in folders])
+        packs.append([Manifest.read(Path(folder) / MANIFEST_JSON).settings["precond_type"] for folder in folders])
         if is_worker_lost and len(packs) == 1:
             complete(folders[0], problem_dir)
             raise WorkerLostError("gone")
@@ -317,8 +322,8 @@ def test_a_study_in_packs_has_all_its_trials_each_in_its_folder(tmp_path, is_wor
         scheduler.add(packed(lane, 3, complete_together))
         scheduler.run()
         rows = lane.rows()
-    assert [row["state"] for row in rows] == ["COMPLETE"] * 11
-    assert len({row["run_id"] for row in rows}) == 11
+    assert [row.state for row in rows] == ["COMPLETE"] * 11
+    assert len({row.run_id for row in rows}) == 11
     assert opened == [11]
     assert all(len(set(kinds)) == 1 and 2 <= len(kinds) <= 3 for kinds in packs)
     assert any(len(kinds) == 3 for kinds in packs)

@@ -17,5 +17,5 @@ def quadratic_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("problem")
     (folder / "problem.yaml").write_text(to_yaml(QuadraticProblem(dim=4, num_data=200).to_dict()), encoding="utf-8")
-    assert reference_task(str(folder), ReferenceSpec(max_relative_mcse=0.03).to_dict(), 600.0)["state"] == "COMPLETE"
+    assert reference_task(str(folder), ReferenceSpec(max_relative_mcse=0.03), 600.0).state == "COMPLETE"
     return folder

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +20,13 @@ from lambda_hat.artifacts.ids import problem_id
 from lambda_hat.config.explain import to_yaml
 from lambda_hat.config.problems import DataSpec, MLPProblem, ModelSpec, QuadraticProblem, TrainingSpec
 from lambda_hat.config.study import ReferenceSpec
+from lambda_hat.records.metrics import Metrics
 from lambda_hat.samplers.pace import OutOfTime
 from lambda_hat.targets import Target
 from lambda_hat.targets.datasets import Stream, build_dataset, random_stream
 from lambda_hat.targets.losses import build_network_loss
 from lambda_hat.tasks.budget import Limits, alarm, watchdog
+from lambda_hat.tasks.provenance import provenance
 
 needs_alarm = pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="there are no alarms on Windows")
 
@@ -83,26 +86,32 @@ def ended(monkeypatch):
     return event
 
 
+THEN = datetime(2026, 1, 2, tzinfo=UTC)
 PASSED = Limits(start=0.0, seconds=3.0, reserve=0.3)  # long ago
+
+
+def stuck(reason: str) -> Metrics:
+    return Metrics.failed(reason, provenance=provenance(may_wait=False).between(THEN, THEN))
 
 
 def test_a_watchdog_says_why_it_ends_a_worker(tmp_path, monkeypatch, ended):
     monkeypatch.setenv("LAMBDA_HAT_EXECUTOR", "htex")
-    lines = [{"event": "started"}, {"step": 40, "fraction": 0.4, "llc_hat": 1.0}]
+    lines = [{"event": "started", "format": 1}, {"step": 40, "fraction": 0.4, "llc_hat": 1.0}]
     (tmp_path / "progress.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    with watchdog(PASSED, "execution.budget.trial_sec", tmp_path / "metrics.json", lambda: {"started": "then"}):
+    with watchdog(PASSED, "execution.budget.trial_sec", tmp_path / "metrics.json", stuck):
         assert ended.wait(10)
     metrics = read_json(tmp_path / "metrics.json")
     assert metrics["state"] == "FAIL"
     assert "the worker was ended; execution.budget.trial_sec is 3 s. Steps done: 40 (40.0%)." in metrics["reason"]
-    assert (metrics["started"], metrics["executor_label"], metrics["pid"]) == ("then", "htex", os.getpid())
+    assert (metrics["started"], metrics["executor_label"]) == ("2026-01-02T00:00:00.000+00:00", "htex")
+    assert metrics["pid"] == os.getpid()
     assert read_json_lines(tmp_path / "progress.jsonl")[0][-1]["event"] == "ended"
 
 
 def test_a_watchdog_leaves_the_end_that_another_worker_found(tmp_path, monkeypatch, ended):
     monkeypatch.setenv("LAMBDA_HAT_EXECUTOR", "htex")
     (tmp_path / "metrics.json").write_text('{"state": "COMPLETE"}', encoding="utf-8")
-    with watchdog(PASSED, "execution.budget.trial_sec", tmp_path / "metrics.json"):
+    with watchdog(PASSED, "execution.budget.trial_sec", tmp_path / "metrics.json", Metrics.failed):
         assert ended.wait(20)
     assert read_json(tmp_path / "metrics.json") == {"state": "COMPLETE"}
     assert not (tmp_path / "progress.jsonl").exists()
@@ -111,7 +120,7 @@ def test_a_watchdog_leaves_the_end_that_another_worker_found(tmp_path, monkeypat
 def test_a_watchdog_does_not_fire_after_its_block(tmp_path, monkeypatch, ended):
     monkeypatch.setenv("LAMBDA_HAT_EXECUTOR", "htex")
     limits = Limits(time.monotonic(), 1000.0, 0.0)
-    with watchdog(limits, "execution.budget.trial_sec", tmp_path / "metrics.json"):
+    with watchdog(limits, "execution.budget.trial_sec", tmp_path / "metrics.json", Metrics.failed):
         dog = next(thread for thread in threading.enumerate() if thread.name == "watchdog")
     dog.join(10)
     assert not dog.is_alive()
@@ -121,7 +130,7 @@ def test_a_watchdog_does_not_fire_after_its_block(tmp_path, monkeypatch, ended):
 
 def test_only_workers_are_watched(tmp_path, monkeypatch, ended):
     monkeypatch.delenv("LAMBDA_HAT_EXECUTOR", raising=False)
-    with watchdog(PASSED, "execution.budget.trial_sec", tmp_path / "metrics.json"):
+    with watchdog(PASSED, "execution.budget.trial_sec", tmp_path / "metrics.json", Metrics.failed):
         assert not [thread for thread in threading.enumerate() if thread.name == "watchdog"]
     assert not ended.is_set()
 
@@ -130,12 +139,17 @@ WORKER = """
 import json, os, signal, sys
 if "WITHOUT_ALARM" in os.environ:
     del signal.SIGALRM
+from lambda_hat.config.study import ReferenceSpec
 from lambda_hat.tasks import reference, trial
 warm_up, (function, args) = json.loads(sys.argv[1]), json.loads(sys.argv[2])
 if warm_up:
     trial.run_trial(*warm_up)
 print("begins", flush=True)
-(trial.run_trial if function == "trial" else reference.run_reference)(*args)
+if function == "trial":
+    trial.run_trial(*args)
+else:
+    folder, spec, seconds = args
+    reference.run_reference(folder, ReferenceSpec.model_validate(spec), seconds)
 print("ended", flush=True)
 os._exit(0)  # a compilation that was interrupted goes on in a thread of its own: no end of a process waits for it
 """
@@ -160,7 +174,14 @@ def events_of(folder: Path) -> list[str]:
 
 def write_trial(folder: Path, method: str, settings: dict, trial_sec: float) -> list[str]:
     folder.mkdir()
-    manifest = {"method": method, "settings": settings, "seed": 1, "budget": {"trial_sec": trial_sec}}
+    manifest = {
+        "pid": "p_0",
+        "method": method,
+        "hyperparams": {},
+        "settings": settings,
+        "seed": 1,
+        "budget": {"trial_sec": trial_sec},
+    }
     (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     return [str(folder), str(folder.parent)]
 

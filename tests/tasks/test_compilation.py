@@ -22,9 +22,16 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
 
 def trial(folder: Path, problem_dir: Path, method: str, settings: dict[str, Any]) -> dict[str, Any]:
     folder.mkdir()
-    manifest = {"method": method, "settings": settings, "seed": 1, "budget": {"trial_sec": 60.0}}
+    manifest = {
+        "pid": "p_0",
+        "method": method,
+        "hyperparams": {},
+        "settings": settings,
+        "seed": 1,
+        "budget": {"trial_sec": 60.0},
+    }
     (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
-    return trial_task(str(folder), str(problem_dir))
+    return trial_task(str(folder), str(problem_dir)).to_json()
 
 
 @pytest.mark.slow
@@ -44,11 +51,11 @@ def test_a_trial_compiles_nothing_that_was_compiled_ahead(method, quadratic_dir,
 
 def test_nothing_is_left_of_it(quadratic_dir):
     before = sorted(quadratic_dir.iterdir())
-    assert compile_task(str(quadratic_dir), "sgld", {"steps": 10**9}, 60.0)["seconds"] < 60
+    assert compile_task(str(quadratic_dir), "sgld", {"steps": 10**9}, 60.0) < 60
     assert sorted(quadratic_dir.iterdir()) == before
 
 
 def test_importing_finds_the_devices():
     found = import_task()
-    assert found["device"]
-    assert found["versions"]["jax"] == jax.__version__
+    assert found.device
+    assert found.versions["jax"] == jax.__version__

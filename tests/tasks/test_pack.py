@@ -18,9 +18,11 @@ import pytest
 from lambda_hat.artifacts.files import read_json, read_json_lines
 from lambda_hat.errors import StorageError
 from lambda_hat.estimate.traces import Traces
+from lambda_hat.records.manifest import Manifest
 from lambda_hat.tasks import pack_task, trial_task
 
 SGLD = {"eta0": 2e-3, "steps": 2000, "batch": 64}
+MANIFEST = Manifest.of("p_0", "sgld", hyperparams={}, settings=SGLD, seed=0, trial_sec=60.0)
 CASES = {
     "sgld": [SGLD, SGLD | {"eta0": 1e-3, "steps": 3000}, SGLD | {"eta0": 3e-3, "gamma": 0.3}],
     "mclmc": [{"step_size": 0.5, "steps": 200}, {"step_size": 0.3, "L": 0.5, "steps": 260}],
@@ -29,7 +31,14 @@ CASES = {
 
 def write_trial(folder: Path, method: str, settings: dict[str, Any], seed: int = 0, trial_sec: float = 60.0) -> Path:
     folder.mkdir(parents=True)
-    manifest = {"method": method, "settings": settings, "seed": seed, "budget": {"trial_sec": trial_sec}}
+    manifest = {
+        "pid": "p_0",
+        "method": method,
+        "hyperparams": {},
+        "settings": settings,
+        "seed": seed,
+        "budget": {"trial_sec": trial_sec},
+    }
     (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     return folder
 
@@ -52,7 +61,7 @@ def run_pack(quadratic_dir):
         metrics = pack_task([str(folder) for folder in folders], str(quadratic_dir))
         assert list(metrics) == [folder.name for folder in folders]
         stored = [read_json(folder / "metrics.json") for folder in folders]
-        assert [row["finished"] for row in metrics.values()] == [row["finished"] for row in stored]
+        assert [row.to_json() for row in metrics.values()] == stored
         return stored
 
     return run_pack
@@ -70,7 +79,7 @@ MEASURED = {"timings", "started", "finished", "num_together"}
 def test_each_trial_leaves_the_files_that_it_leaves_alone(write_pack, run_pack, quadratic_dir, method):
     packed, alone = write_pack(CASES[method], method), write_pack(CASES[method], method, "alone")
     for folder, other, metrics in zip(packed, alone, run_pack(packed), strict=True):
-        expected = trial_task(str(other), str(quadratic_dir))
+        expected = trial_task(str(other), str(quadratic_dir)).to_json()
         assert (metrics["state"], metrics["num_together"], expected["num_together"]) == ("COMPLETE", len(packed), 1)
         assert metrics.keys() == expected.keys()
         for name in expected.keys() - MEASURED:
@@ -105,9 +114,10 @@ def test_a_diverged_trial_ends_alone(write_pack, run_pack):
     ("text", "reason"),
     [
         ('{"method": "sgld", ', "FileNotFoundError: .*manifest.json is missing or torn"),
-        (json.dumps({"method": "sgld", "settings": {"eta": 1}, "seed": 0, "budget": {}}), "ValidationError"),
+        (json.dumps(MANIFEST.to_json() | {"settings": {"eta": 1}}), "ValidationError"),
+        (json.dumps(MANIFEST.to_json() | {"budget": {}}), "RunStateError: .*is damaged: budget"),
     ],
-    ids=["torn", "bad"],
+    ids=["torn", "bad settings", "bad budget"],
 )
 def test_a_manifest_that_cannot_be_used_is_the_fault_of_one(write_pack, run_pack, text, reason):
     folders = write_pack([SGLD] * 3)
@@ -187,6 +197,7 @@ WORKER = """
 import signal, sys
 if sys.argv[1] == "watchdog":
     del signal.SIGALRM  # as on Windows
+from lambda_hat.records.manifest import Manifest
 from lambda_hat.tasks import pack_task
 pack_task(sys.argv[3:], sys.argv[2])
 """

@@ -44,9 +44,16 @@ def test_a_warm_trial_compiles_nothing(method: str, quadratic_dir: Path, tmp_pat
     def run(number: int, settings: dict[str, Any]) -> dict[str, Any]:
         folder = tmp_path / str(number)
         folder.mkdir()
-        manifest = {"method": method, "settings": settings, "seed": number, "budget": {"trial_sec": 60.0}}
+        manifest = {
+            "pid": "p_0",
+            "method": method,
+            "hyperparams": {},
+            "settings": settings,
+            "seed": number,
+            "budget": {"trial_sec": 60.0},
+        }
         (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
-        return trial_task(str(folder), str(quadratic_dir))
+        return trial_task(str(folder), str(quadratic_dir)).to_json()
 
     first, *others = TRIALS[method]
     jax.clear_caches()

@@ -8,36 +8,42 @@ import pytest
 
 from lambda_hat.artifacts.ids import derive_seed
 from lambda_hat.artifacts.paths import Paths
+from lambda_hat.records.manifest import Manifest
+from lambda_hat.records.metrics import Metrics
+from lambda_hat.records.provenance import Timings
+from lambda_hat.records.reference import ReferenceRecord
+from lambda_hat.records.state import State
 from lambda_hat.tuning.confirmation import best_candidates, confirming_runs, fresh_seeds, judge
 from lambda_hat.tuning.plan import StudyPlan
-from lambda_hat.tuning.study import TrialRecord
+from lambda_hat.tuning.study import StudyTrial
 
 PLAN = StudyPlan(
-    pid="p_1", method="sgld", label="a", settings={"num_chains": 2, "steps": 7}, llc_ref=2.0, se_ref=0.01, seed=3,
-    trial_sec=60.0, max_seconds=68.0, function=dict,
+    pid="p_1", method="sgld", label="a", settings={"num_chains": 2, "steps": 7},
+    reference=ReferenceRecord(method="hmc", llc=2.0, se=0.01, is_certified=True), seed=3, trial_sec=60.0,
+    max_seconds=68.0, function=Metrics.failed,
 )  # fmt: skip
 
 
-def record(number, value, state="COMPLETE", **params):
-    return TrialRecord(number, state, params, value, {"run_id": f"r_{number}", "llc_hat": 2.0 + (value or 0.0)})
+def trial(number, value, state=State.COMPLETE, **params):
+    return StudyTrial(number, state, params, value, run_id=f"r_{number}", llc_hat=2.0 + (value or 0.0))
 
 
-def metrics(llc_hat, state="COMPLETE", **others):
-    return {"state": state, "llc_hat": llc_hat, "timings": {"total": 2.0}, **others}
+def metrics(llc_hat, state=State.COMPLETE, **others):
+    return Metrics(state=state, llc_hat=llc_hat, timings=Timings(total=2.0), **others)
 
 
 def test_candidates_are_the_best_completed_trials_with_different_settings():
-    records = [
-        record(0, 0.3, eta0=1e-3),
-        record(1, 0.1, eta0=2e-3, steps=100),
-        record(2, 0.0, "PRUNED", eta0=9.0),
-        record(3, 0.2, steps=100.0, eta0=2e-3),
-        record(4, None, "FAIL", eta0=8.0),
-        record(5, 0.4, eta0=4e-3),
+    trials = [
+        trial(0, 0.3, eta0=1e-3),
+        trial(1, 0.1, eta0=2e-3, steps=100),
+        trial(2, 0.0, State.PRUNED, eta0=9.0),
+        trial(3, 0.2, steps=100.0, eta0=2e-3),
+        trial(4, None, State.FAIL, eta0=8.0),
+        trial(5, 0.4, eta0=4e-3),
     ]
-    candidates = best_candidates("p_1", records, 2)
+    candidates = best_candidates("p_1", trials, 2)
     assert [(item.number, item.objective, item.pid) for item in candidates] == [(1, 0.1, "p_1"), (0, 0.3, "p_1")]
-    assert best_candidates("p_1", records[2:3], 2) == []
+    assert best_candidates("p_1", trials[2:3], 2) == []
 
 
 def test_new_seeds_are_none_of_the_searchs():
@@ -51,16 +57,11 @@ def test_new_seeds_are_none_of_the_searchs():
 
 
 def test_runs_are_trials_of_the_study_in_a_folder_of_their_own(tmp_path):
-    (candidate,) = best_candidates("p_2", [record(0, 0.3, steps=9)], 1)
+    (candidate,) = best_candidates("p_2", [trial(0, 0.3, steps=9)], 1)
     first, second = confirming_runs(Paths(tmp_path), PLAN, candidate, [11, 12])
-    assert first.manifest == {
-        "pid": "p_1",
-        "method": "sgld",
-        "hyperparams": {"steps": 9},
-        "settings": {"num_chains": 2, "steps": 9},
-        "seed": 11,
-        "budget": {"trial_sec": 60.0},
-    }
+    assert first.manifest == Manifest.of(
+        "p_1", "sgld", hyperparams={"steps": 9}, settings={"num_chains": 2, "steps": 9}, seed=11, trial_sec=60.0
+    )
     assert first.folder.parent == second.folder.parent == tmp_path / "trials" / "p_1" / "confirm-sgld"
     assert first.run_id != second.run_id
 
@@ -80,9 +81,9 @@ def test_the_verdict_is_the_root_mean_squared_error_with_its_uncertainty():
 def test_settings_that_fail_rank_below_those_that_do_not():
     good, shaky = (
         judge([metrics(2.5), metrics(2.5)], 2.0, 0.1),
-        judge([metrics(2.01), metrics(None, "PRUNED")], 2.0, 0.1),
+        judge([metrics(2.01), metrics(None, State.PRUNED)], 2.0, 0.1),
     )
-    hopeless = judge([metrics(None, "FAIL"), {}], 2.0, 0.1)
+    hopeless = judge([metrics(None, State.FAIL), None], 2.0, 0.1)
     assert sorted([hopeless, shaky, good], key=lambda verdict: verdict.rank_key) == [good, shaky, hopeless]
     assert (shaky.num_failed, shaky.rmse_se) == (1, None)
     assert (hopeless.num_failed, hopeless.rmse, hopeless.mean_error) == (2, None, None)
@@ -94,7 +95,11 @@ def test_exact_estimates_and_a_reference_of_zero_have_no_quotients():
 
 
 def test_errors_are_compared_with_what_the_runs_say_of_themselves():
-    runs = [metrics(2.1, se_hat=0.04, k_hat=0.5), metrics(1.8, se_hat=0.04, k_hat=0.9), metrics(2.5, se_hat=None)]
+    runs = [
+        metrics(2.1, se_hat=0.04, reports={"k_hat": 0.5}),
+        metrics(1.8, se_hat=0.04, reports={"k_hat": 0.9}),
+        metrics(2.5, se_hat=None),
+    ]
     verdict = judge(runs, 2.0, 0.03)
     assert verdict.rms_z == pytest.approx(math.sqrt((2**2 + 4**2) / 2)), "of runs that have a standard error"
     assert verdict.worst_k_hat == 0.9

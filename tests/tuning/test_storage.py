@@ -11,11 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from lambda_hat.artifacts.files import append_json_line, read_json, write_json_atomic
+from lambda_hat.artifacts.files import append_json_line
 from lambda_hat.artifacts.paths import MANIFEST_JSON, METRICS_JSON, PROGRESS_JSONL, Paths, RunContext
 from lambda_hat.config.study import Concurrency, FloatDist, IntDist, OptunaSection, PrunerSpec, SearchAlgorithm
 from lambda_hat.errors import RunStateError, StorageError
-from lambda_hat.report.tables import read_trials_table, write_trials_table
+from lambda_hat.records.manifest import Manifest
+from lambda_hat.records.metrics import Metrics
+from lambda_hat.records.reference import ReferenceRecord
+from lambda_hat.records.rows import TrialRow
+from lambda_hat.records.state import State
+from lambda_hat.records.tables import read_frame, write_table
 from lambda_hat.scheduling.scheduler import Scheduler
 from lambda_hat.tuning.journal import ControllerJournal
 from lambda_hat.tuning.plan import StudyPlan
@@ -33,6 +38,7 @@ SPEC = OptunaSection(
     sampler=SearchAlgorithm(type="random"),
     pruner=PrunerSpec(type="none"),
 )
+REFERENCE = ReferenceRecord(method="hmc", llc=2.0, se=0.01, is_certified=True)
 RECORDS = [{"op_code": 0, "worker_id": "w", "number": number} for number in range(3)]
 
 
@@ -48,14 +54,14 @@ def run_study(paths, started):
     def estimate(trial_dir, problem_dir):
         folder = Path(trial_dir)
         started.append(folder.name)
-        settings = read_json(folder / MANIFEST_JSON)["settings"]
+        settings = Manifest.read(folder / MANIFEST_JSON).settings
         append_json_line(folder / PROGRESS_JSONL, {"step": 50, "llc_hat": 3.0, "fraction": 0.5})
-        metrics = {"state": "COMPLETE", "reason": "", "llc_hat": 2.0 + settings["eta0"], "se_hat": 0.1, "rhat": 1.0}
-        write_json_atomic(folder / METRICS_JSON, metrics)
+        metrics = Metrics(state=State.COMPLETE, llc_hat=2.0 + settings["eta0"], se_hat=0.1, rhat=1.0)
+        metrics.write(folder / METRICS_JSON)
         return metrics
 
     plan = StudyPlan(
-        pid="p_1", method="sgld", label="htex32", settings={}, llc_ref=2.0, se_ref=0.01, seed=3, trial_sec=60.0,
+        pid="p_1", method="sgld", label="htex32", settings={}, reference=REFERENCE, seed=3, trial_sec=60.0,
         max_seconds=68.0, function=estimate,
     )  # fmt: skip
     with StudyStore(paths, SPEC) as store, ThreadPoolExecutor(2) as pool:
@@ -65,7 +71,7 @@ def run_study(paths, started):
         scheduler = Scheduler(lambda task, label: pool.submit(task.function, *task.args), {}, 0, poll_interval=600)
         scheduler.add(lane)
         scheduler.run()
-        write_trials_table(paths.trials_table, lane.rows())
+        write_table(paths.trials_table, lane.rows(), TrialRow)
         return lane.study.num_asked
 
 
@@ -87,7 +93,7 @@ def test_a_study_goes_on_after_a_disk_that_was_full_from_any_write_on(tmp_path, 
         before, started = whole_trials(paths), []
         assert run_study(paths, started) == NUM_TRIALS
         assert before.isdisjoint(started)
-        table = read_trials_table(paths.trials_table)
+        table = read_frame(paths.trials_table)
         assert (len(table), set(table["state"])) == (NUM_TRIALS, {"COMPLETE"})
         assert table["run_id"].is_unique
         assert before <= set(table["run_id"])

@@ -67,8 +67,8 @@ def test_reopening_finds_every_trial(paths):
         assert study.trials == before
         assert [trial.state for trial in study.trials] == ["COMPLETE"] * 3 + ["FAIL", "PRUNED", "PRUNED", "RUNNING"]
         assert [trial.value for trial in study.trials[3:6]] == [None, 0.7, 123.0]
-        assert study.trials[3].attrs == {"reason": "no luck"}
-        assert [(trial.number, trial.run_id, trial.attrs["seed"]) for trial in study.running] == [(6, "r_6", 6)]
+        assert (study.trials[3].run_id, study.trials[3].reason) == (None, "no luck")
+        assert [(trial.number, trial.run_id, trial.seed) for trial in study.running] == [(6, "r_6", 6)]
         assert (study.num_asked, study.num_finished) == (7, 6)
         assert study.best == min(study.trials[:3], key=lambda trial: trial.value)
 
@@ -161,7 +161,7 @@ def test_known_values_are_enqueued_once_and_new_ones_when_the_study_goes_on(path
         study.enqueue({"eta0": 2e-3, "steps": 500})
         assert study.counts == {"WAITING": 1, "COMPLETE": 3}
         assert run_trials(study, 2)[0] == {"eta0": 2e-3, "steps": 500}
-        assert [trial.attrs.get("origin") for trial in study.trials] == ["preset", None, None, "enqueued", None]
+        assert [trial.origin for trial in study.trials] == ["preset", "search", "search", "enqueued", "search"]
 
 
 def test_a_trial_that_was_left_running_is_asked_for_again_as_it_was(paths):

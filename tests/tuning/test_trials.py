@@ -1,6 +1,5 @@
 """A study's trials from manifest to told value, with workers that only write files."""
 
-import json
 import pickle
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -8,11 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from lambda_hat.artifacts.files import append_json_line, read_json, write_json_atomic
-from lambda_hat.artifacts.ids import run_id
+from lambda_hat.artifacts.files import append_json_line
 from lambda_hat.artifacts.paths import MANIFEST_JSON, METRICS_JSON, PROGRESS_JSONL, STOP_FLAG, Paths
 from lambda_hat.config.study import Concurrency, FloatDist, IntDist, OptunaSection, PrunerSpec, SearchAlgorithm
 from lambda_hat.errors import WorkerLostError
+from lambda_hat.records.manifest import Manifest
+from lambda_hat.records.metrics import Metrics
+from lambda_hat.records.provenance import Provenance, Timings
+from lambda_hat.records.reference import ReferenceRecord
+from lambda_hat.records.state import State
 from lambda_hat.scheduling.scheduler import Scheduler
 from lambda_hat.tuning.objective import WORST_VALUE
 from lambda_hat.tuning.plan import StudyPlan
@@ -23,6 +26,7 @@ SPACE = {
     "eta0": FloatDist(dist="float", low=1e-6, high=1e-1, log=True),
     "steps": IntDist(dist="int", low=100, high=1000, step=50),
 }
+REFERENCE = ReferenceRecord(method="hmc", llc=2.0, se=0.01, is_certified=True)
 SPEC = OptunaSection(
     max_trials_per_method=12,
     concurrency=Concurrency(batch_size=3),
@@ -33,24 +37,27 @@ SPEC = OptunaSection(
 
 def estimate(trial_dir, problem_dir):
     """A trial that completes with λ̂ = 2 + eta0."""
-    settings = read_json(Path(trial_dir) / MANIFEST_JSON)["settings"]
+    settings = Manifest.read(Path(trial_dir) / MANIFEST_JSON).settings
     append_json_line(Path(trial_dir) / PROGRESS_JSONL, {"step": 50, "llc_hat": 3.0, "fraction": 0.5})
-    metrics = {"state": "COMPLETE", "reason": "", "llc_hat": 2.0 + settings["eta0"], "se_hat": 0.1, "rhat": 1.0}
-    metrics |= {"timings": {"load": 0.1, "sample": 0.5}, "num_gradient_evaluations": 10, "host": "here", "pid": 1}
-    write_json_atomic(Path(trial_dir) / METRICS_JSON, metrics)
+    metrics = Metrics(
+        state=State.COMPLETE, llc_hat=2.0 + settings["eta0"], se_hat=0.1, rhat=1.0, num_gradient_evaluations=10,
+        reports={"predicted_bias": 0.02}, timings=Timings(load=0.1, sample=0.5),
+        provenance=Provenance(host="here", pid=1),
+    )  # fmt: skip
+    metrics.write(Path(trial_dir) / METRICS_JSON)
     return metrics
 
 
 def failing(trial_dir, problem_dir):
-    return {"state": "FAIL", "reason": "no draw before the deadline"}
+    return Metrics.failed("no draw before the deadline")
 
 
 def diverging(trial_dir, problem_dir):
-    return {"state": "PRUNED", "reason": "diverged", "llc_hat": None}
+    return Metrics(state=State.PRUNED, reason="diverged", is_diverged=True)
 
 
 def not_a_number(trial_dir, problem_dir):
-    return {"state": "COMPLETE", "reason": "", "llc_hat": None}
+    return Metrics(state=State.COMPLETE)
 
 
 def raising(trial_dir, problem_dir):
@@ -75,8 +82,8 @@ def paths(tmp_path):
 
 def build_lane(store, paths, function=estimate, spec=SPEC, trial_sec=60.0):
     plan = StudyPlan(
-        pid="p_1", method="sgld", label="htex32", settings={"num_chains": 2, "steps": 7}, llc_ref=2.0, se_ref=0.01,
-        seed=3, trial_sec=trial_sec, max_seconds=68.0, function=function,
+        pid="p_1", method="sgld", label="htex32", settings={"num_chains": 2, "steps": 7}, reference=REFERENCE, seed=3,
+        trial_sec=trial_sec, max_seconds=68.0, function=function,
     )  # fmt: skip
     return TrialLane(store.open("p_1", "sgld", SPACE), plan, spec, paths)
 
@@ -97,20 +104,20 @@ def test_a_study_from_manifests_to_rows(paths):
         rows = lane.rows()
     assert len(rows) == 12
     for row in rows:
-        folder = paths.trial_dir("p_1", "sgld", row["run_id"])
-        manifest = read_json(folder / MANIFEST_JSON)
-        assert run_id(manifest) == row["run_id"]
-        assert set(manifest) == {"pid", "method", "hyperparams", "settings", "seed", "budget"}
-        assert manifest["hyperparams"] == json.loads(row["hyperparameters"])
-        assert manifest["settings"] == {"num_chains": 2, **manifest["hyperparams"]}
-        assert manifest["seed"] == row["seed"]
-        assert manifest["budget"] == {"trial_sec": 60.0}
-        assert row["state"] == "COMPLETE"
-        assert row["llc_hat"] == 2.0 + row["param_eta0"]
-        assert row["objective"] == pytest.approx(row["param_eta0"])
-        assert row["relative_error"] == pytest.approx(row["param_eta0"] / 2)
-        assert (row["sample_sec"], row["compile_sec"], row["executor"]) == (0.5, None, "htex32")
-    assert len({row["seed"] for row in rows}) == 12
+        folder = paths.trial_dir("p_1", "sgld", row.run_id)
+        manifest = Manifest.read(folder / MANIFEST_JSON)
+        assert manifest.run_id == row.run_id
+        assert manifest.hyperparams == row.hyperparameters
+        assert manifest.settings == {"num_chains": 2, **manifest.hyperparams}
+        assert manifest.seed == row.seed
+        assert manifest.budget.trial_sec == 60.0
+        assert row.state is State.COMPLETE
+        assert row.llc_hat == 2.0 + row.hyperparameters["eta0"]
+        assert row.objective == pytest.approx(row.hyperparameters["eta0"])
+        assert row.relative_error == pytest.approx(row.hyperparameters["eta0"] / 2)
+        assert (row.sample_sec, row.compile_sec, row.executor) == (0.5, None, "htex32")
+        assert (row.host, row.pid_worker, row.reports) == ("here", 1, {"predicted_bias": 0.02})
+    assert len({row.seed for row in rows}) == 12
     assert len(pickle.loads(paths.study_pickle("p_1", "sgld").read_bytes()).trials) == 12
 
 
@@ -130,10 +137,10 @@ def test_how_a_trial_may_end_otherwise(paths, function, state, value, reason):
         lane = build_lane(store, paths, function, spec)
         run(lane, max_retries=1)
         (row,) = lane.rows()
-    assert (row["state"], row["objective"], row["reason"], row["llc_hat"]) == (state, value, reason, None)
+    assert (row.state, row.objective, row.reason, row.llc_hat) == (state, value, reason, None)
     if function is raising:
-        metrics = read_json(paths.trial_dir("p_1", "sgld", row["run_id"]) / METRICS_JSON)
-        assert "in raising" in metrics["traceback"]
+        metrics = Metrics.read(paths.trial_dir("p_1", "sgld", row.run_id) / METRICS_JSON)
+        assert "in raising" in metrics.traceback
 
 
 def test_a_trial_that_ended_before_its_worker_was_lost_counts(paths):
@@ -141,7 +148,7 @@ def test_a_trial_that_ended_before_its_worker_was_lost_counts(paths):
     with StudyStore(paths, spec) as store:
         lane = build_lane(store, paths, lost_after_its_end, spec)
         run(lane)
-        assert [row["state"] for row in lane.rows()] == ["COMPLETE"]
+        assert [row.state for row in lane.rows()] == ["COMPLETE"]
 
 
 def test_too_many_failures_end_the_study(paths):
@@ -153,19 +160,20 @@ def test_too_many_failures_end_the_study(paths):
         assert lane.study.num_finished == lane.study.num_asked
 
 
-def test_a_hopeless_trial_is_asked_to_stop_and_keeps_its_last_value(paths):
+@pytest.mark.parametrize(("is_diverged", "value"), [(False, 7.0), (True, WORST_VALUE)])
+def test_a_hopeless_trial_is_asked_to_stop_and_keeps_its_last_value_unless_it_diverges(paths, is_diverged, value):
     def slow(trial_dir, problem_dir):
         folder = Path(trial_dir)
-        is_hopeless = read_json(folder / MANIFEST_JSON)["hyperparams"] == {"eta0": 1e-1, "steps": 1000}
+        is_hopeless = Manifest.read(folder / MANIFEST_JSON).hyperparams == {"eta0": 1e-1, "steps": 1000}
         for tenth in range(1, 4):
             llc_hat = 9.0 if is_hopeless else 2.1
             append_json_line(folder / PROGRESS_JSONL, {"step": tenth, "llc_hat": llc_hat, "fraction": tenth / 10})
             deadline = time.monotonic() + (5.0 if is_hopeless else 0.1)
             while time.monotonic() < deadline:
                 if (folder / STOP_FLAG).exists():
-                    return {"state": "PRUNED", "reason": "stopped", "llc_hat": 9.0}
+                    return Metrics(state=State.PRUNED, reason="an end", is_diverged=is_diverged, llc_hat=9.0)
                 time.sleep(0.01)
-        return {"state": "COMPLETE", "reason": "", "llc_hat": 2.1}
+        return Metrics(state=State.COMPLETE, llc_hat=2.1)
 
     spec = SPEC.model_copy(update={"max_trials_per_method": 4, "concurrency": Concurrency(batch_size=1)})
     with StudyStore(paths, spec) as store:
@@ -175,7 +183,7 @@ def test_a_hopeless_trial_is_asked_to_stop_and_keeps_its_last_value(paths):
         run(lane, poll_interval=0.02)
         trials = lane.study.trials
     assert [trial.state for trial in trials] == ["COMPLETE"] * 3 + ["PRUNED"]
-    assert trials[3].value == 7.0
+    assert trials[3].value == value
 
 
 def test_an_interrupted_command_is_settled_and_finished(paths):
@@ -192,9 +200,9 @@ def test_an_interrupted_command_is_settled_and_finished(paths):
         run(lane)
         assert lane.is_through
         rows = lane.rows()
-    assert [row["state"] for row in rows] == ["COMPLETE"] * 12
-    assert [row["run_id"] for row in rows[:4]] == [task.name for task in tasks], "run again under their own ids"
-    assert len({row["run_id"] for row in rows}) == 12
+    assert [row.state for row in rows] == ["COMPLETE"] * 12
+    assert [row.run_id for row in rows[:4]] == [task.name for task in tasks], "run again under their own ids"
+    assert len({row.run_id for row in rows}) == 12
 
 
 def test_known_settings_are_tried_first_and_marked(paths):
@@ -204,9 +212,9 @@ def test_known_settings_are_tried_first_and_marked(paths):
         lane.enqueue_known()
         run(lane)
         rows = lane.rows()
-    assert [row["origin"] for row in rows[:3]] == ["preset", "enqueued", "search"]
-    assert rows[0]["param_steps"] == 100, "the nearest to 7"
-    assert rows[1]["param_eta0"] == 1e-3
+    assert [row.origin for row in rows[:3]] == ["preset", "enqueued", "search"]
+    assert rows[0].hyperparameters["steps"] == 100, "the nearest to 7"
+    assert rows[1].hyperparameters["eta0"] == 1e-3
     assert len(rows) == spec.max_trials_per_method
 
 
@@ -218,7 +226,7 @@ def test_a_larger_budget_serves_the_trials_that_were_interrupted(paths):
         lane.settle_interrupted()
         again = lane.next_task()
         assert again.name != task.name
-        assert read_json(Path(again.args[0]) / MANIFEST_JSON)["budget"] == {"trial_sec": 120.0}
+        assert Manifest.read(Path(again.args[0]) / MANIFEST_JSON).budget.trial_sec == 120.0
         assert lane.study.num_asked == 1
 
 

@@ -16,7 +16,7 @@ import psutil
 import pytest
 import yaml
 
-from lambda_hat.report.tables import read_trials_table
+from lambda_hat.records.tables import read_frame
 
 MARK = "LAMBDA_HAT_TEST_MARK"
 ONE_WORKER = {"label": "only", "max_workers": 1, "worker_init": "export JAX_ENABLE_X64=false"}
@@ -97,7 +97,7 @@ class SmallStudy:
 
     @property
     def table(self) -> pd.DataFrame:
-        return read_trials_table(self.root / "tables/optuna_trials.parquet")
+        return read_frame(self.root / "tables/optuna_trials.parquet")
 
     def trial_files(self, name: str) -> list[Path]:
         return sorted(self.root.glob(f"trials/*/*/*/{name}"))

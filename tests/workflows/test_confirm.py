@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import subprocess
 import sys
@@ -14,7 +15,12 @@ import yaml
 from lambda_hat.artifacts.files import read_json, write_json_atomic
 from lambda_hat.artifacts.paths import MANIFEST_JSON, METRICS_JSON, Paths
 from lambda_hat.config.load import load_cfg, load_experiments
-from lambda_hat.report.tables import read_trials_table
+from lambda_hat.records.manifest import Manifest
+from lambda_hat.records.metrics import Metrics
+from lambda_hat.records.provenance import Timings
+from lambda_hat.records.reference import ReferenceRecord
+from lambda_hat.records.state import State
+from lambda_hat.records.tables import read_frame
 from lambda_hat.scheduling.scheduler import Scheduler
 from lambda_hat.tuning.plan import StudyPlan
 from lambda_hat.tuning.study import StudyStore
@@ -40,14 +46,15 @@ CARD = "type: local\nexecutors: [{label: a, max_workers: 2}, {label: b, max_work
 
 def estimate(trial_dir, problem_dir):
     """λ̂ is best at a step size that each problem has of its own, and off by a little more under some seeds."""
-    manifest = read_json(Path(trial_dir) / MANIFEST_JSON)
+    manifest = Manifest.read(Path(trial_dir) / MANIFEST_JSON)
     landscape = read_json(Path(problem_dir).parent.parent / "landscape.json")
-    distance = abs(math.log10(manifest["settings"]["eta0"]) - landscape[Path(problem_dir).name])
+    distance = abs(math.log10(manifest.settings["eta0"]) - landscape[Path(problem_dir).name])
     if distance > landscape["far"]:
-        return {"state": "PRUNED", "reason": "diverged", "llc_hat": None}
-    error = (0.01 + distance) * (1 + manifest["seed"] % 7 / 100)
-    metrics = {"state": "COMPLETE", "llc_hat": 2.0 + error, "se_hat": 0.1, "rhat": 1.0, "timings": {"total": 0.5}}
-    write_json_atomic(Path(trial_dir) / METRICS_JSON, metrics)
+        return Metrics(state=State.PRUNED, reason="diverged", is_diverged=True)
+    error = (0.01 + distance) * (1 + manifest.seed % 7 / 100)
+    timings = Timings(total=0.5)
+    metrics = Metrics(state=State.COMPLETE, llc_hat=2.0 + error, se_hat=0.1, rhat=1.0, timings=timings)
+    metrics.write(Path(trial_dir) / METRICS_JSON)
     return metrics
 
 
@@ -81,8 +88,9 @@ def run(loaded, *, best=(-3.5, -1.5), far=10.0, is_broken_off=False):
         space = loaded.study.search_space["sgld"]
         for problem in plan.problems:
             described = StudyPlan(
-                pid=problem.pid, method="sgld", label="a", settings={"batch": 32}, llc_ref=2.0, se_ref=0.0, seed=42,
-                trial_sec=600.0, max_seconds=600.0, function=estimate,
+                pid=problem.pid, method="sgld", label="a", settings={"batch": 32},
+                reference=ReferenceRecord(method="exact", llc=2.0, se=0.0, is_certified=True), seed=42, trial_sec=600.0,
+                max_seconds=600.0, function=estimate,
             )  # fmt: skip
             opened = store.open(problem.pid, "sgld", space)
             lane = TrialLane(opened, described, loaded.study.optuna, paths, confirmation.open_lanes)
@@ -99,15 +107,15 @@ def test_the_best_settings_are_run_again_and_ranked(study):
     assert confirmation.is_through
     assert len(ran) == 2 * 5 + 2 * 2 * 3 + 2 * 3
     rows = confirmation.rows()
-    assert [row["rank"] for row in rows] == [1, 2, 1, 2]
+    assert [row.rank for row in rows] == [1, 2, 1, 2]
     for first, second in (rows[:2], rows[2:]):
-        assert first["rmse"] < second["rmse"]
-        assert (first["num_seeds"], first["num_failed"], first["seconds"]) == (3, 0, 0.5)
-        assert first["search_error"] == pytest.approx(first["rmse"], rel=0.1)
-        assert first["relative_rmse"] == first["rmse"] / 2.0
-    table = read_trials_table(build_plan(study()).paths.confirmed_table)
-    assert list(table["rmse"]) == [row["rmse"] for row in rows]
-    assert list(table["run_id"]) == [row["run_id"] for row in rows]
+        assert first.rmse < second.rmse
+        assert (first.num_seeds, first.num_failed, first.seconds) == (3, 0, 0.5)
+        assert first.search_error == pytest.approx(first.rmse, rel=0.1)
+        assert first.relative_rmse == first.rmse / 2.0
+    table = read_frame(build_plan(study()).paths.confirmed_table)
+    assert list(table["rmse"]) == [row.rmse for row in rows]
+    assert list(table["run_id"]) == [row.run_id for row in rows]
 
 
 def test_seeds_are_new_and_the_same_for_all_candidates(study):
@@ -126,14 +134,14 @@ def test_every_winner_is_tried_on_the_other_problems(study):
     confirmation, _ = run(study())
     plan = build_plan(study())
     first, second = (problem.pid for problem in plan.problems)
-    table = read_trials_table(plan.paths.across_table)
+    table = read_frame(plan.paths.across_table)
     assert sorted(zip(table["found_on"], table["pid"], strict=True)) == sorted(
         [(first, first), (first, second), (second, first), (second, second)]
     )
     own = table[table["found_on"] == table["pid"]]
     assert list(own["loss"]) == [0.0, 0.0]
     assert (table.loc[table["found_on"] != table["pid"], "loss"] > 0).all()
-    best = {row["pid"]: row["hyperparameters"] for row in confirmation.rows() if row["rank"] == 1}
+    best = {row.pid: json.dumps(row.hyperparameters) for row in confirmation.rows() if row.rank == 1}
     assert list(table["hyperparameters"]) == [best[pid] for pid in table["found_on"]]
     for name, aggregate, flag in (
         ("mean_relative_rmse", "mean", "is_best_mean"),
@@ -147,9 +155,9 @@ def test_every_winner_is_tried_on_the_other_problems(study):
 def test_settings_that_fail_on_another_problem_are_not_the_best_over_all(study):
     confirmation, _ = run(study(), far=1.0)
     across = confirmation.rows_across()
-    assert {row["num_failed"] for row in across if row["found_on"] != row["pid"]} == {3}
-    assert not any(row["is_best_mean"] or row["is_best_worst"] for row in across)
-    assert {row["mean_relative_rmse"] for row in across} == {None}
+    assert {row.num_failed for row in across if row.found_on != row.pid} == {3}
+    assert not any(row.is_best_mean or row.is_best_worst for row in across)
+    assert {row.mean_relative_rmse for row in across} == {None}
     text = build_plan(study()).paths.recommended("sgld").read_text(encoding="utf-8")
     assert "Over all problems" not in text
 
@@ -157,7 +165,7 @@ def test_settings_that_fail_on_another_problem_are_not_the_best_over_all(study):
 def test_problems_with_the_same_winner_need_no_more_runs(study):
     confirmation, ran = run(study(), best=(-3.5, -3.5))  # searches of one seed begin with the same trials
     assert len(ran) == 2 * 5 + 2 * 2 * 3
-    assert [(row["found_on"], row["loss"]) for row in confirmation.rows_across()] == [
+    assert [(row.found_on, row.loss) for row in confirmation.rows_across()] == [
         (problem.pid, 0.0) for problem in build_plan(study()).problems
     ]
     (sampler,) = load_experiments(build_plan(study()).paths.recommended("sgld")).experiments.samplers
@@ -169,7 +177,7 @@ def test_what_is_confirmed_is_not_run_again(study):
     assert not build_plan(study()).confirmations
     confirmation, ran = run(study())
     assert ran == []
-    assert [row["rank"] for row in confirmation.rows()] == [1, 2, 1, 2]
+    assert [row.rank for row in confirmation.rows()] == [1, 2, 1, 2]
     assert len(confirmation.rows_across()) == 4
 
 
@@ -220,9 +228,9 @@ def test_the_recommendation_is_a_file_of_experiments(study):
     paths = build_plan(study()).paths
     text = paths.recommended("sgld").read_text(encoding="utf-8")
     experiments = load_experiments(paths.recommended("sgld")).experiments
-    best = {row["pid"]: row["param_eta0"] for row in confirmation.rows() if row["rank"] == 1}
+    best = {row.pid: row.hyperparameters["eta0"] for row in confirmation.rows() if row.rank == 1}
     assert [sampler.name for sampler in experiments.samplers] == ["sgld-1", "sgld-2"]
-    (overall,) = {row["param_eta0"] for row in confirmation.rows_across() if row["is_best_mean"]}
+    (overall,) = {row.hyperparameters["eta0"] for row in confirmation.rows_across() if row.is_best_mean}
     assert experiments.resolved_samplers[0].settings["eta0"] == overall
     assert {sampler.settings["eta0"] for sampler in experiments.resolved_samplers} == set(best.values())
     assert {sampler.settings["batch"] for sampler in experiments.resolved_samplers} == {32}
@@ -234,7 +242,7 @@ def test_the_recommendation_is_a_file_of_experiments(study):
     assert header[1] == f"#   lambda-hat workflow llc --config {paths.recommended('sgld')}"
     assert sum(" loses " in line for line in header) == 4
     assert any("has the smallest worst relative error" in line for line in header)
-    doubted = {row["pid"] for row in confirmation.rows() if row["rank"] == 1 and row["rms_z"] > 2}
+    doubted = {row.pid for row in confirmation.rows() if row.rank == 1 and row.rms_z > 2}
     assert sum("NOT TO BE TRUSTED" in line for line in header) == len(doubted)
 
 
@@ -261,10 +269,10 @@ def test_a_study_ends_with_a_file_that_workflow_llc_takes(small_study):
     assert stdout.count("sgld confirmed: rmse ") == 2
     assert f"recommended    {small_study.root / 'recommended'}\n" in stdout
     assert len(small_study.table) == 6
-    confirmed = read_trials_table(small_study.root / "tables/confirmed.parquet")
+    confirmed = read_frame(small_study.root / "tables/confirmed.parquet")
     assert list(confirmed["rank"]) == [1, 2, 1, 2]
     assert (confirmed["num_failed"] == 0).all()
-    across = read_trials_table(small_study.root / "tables/across_problems.parquet")
+    across = read_frame(small_study.root / "tables/across_problems.parquet")
     assert len(across) == 2 * across["hyperparameters"].nunique(), "each setting on each problem"
 
     _, stderr = small_study.run()
@@ -275,6 +283,6 @@ def test_a_study_ends_with_a_file_that_workflow_llc_takes(small_study):
     result = subprocess.run(words, cwd=small_study.folder, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
     assert "reference: starting" not in result.stderr, "the study's references serve"
-    runs = read_trials_table(small_study.folder / "runs/optuna-recommended/v1/tables/llc_runs.parquet")
+    runs = read_frame(small_study.folder / "runs/optuna-recommended/v1/tables/llc_runs.parquet")
     assert set(runs["state"]) == {"COMPLETE"}
     assert len(runs) == len(across)

@@ -15,7 +15,7 @@ import yaml
 from lambda_hat.artifacts.files import write_json_atomic
 from lambda_hat.config.load import load_experiments
 from lambda_hat.errors import RunStateError
-from lambda_hat.report.tables import read_trials_table
+from lambda_hat.records.tables import read_frame
 from lambda_hat.workflows.changes import save_begun_runs
 from lambda_hat.workflows.plan import build_llc_plan, build_plan
 from lambda_hat.workflows.run import refuse_to_begin
@@ -88,7 +88,7 @@ def test_samplers_of_one_method_and_seed_share_their_random_numbers(load):
     loaded = load()
     plan = build_llc_plan(loaded)
     seeds = [
-        run_of(plan.paths, pid, sampler, loaded.experiments).manifest["seed"]
+        run_of(plan.paths, pid, sampler, loaded.experiments).manifest.seed
         for pid in ("p_1", "p_2")
         for sampler in loaded.experiments.resolved_samplers
     ]
@@ -157,7 +157,7 @@ def run_command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[st
 
 
 def table_of(folder: Path) -> pd.DataFrame:
-    return read_trials_table(folder / "runs/llc/v1/tables/llc_runs.parquet")
+    return read_frame(folder / "runs/llc/v1/tables/llc_runs.parquet")
 
 
 @pytest.mark.slow

@@ -6,13 +6,14 @@ import pytest
 
 from lambda_hat.artifacts.files import write_json_atomic
 from lambda_hat.artifacts.ids import problem_id
-from lambda_hat.artifacts.paths import REFERENCE_FORMAT
 from lambda_hat.cli.dry_run import plan_to_text
 from lambda_hat.config.explain import to_yaml
 from lambda_hat.config.load import load_cfg
 from lambda_hat.config.problems import QuadraticProblem
 from lambda_hat.config.study import ReferenceSpec
 from lambda_hat.errors import ConfigError, RunStateError
+from lambda_hat.records.reference import ReferenceFailure
+from lambda_hat.records.state import State
 from lambda_hat.workflows.changes import refuse_changed_problems, save_begun_studies
 from lambda_hat.workflows.plan import build_plan, check_execution, problem_titles
 from lambda_hat.workflows.references import ReferenceLane
@@ -39,7 +40,7 @@ executors:
 
 
 CERTIFIED = {
-    "format": REFERENCE_FORMAT,
+    "format": 2,
     "method": "hmc",
     "is_certified": True,
     "llc": 8.0,
@@ -263,6 +264,6 @@ def test_one_reference_is_not_made_by_two_runs_at_once(tmp_path):
     task = first.next_task()
     assert second.next_task() is None
     assert "another run is making it in" in second.state
-    assert second.result["state"] == "FAIL"
-    first.on_done(task, {"state": "FAIL", "reason": "on purpose"})
+    assert second.result.state is State.FAIL
+    first.on_done(task, ReferenceFailure.failed("on purpose"))
     assert shared_lane(tmp_path / "p_1").next_task() is not None

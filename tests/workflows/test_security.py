@@ -15,7 +15,7 @@ import pytest
 
 from lambda_hat.artifacts.ids import problem_id
 from lambda_hat.config.load import load_cfg
-from lambda_hat.report.tables import read_trials_table
+from lambda_hat.records.tables import read_frame
 from tests.workflows.test_study import ONE_POOL, STUDY, run_study
 
 RUN = Path("runs/optuna/v1")
@@ -101,7 +101,7 @@ def test_planted_files_are_not_executed_but_made_anew(planted: Path) -> None:
             assert all(archive[array].dtype != object for array in archive.files)
     assert (planted / "precious").read_text() == "precious"
     assert not (run / "problems" / pid / "progress.jsonl").is_symlink()
-    assert read_trials_table(run / "tables/optuna_trials.parquet")["state"].tolist() == ["COMPLETE"]
+    assert read_frame(run / "tables/optuna_trials.parquet")["state"].tolist() == ["COMPLETE"]
 
 
 @pytest.mark.slow
@@ -117,7 +117,7 @@ def test_files_planted_into_a_finished_study_are_not_executed_but_reported(plant
     study = pickle.loads((run / "studies" / f"{pid}:sgld.pkl").read_bytes())
     assert isinstance(study, optuna.Study)
     assert len(study.trials) == 2
-    table = read_trials_table(run / "tables/optuna_trials.parquet")
+    table = read_frame(run / "tables/optuna_trials.parquet")
     assert table["state"].tolist() == ["COMPLETE", "FAIL"]
     assert "allow_pickle=False" in table["reason"][1]
 

@@ -13,7 +13,7 @@ import psutil
 import pytest
 import yaml
 
-from lambda_hat.report.tables import read_trials_table
+from lambda_hat.records.tables import read_frame
 
 STUDY = {
     "problems": [{"target": "quadratic", "seed": 3, "overrides": {"dim": 4, "num_data": 200}}],
@@ -84,7 +84,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess
 
 
 def table_of(folder: Path) -> pd.DataFrame:
-    return read_trials_table(folder / "runs/optuna/v1/tables/optuna_trials.parquet")
+    return read_frame(folder / "runs/optuna/v1/tables/optuna_trials.parquet")
 
 
 @pytest.mark.slow
