@@ -136,7 +136,7 @@ class ReferenceRecord(Record):
     evaluation_dtype: str | None = None
     """Precision that losses and gradients were evaluated in."""
     evaluation_error: Figure = None
-    """Error of λ̂ that the precision of the evaluation causes."""
+    """Largest change of a log-density that the precision of the evaluation causes."""
     stages: Mapping[str, float] = {}
     """Seconds by stage, of all commands that worked on the reference."""
     seconds: Figure = None
