@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.stats import rankdata
 
 from lambda_hat.artifacts.files import make_dir, write_bytes_atomic
 from lambda_hat.artifacts.paths import Paths
+from lambda_hat.estimate.array_stats import array_stats
 from lambda_hat.estimate.criteria import MIN_BFMI, MIN_ESS
 from lambda_hat.estimate.diagnostics import bfmi, diagnose_trace
 from lambda_hat.estimate.traces import Traces
@@ -181,7 +183,7 @@ def _draw_rank(figure: Figure, subject: Subject, traces: Traces) -> None:
     del subject
     readings = _readings(traces)
     num_chains, num_draws = readings.shape
-    ranks = readings.ravel().argsort().argsort().reshape(readings.shape)
+    ranks = rankdata(readings, method="ordinal").reshape(readings.shape) - 1
     expected = num_draws / _NUM_RANK_BINS
     axes = figure.subplots()
     edges = np.linspace(0, readings.size, _NUM_RANK_BINS + 1)
@@ -202,9 +204,8 @@ def _draw_autocorrelation(figure: Figure, subject: Subject, traces: Traces) -> N
     readings = _readings(traces)
     axes = figure.subplots()
     lags = min(_MAX_LAG, readings.shape[1] // 2)
-    for chain, trace in enumerate(readings):
-        values = _autocorrelation(trace)[:lags]
-        places = np.arange(lags) * _thinning(traces)
+    places = np.arange(lags) * _thinning(traces)
+    for chain, values in enumerate(array_stats.autocorr(readings)[:, :lags]):
         axes.plot(places, values, color=_colour(chain), linewidth=1.0, label=f"chain {chain}")
     bound = 2 / math.sqrt(readings.shape[1])
     axes.axhspan(-bound, bound, color=REFERENCE_COLOUR, alpha=0.15, linewidth=0, label="± 2 s.e. of independent draws")
@@ -282,13 +283,6 @@ def _draw_elbo(figure: Figure, subject: Subject, traces: Traces) -> None:
     axes.set_xlabel("step after burn-in")
     axes.set_ylabel("evidence lower bound (nats)")
     _legend(figure, num=len(elbo))
-
-
-def _autocorrelation(trace: np.ndarray) -> np.ndarray:
-    centred = trace - trace.mean()
-    spectrum = np.abs(np.fft.rfft(centred, 2 * len(trace))) ** 2
-    covariance = np.fft.irfft(spectrum)[: len(trace)]
-    return covariance / covariance[0] if covariance[0] > 0 else np.zeros_like(covariance)
 
 
 def _thinning(traces: Traces) -> int:

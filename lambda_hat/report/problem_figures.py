@@ -10,12 +10,11 @@ import numpy as np
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from lambda_hat.artifacts.files import read_bytes
+from lambda_hat.artifacts.files import read_arrays, read_bytes
 from lambda_hat.artifacts.paths import PROBLEM_YAML, REFERENCE_NPZ, TARGET_NPZ
 from lambda_hat.config.problems import MLPProblem, Problem
 from lambda_hat.errors import TargetError
 from lambda_hat.report.drawing import GREY, REFERENCE_COLOUR, Picture, drawn, log_scale
-from lambda_hat.report.subjects import load_arrays
 from lambda_hat.targets import Target, load_target
 
 __all__ = ["draw_problem"]
@@ -36,7 +35,8 @@ def draw_problem(folder: Path, reference: Mapping[str, Any]) -> Iterator[tuple[s
         yield "training", _training(target.info).png()
     if isinstance(problem, MLPProblem) and target is not None and problem.loss != "cross_entropy":
         yield "prediction", _prediction(problem, target).png()
-    arrays = load_arrays(folder / REFERENCE_NPZ)
+    path = folder / REFERENCE_NPZ
+    arrays = read_arrays(path) if path.is_file() else {}
     if "spectrum.values" in arrays:
         yield "spectrum", _spectrum(arrays, reference).png()
 

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from lambda_hat.artifacts.files import read_json
+from lambda_hat.artifacts.files import read_arrays, read_json
 from lambda_hat.artifacts.paths import MANIFEST_JSON, METRICS_JSON, REFERENCE_NPZ, TRACES_NPZ
 from lambda_hat.errors import InputError
 from lambda_hat.estimate.traces import Traces
@@ -17,7 +15,7 @@ from lambda_hat.formatting import estimate
 from lambda_hat.report.run_files import RunFiles
 from lambda_hat.report.summary import best_row
 
-__all__ = ["Subject", "find_subjects", "load_arrays"]
+__all__ = ["Subject", "find_subjects"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -79,7 +77,7 @@ def _refuse_without_traces(subjects: Iterable[Subject]) -> None:
 def _reference(run: RunFiles, pid: str) -> Subject:
     reference = run.references[pid]
     path = run.paths.problem_dir(pid) / REFERENCE_NPZ
-    arrays = load_arrays(path)
+    arrays = read_arrays(path) if path.is_file() else {}
     value = estimate(reference.get("llc"), reference.get("se"))
     return Subject(
         name=pid,
@@ -110,11 +108,3 @@ def _trial(run: RunFiles, folder: Path) -> Subject:
         se_ref=reference.get("se"),
         facts={**metrics, "settings": manifest.get("settings") or {}},
     )
-
-
-def load_arrays(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of an archive, none where there is no file; pickles in it are refused."""
-    if not path.is_file():
-        return {}
-    with np.load(path, allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
