@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from lambda_hat.config.study import Objective
 from lambda_hat.estimate.criteria import MAX_K_HAT, MAX_RHAT_APPROXIMATE
 
 __all__ = [
@@ -43,12 +44,12 @@ def best_so_far(trials: Sequence[Row]) -> tuple[list[int], list[float]]:
     return [row["number"] for row in known], np.minimum.accumulate([row["objective"] for row in known]).tolist()
 
 
-def objective_error(objective: Mapping[str, Any], reference: Mapping[str, Any]) -> float | None:
-    """The reference's standard error in units of the objective; None where that has no such scale."""
+def objective_error(objective: Objective | None, reference: Mapping[str, Any]) -> float | None:
+    """The reference's standard error in units of the objective; None where that has no such scale, or is not known."""
     se, llc = reference.get("se"), reference.get("llc")
-    if se is None or not llc:
+    if objective is None or se is None or not llc:
         return None
-    return {"abs": se, "relative": se / abs(llc)}.get(objective.get("type", "abs"))
+    return {"abs": se, "relative": se / abs(llc)}.get(objective.type)
 
 
 def exceeds(value: float | None, bound: float) -> bool:
@@ -105,7 +106,9 @@ def parameter_importances(trials: Sequence[Row]) -> dict[str, float]:
     known = completed(trials)
     if len(known) < _MIN_TRIALS:
         return {}
-    ranks = _ranks(np.array([row["objective"] for row in known]))
+    from scipy.stats import rankdata  # a second of imports, which the console's summary can do without
+
+    ranks = rankdata([row["objective"] for row in known])
     shares = {
         name: _explained(ranks, _groups([row.get(f"param_{name}") for row in known])) for name in parameters(known)
     }
@@ -124,12 +127,6 @@ def pareto_front(trials: Iterable[Row]) -> list[Row]:
         if not front or abs(row["error"]) < abs(front[-1]["error"]):
             front.append(row)
     return front
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    return (ends - (counts - 1) / 2)[inverse]  # ties share the mean of their ranks
 
 
 def _groups(values: Sequence[Any]) -> np.ndarray:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from lambda_hat.config.study import CategoricalDist, Distribution, FloatDist, IntDist, Objective
 from lambda_hat.report.analysis import (
     best_so_far,
     completed,
@@ -33,7 +34,7 @@ __all__ = [
 ]
 
 Row = Mapping[str, Any]
-Distributions = Mapping[str, Mapping[str, Any]]  # of the search space, by hyperparameter
+Distributions = Mapping[str, Distribution]  # of the search space, by hyperparameter; empty where it is not known
 
 _MAX_SHAPES = 1500  # beyond which points are smaller as a picture
 _SHADES = ("#a6cbe8", "#4a98cc", "#08519c")  # of the first, second and last third of the trials
@@ -93,7 +94,7 @@ def _share(criterion: Row) -> float:
     return (value - 1) / (bound - 1) if criterion["name"].startswith("R̂") else value / bound
 
 
-def history_figure(trials: Sequence[Row], objective: Row, reference: Row) -> Picture | None:
+def history_figure(trials: Sequence[Row], objective: Objective | None, reference: Row) -> Picture | None:
     """Objective of every trial and the best so far, with the reference's own error as a band."""
     known = completed(trials)
     if not known:
@@ -136,7 +137,7 @@ def importances_figure(trials: Sequence[Row]) -> Picture | None:
         return Picture(figure, f"Importance of the hyperparameters: {words}")
 
 
-def slices_figure(trials: Sequence[Row], space: Distributions, objective: Row) -> Picture | None:
+def slices_figure(trials: Sequence[Row], space: Distributions, objective: Objective | None) -> Picture | None:
     """Objective against every hyperparameter; each third of the trials is darker than the one before."""
     known = completed(trials)
     names = parameters(known)
@@ -149,7 +150,7 @@ def slices_figure(trials: Sequence[Row], space: Distributions, objective: Row) -
         best = best_row(known)
         low, high = _objective_limits(known, None)
         for axes, name in zip(grid.flat, names, strict=False):
-            places, categories = _places([row.get(f"param_{name}") for row in known], space.get(name, {}))
+            places, categories = _places([row.get(f"param_{name}") for row in known], space.get(name))
             for third, colour in enumerate(_SHADES):
                 ours = [index for index in range(len(known)) if index * len(_SHADES) // len(known) == third]
                 objectives = [known[index]["objective"] for index in ours]
@@ -160,7 +161,7 @@ def slices_figure(trials: Sequence[Row], space: Distributions, objective: Row) -
             if categories:
                 axes.set_xticks(range(len(categories)), categories)
                 axes.set_xlim(-0.5, len(categories) - 0.5)
-            elif space.get(name, {}).get("log"):
+            elif _is_logarithmic(space.get(name)):
                 log_scale(axes.xaxis, 0.8 * min(places), 1.25 * max(places))
             log_scale(axes.yaxis, low, high)
             axes.set_xlabel(name)
@@ -182,8 +183,8 @@ def parallel_figure(trials: Sequence[Row], space: Distributions) -> Picture | No
         columns = []
         for name in names:
             values = [row.get(f"param_{name}") for row in known]
-            places, categories = _places(values, space.get(name, {}))
-            if not categories and space.get(name, {}).get("log"):
+            places, categories = _places(values, space.get(name))
+            if not categories and _is_logarithmic(space.get(name)):
                 places = [math.log(place) for place in places]
             low, high = min(places), max(places)
             columns.append([0.5 if high == low else (place - low) / (high - low) for place in places])
@@ -300,10 +301,11 @@ def _points(axes: Axes, x: Sequence[float], y: Sequence[float], colour: str, lab
     )
 
 
-def _objective_label(objective: Row) -> str:
+def _objective_label(objective: Objective | None) -> str:
+    if objective is None:
+        return "objective"
     what = {"abs": "|error|", "huber": "Huber loss of the error", "relative": "|error| / |λ|"}
-    label = what.get(objective.get("type", "abs"), "objective")
-    return f"{label} + R̂ penalty" if objective.get("rhat_penalty") else label
+    return f"{what[objective.type]} + R̂ penalty" if objective.rhat_penalty else what[objective.type]
 
 
 def _objective_limits(known: Sequence[Row], se: float | None) -> tuple[float, float]:
@@ -312,13 +314,18 @@ def _objective_limits(known: Sequence[Row], se: float | None) -> tuple[float, fl
     return (min(values) / 2, 3 * max(values)) if values else (1e-6, 1.0)
 
 
-def _places(values: Sequence[Any], distribution: Row) -> tuple[list[float], list[str]]:
+def _is_logarithmic(distribution: Distribution | None) -> bool:
+    return isinstance(distribution, FloatDist | IntDist) and distribution.log
+
+
+def _places(values: Sequence[Any], distribution: Distribution | None) -> tuple[list[float], list[str]]:
     """Where values are drawn, and the names of the places if they are categories."""
     is_number = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
-    if is_number and distribution.get("dist") != "categorical":
+    known = distribution.choices if isinstance(distribution, CategoricalDist) else ()
+    if is_number and not known:
         return [float(value) for value in values], []
     taken = dict.fromkeys(values)
-    choices = [choice for choice in distribution.get("choices", ()) if choice in taken]
+    choices = [choice for choice in known if choice in taken]
     categories = [*choices, *sorted((value for value in taken if value not in choices), key=str)]
     return [float(categories.index(value)) for value in values], [str(category) for category in categories]
 

@@ -17,6 +17,9 @@ from lambda_hat.artifacts.paths import (
     Paths,
     shared_references,
 )
+from lambda_hat.config.experiments import Experiments
+from lambda_hat.config.snapshot import parse_snapshot
+from lambda_hat.config.study import Distribution, Objective, Study
 from lambda_hat.errors import RunStateError
 from lambda_hat.report.tables import read_rows
 from lambda_hat.report.timeline import read_events
@@ -49,9 +52,24 @@ class RunFiles:
     paths: Paths
 
     @cached_property
-    def config(self) -> dict[str, Any]:
-        """The configuration of the last command; empty where it cannot be read."""
+    def config_values(self) -> dict[str, Any]:
+        """The configuration of the last command as its file has it; empty where that is torn."""
         return read_yaml(self.paths.resolved_config) or {}
+
+    @cached_property
+    def config(self) -> Study | Experiments | None:
+        """The configuration of the last command; None where this version cannot read it."""
+        return parse_snapshot(self.config_values)
+
+    @property
+    def objective(self) -> Objective | None:
+        """What the trials of a search were judged by; None where it is not known."""
+        return self.config.optuna.objective if isinstance(self.config, Study) else None
+
+    def search_space(self, method: str) -> Mapping[str, Distribution]:
+        """What a search could try, by hyperparameter; empty where it is not known."""
+        spaces = self.config.search_space if isinstance(self.config, Study) else {}
+        return next((space for name, space in spaces.items() if name == method), {})
 
     @cached_property
     def begun(self) -> dict[str, Any]:
@@ -85,8 +103,8 @@ class RunFiles:
         stored = sorted(folder.parent.name for folder in self.paths.problems_dir.glob(f"*/{PROBLEM_YAML}"))
         ours = stored if self.paths.references is None else []  # other runs have theirs in the same place
         pids = [*begun, *ours, *(row["pid"] for row in self.rows), *(row["pid"] for row in self.llc_runs)]
-        entries = self.config.get("problems") or []
-        named = dict(zip(begun, map(_title, entries), strict=True)) if len(entries) == len(begun) else {}
+        entries = self.config.entries if self.config else ()
+        named = dict(zip(begun, (entry.title for entry in entries), strict=True)) if len(entries) == len(begun) else {}
         return {pid: named.get(pid) or self._stored_title(pid) for pid in dict.fromkeys(pids)}
 
     @cached_property
@@ -123,6 +141,11 @@ class RunFiles:
 
     def missing(self) -> Iterator[str]:
         """What a run that is through would have, a sentence each."""
+        if self.config is None:
+            yield (
+                "The configuration in `meta/resolved_config.yaml` cannot be read by this version of lambda-hat, so the "
+                "figures of the searches do not show the objective and the ranges of the hyperparameters."
+            )
         if self.is_at_work:
             yield "The last command has not ended, or was killed: this is how far it came."
         for pid in self.titles:
@@ -151,9 +174,3 @@ class RunFiles:
     def _stored_title(self, pid: str) -> str:
         problem = read_yaml(self.paths.problem_dir(pid) / PROBLEM_YAML) or {}
         return f"{problem['target']}, seed {problem.get('seed')}" if "target" in problem else pid
-
-
-def _title(entry: Mapping[str, Any]) -> str:
-    kinds = ("model", "data", "teacher") if entry.get("target") == "mlp" else ()
-    parts = [str(entry.get("target")), *(f"{kind} {entry.get(kind)}" for kind in kinds), f"seed {entry.get('seed')}"]
-    return ", ".join([*parts, *(f"{key}={value}" for key, value in (entry.get("overrides") or {}).items())])

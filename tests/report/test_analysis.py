@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from lambda_hat.config.study import Objective
 from lambda_hat.report.analysis import (
     best_so_far,
     completed,
@@ -73,5 +74,6 @@ def test_what_came_close_by_luck_is_not_indistinguishable() -> None:
 
 @pytest.mark.parametrize(("kind", "expected"), [("abs", 0.5), ("relative", 0.1), ("huber", None)])
 def test_the_references_error_in_units_of_the_objective(kind, expected):
-    assert objective_error({"type": kind}, {"llc": -5.0, "se": 0.5}) == expected
-    assert objective_error({"type": kind}, {}) is None
+    assert objective_error(Objective(type=kind), {"llc": -5.0, "se": 0.5}) == expected
+    assert objective_error(Objective(type=kind), {}) is None
+    assert objective_error(None, {"llc": -5.0, "se": 0.5}) is None

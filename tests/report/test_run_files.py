@@ -7,6 +7,7 @@ from lambda_hat.artifacts.ids import problem_id
 from lambda_hat.artifacts.paths import Paths
 from lambda_hat.config.explain import to_yaml
 from lambda_hat.config.load import load_cfg
+from lambda_hat.report.html import write_report
 from lambda_hat.report.run_files import RunFiles
 from lambda_hat.workflows.plan import problem_titles
 
@@ -26,6 +27,20 @@ def test_a_problem_whose_entry_is_gone_is_named_by_its_definition(make_run):
     paths = make_run()
     write_text_atomic(paths.resolved_config, "problems: []\n")
     assert RunFiles(paths).titles == {"p_0123456789ab": "mlp, seed 42"}
+
+
+def test_a_configuration_of_another_version_is_done_without(make_run):
+    paths = make_run()
+    text = paths.resolved_config.read_text(encoding="utf-8")
+    write_text_atomic(paths.resolved_config, text + "of_another_version: 1\n")
+    run = RunFiles(paths)
+    assert (run.config, run.objective, run.search_space("sgld")) == (None, None, {})
+    (note,) = run.missing()
+    assert note.startswith("The configuration in `meta/resolved_config.yaml` cannot be read by this version")
+    page = write_report(paths).read_text(encoding="utf-8")
+    assert "cannot be read by this version of lambda-hat" in page
+    assert "of_another_version: 1" in page
+    assert "Objective against eta0, steps" in page
 
 
 def test_what_is_missing_is_said(make_run):

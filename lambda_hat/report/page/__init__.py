@@ -90,7 +90,7 @@ def build_page(run: RunFiles, place: Path) -> Page:
         llc_runs=plain_table(run.llc_runs) if run.llc_runs else None,
         provenance=tuple(provenance(run)),
         files=tuple(files(run.paths, links)),
-        config=yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True, width=100) if run.config else "",
+        config=_config_text(run),
         studies=tuple(study_part(run, pid, method, trials) for (pid, method), trials in run.studies.items()),
         failures=failures_table(run, links),
         failures_text=failures_text(run),
@@ -98,6 +98,11 @@ def build_page(run: RunFiles, place: Path) -> Page:
         trials=trials_table(run, links),
         trials_text=trials_text(run),
     )
+
+
+def _config_text(run: RunFiles) -> str:
+    values = run.config_values
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100) if values else ""
 
 
 def _size_text(run: RunFiles) -> str:

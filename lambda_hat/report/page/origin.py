@@ -76,7 +76,6 @@ def files(paths: Paths, links: Links) -> Iterator[tuple[str, str]]:
         "confirmed settings": paths.confirmed_table,
         "table of runs": paths.runs_table,
         "resolved configuration": paths.resolved_config,
-        "log": paths.log_file,
         "events": paths.events,
         "Optuna's journal": paths.journal,
     }

@@ -35,8 +35,7 @@ class StudyPart:
 
 def study_part(run: RunFiles, pid: str, method: str, trials: Sequence[Row]) -> StudyPart:
     """One study."""
-    objective = (run.config.get("optuna") or {}).get("objective") or {}
-    space = (run.config.get("search_space") or {}).get(method) or {}
+    objective, space = run.objective, run.search_space(method)
     return StudyPart(
         title=f"{method} on {run.titles.get(pid, pid)}",
         counts=counts_text(trials),
