@@ -6,6 +6,7 @@ Nothing is written through a symbolic link, and every new file gets the permissi
 from __future__ import annotations
 
 import errno
+import io
 import json
 import math
 import os
@@ -14,17 +15,21 @@ import stat
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from lambda_hat.errors import RunStateError, StorageError
+
+if TYPE_CHECKING:  # the command line starts without NumPy
+    import numpy as np
 
 __all__ = [
     "append_json_line",
     "drop_link",
     "make_dir",
     "open_to_append",
+    "read_arrays",
     "read_bytes",
     "read_json",
     "read_json_lines",
@@ -153,6 +158,19 @@ def read_bytes(path: Path) -> bytes | None:
         RunStateError: something is there that cannot be read, such as a folder or another user's file.
     """
     return _read_from(path, 0)[0]
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays in an archive of NumPy's, by name. Pickles in it are refused.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: an array in it is pickled, or the file is no archive.
+    """
+    import numpy as np
+
+    with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:  # np.load leaves a torn file open
+        return {name: archive[name] for name in archive.files}
 
 
 def read_yaml(path: Path) -> dict[str, Any] | None:

@@ -22,7 +22,17 @@ from lambda_hat.artifacts.paths import (
 )
 from lambda_hat.errors import InputError, RunStateError
 
-__all__ = ["Found", "RunFolder", "borrowers", "find", "measure", "runs_under"]
+__all__ = [
+    "Found",
+    "ProblemFigures",
+    "RunFigures",
+    "RunFolder",
+    "StudyFigures",
+    "borrowers",
+    "find",
+    "measure",
+    "runs_under",
+]
 
 ID = re.compile(r"[pr]_[0-9a-f]{12}")
 _SECONDS_PER_DAY = 86_400.0
@@ -66,6 +76,49 @@ def _mtime(path: Path) -> float:
         return path.lstat().st_mtime
     except OSError:
         return 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFigures:
+    """A run in figures."""
+
+    run: str
+    path: str
+    num_problems: int
+    num_trials: int
+    num_ended: int
+    bytes: int
+    age_days: float
+    ttl_days: float | None
+    in_use_by: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProblemFigures:
+    """A problem in figures; those of its reference are None where there is none."""
+
+    pid: str
+    run: str
+    path: str
+    llc: float | None
+    se: float | None
+    is_certified: bool | None
+    dim: int | None
+    bytes: int
+    age_days: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyFigures:
+    """The trials of one problem and method, or of one target and sampler, in figures."""
+
+    study: str
+    run: str
+    path: str
+    num_trials: int
+    num_ended: int
+    bytes: int
+    age_days: float
 
 
 class RunFolder:
@@ -114,48 +167,55 @@ class RunFolder:
         """Folders of all trials."""
         return sorted(path for path in self.paths.root.glob("trials/p_*/*/r_*") if ID.fullmatch(path.name))
 
-    def to_dict(self) -> dict[str, Any]:
+    def figures(self) -> RunFigures:
         """The run in figures."""
         size, trials = measure(self.folder), self.trial_dirs()
-        return {
-            "run": self.name,
-            "path": str(self.folder),
-            "num_problems": len(self.problem_dirs()),
-            "num_trials": len(trials),
-            "num_ended": sum((trial / METRICS_JSON).is_file() for trial in trials),
-            "bytes": size.num_bytes,
-            "age_days": size.age_days,
-            "ttl_days": self.ttl_days,
-            "in_use_by": self.holder,
-        }
+        return RunFigures(
+            run=self.name,
+            path=str(self.folder),
+            num_problems=len(self.problem_dirs()),
+            num_trials=len(trials),
+            num_ended=_num_ended(trials),
+            bytes=size.num_bytes,
+            age_days=size.age_days,
+            ttl_days=self.ttl_days,
+            in_use_by=self.holder,
+        )
 
-    def problems(self) -> Iterator[dict[str, Any]]:
+    def problems(self) -> Iterator[ProblemFigures]:
         """Its problems in figures."""
         for folder in self.problem_dirs():
             size, reference = measure(folder), read_json(folder / REFERENCE_JSON) or {}
-            yield {
-                "pid": folder.name,
-                "run": self.name,
-                "path": str(folder),
-                **{name: reference.get(name) for name in ("llc", "se", "is_certified", "dim")},
-                "bytes": size.num_bytes,
-                "age_days": size.age_days,
-            }
+            yield ProblemFigures(
+                pid=folder.name,
+                run=self.name,
+                path=str(folder),
+                llc=reference.get("llc"),
+                se=reference.get("se"),
+                is_certified=reference.get("is_certified"),
+                dim=reference.get("dim"),
+                bytes=size.num_bytes,
+                age_days=size.age_days,
+            )
 
-    def studies(self) -> Iterator[dict[str, Any]]:
+    def studies(self) -> Iterator[StudyFigures]:
         """Its studies in figures."""
         for folder in self.study_dirs():
             size = measure(folder)
             trials = [path for path in folder.glob("r_*") if ID.fullmatch(path.name)]
-            yield {
-                "study": f"{folder.parent.name}:{folder.name}",
-                "run": self.name,
-                "path": str(folder),
-                "num_trials": len(trials),
-                "num_ended": sum((trial / METRICS_JSON).is_file() for trial in trials),
-                "bytes": size.num_bytes,
-                "age_days": size.age_days,
-            }
+            yield StudyFigures(
+                study=f"{folder.parent.name}:{folder.name}",
+                run=self.name,
+                path=str(folder),
+                num_trials=len(trials),
+                num_ended=_num_ended(trials),
+                bytes=size.num_bytes,
+                age_days=size.age_days,
+            )
+
+
+def _num_ended(trials: Iterable[Path]) -> int:
+    return sum((trial / METRICS_JSON).is_file() for trial in trials)
 
 
 def _is_alive(pid: int) -> bool:

@@ -189,11 +189,6 @@ class Paths:
         return self._inside("meta", "lock")
 
     @property
-    def log_file(self) -> Path:
-        """The controller's log."""
-        return self._inside("meta", "lambda-hat.log")
-
-    @property
     def parsl_dir(self) -> Path:
         """Parsl's own files and the card it was started with."""
         return self._inside("parsl_runinfo")

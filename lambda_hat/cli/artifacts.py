@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
+
+from lambda_hat.formatting import count, estimate
+
+if TYPE_CHECKING:  # commands import what they need when they run
+    from lambda_hat.artifacts.collection import Garbage
+    from lambda_hat.artifacts.inventory import ProblemFigures, RunFigures, StudyFigures
 
 __all__ = ["artifacts"]
 
@@ -34,28 +41,20 @@ def list_command(root: Path, is_json: bool) -> None:
     from lambda_hat.artifacts.inventory import runs_under
 
     runs = runs_under(root)
-    content = {
-        "runs": [run.to_dict() for run in runs],
-        "problems": [problem for run in runs for problem in run.problems()],
-        "studies": [study for run in runs for study in run.studies()],
-    }
+    figures = [run.figures() for run in runs]
+    problems = [problem for run in runs for problem in run.problems()]
+    studies = [study for run in runs for study in run.studies()]
     if is_json:
+        tables = {"runs": figures, "problems": problems, "studies": studies}
+        content = {name: [asdict(row) for row in rows] for name, rows in tables.items()}
         click.echo(json.dumps(content, indent=2, ensure_ascii=False))
         return
     if not runs:
         click.echo(f"There are no runs in {root}.", err=True)
         return
-    _print_table("runs", content["runs"], {
-        "run": "run", "problems": "num_problems", "trials": _trials, "size": _size, "age": _age,
-        "ttl": lambda row: "–" if row["ttl_days"] is None else f"{row['ttl_days']:g} d",
-        "state": lambda row: f"in use by {row['in_use_by']}" if row["in_use_by"] else "",
-    })  # fmt: skip
-    _print_table("problems", content["problems"], {
-        "problem": "pid", "run": "run", "reference": _reference, "size": _size, "age": _age,
-    })  # fmt: skip
-    _print_table("studies", content["studies"], {
-        "study": "study", "run": "run", "trials": _trials, "size": _size, "age": _age,
-    })  # fmt: skip
+    _print_table("runs", ("run", "problems", "trials", "size", "age", "ttl", "state"), map(_run_cells, figures))
+    _print_table("problems", ("problem", "run", "reference", "size", "age"), map(_problem_cells, problems))
+    _print_table("studies", ("study", "run", "trials", "size", "age"), map(_study_cells, studies))
 
 
 @artifacts.command()
@@ -100,7 +99,7 @@ def gc(dry_run: bool, older_than: float | None, whole_runs: bool, root: Path, is
     from lambda_hat.artifacts.inventory import borrowers, runs_under
     from lambda_hat.workflows.changes import begun_studies
 
-    garbage: list[dict[str, Any]] = []
+    garbage: list[Garbage] = []
     runs = runs_under(root)
     for run in runs:
         for item in collect(
@@ -114,33 +113,43 @@ def gc(dry_run: bool, older_than: float | None, whole_runs: bool, root: Path, is
             if isinstance(item, Skipped):
                 click.echo(f"{item.run}: left alone, {item.reason}", err=True)
                 continue
-            garbage.append({"path": str(item.path), "reason": item.reason, "bytes": item.num_bytes})
+            garbage.append(item)
             if not is_json:
-                click.echo(f"{_size(garbage[-1]):>8}  {item.path}  ({item.reason})")
+                click.echo(f"{_size(item.num_bytes):>8}  {item.path}  ({item.reason})")
     if is_json:
-        click.echo(json.dumps(garbage, indent=2, ensure_ascii=False))
-    total = {"bytes": sum(item["bytes"] for item in garbage)}
-    verb = "would go" if dry_run else "removed"
-    click.echo(f"{len(garbage)} {'thing' if len(garbage) == 1 else 'things'} {verb}, {_size(total)}", err=True)
+        rows = [{"path": str(item.path), "reason": item.reason, "bytes": item.num_bytes} for item in garbage]
+        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+    verb, size = "would go" if dry_run else "removed", _size(sum(item.num_bytes for item in garbage))
+    click.echo(f"{count(len(garbage), 'thing')} {verb}, {size}", err=True)
 
 
-def _print_table(title: str, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, Any]) -> None:
-    if not rows:
+def _print_table(title: str, headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    cells = [headers, *rows]
+    if len(cells) == 1:
         return
-    cells = [list(columns)]
-    cells += [[str(column(row) if callable(column) else row[column]) for column in columns.values()] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     click.secho(title, bold=True)
     for line in cells:
         click.echo("  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
-def _trials(row: Mapping[str, Any]) -> str:
-    return f"{row['num_ended']}/{row['num_trials']}"
+def _run_cells(run: RunFigures) -> Sequence[str]:
+    trials, ttl = f"{run.num_ended}/{run.num_trials}", "–" if run.ttl_days is None else f"{run.ttl_days:g} d"
+    state = f"in use by {run.in_use_by}" if run.in_use_by else ""
+    return run.run, str(run.num_problems), trials, _size(run.bytes), _age(run.age_days), ttl, state
 
 
-def _size(row: Mapping[str, Any]) -> str:
-    size = float(row["bytes"])
+def _problem_cells(problem: ProblemFigures) -> Sequence[str]:
+    return problem.pid, problem.run, _reference(problem), _size(problem.bytes), _age(problem.age_days)
+
+
+def _study_cells(study: StudyFigures) -> Sequence[str]:
+    trials = f"{study.num_ended}/{study.num_trials}"
+    return study.study, study.run, trials, _size(study.bytes), _age(study.age_days)
+
+
+def _size(num_bytes: int) -> str:
+    size = float(num_bytes)
     for unit in ("B", "kB", "MB", "GB"):
         if size < 1000 or unit == "GB":
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
@@ -148,16 +157,13 @@ def _size(row: Mapping[str, Any]) -> str:
     return ""
 
 
-def _age(row: Mapping[str, Any]) -> str:
-    days = row["age_days"]
+def _age(days: float) -> str:
     if days >= 2:
         return f"{days:.0f} d"
     return f"{24 * days:.0f} h" if days >= 1 / 12 else f"{1440 * days:.0f} min"
 
 
-def _reference(row: Mapping[str, Any]) -> str:
-    from lambda_hat.formatting import estimate
-
-    if row["llc"] is None:
+def _reference(problem: ProblemFigures) -> str:
+    if problem.llc is None:
         return "none"
-    return f"{estimate(row['llc'], row['se'])} {'certified' if row['is_certified'] else 'not certified'}"
+    return f"{estimate(problem.llc, problem.se)} {'certified' if problem.is_certified else 'not certified'}"

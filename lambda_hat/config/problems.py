@@ -256,3 +256,12 @@ class ProblemEntry(Frozen):
     """Of data, training and everything random in the target."""
     overrides: dict[str, object] = {}
     """Values over the presets', dotted or nested."""
+
+    @property
+    def title(self) -> str:
+        """The entry in one line, as people are shown it."""
+        parts = [self.target]
+        if self.target == "mlp":
+            parts += [f"{kind} {getattr(self, kind)}" for kind in ("model", "data", "teacher")]
+        parts += [f"seed {self.seed}", *(f"{key}={value}" for key, value in self.overrides.items())]
+        return ", ".join(parts)

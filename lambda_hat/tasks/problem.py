@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import yaml
 from pydantic import TypeAdapter
 
+from lambda_hat.artifacts.files import read_arrays
 from lambda_hat.artifacts.paths import PROBLEM_YAML, REFERENCE_NPZ, TARGET_NPZ
 from lambda_hat.config.problems import Problem
 from lambda_hat.posterior import (
@@ -23,7 +22,7 @@ from lambda_hat.posterior import (
 from lambda_hat.reference.engine import coordinates_from_arrays
 from lambda_hat.targets import Target, load_target
 
-__all__ = ["LoadedProblem", "load_coordinates", "load_problem", "read_arrays", "read_problem"]
+__all__ = ["LoadedProblem", "load_coordinates", "load_problem", "read_problem"]
 
 _PROBLEM: TypeAdapter[Problem] = TypeAdapter(Problem)
 
@@ -68,12 +67,6 @@ def load_problem(folder: Path) -> LoadedProblem:
     """The problem in `folder` with its stored target."""
     problem = read_problem(folder)
     return LoadedProblem(problem, load_target(folder / TARGET_NPZ, problem))
-
-
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of an archive; pickles in it are refused."""
-    with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files}
 
 
 @functools.lru_cache(maxsize=8)

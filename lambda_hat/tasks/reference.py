@@ -11,7 +11,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from lambda_hat.artifacts.files import write_bytes_atomic
+from lambda_hat.artifacts.files import read_arrays, write_bytes_atomic
 from lambda_hat.artifacts.paths import (
     FAILURE_JSON,
     PROGRESS_JSONL,
@@ -41,7 +41,7 @@ from lambda_hat.reference.work import Progress
 from lambda_hat.samplers.pace import OutOfTime
 from lambda_hat.targets import build_target, load_target
 from lambda_hat.tasks.budget import Limits, end_busy_worker, log_ended, log_started, watchdog
-from lambda_hat.tasks.problem import LoadedProblem, read_arrays, read_problem
+from lambda_hat.tasks.problem import LoadedProblem, read_problem
 from lambda_hat.tasks.provenance import provenance
 
 __all__ = ["run_reference"]

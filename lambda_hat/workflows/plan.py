@@ -12,7 +12,6 @@ from lambda_hat.artifacts.ids import derive_seed, problem_id
 from lambda_hat.artifacts.paths import REFERENCE_JSON, TARGET_NPZ, Paths
 from lambda_hat.config.experiments import Experiments, FixedSampler
 from lambda_hat.config.load import LoadedExperiments, LoadedFile, LoadedStudy
-from lambda_hat.config.problems import ProblemEntry
 from lambda_hat.config.study import Confirm, ReferenceSpec
 from lambda_hat.errors import ConfigError, Fault
 from lambda_hat.execution.resources import capacity, check_budget, check_card
@@ -160,7 +159,7 @@ def check_execution(loaded: LoadedFile) -> list[Fault]:
 def problem_titles(loaded: LoadedFile) -> dict[str, str]:
     """By id, what the file says of each problem, in one line."""
     pairs = zip(loaded.sections.entries, loaded.sections.resolved_problems, strict=True)
-    return {problem_id(problem.to_dict()): _title(entry) for entry, problem in pairs}
+    return {problem_id(problem.to_dict()): entry.title for entry, problem in pairs}
 
 
 def build_plan(loaded: LoadedStudy) -> Plan:
@@ -274,14 +273,6 @@ def _plan_of_references(loaded: LoadedFile) -> Plan:
         budget = sections.execution.budget.hmc_sec
         bounds = (TimeBound("references", label, num_references, parallel, rounds, budget),)
     return Plan(loaded, paths, workers, caps, routes, (warning,) if warning else (), problems, bounds)
-
-
-def _title(entry: ProblemEntry) -> str:
-    parts = [entry.target]
-    if entry.target == "mlp":
-        parts += [f"{kind} {getattr(entry, kind)}" for kind in ("model", "data", "teacher")]
-    parts += [f"seed {entry.seed}", *(f"{key}={value}" for key, value in entry.overrides.items())]
-    return ", ".join(parts)
 
 
 def _planned_problem(paths: Paths, pid: str, title: str, spec: ReferenceSpec) -> PlannedProblem:

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from lambda_hat.artifacts.files import (
     append_json_line,
     make_dir,
+    read_arrays,
     read_bytes,
     read_json,
     read_json_lines,
@@ -277,6 +278,18 @@ def test_what_is_in_the_way_of_a_folder_is_named(tmp_path, stranger):
     with pytest.raises(RunStateError, match=re.escape(f"{path} cannot be written: File exists.")):
         make_dir(path)
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_arrays_read_back_and_pickled_ones_are_refused(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez(path, one=np.arange(3), two=np.ones((2, 2)))
+    arrays = read_arrays(path)
+    assert {name: array.tolist() for name, array in arrays.items()} == {"one": [0, 1, 2], "two": [[1, 1], [1, 1]]}
+    np.savez(path, allow_pickle=True, one=np.array([{}], dtype=object))
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        read_arrays(path)
+    with pytest.raises(FileNotFoundError):
+        read_arrays(tmp_path / "none.npz")
 
 
 def test_folders_and_pipes_in_the_place_of_files_are_named(tmp_path):
