@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from lambda_hat.artifacts.files import make_dir, write_bytes_atomic
+from lambda_hat.records.reference import ReferenceRecord
 from lambda_hat.report.drawing import Picture, colour_of, drawn, log_scale, reference_band
 from lambda_hat.report.figures import cost_figure, estimates_figure
 from lambda_hat.report.run_files import RunFiles, find_run
@@ -23,9 +24,9 @@ MAX_BYTES = 150_000
 NUM_SHOWN = 300  # draws of every chain
 
 
-def running(subjects: Sequence[Subject], reference: dict[str, float]) -> Picture:
+def running(subjects: Sequence[Subject], reference: ReferenceRecord) -> Picture:
     """λ̂ of each method's best trial as it sampled."""
-    llc, se = reference["llc"], reference["se"]
+    llc, se = reference.llc or 0.0, reference.se
     with drawn(6.8, 3.2) as figure:
         axes = figure.subplots()
         reference_band(axes, llc, se)
@@ -57,7 +58,7 @@ def chains(subject: Subject) -> Picture:
             left.plot(trace[:NUM_SHOWN], linewidth=0.7, alpha=0.8, label=f"chain {chain}")
             right.hist(trace, bins=40, histtype="step", orientation="horizontal", density=True)
         for axes in (left, right):
-            reference_band(axes, subject.facts["llc"], subject.facts["se"], "λ ± 2 s.e.")
+            reference_band(axes, subject.llc, subject.se, "λ ± 2 s.e.")
         left.set_xlabel("draw after burn-in")
         left.set_ylabel("nβ (L(w) − L(w0))")
         right.set_xlabel("density")

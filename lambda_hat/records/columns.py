@@ -39,7 +39,7 @@ class NamedColumn:
     sentence: str
 
 
-Hyperparameters = Annotated[Mapping[str, Value], Column("hyperparameters")]
+Hyperparameters = Annotated[Mapping[str, Value], Column("settings")]
 """A column of JSON, and one column `param_<name>` for each of them."""
 
 Reports = Mapping[str, Figure]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from lambda_hat.records.base import Moment, Part, Record, read_lines
 
-__all__ = ["Begin", "End", "EventLine", "Stalled", "TaskEvent", "read_commands"]
+__all__ = ["Begin", "Command", "End", "EventLine", "Stalled", "TaskEvent", "read_commands"]
 
 
 class Begin(Record):
@@ -90,15 +91,39 @@ _KINDS: dict[Any, type[EventLine]] = {
 }
 
 
-def read_commands(path: Path) -> list[list[EventLine]]:
-    """The lines of each command, which starts with its `Begin`; raises as `read_lines`."""
-    commands: list[list[EventLine]] = []
-    for event in read_lines(path, _kind_of)[0]:
-        if isinstance(event, Begin):
-            commands.append([])
-        if commands:
-            commands[-1].append(event)
-    return commands
+@dataclass(frozen=True)
+class Command:
+    """The lines of one command."""
+
+    begin: Begin
+    lines: Sequence[EventLine]
+    """Those after `begin`."""
+
+    @property
+    def tasks(self) -> list[TaskEvent]:
+        """What happened to its tasks."""
+        return [line for line in self.lines if isinstance(line, TaskEvent)]
+
+    @property
+    def end(self) -> End | None:
+        """Its last line; None while the command is at work, and where it was killed."""
+        return next((line for line in self.lines if isinstance(line, End)), None)
+
+    @property
+    def last_moment(self) -> float:
+        """Seconds from the beginning to the last of its lines."""
+        return max((line.at for line in self.lines), default=0.0)
+
+
+def read_commands(path: Path) -> list[Command]:
+    """The commands that worked on a run, the first one first; raises as `read_lines`."""
+    commands: list[tuple[Begin, list[EventLine]]] = []
+    for line in read_lines(path, _kind_of)[0]:
+        if isinstance(line, Begin):
+            commands.append((line, []))
+        elif commands:
+            commands[-1][1].append(line)
+    return [Command(begin, lines) for begin, lines in commands]
 
 
 def _kind_of(content: Mapping[str, Any]) -> type[EventLine] | None:

@@ -49,7 +49,7 @@ class _Making(Row):
     """Wall seconds in the worker for tracing and compiling."""
     sample_sec: Annotated[Figure, Column("sample", "s", ".2f")] = None
     """Wall seconds in the worker for everything else."""
-    total_sec: Annotated[Figure, Column("seconds", "s", ".2f")] = None
+    total_sec: Annotated[Figure, Column("seconds", "s", ".1f")] = None
     """Wall seconds in the worker, all in all."""
     executor: Annotated[str | None, Column("executor")] = None
     """Label of the executor that it ran on."""
@@ -129,7 +129,7 @@ class _Trial(Row):
     """Method of the trial."""
     run_id: Annotated[str | None, Column("run")] = None
     """Id of the trial, and name of its folder; empty where it never got one."""
-    number: Annotated[int, Column("number", spec="d")]
+    number: Annotated[int, Column("trial", spec="d")]
     """Number of the trial in its study, from 0."""
     state: Annotated[State, Column("state")]
     """COMPLETE, PRUNED, FAIL, or RUNNING where it has not ended."""
@@ -183,7 +183,7 @@ class Verdict(Row):
     """Standard error of rmse by the delta method, sd(e²) / √n / (2 rmse), which needs two runs."""
     mean_error: Annotated[Figure, Column("mean error", spec="+.3g")] = None
     """Mean error over the seeds."""
-    relative_rmse: Annotated[Figure, Column("relative", spec=".1%")] = None
+    relative_rmse: Annotated[Figure, Column("relative rmse", spec=".1%")] = None
     """rmse / |llc_ref|."""
     rms_z: Annotated[Figure, Column("rms z", spec=".1f")] = None
     """Root mean square of z over the seeds: about 1 where the runs' own standard errors tell how far off they are."""

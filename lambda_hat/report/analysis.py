@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from lambda_hat.config.study import Objective
 from lambda_hat.estimate.criteria import MAX_K_HAT, MAX_RHAT_APPROXIMATE
+from lambda_hat.records.base import Value
+from lambda_hat.records.reference import ReferenceRecord
+from lambda_hat.records.rows import OutcomeRow, TrialRow, Verdict
+from lambda_hat.records.state import State
 
 __all__ = [
     "MAX_Z",
+    "Priced",
+    "as_numbers",
     "best_so_far",
+    "best_trial",
     "completed",
     "doubts",
     "doubts_of_settings",
@@ -23,33 +31,52 @@ __all__ = [
     "parameter_importances",
     "parameters",
     "pareto_front",
+    "priced",
+    "score",
 ]
 
-Row = Mapping[str, Any]
+R = TypeVar("R", bound=OutcomeRow)
 
-PARAM_PREFIX = "param_"
 MAX_Z = 2.0  # combined standard errors, up to which an estimate cannot be told from the reference
 _MIN_TRIALS = 8
 _NUM_BINS = 4
 
 
-def completed(trials: Iterable[Row]) -> list[Row]:
+@dataclass(frozen=True)
+class Priced:
+    """A completed trial with what its accuracy cost."""
+
+    trial: TrialRow
+    work: float  # gradient evaluations on the full-data scale
+    error: float  # |llc_hat − llc_ref|
+
+
+def score(trial: TrialRow) -> float:
+    """The objective of a completed trial; infinity where it was pruned or failed, or its objective is not known."""
+    return trial.objective if trial.state is State.COMPLETE and trial.objective is not None else math.inf
+
+
+def completed(trials: Iterable[TrialRow]) -> list[TrialRow]:
     """Trials with an objective that says how good they are: not pruned, not failed."""
-    return [row for row in trials if row["state"] == "COMPLETE" and row.get("objective") is not None]
+    return [trial for trial in trials if score(trial) < math.inf]
 
 
-def best_so_far(trials: Sequence[Row]) -> tuple[list[int], list[float]]:
+def best_trial(trials: Iterable[TrialRow]) -> TrialRow | None:
+    """The completed trial with the smallest objective; None where none was completed."""
+    return min(completed(trials), key=score, default=None)
+
+
+def best_so_far(trials: Sequence[TrialRow]) -> tuple[list[int], list[float]]:
     """Numbers of completed trials and the smallest objective up to each."""
     known = completed(trials)
-    return [row["number"] for row in known], np.minimum.accumulate([row["objective"] for row in known]).tolist()
+    return [trial.number for trial in known], np.minimum.accumulate([score(trial) for trial in known]).tolist()
 
 
-def objective_error(objective: Objective | None, reference: Mapping[str, Any]) -> float | None:
+def objective_error(objective: Objective | None, reference: ReferenceRecord | None) -> float | None:
     """The reference's standard error in units of the objective; None where that has no such scale, or is not known."""
-    se, llc = reference.get("se"), reference.get("llc")
-    if objective is None or se is None or not llc:
+    if objective is None or reference is None or reference.se is None or not reference.llc:
         return None
-    return {"abs": se, "relative": se / abs(llc)}.get(objective.type)
+    return {"abs": reference.se, "relative": reference.se / abs(reference.llc)}.get(objective.type)
 
 
 def exceeds(value: float | None, bound: float) -> bool:
@@ -57,18 +84,17 @@ def exceeds(value: float | None, bound: float) -> bool:
     return value is not None and value > bound
 
 
-def doubts(row: Row) -> list[str]:
+def doubts(row: OutcomeRow) -> list[str]:
     """Why an estimate and its standard error cannot be trusted, however close to the reference it came."""
-    return _doubts(row.get("rhat"), row.get("k_hat"))
+    return _doubts(row.rhat, row.reports.get("k_hat"))
 
 
-def doubts_of_settings(row: Row) -> list[str]:
+def doubts_of_settings(row: Verdict) -> list[str]:
     """Why an estimate by settings that were confirmed could not be trusted without a reference, by a row of theirs."""
-    num_failed, rms_z = row.get("num_failed"), row.get("rms_z")
-    found = [f"{num_failed} of its runs failed"] if num_failed else []
-    found += _doubts(row.get("worst_rhat"), row.get("worst_k_hat"))
-    if exceeds(rms_z, MAX_Z):
-        found.append(f"its errors are {rms_z:.1f} times what its standard errors say")
+    found = [f"{row.num_failed} of its runs failed"] if row.num_failed else []
+    found += _doubts(row.worst_rhat, row.worst_k_hat)
+    if exceeds(row.rms_z, MAX_Z):
+        found.append(f"its errors are {row.rms_z:.1f} times what its standard errors say")
     return found
 
 
@@ -81,23 +107,29 @@ def _doubts(rhat: float | None, k_hat: float | None) -> list[str]:
     return found
 
 
-def indistinguishable(rows: Iterable[Row]) -> list[Row]:
+def indistinguishable(rows: Iterable[R]) -> list[R]:
     """Those within two combined standard errors of the reference, and not by luck; the cheapest first."""
-    close = [row for row in rows if row.get("z") is not None and abs(row["z"]) <= MAX_Z and not doubts(row)]
-    return sorted(close, key=lambda row: row.get("num_gradient_evaluations") or math.inf)
+    close = [row for row in rows if row.z is not None and abs(row.z) <= MAX_Z and not doubts(row)]
+    return sorted(close, key=lambda row: row.num_gradient_evaluations or math.inf)
 
 
-def parameters(trials: Sequence[Row]) -> list[str]:
+def parameters(trials: Sequence[TrialRow]) -> list[str]:
     """The hyperparameters that took more than one value, by name."""
-    names = sorted({name for row in trials for name in row if name.startswith(PARAM_PREFIX)})
-    return [
-        name.removeprefix(PARAM_PREFIX)
-        for name in names
-        if len({row.get(name) for row in trials if row.get(name) is not None}) > 1
-    ]
+    values: dict[str, set[Value]] = {}
+    for trial in trials:
+        for name, value in trial.hyperparameters.items():
+            if value is not None:
+                values.setdefault(name, set()).add(value)
+    return sorted(name for name, taken in values.items() if len(taken) > 1)
 
 
-def parameter_importances(trials: Sequence[Row]) -> dict[str, float]:
+def as_numbers(values: Sequence[Value]) -> list[float] | None:
+    """The values where all are numbers; None where one is a category."""
+    numbers = [float(value) for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+    return numbers if len(numbers) == len(values) else None
+
+
+def parameter_importances(trials: Sequence[TrialRow]) -> dict[str, float]:
     """Share of the variance of the objective's ranks that each hyperparameter explains alone, largest first.
 
     Numbers are cut into quarters; ε² (Kelley 1935), which is 0 on average where there is nothing to explain, and so
@@ -108,28 +140,33 @@ def parameter_importances(trials: Sequence[Row]) -> dict[str, float]:
         return {}
     from scipy.stats import rankdata  # a second of imports, which the console's summary can do without
 
-    ranks = rankdata([row["objective"] for row in known])
+    ranks = rankdata([score(trial) for trial in known])
     shares = {
-        name: _explained(ranks, _groups([row.get(f"param_{name}") for row in known])) for name in parameters(known)
+        name: _explained(ranks, _groups([trial.hyperparameters.get(name) for trial in known]))
+        for name in parameters(known)
     }
     return dict(sorted(shares.items(), key=lambda item: -item[1]))
 
 
-def pareto_front(trials: Iterable[Row]) -> list[Row]:
-    """The trials that no other one beats in both gradient evaluations and |error|, the cheapest first."""
-    known = [
-        row
-        for row in completed(trials)
-        if row.get("error") is not None and row.get("num_gradient_evaluations") is not None
+def priced(trials: Iterable[TrialRow]) -> list[Priced]:
+    """The completed trials whose error and work are known."""
+    return [
+        Priced(trial, trial.num_gradient_evaluations, abs(trial.error))
+        for trial in completed(trials)
+        if trial.error is not None and trial.num_gradient_evaluations is not None
     ]
-    front: list[Row] = []
-    for row in sorted(known, key=lambda row: (row["num_gradient_evaluations"], abs(row["error"]))):
-        if not front or abs(row["error"]) < abs(front[-1]["error"]):
-            front.append(row)
+
+
+def pareto_front(trials: Iterable[Priced]) -> list[Priced]:
+    """The trials that no other one beats in both work and error, the cheapest first."""
+    front: list[Priced] = []
+    for one in sorted(trials, key=lambda one: (one.work, one.error)):
+        if not front or one.error < front[-1].error:
+            front.append(one)
     return front
 
 
-def _groups(values: Sequence[Any]) -> np.ndarray:
+def _groups(values: Sequence[Value]) -> np.ndarray:
     """The group of every value: itself where few values are taken, else its quarter of all values."""
     distinct = {value: index for index, value in enumerate(dict.fromkeys(values))}
     if len(distinct) <= _NUM_BINS or not all(isinstance(value, int | float) for value in values):

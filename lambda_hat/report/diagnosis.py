@@ -18,6 +18,7 @@ from lambda_hat.estimate.array_stats import array_stats
 from lambda_hat.estimate.criteria import MIN_BFMI, MIN_ESS
 from lambda_hat.estimate.diagnostics import bfmi, diagnose_trace
 from lambda_hat.estimate.traces import Traces
+from lambda_hat.records.reference import ReferenceRecord
 from lambda_hat.report.drawing import REFERENCE_COLOUR, Picture, drawn, reference_band
 from lambda_hat.report.problem_figures import draw_problem
 from lambda_hat.report.subjects import Subject
@@ -49,8 +50,8 @@ def write_diagnosis(paths: Paths, subject: Subject) -> list[Path]:
         for name, draw in _figures_of(subject):
             written.append(folder / f"{name}.png")
             write_bytes_atomic(written[-1], _png(draw, subject, subject.traces))
-    if subject.is_reference:
-        for name, content in draw_problem(paths.problem_dir(subject.pid), subject.facts):
+    if isinstance(subject.record, ReferenceRecord):
+        for name, content in draw_problem(paths.problem_dir(subject.pid), subject.record):
             written.append(folder / f"{name}.png")
             write_bytes_atomic(written[-1], content)
     return written
@@ -69,9 +70,10 @@ def to_inference_data(subject: Subject) -> az.InferenceData:
         assert traces is not None
         loss, distance = _draws(traces)
         posterior = {"excess_loss": loss, "squared_distance": distance}
+        facts = subject.record.to_json() | ({} if subject.is_reference else {"settings": dict(subject.settings)})
         attrs = {
             name: json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list | bool) else value
-            for name, value in subject.facts.items()
+            for name, value in facts.items()
             if value is not None
         }
         attrs |= {"pid": subject.pid, "method": subject.method, "thinning": traces.thinning, "nbeta": traces.nbeta}
@@ -141,27 +143,21 @@ def _draw_running(figure: Figure, subject: Subject, traces: Traces) -> None:
     axes.fill_between(work, llc - 2 * error, llc + 2 * error, color="#0072b2", alpha=0.2, linewidth=0, label="± 2 s.e.")
     axes.plot(work, llc, color="#0072b2", label="readings of the fit" if subject.method == "vi" else "λ̂ so far")
     if subject.is_reference:
-        reference_band(axes, subject.facts.get("llc"), subject.facts.get("se"), "in the end, ± 2 s.e.")
+        reference_band(axes, subject.llc, subject.se, "in the end, ± 2 s.e.")
     else:
         reference_band(axes, subject.llc_ref, subject.se_ref)
-    if subject.method == "vi" and subject.facts.get("llc_hat") is not None:
-        se_hat = 2 * (subject.facts.get("se_hat") or 0.0)
+    if subject.method == "vi" and subject.llc is not None:
+        se_hat = 2 * (subject.se or 0.0)
         at = work[-1] if len(work) else 0.0
-        axes.errorbar(at, subject.facts["llc_hat"], se_hat, fmt="D", color="#d55e00", capsize=3, label="λ̂ of its draws")
+        axes.errorbar(at, subject.llc, se_hat, fmt="D", color="#d55e00", capsize=3, label="λ̂ of its draws")
     axes.set_xlabel("gradient evaluations (full-data scale, all chains)")
     axes.set_ylabel("λ̂")
-    if (seconds := _sampling_seconds(subject)) and len(work) and work[-1] > 0:
+    if (seconds := subject.sampling_seconds) and len(work) and work[-1] > 0:
         pace = seconds / float(work[-1])
         scales = (lambda x: np.asarray(x) * pace, lambda x: np.asarray(x) / pace)
         above = axes.secondary_xaxis("top", functions=scales)
         above.set_xlabel("seconds of sampling, at an even pace")
     _legend(figure)
-
-
-def _sampling_seconds(subject: Subject) -> float | None:
-    """Wall seconds that the draws took; of a reference, without what came before and after them."""
-    timings = subject.facts.get("stages" if subject.is_reference else "timings") or {}
-    return timings.get("rounds" if subject.is_reference else "sample")
 
 
 def _draw_trace(figure: Figure, subject: Subject, traces: Traces) -> None:
@@ -252,7 +248,7 @@ def _draw_energy(figure: Figure, subject: Subject, traces: Traces) -> None:
     """How the energy is spread, beside how it changes from draw to draw (Betancourt 1604.00695)."""
     energy = np.asarray(traces.energy, np.float64)
     axes = figure.subplots()
-    if subject.method == "mclmc" and subject.facts.get("settings", {}).get("adjusted") is False:
+    if subject.method == "mclmc" and subject.settings.get("adjusted") is False:
         axes.hist(energy.ravel(), bins=60, density=True, color="#0072b2", alpha=0.7, label="energy change of a step")
         axes.set_xlabel("energy change of a step")
     else:

@@ -7,16 +7,25 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lambda_hat.config.study import CategoricalDist, Distribution, FloatDist, IntDist, Objective
+from lambda_hat.formatting import number
+from lambda_hat.records.base import Value
+from lambda_hat.records.event import Command
+from lambda_hat.records.reference import CriterionRecord, ReferenceRecord
+from lambda_hat.records.rows import TrialRow
+from lambda_hat.records.state import State
 from lambda_hat.report.analysis import (
+    as_numbers,
     best_so_far,
+    best_trial,
     completed,
     objective_error,
     parameter_importances,
     parameters,
     pareto_front,
+    priced,
+    score,
 )
 from lambda_hat.report.drawing import GREY, REFERENCE_COLOUR, Picture, colour_of, decimal, drawn, log_scale
-from lambda_hat.report.summary import best_row
 from lambda_hat.report.timeline import Span, spans_of
 
 if TYPE_CHECKING:
@@ -33,7 +42,6 @@ __all__ = [
     "timeline_figure",
 ]
 
-Row = Mapping[str, Any]
 Distributions = Mapping[str, Distribution]  # of the search space, by hyperparameter; empty where it is not known
 
 _MAX_SHAPES = 1500  # beyond which points are smaller as a picture
@@ -43,58 +51,63 @@ _MAX_LANES_HEIGHT = 9.0  # inches, of an executor with many workers
 _SMALLEST = 1e-4  # shown of a criterion's share of its bound
 
 
-def estimates_figure(by_method: Mapping[str, Sequence[Row]], reference: Row) -> Picture | None:
+def estimates_figure(by_method: Mapping[str, Sequence[TrialRow]], reference: ReferenceRecord | None) -> Picture | None:
     """λ̂ of the best trial of every method with two standard errors, against the reference and the Laplace value."""
-    best = {method: row for method, trials in by_method.items() if (row := best_row(trials)) is not None}
-    if not best or reference.get("llc") is None:
+    best = {method: trial for method, trials in by_method.items() if (trial := best_trial(trials)) is not None}
+    if not best or reference is None or reference.llc is None:
         return None
     with drawn(5.6, 0.9 + 0.36 * len(best)) as figure:
         axes = figure.subplots()
-        llc, se = reference["llc"], reference.get("se") or 0.0
+        llc, se = reference.llc, reference.se or 0.0
         axes.axvline(llc, color=REFERENCE_COLOUR, linestyle="--", linewidth=1.0, label="reference ± 2 s.e.")
         axes.axvspan(llc - 2 * se, llc + 2 * se, color=REFERENCE_COLOUR, alpha=0.15, linewidth=0)
-        if reference.get("laplace_llc") is not None:
-            axes.axvline(reference["laplace_llc"], color="#e69f00", linestyle=":", linewidth=1.4, label="Laplace")
-        for place, (method, row) in enumerate(best.items()):
-            error = 2 * (row.get("se_hat") or 0.0)
-            axes.errorbar(row["llc_hat"], place, xerr=error, fmt="o", color=colour_of(method), capsize=3, markersize=5)
+        if reference.laplace_llc is not None:
+            axes.axvline(reference.laplace_llc, color="#e69f00", linestyle=":", linewidth=1.4, label="Laplace")
+        for place, (method, trial) in enumerate(best.items()):
+            if trial.llc_hat is not None:
+                error, colour = 2 * (trial.se_hat or 0.0), colour_of(method)
+                axes.errorbar(trial.llc_hat, place, xerr=error, fmt="o", color=colour, capsize=3, markersize=5)
         axes.set_yticks(range(len(best)), list(best))
         axes.set_ylim(len(best) - 0.4, -0.6)
         axes.set_xlabel("λ̂ ± 2 s.e. of each method's best trial")
         figure.legend(loc="outside upper right", ncols=2)
-        words = ", ".join(f"{method} {row['llc_hat']:.4g}" for method, row in best.items())
+        words = ", ".join(f"{method} {number(trial.llc_hat)}" for method, trial in best.items())
         return Picture(figure, f"Estimates of the best trials ({words}) against the reference {llc:.4g}")
 
 
-def certificate_figure(reference: Row) -> Picture | None:
+def certificate_figure(reference: ReferenceRecord) -> Picture | None:
     """Every criterion of a certificate as a share of its bound."""
-    criteria = [row for row in reference.get("certificate") or () if row.get("value") is not None and row.get("bound")]
-    if not criteria:
+    shares = [(criterion, share) for criterion in reference.certificate if (share := _share(criterion)) is not None]
+    if not shares:
         return None
-    shown = [min(max(_share(row), _SMALLEST), 1 / _SMALLEST) for row in criteria]
+    criteria, shown = [item for item, _ in shares], [min(max(share, _SMALLEST), 1 / _SMALLEST) for _, share in shares]
     with drawn(7.2, 0.8 + 0.22 * len(criteria)) as figure:
         axes = figure.subplots()
-        colours = ["#009e73" if row["is_met"] else "#d55e00" for row in criteria]
+        colours = ["#009e73" if criterion.is_met else "#d55e00" for criterion in criteria]
         axes.barh(range(len(criteria)), shown, left=_SMALLEST, color=colours, height=0.6)
         axes.axvline(1.0, color="black", linewidth=1.0)
         log_scale(axes.xaxis, _SMALLEST, max(3.0, 1.3 * max(shown)))
-        axes.set_yticks(range(len(criteria)), [row["name"] for row in criteria])
+        axes.set_yticks(range(len(criteria)), [criterion.name for criterion in criteria])
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
         axes.set_xlabel("share of what is allowed (1 is the bound; less is better)")
-        met = sum(row["is_met"] for row in criteria)
+        met = sum(criterion.is_met for criterion in criteria)
         return Picture(figure, f"{met} of {len(criteria)} criteria of the certificate are met")
 
 
-def _share(criterion: Row) -> float:
-    """How much of what a criterion allows is used up; of an R̂, by what it is above 1."""
-    value, bound = criterion["value"], criterion["bound"]
-    if not criterion["is_upper"]:
+def _share(criterion: CriterionRecord) -> float | None:
+    """How much of what a criterion allows is used up; of an R̂, by what it is above 1. None where that is not known."""
+    value, bound = criterion.value, criterion.bound
+    if value is None or not bound:
+        return None
+    if not criterion.is_upper:
         return bound / value if value > 0 else math.inf
-    return (value - 1) / (bound - 1) if criterion["name"].startswith("R̂") else value / bound
+    return (value - 1) / (bound - 1) if criterion.name.startswith("R̂") else value / bound
 
 
-def history_figure(trials: Sequence[Row], objective: Objective | None, reference: Row) -> Picture | None:
+def history_figure(
+    trials: Sequence[TrialRow], objective: Objective | None, reference: ReferenceRecord | None
+) -> Picture | None:
     """Objective of every trial and the best so far, with the reference's own error as a band."""
     known = completed(trials)
     if not known:
@@ -104,24 +117,23 @@ def history_figure(trials: Sequence[Row], objective: Objective | None, reference
         se = objective_error(objective, reference)
         if se:
             axes.axhspan(1e-300, se, color=REFERENCE_COLOUR, alpha=0.15, linewidth=0, label="reference's own s.e.")
-        _points(axes, [row["number"] for row in known], [row["objective"] for row in known], "#0072b2", "complete")
+        _points(axes, [trial.number for trial in known], [score(trial) for trial in known], "#0072b2", "complete")
         axes.step(*best_so_far(trials), where="post", color="#d55e00", label="best so far")
         low, high = _objective_limits(known, se)
         log_scale(axes.yaxis, low, high)
-        for state, marker in (("PRUNED", "x"), ("FAIL", "|")):
-            numbers = [row["number"] for row in trials if row["state"] == state]
+        for state, marker in ((State.PRUNED, "x"), (State.FAIL, "|")):
+            numbers = [trial.number for trial in trials if trial.state is state]
             if numbers:
-                label = {"PRUNED": "pruned", "FAIL": "failed"}[state]
                 heights = [high / 1.15] * len(numbers)
-                axes.plot(numbers, heights, marker, color=GREY, markersize=5, label=label, clip_on=False)
+                axes.plot(numbers, heights, marker, color=GREY, markersize=5, label=state.word, clip_on=False)
         axes.set_xlabel("trial")
         axes.set_ylabel(_objective_label(objective))
         figure.legend(loc="outside upper right", ncols=5)
-        best = min(row["objective"] for row in known)
+        best = min(map(score, known))
         return Picture(figure, f"Objective of {len(known)} completed trials; the best is {best:.4g}")
 
 
-def importances_figure(trials: Sequence[Row]) -> Picture | None:
+def importances_figure(trials: Sequence[TrialRow]) -> Picture | None:
     """How much of the objective's variance each hyperparameter explains alone."""
     shares = parameter_importances(trials)
     if not shares:
@@ -137,7 +149,7 @@ def importances_figure(trials: Sequence[Row]) -> Picture | None:
         return Picture(figure, f"Importance of the hyperparameters: {words}")
 
 
-def slices_figure(trials: Sequence[Row], space: Distributions, objective: Objective | None) -> Picture | None:
+def slices_figure(trials: Sequence[TrialRow], space: Distributions, objective: Objective | None) -> Picture | None:
     """Objective against every hyperparameter; each third of the trials is darker than the one before."""
     known = completed(trials)
     names = parameters(known)
@@ -147,17 +159,17 @@ def slices_figure(trials: Sequence[Row], space: Distributions, objective: Object
     lines = math.ceil(len(names) / columns)
     with drawn(2.6 * columns + 0.3, 2.1 * lines) as figure:
         grid = figure.subplots(lines, columns, sharey=True, squeeze=False)
-        best = best_row(known)
+        best = best_trial(known)
         low, high = _objective_limits(known, None)
         for axes, name in zip(grid.flat, names, strict=False):
-            places, categories = _places([row.get(f"param_{name}") for row in known], space.get(name))
+            places, categories = _places([trial.hyperparameters.get(name) for trial in known], space.get(name))
             for third, colour in enumerate(_SHADES):
                 ours = [index for index in range(len(known)) if index * len(_SHADES) // len(known) == third]
-                objectives = [known[index]["objective"] for index in ours]
+                objectives = [score(known[index]) for index in ours]
                 _points(axes, [places[index] for index in ours], objectives, colour, "")
             if best is not None:
                 place = places[known.index(best)]
-                axes.plot(place, best["objective"], "*", color="#d55e00", markersize=9)
+                axes.plot(place, score(best), "*", color="#d55e00", markersize=9)
             if categories:
                 axes.set_xticks(range(len(categories)), categories)
                 axes.set_xlim(-0.5, len(categories) - 0.5)
@@ -172,9 +184,9 @@ def slices_figure(trials: Sequence[Row], space: Distributions, objective: Object
         return Picture(figure, f"Objective against {', '.join(names)}; the star is the best trial")
 
 
-def parallel_figure(trials: Sequence[Row], space: Distributions) -> Picture | None:
+def parallel_figure(trials: Sequence[TrialRow], space: Distributions) -> Picture | None:
     """Every completed trial as a line across its hyperparameters; the better, the darker."""
-    known = sorted(completed(trials), key=lambda row: -row["objective"])
+    known = sorted(completed(trials), key=score, reverse=True)
     names = parameters(known)
     if len(names) < 2:
         return None
@@ -182,7 +194,7 @@ def parallel_figure(trials: Sequence[Row], space: Distributions) -> Picture | No
         axes = figure.subplots()
         columns = []
         for name in names:
-            values = [row.get(f"param_{name}") for row in known]
+            values = [trial.hyperparameters.get(name) for trial in known]
             places, categories = _places(values, space.get(name))
             if not categories and _is_logarithmic(space.get(name)):
                 places = [math.log(place) for place in places]
@@ -201,7 +213,7 @@ def parallel_figure(trials: Sequence[Row], space: Distributions) -> Picture | No
                 rasterized=len(lines) > _MAX_SHAPES // 4,
             )
         for place, name in enumerate(names):
-            low, high = _ends([row.get(f"param_{name}") for row in known])
+            low, high = _ends([trial.hyperparameters.get(name) for trial in known])
             axes.annotate(low, (place, -0.03), ha="center", va="top", fontsize=7.5)
             axes.annotate(high, (place, 1.03), ha="center", va="bottom", fontsize=7.5)
         axes.set_xticks(range(len(names)), names)
@@ -214,42 +226,35 @@ def parallel_figure(trials: Sequence[Row], space: Distributions) -> Picture | No
         return Picture(figure, f"Trials across {', '.join(names)}: better ones darker, the best one orange")
 
 
-def cost_figure(by_method: Mapping[str, Sequence[Row]], reference: Row) -> Picture | None:
+def cost_figure(by_method: Mapping[str, Sequence[TrialRow]], reference: ReferenceRecord | None) -> Picture | None:
     """|error| of every trial against its gradient evaluations, and the trials that no other one beats in both."""
-    known = {
-        method: [
-            row
-            for row in completed(trials)
-            if row.get("error") is not None and row.get("num_gradient_evaluations") is not None
-        ]
-        for method, trials in by_method.items()
-    }
-    known = {method: trials for method, trials in known.items() if trials}
-    if not known:
+    known = {method: found for method, trials in by_method.items() if (found := priced(trials))}
+    everything = [one for found in known.values() for one in found]
+    if not everything:
         return None
     with drawn(6.4, 3.2) as figure:
         axes = figure.subplots()
-        errors = [abs(row["error"]) for trials in known.values() for row in trials]
+        work, errors = [one.work for one in everything], [one.error for one in everything]
         low = max(min(errors), 1e-5 * max(errors), 1e-12) / 2
-        if se := reference.get("se"):
-            axes.axhspan(1e-300, se, color=REFERENCE_COLOUR, alpha=0.15, linewidth=0, label="reference's own s.e.")
-        laplace = reference.get("laplace_llc")
-        if laplace is not None and reference.get("llc") is not None and laplace != reference["llc"]:
-            error = abs(laplace - reference["llc"])
+        if reference is not None and reference.se:
+            axes.axhspan(
+                1e-300, reference.se, color=REFERENCE_COLOUR, alpha=0.15, linewidth=0, label="reference's own s.e."
+            )
+        if reference is not None and reference.laplace_error:
+            error = abs(reference.laplace_error)
             axes.axhline(error, color="#e69f00", linestyle=":", linewidth=1.4, label="Laplace")
-        for method, trials in known.items():
-            work = [row["num_gradient_evaluations"] for row in trials]
-            _points(axes, work, [max(abs(row["error"]), low) for row in trials], colour_of(method), method)
-        front = pareto_front([row for trials in known.values() for row in trials])
+        for method, found in known.items():
+            heights = [max(one.error, low) for one in found]
+            _points(axes, [one.work for one in found], heights, colour_of(method), method)
+        front = pareto_front(everything)
         axes.step(
-            [row["num_gradient_evaluations"] for row in front],
-            [max(abs(row["error"]), low) for row in front],
+            [one.work for one in front],
+            [max(one.error, low) for one in front],
             where="post",
             color="black",
             linewidth=0.9,
             label="best for its cost",
         )
-        work = [row["num_gradient_evaluations"] for trials in known.values() for row in trials]
         log_scale(axes.xaxis, 0.8 * min(work), 1.25 * max(work))
         log_scale(axes.yaxis, low / 1.5, 1.5 * max(max(errors), 1e-12))
         axes.set_xlabel("gradient evaluations (full-data scale)")
@@ -258,12 +263,11 @@ def cost_figure(by_method: Mapping[str, Sequence[Row]], reference: Row) -> Pictu
         return Picture(figure, f"Error against cost of {len(errors)} trials of {', '.join(known)}")
 
 
-def timeline_figure(events: Sequence[Row]) -> Picture | None:
+def timeline_figure(command: Command) -> Picture | None:
     """What every executor did when, of one command: a bar per task, a lane per task in flight."""
-    spans = spans_of(events)
+    spans, last = spans_of(command.tasks), command.last_moment
     if not spans:
         return None
-    last = max(event["at"] for event in events)
     lanes = _lanes(spans, last)
     with drawn(7.4, 0.9 + min(0.2 * len(lanes), _MAX_LANES_HEIGHT)) as figure:
         axes = figure.subplots()
@@ -308,9 +312,9 @@ def _objective_label(objective: Objective | None) -> str:
     return f"{what[objective.type]} + R̂ penalty" if objective.rhat_penalty else what[objective.type]
 
 
-def _objective_limits(known: Sequence[Row], se: float | None) -> tuple[float, float]:
+def _objective_limits(known: Sequence[TrialRow], se: float | None) -> tuple[float, float]:
     """From the smallest objective that is not 0 to the largest one, with room around."""
-    values = [row["objective"] for row in known if row["objective"] > 0] + ([se] if se else [])
+    values = [score(trial) for trial in known if score(trial) > 0] + ([se] if se else [])
     return (min(values) / 2, 3 * max(values)) if values else (1e-6, 1.0)
 
 
@@ -318,21 +322,22 @@ def _is_logarithmic(distribution: Distribution | None) -> bool:
     return isinstance(distribution, FloatDist | IntDist) and distribution.log
 
 
-def _places(values: Sequence[Any], distribution: Distribution | None) -> tuple[list[float], list[str]]:
+def _places(values: Sequence[Value], distribution: Distribution | None) -> tuple[list[float], list[str]]:
     """Where values are drawn, and the names of the places if they are categories."""
-    is_number = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
     known = distribution.choices if isinstance(distribution, CategoricalDist) else ()
-    if is_number and not known:
-        return [float(value) for value in values], []
+    numbers = as_numbers(values)
+    if numbers is not None and not known:
+        return numbers, []
     taken = dict.fromkeys(values)
     choices = [choice for choice in known if choice in taken]
     categories = [*choices, *sorted((value for value in taken if value not in choices), key=str)]
     return [float(categories.index(value)) for value in values], [str(category) for category in categories]
 
 
-def _ends(values: Sequence[Any]) -> tuple[str, str]:
-    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
-        return decimal(min(values)), decimal(max(values))
+def _ends(values: Sequence[Value]) -> tuple[str, str]:
+    numbers = as_numbers(values)
+    if numbers is not None:
+        return decimal(min(numbers)), decimal(max(numbers))
     names = sorted({str(value) for value in values})
     return names[0], names[-1]
 

@@ -9,15 +9,15 @@ from typing import Any
 from markupsafe import Markup
 
 from lambda_hat.errors import UsageError
-from lambda_hat.report.analysis import completed, parameters
+from lambda_hat.records.base import Value
+from lambda_hat.records.rows import TrialRow
+from lambda_hat.report.analysis import as_numbers, completed, parameters, priced, score
 from lambda_hat.report.drawing import colour_of
 from lambda_hat.report.page import PlotPart
 from lambda_hat.report.run_files import RunFiles
 from lambda_hat.report.summary import settings_text, trials_by_method
 
 __all__ = ["build_plots"]
-
-Row = Mapping[str, Any]
 
 _CONFIG = {"displaylogo": False, "showSendToCloud": False, "plotlyServerURL": ""}  # nothing leaves the page
 
@@ -59,17 +59,17 @@ def build_plots(run: RunFiles) -> tuple[PlotPart, ...]:
     )
 
 
-def _cost(go: Any, by_method: Mapping[str, Sequence[Row]]) -> Any:
+def _cost(go: Any, by_method: Mapping[str, Sequence[TrialRow]]) -> Any:
     figure = go.Figure()
     for method, trials in by_method.items():
-        known = [row for row in completed(trials) if row.get("error") and row.get("num_gradient_evaluations")]
+        known = [one for one in priced(trials) if one.error and one.work]
         figure.add_scatter(
-            x=[row["num_gradient_evaluations"] for row in known],
-            y=[abs(row["error"]) for row in known],
+            x=[one.work for one in known],
+            y=[one.error for one in known],
             mode="markers",
             name=method,
             marker={"color": colour_of(method)},
-            text=[_hover(row) for row in known],
+            text=[_hover(one.trial) for one in known],
             hoverinfo="text",
         )
     figure.update_xaxes(type="log", title="gradient evaluations (full-data scale)")
@@ -77,9 +77,9 @@ def _cost(go: Any, by_method: Mapping[str, Sequence[Row]]) -> Any:
     return _styled(figure)
 
 
-def _parallel(go: Any, known: Sequence[Row]) -> Any:
-    dimensions = [_dimension(name, [row.get(f"param_{name}") for row in known]) for name in parameters(known)]
-    objectives = [row["objective"] for row in known]
+def _parallel(go: Any, known: Sequence[TrialRow]) -> Any:
+    dimensions = [_dimension(name, [trial.hyperparameters.get(name) for trial in known]) for name in parameters(known)]
+    objectives = [score(trial) for trial in known]
     order = sorted(range(len(known)), key=objectives.__getitem__)
     ranks = [0] * len(known)
     for rank, index in enumerate(order):
@@ -90,17 +90,18 @@ def _parallel(go: Any, known: Sequence[Row]) -> Any:
     )
 
 
-def _dimension(name: str, values: Sequence[Any]) -> dict[str, Any]:
-    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
-        return {"label": name, "values": list(values)}
+def _dimension(name: str, values: Sequence[Value]) -> dict[str, Any]:
+    numbers = as_numbers(values)
+    if numbers is not None:
+        return {"label": name, "values": numbers}
     choices = sorted({str(value) for value in values})
     places = [choices.index(str(value)) for value in values]
     return {"label": name, "values": places, "tickvals": list(range(len(choices))), "ticktext": choices}
 
 
-def _hover(row: Row) -> str:
-    text = f"{row['method']} trial {row['number']} ({row.get('run_id')})<br>error {row['error']:+.3g}<br>"
-    return text + settings_text(row).replace("<", "&lt;").replace(", ", "<br>")
+def _hover(trial: TrialRow) -> str:
+    text = f"{trial.method} trial {trial.number} ({trial.run_id})<br>error {trial.error:+.3g}<br>"
+    return text + settings_text(trial.hyperparameters).replace("<", "&lt;").replace(", ", "<br>")
 
 
 def _styled(figure: Any) -> Any:

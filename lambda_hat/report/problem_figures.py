@@ -14,6 +14,7 @@ from lambda_hat.artifacts.files import read_arrays, read_bytes
 from lambda_hat.artifacts.paths import PROBLEM_YAML, REFERENCE_NPZ, TARGET_NPZ
 from lambda_hat.config.problems import MLPProblem, Problem
 from lambda_hat.errors import TargetError
+from lambda_hat.records.reference import ReferenceRecord
 from lambda_hat.report.drawing import GREY, REFERENCE_COLOUR, Picture, drawn, log_scale
 from lambda_hat.targets import Target, load_target
 
@@ -24,7 +25,7 @@ _MAX_POINTS = 2000
 _PROBLEM: TypeAdapter[Problem] = TypeAdapter(Problem)
 
 
-def draw_problem(folder: Path, reference: Mapping[str, Any]) -> Iterator[tuple[str, bytes]]:
+def draw_problem(folder: Path, reference: ReferenceRecord) -> Iterator[tuple[str, bytes]]:
     """Names and contents of the figures that the files in a problem's `folder` allow."""
     try:
         problem = _PROBLEM.validate_python(yaml.safe_load(read_bytes(folder / PROBLEM_YAML) or b""))
@@ -38,7 +39,7 @@ def draw_problem(folder: Path, reference: Mapping[str, Any]) -> Iterator[tuple[s
     path = folder / REFERENCE_NPZ
     arrays = read_arrays(path) if path.is_file() else {}
     if "spectrum.values" in arrays:
-        yield "spectrum", _spectrum(arrays, reference).png()
+        yield "spectrum", _spectrum(arrays, reference.localization).png()
 
 
 def _training(info: Mapping[str, Any]) -> Picture:
@@ -87,13 +88,12 @@ def _prediction(problem: MLPProblem, target: Target) -> Picture:
         return Picture(figure, "outputs of network and teacher")
 
 
-def _spectrum(arrays: Mapping[str, np.ndarray], reference: Mapping[str, Any]) -> Picture:
+def _spectrum(arrays: Mapping[str, np.ndarray], localization: float | None) -> Picture:
     """All eigenvalues, or how many are above a value where they are known by a quadrature."""
     values, weights = arrays["spectrum.values"], arrays["spectrum.weights"]
     order = np.argsort(-values.ravel())
     sizes = np.abs(values.ravel()[order])
     counts = np.cumsum(weights.ravel()[order]) / len(values)
-    localization = reference.get("localization")
     with drawn(*_SIZE) as figure:
         axes = figure.subplots()
         is_positive = values.ravel()[order] > 0

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lambda_hat.artifacts.files import read_json, read_yaml
+from lambda_hat.artifacts.files import read_yaml
 from lambda_hat.artifacts.paths import (
     FAILURE_JSON,
     METRICS_JSON,
@@ -21,12 +21,14 @@ from lambda_hat.config.experiments import Experiments
 from lambda_hat.config.snapshot import parse_snapshot
 from lambda_hat.config.study import Distribution, Objective, Study
 from lambda_hat.errors import RunStateError
-from lambda_hat.report.tables import read_rows
-from lambda_hat.report.timeline import read_events
+from lambda_hat.records.base import FormatError
+from lambda_hat.records.begun import Begun
+from lambda_hat.records.event import Command, read_commands
+from lambda_hat.records.reference import ReferenceFailure, ReferenceRecord
+from lambda_hat.records.rows import AcrossRow, ConfirmedRow, RunRow, TrialRow
+from lambda_hat.records.tables import read_table
 
 __all__ = ["RunFiles", "find_run"]
-
-Row = Mapping[str, Any]
 
 
 def find_run(root: Path) -> Paths:
@@ -72,72 +74,75 @@ class RunFiles:
         return next((space for name, space in spaces.items() if name == method), {})
 
     @cached_property
-    def begun(self) -> dict[str, Any]:
-        """Problems, methods and number of trials of the last command."""
-        return read_json(self.paths.begun) or {}
+    def begun(self) -> Begun:
+        """What the last command worked on; nothing where that is not known."""
+        return Begun.read(self.paths.begun) or Begun()
 
     @cached_property
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[TrialRow]:
         """The table of trials."""
-        return read_rows(self.paths.trials_table)
+        return read_table(self.paths.trials_table, TrialRow)
 
     @cached_property
-    def confirmed(self) -> list[dict[str, Any]]:
+    def confirmed(self) -> list[ConfirmedRow]:
         """The table of confirmed settings."""
-        return read_rows(self.paths.confirmed_table)
+        return read_table(self.paths.confirmed_table, ConfirmedRow)
 
     @cached_property
-    def across(self) -> list[dict[str, Any]]:
+    def across(self) -> list[AcrossRow]:
         """The table of each problem's best settings on the other problems."""
-        return read_rows(self.paths.across_table)
+        return read_table(self.paths.across_table, AcrossRow)
 
     @cached_property
-    def llc_runs(self) -> list[dict[str, Any]]:
+    def llc_runs(self) -> list[RunRow]:
         """The table of the workflow `llc`."""
-        return read_rows(self.paths.runs_table)
+        return read_table(self.paths.runs_table, RunRow)
 
     @cached_property
     def titles(self) -> dict[str, str]:
         """What every problem is, by its id: those of the last command first."""
-        begun = [pid for pid in self.begun.get("pids", ()) if isinstance(pid, str)]
+        begun = self.begun.pids
         stored = sorted(folder.parent.name for folder in self.paths.problems_dir.glob(f"*/{PROBLEM_YAML}"))
         ours = stored if self.paths.references is None else []  # other runs have theirs in the same place
-        pids = [*begun, *ours, *(row["pid"] for row in self.rows), *(row["pid"] for row in self.llc_runs)]
+        pids = [*begun, *ours, *(row.pid for row in self.rows), *(row.pid for row in self.llc_runs)]
         entries = self.config.entries if self.config else ()
         named = dict(zip(begun, (entry.title for entry in entries), strict=True)) if len(entries) == len(begun) else {}
         return {pid: named.get(pid) or self._stored_title(pid) for pid in dict.fromkeys(pids)}
 
     @cached_property
-    def references(self) -> dict[str, dict[str, Any]]:
-        """`ref.json` of every problem that has one."""
-        found = {pid: read_json(self.paths.problem_dir(pid) / REFERENCE_JSON) for pid in self.titles}
-        return {pid: reference for pid, reference in found.items() if reference}
+    def references(self) -> dict[str, ReferenceRecord]:
+        """The reference of every problem that has one."""
+        found = {pid: self._reference(pid) for pid in self.titles}
+        return {pid: reference for pid, reference in found.items() if isinstance(reference, ReferenceRecord)}
 
     @cached_property
-    def reference_failures(self) -> dict[str, dict[str, Any]]:
-        """Why a problem has no reference, by its id."""
-        found = {pid: read_json(self.paths.problem_dir(pid) / FAILURE_JSON) for pid in self.titles}
-        return {pid: failure for pid, failure in found.items() if failure}
+    def reference_failures(self) -> dict[str, ReferenceFailure]:
+        """Why a problem has no reference, or none that this version can read, by its id."""
+        found = {
+            pid: ReferenceFailure.read(self.paths.problem_dir(pid) / FAILURE_JSON) or self._reference(pid)
+            for pid in self.titles
+        }
+        return {pid: failure for pid, failure in found.items() if isinstance(failure, ReferenceFailure)}
 
     @cached_property
-    def commands(self) -> list[list[dict[str, Any]]]:
+    def commands(self) -> list[Command]:
         """The log of events, by command."""
-        return read_events(self.paths.events)
+        return read_commands(self.paths.events)
 
     @property
     def is_at_work(self) -> bool:
         """Whether the last command has not ended, or was killed."""
-        return bool(self.commands) and not any(event["kind"] == "end" for event in self.commands[-1])
+        return bool(self.commands) and self.commands[-1].end is None
 
     @property
-    def studies(self) -> dict[tuple[str, str], list[Row]]:
+    def studies(self) -> dict[tuple[str, str], list[TrialRow]]:
         """The trials of every (pid, method), by their number."""
-        studies: dict[tuple[str, str], list[Row]] = {}
+        studies: dict[tuple[str, str], list[TrialRow]] = {}
         for row in self.rows:
-            studies.setdefault((row["pid"], row["method"]), []).append(row)
+            studies.setdefault((row.pid, row.method), []).append(row)
         order = list(self.titles)
         ours = sorted(studies.items(), key=lambda item: order.index(item[0][0]))
-        return {study: sorted(trials, key=lambda row: row["number"]) for study, trials in ours}
+        return {study: sorted(trials, key=lambda trial: trial.number) for study, trials in ours}
 
     def missing(self) -> Iterator[str]:
         """What a run that is through would have, a sentence each."""
@@ -150,8 +155,8 @@ class RunFiles:
             yield "The last command has not ended, or was killed: this is how far it came."
         for pid in self.titles:
             if pid not in self.references:
-                reason = self.reference_failures.get(pid, {}).get("reason")
-                yield f"The reference of {pid} {f'failed: {reason}' if reason else 'is missing'}."
+                failure = self.reference_failures.get(pid)
+                yield f"The reference of {pid} {f'failed: {failure.reason}' if failure else 'is missing'}."
         if not self.rows and not self.llc_runs and self.num_ended_trials:
             yield (
                 f"There is no table of trials yet, but {self.num_ended_trials} trials have ended: it is written when "
@@ -159,17 +164,22 @@ class RunFiles:
             )
         elif not self.rows and not self.llc_runs:
             yield "No trial has ended yet."
-        total = self.begun.get("num_trials") or 0
-        for pid in self.begun.get("pids", ()):
-            for method in self.begun.get("methods", ()):
-                done = sum(row["pid"] == pid and row["method"] == method for row in self.rows)
-                if self.rows and done < total:
-                    yield f"{pid}:{method} has {done} of {total} trials; `--resume` runs the others."
+        for pid in self.begun.pids:
+            for method in self.begun.methods:
+                done = sum((row.pid, row.method) == (pid, method) for row in self.rows)
+                if self.rows and done < self.begun.num_trials:
+                    yield f"{pid}:{method} has {done} of {self.begun.num_trials} trials; `--resume` runs the others."
 
     @cached_property
     def num_ended_trials(self) -> int:
         """Trials whose result is on the disk, whether or not the table has it."""
         return sum(1 for _ in self.paths.trials_dir.glob(f"*/*/*/{METRICS_JSON}"))
+
+    def _reference(self, pid: str) -> ReferenceRecord | ReferenceFailure | None:
+        try:
+            return ReferenceRecord.read(self.paths.problem_dir(pid) / REFERENCE_JSON)
+        except FormatError as error:
+            return ReferenceFailure.failed(str(error))
 
     def _stored_title(self, pid: str) -> str:
         problem = read_yaml(self.paths.problem_dir(pid) / PROBLEM_YAML) or {}

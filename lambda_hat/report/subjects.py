@@ -2,35 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from lambda_hat.artifacts.files import read_arrays, read_json
+from lambda_hat.artifacts.files import read_arrays
 from lambda_hat.artifacts.paths import MANIFEST_JSON, METRICS_JSON, REFERENCE_NPZ, TRACES_NPZ
 from lambda_hat.errors import InputError
 from lambda_hat.estimate.traces import Traces
 from lambda_hat.formatting import estimate
+from lambda_hat.records.base import Value
+from lambda_hat.records.manifest import Manifest
+from lambda_hat.records.metrics import Metrics
+from lambda_hat.records.reference import ReferenceRecord
+from lambda_hat.records.state import State
+from lambda_hat.report.analysis import best_trial
 from lambda_hat.report.run_files import RunFiles
-from lambda_hat.report.summary import best_row
 
 __all__ = ["Subject", "find_subjects"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Subject:
-    """A reference (`method` is what sampled it) or a trial: its draws, and what they are measured by."""
+    """A reference or a trial: its draws, and what they are measured by. `method` is what sampled them."""
 
     name: str
     pid: str
     method: str
-    is_reference: bool
     title: str
     traces: Traces | None  # None of an exact reference
-    llc_ref: float | None  # of the problem; None for the reference itself and where there is none
-    se_ref: float | None
-    facts: dict[str, Any]  # ref.json, or metrics.json and the settings
+    record: ReferenceRecord | Metrics
+    llc: float | None  # its own λ̂
+    se: float | None
+    sampling_seconds: float | None  # wall seconds that the draws took, without what came before and after them
+    settings: Mapping[str, Value] = field(default_factory=dict)  # of a trial, under YAML's names
+    llc_ref: float | None = None  # of the problem; None for the reference itself and where there is none
+    se_ref: float | None = None
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether it is a reference."""
+        return isinstance(self.record, ReferenceRecord)
 
 
 def find_subjects(run: RunFiles, names: Sequence[str] = (), *, with_all: bool = False) -> list[Subject]:
@@ -46,8 +58,8 @@ def find_subjects(run: RunFiles, names: Sequence[str] = (), *, with_all: bool = 
     elif with_all:
         chosen = [*references, *trials]
     else:
-        best = [best_row(rows) for rows in run.studies.values()]
-        chosen = [*references, *(row["run_id"] for row in best if row is not None and row["run_id"] in trials)]
+        best = [best_trial(rows) for rows in run.studies.values()]
+        chosen = [*references, *(row.run_id for row in best if row is not None and row.run_id in trials)]
     found = [
         _reference(run, name) if name in references else _trial(run, trials[name]) for name in dict.fromkeys(chosen)
     ]
@@ -78,33 +90,37 @@ def _reference(run: RunFiles, pid: str) -> Subject:
     reference = run.references[pid]
     path = run.paths.problem_dir(pid) / REFERENCE_NPZ
     arrays = read_arrays(path) if path.is_file() else {}
-    value = estimate(reference.get("llc"), reference.get("se"))
+    value = estimate(reference.llc, reference.se)
     return Subject(
         name=pid,
         pid=pid,
-        method=str(reference.get("method")),
-        is_reference=True,
+        method=reference.method,
         title=f"reference of {pid}: λ = {value}",
-        traces=Traces.of_reference(arrays, reference["nbeta"]),
-        llc_ref=None,
-        se_ref=None,
-        facts=reference,
+        traces=Traces.of_reference(arrays, reference.nbeta) if reference.nbeta is not None else None,
+        record=reference,
+        llc=reference.llc,
+        se=reference.se,
+        sampling_seconds=reference.stages.get("rounds"),
     )
 
 
 def _trial(run: RunFiles, folder: Path) -> Subject:
     pid, method = folder.parent.parent.name, folder.parent.name
-    metrics, manifest = read_json(folder / METRICS_JSON) or {}, read_json(folder / MANIFEST_JSON) or {}
+    metrics = Metrics.read(folder / METRICS_JSON) or Metrics(state=State.RUNNING)
+    manifest = Manifest.read(folder / MANIFEST_JSON)
     traces = Traces.load(folder / TRACES_NPZ)
-    reference = run.references.get(pid, {})
+    reference = run.references.get(pid)
     return Subject(
         name=folder.name,
         pid=pid,
         method=method,
-        is_reference=False,
-        title=f"{method} {folder.name}: λ̂ = {estimate(metrics.get('llc_hat'), metrics.get('se_hat'))}",
+        title=f"{method} {folder.name}: λ̂ = {estimate(metrics.llc_hat, metrics.se_hat)}",
         traces=traces if traces is not None and traces.num_kept else None,
-        llc_ref=reference.get("llc"),
-        se_ref=reference.get("se"),
-        facts={**metrics, "settings": manifest.get("settings") or {}},
+        record=metrics,
+        llc=metrics.llc_hat,
+        se=metrics.se_hat,
+        sampling_seconds=metrics.timings.sample if metrics.timings else None,
+        settings=manifest.settings if manifest else {},
+        llc_ref=reference.llc if reference else None,
+        se_ref=reference.se if reference else None,
     )

@@ -1,18 +1,14 @@
-"""What every executor did when: read from the log of events that a run leaves."""
+"""What every executor did when, by the events that a run leaves."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from lambda_hat.artifacts.files import read_json_lines
+from lambda_hat.records.event import TaskEvent
 
-__all__ = ["Span", "Use", "read_events", "spans_of", "use_of"]
-
-_ENDS = ("done", "error", "retried")
+__all__ = ["Span", "Use", "spans_of", "use_of"]
 
 
 @dataclass(frozen=True)
@@ -39,33 +35,17 @@ class Use:
     idle: tuple[tuple[float, float, int], ...]  # (from, to, tasks in flight) while below the cap
 
 
-def read_events(path: Path) -> list[list[dict[str, Any]]]:
-    """The events of `meta/events.jsonl`, by command: each begins with a line of kind `begin`."""
-    commands: list[list[dict[str, Any]]] = []
-    for event in read_json_lines(path)[0]:
-        if event.get("kind") == "begin":
-            commands.append([])
-        if commands:
-            commands[-1].append(event)
-    return commands
-
-
-def spans_of(events: Iterable[Mapping[str, Any]]) -> list[Span]:
+def spans_of(events: Iterable[TaskEvent]) -> list[Span]:
     """Every attempt at a task of one command, by its start."""
-    begun: dict[tuple[str, str], Mapping[str, Any]] = {}
+    begun: dict[tuple[str, str], TaskEvent] = {}
     spans: list[Span] = []
-
-    def add(start: Mapping[str, Any], end: float | None, how: str) -> None:
-        spans.append(Span(start["lane"], start["label"], start["task"], start["at"], end, how))
-
     for event in events:
-        key = (str(event.get("lane")), str(event.get("task")))
-        if event["kind"] == "started":
+        key = event.lane, event.task
+        if event.kind == "started":
             begun[key] = event
-        elif event["kind"] in _ENDS and key in begun:
-            add(begun.pop(key), event["at"], event["kind"])
-    for start in begun.values():
-        add(start, None, "unfinished")
+        elif start := begun.pop(key, None):
+            spans.append(Span(start.lane, start.label, start.task, start.at, event.at, event.kind))
+    spans += [Span(start.lane, start.label, start.task, start.at, None, "unfinished") for start in begun.values()]
     return sorted(spans, key=lambda span: span.start)
 
 

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import numpy as np
 import pytest
 
-from lambda_hat.artifacts.files import append_json_line, make_dir, write_json_atomic, write_text_atomic
+from lambda_hat.artifacts.files import make_dir, write_text_atomic
 from lambda_hat.artifacts.paths import FAILURE_JSON, METRICS_JSON, PROBLEM_YAML, PROGRESS_JSONL, REFERENCE_JSON, Paths
-from lambda_hat.report.tables import with_reference, write_trials_table
+from lambda_hat.records.base import append_line
+from lambda_hat.records.begun import Begun
+from lambda_hat.records.ending import Ending
+from lambda_hat.records.event import Begin, End, TaskEvent
+from lambda_hat.records.metrics import Metrics
+from lambda_hat.records.progress import Ended
+from lambda_hat.records.provenance import Timings
+from lambda_hat.records.reference import ReferenceFailure, ReferenceRecord
+from lambda_hat.records.rows import ConfirmedRow, TrialRow
+from lambda_hat.records.state import State
+from lambda_hat.records.tables import write_table
 
 PID = "p_0123456789ab"
 REFERENCE = {
@@ -41,50 +51,74 @@ store: {references: null}
 """
 
 
-def trial(method: str, number: int, state: str, rng: np.random.Generator) -> dict[str, Any]:
+def trial_row(**values: Any) -> TrialRow:
+    """A completed trial of SGLD, but for these values."""
+    known = {"pid": PID, "method": "sgld", "run_id": "r_0", "number": 0, "state": State.COMPLETE}
+    return TrialRow(**known | values)
+
+
+def confirmed_row(**values: Any) -> ConfirmedRow:
+    """The best settings of a study of SGLD, but for these values."""
+    known = {"pid": PID, "method": "sgld", "rank": 1, "num_seeds": 4, "num_failed": 0}
+    return ConfirmedRow(**known | values)
+
+
+def reference_record(**values: Any) -> ReferenceRecord:
+    """A certified reference, but for these values."""
+    return ReferenceRecord.model_validate(REFERENCE | values)
+
+
+def trial(method: str, number: int, state: State, reference: ReferenceRecord, rng: np.random.Generator) -> TrialRow:
     if method == "sgld":
         params: dict[str, Any] = {"eta0": float(10 ** rng.uniform(-3, -0.5)), "steps": int(rng.integers(1, 9)) * 1000}
     else:
         params = {"lr": float(10 ** rng.uniform(-3, -1)), "whitening_mode": ["rmsprop", "hessian"][number % 2]}
     error = float(rng.normal(0.0, 0.3))
-    row = {
-        "pid": PID, "method": method, "run_id": f"r_{method}{number}", "number": number, "state": state,
-        "hyperparameters": json.dumps(params), "llc_ref": 8.25, "se_ref": 0.07, "total_sec": 1.0 + number / 10,
-        "num_gradient_evaluations": float(1000 * (number + 1)), "host": "machine-7", "device": "cpu",
-        "dtype": "float32", "versions": json.dumps(REFERENCE["versions"]), "rhat": 1.01, "reason": "",
-        **{f"param_{name}": value for name, value in params.items()},
-    }  # fmt: skip
-    if state == "COMPLETE":
-        row |= {"llc_hat": 8.25 + error, "se_hat": 0.1, "error": error, "relative_error": error / 8.25}
-        row |= {"objective": abs(error)}
-    elif state == "PRUNED":
-        row |= {"objective": 1e10}
-    else:
-        row |= {"reason": "RuntimeError: <script>alert('no')</script>"}
-    return row
+    found = {State.COMPLETE: {"llc_hat": 8.25 + error, "se_hat": 0.1}, State.PRUNED: {}}
+    metrics = Metrics(
+        state=state,
+        **found.get(state, {"reason": "RuntimeError: <script>alert('no')</script>"}),
+        rhat=1.01,
+        num_gradient_evaluations=1000 * (number + 1),
+        dtype="float32",
+        timings=Timings(total=1.0 + number / 10),
+        provenance=reference.provenance,
+    )
+    return TrialRow.of(
+        metrics,
+        reference,
+        "htex32",
+        pid=PID,
+        method=method,
+        run_id=f"r_{method}{number}",
+        number=number,
+        state=state,
+        reason=metrics.reason,
+        hyperparameters=params,
+        objective={State.COMPLETE: abs(error), State.PRUNED: 1e10}.get(state),
+    )
 
 
-def write_trial(paths: Paths, row: dict[str, Any]) -> None:
-    folder = paths.trial_dir(row["pid"], row["method"], row["run_id"])
+def write_trial(paths: Paths, row: TrialRow) -> None:
+    folder = paths.trial_dir(row.pid, row.method, str(row.run_id))
     make_dir(folder)
-    write_json_atomic(folder / METRICS_JSON, {"state": row["state"]})
-    append_json_line(folder / PROGRESS_JSONL, {"event": "ended"})
+    Ending(state=row.state).write(folder / METRICS_JSON)
+    append_line(folder / PROGRESS_JSONL, Ended(state=row.state))
 
 
-def write_events(paths: Paths, rows: list[dict[str, Any]], *, has_ended: bool) -> None:
-    def log(kind: str, at: float, **facts: Any) -> None:
-        append_json_line(paths.events, {"kind": kind, "time": "2026-11-25T09:42:04.529+00:00", "at": at, **facts})
+def write_events(paths: Paths, rows: list[TrialRow], *, has_ended: bool) -> None:
+    time = datetime.fromisoformat("2026-11-25T09:42:04.529+00:00")
 
-    log("begin", 0.0, pid=1, host="machine-7", caps={"htex64": 1, "htex32": 2}, batch_size=2)
-    lane = {"lane": f"{PID}:reference", "label": "htex64", "task": f"{PID}:reference"}
-    log("started", 1.0, **lane)
-    log("done", 9.0, **lane)
+    def log_task(lane: str, label: str, task: str, start: float, end: float) -> None:
+        for kind, at in (("started", start), ("done", end)):
+            append_line(paths.events, TaskEvent(kind=kind, time=time, at=at, lane=lane, label=label, task=task))
+
+    append_line(paths.events, Begin(time=time, pid=1, host="machine-7", caps={"htex64": 1, "htex32": 2}, batch_size=2))
+    log_task(f"{PID}:reference", "htex64", f"{PID}:reference", 1.0, 9.0)
     for index, row in enumerate(rows):
-        lane = {"lane": f"{PID}:{row['method']}", "label": "htex32", "task": row["run_id"]}
-        log("started", 9.0 + index, **lane)
-        log("done", 10.5 + index, **lane)
+        log_task(f"{PID}:{row.method}", "htex32", str(row.run_id), 9.0 + index, 10.5 + index)
     if has_ended:
-        log("end", 12.0 + len(rows))
+        append_line(paths.events, End(time=time, at=12.0 + len(rows)))
 
 
 @pytest.fixture(scope="session")
@@ -96,24 +130,23 @@ def make_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Paths]:
         paths = Paths(tmp_path_factory.mktemp("runs") / "quickstart" / "v1")
         paths.make_folders()
         write_text_atomic(paths.resolved_config, CONFIG)
-        write_json_atomic(paths.begun, {"pids": [PID], "methods": ["sgld", "vi"], "num_trials": num_trials})
+        Begun(pids=(PID,), methods=("sgld", "vi"), num_trials=num_trials).write(paths.begun)
         make_dir(paths.problem_dir(PID))
         write_text_atomic(paths.problem_dir(PID) / PROBLEM_YAML, "{target: mlp, seed: 42}\n")
-        found = REFERENCE | reference
-        states = ["COMPLETE"] * num_trials
+        found = reference_record(**reference)
+        states = [State.COMPLETE] * num_trials
         if num_trials >= 6:
-            states[3], states[5] = "PRUNED", "FAIL"
-        rows = [trial(method, n, state, rng) for method in ("sgld", "vi") for n, state in enumerate(states)]
-        rows = [with_reference(row, found) for row in rows]
+            states[3], states[5] = State.PRUNED, State.FAIL
+        rows = [trial(method, n, state, found, rng) for method in ("sgld", "vi") for n, state in enumerate(states)]
         if "trials" not in without:
             for row in rows:
                 write_trial(paths, row)
         if "reference" in without:
-            write_json_atomic(paths.problem_dir(PID) / FAILURE_JSON, {"state": "FAIL", "reason": "out of time"})
+            ReferenceFailure.failed("out of time").write(paths.problem_dir(PID) / FAILURE_JSON)
         else:
-            write_json_atomic(paths.problem_dir(PID) / REFERENCE_JSON, found)
+            found.write(paths.problem_dir(PID) / REFERENCE_JSON)
         if "table" not in without and "trials" not in without:
-            write_trials_table(paths.trials_table, rows)
+            write_table(paths.trials_table, rows, TrialRow)
         if "events" not in without:
             write_events(paths, rows, has_ended="end" not in without)
         return paths

@@ -13,13 +13,17 @@ import jax
 import numpy as np
 import pytest
 
-from lambda_hat.artifacts.files import read_json, write_json_atomic, write_text_atomic
+from lambda_hat.artifacts.files import read_json, write_text_atomic
 from lambda_hat.artifacts.ids import problem_id
 from lambda_hat.artifacts.paths import MANIFEST_JSON, METRICS_JSON, PROBLEM_YAML, REFERENCE_NPZ, TARGET_NPZ, TRACES_NPZ
 from lambda_hat.config.explain import to_yaml
 from lambda_hat.config.problems import DataSpec, MLPProblem, ModelSpec, TrainingSpec
 from lambda_hat.errors import InputError, RunStateError
 from lambda_hat.estimate.traces import Traces
+from lambda_hat.records.manifest import Manifest, TrialBudget
+from lambda_hat.records.metrics import Metrics
+from lambda_hat.records.provenance import Timings
+from lambda_hat.records.state import State
 from lambda_hat.report.diagnosis import INFERENCE_DATA, to_inference_data, write_diagnosis
 from lambda_hat.report.run_files import RunFiles
 from lambda_hat.report.subjects import find_subjects
@@ -68,12 +72,14 @@ def run(make_run):
     np.savez(folder / REFERENCE_NPZ, **spectrum, **chains)
     for method, number in (("sgld", 0), ("vi", 0)):
         trial = paths.trial_dir(PID, method, f"r_{method}{number}")
-        write_json_atomic(trial / METRICS_JSON, {"llc_hat": 8.2, "se_hat": 0.1, "is_truncated": False, "reason": None})
-        write_json_atomic(trial / MANIFEST_JSON, {"settings": {"steps": 400}})
+        ended = Metrics(state=State.COMPLETE, llc_hat=8.2, se_hat=0.1, is_truncated=False, timings=Timings(sample=2.5))
+        ended.write(trial / METRICS_JSON)
+        given = {"pid": PID, "method": method, "hyperparams": {}, "settings": {"steps": 400}, "seed": 1}
+        Manifest(**given, budget=TrialBudget(trial_sec=60.0)).write(trial / MANIFEST_JSON)
         fit_draws = FitDraws(*(np.asarray(trace) for trace in draws(2)[:3])) if method == "vi" else None
         Traces.of_draws(draws(seed=1), NBETA, work_before=10.0, fit_draws=fit_draws).save(trial / TRACES_NPZ)
     files = RunFiles(paths)
-    best = [row["run_id"] for row in files.rows if row["state"] == "COMPLETE"]
+    best = [row.run_id for row in files.rows if row.state is State.COMPLETE]
     assert {"r_sgld0", "r_vi0"} <= set(best)
     return files
 

@@ -11,10 +11,14 @@ from pathlib import Path
 import pytest
 
 from lambda_hat.errors import RunStateError, UsageError
+from lambda_hat.records.rows import AcrossRow, ConfirmedRow, RunRow, TrialRow
+from lambda_hat.records.state import State
+from lambda_hat.records.tables import read_table, write_table
+from lambda_hat.report.analysis import best_trial
 from lambda_hat.report.html import write_report
 from lambda_hat.report.run_files import RunFiles, find_run
-from lambda_hat.report.summary import best_row, figures_of, print_summary, settings_text, trials_by_method
-from lambda_hat.report.tables import read_rows
+from lambda_hat.report.summary import figures_of, print_summary, settings_text, trials_by_method
+from tests.report.conftest import confirmed_row
 
 PID = "p_0123456789ab"
 TITLE = "mlp, model small, data small, teacher _null, seed 42"
@@ -134,19 +138,19 @@ def test_what_a_run_says_is_never_markup(page):
 
 
 def test_report_table_and_console_agree(page, run_paths):
-    run, rows = RunFiles(run_paths), read_rows(run_paths.trials_table)
+    run, rows = RunFiles(run_paths), read_table(run_paths.trials_table, TrialRow)
     stream = io.StringIO()
     print_summary(stream, rows, run.references, {}, run.titles)
     console = " ".join(stream.getvalue().split())
     for method, trials in trials_by_method(rows, PID).items():
-        best = best_row(trials)
+        best = best_trial(trials)
         assert best is not None
         shown = " ".join((method, *figures_of(best)))
         assert shown in console
         assert shown in page.text("verdict")
-        assert settings_text(best) in console
-        assert settings_text(best) in page.text("verdict")
-        assert float(shown.split()[1]) == pytest.approx(best["llc_hat"], abs=best["se_hat"])
+        assert settings_text(best.hyperparameters) in console
+        assert settings_text(best.hyperparameters) in page.text("verdict")
+        assert float(shown.split()[1]) == pytest.approx(best.llc_hat, abs=best.se_hat)
     for value in ("56", "0.1", "21.7", "59,016", "9.7"):
         assert value in page.text("references")
         assert value in console
@@ -159,8 +163,9 @@ def test_every_trial_is_in_the_table_with_what_it_is_sorted_by(page):
     assert len(rows) == 24
     objectives = [float(row["objective"]) for row in rows if row["state"] == "complete"]
     assert objectives == sorted(objectives)
-    assert [row["objective"] for row in rows if row["state"] == "failed"] == []
-    assert [row["llc"] for row in rows if row["state"] == "fail"] == ["", ""]
+    assert [row["objective"] for row in rows if row["state"] == "failed"] == ["", ""]
+    assert [row["llc_hat"] for row in rows if row["state"] == "failed"] == ["", ""]
+    assert {row["state"] for row in rows} == {"complete", "pruned", "failed"}
 
 
 def test_a_default_study_stays_small(make_run):
@@ -219,40 +224,46 @@ def test_few_trials_have_no_importances(make_run):
 
 
 def test_confirmed_settings_are_shown_first(make_run):
-    import pandas as pd
-
     paths = make_run()
-    confirmed = {
-        "pid": [PID, PID], "method": ["sgld", "vi"], "rank": [1, 1], "run_id": ["r_1", "r_2"],
-        "hyperparameters": ['{"eta0": 0.01}', '{"lr": 0.02}'], "rmse": [0.3, 0.1], "rmse_se": [0.05, 0.02],
-        "relative_rmse": [0.036, 0.012],
-    }  # fmt: skip
-    pd.DataFrame(confirmed).to_parquet(paths.confirmed_table)
-    pd.DataFrame({"method": ["vi"], "found_on": [PID], "pid": ["p_2"], "loss": [0.25]}).to_parquet(paths.across_table)
+
+    def write_confirmed(*rms_z):
+        found = [
+            {"run_id": "r_1", "hyperparameters": {"eta0": 0.01}, "rmse": 0.3, "rmse_se": 0.05, "relative_rmse": 0.036},
+            {"run_id": "r_2", "hyperparameters": {"lr": 0.02}, "rmse": 0.1, "rmse_se": 0.02, "relative_rmse": 0.012},
+        ]
+        rows = [
+            confirmed_row(method=method, rms_z=z, **values)
+            for method, z, values in zip(("sgld", "vi"), rms_z, found, strict=True)
+        ]
+        write_table(paths.confirmed_table, rows, ConfirmedRow)
+
+    write_confirmed(None, None)
+    across = AcrossRow(method="vi", found_on=PID, pid="p_2", loss=0.25, num_seeds=4, num_failed=0)
+    write_table(paths.across_table, [across], AcrossRow)
     page = Page(write_report(paths))
     expected = "On fresh seeds vi is the most accurate: root mean square error 0.100 ± 0.020 (1.2%), by lr=0.02."
     assert expected in page.text("verdict")
     assert "luckiest" not in page.text("verdict")
-    pd.DataFrame(confirmed | {"rms_z": [1.0, 3.0]}).to_parquet(paths.confirmed_table)
+    write_confirmed(1.0, 3.0)
     verdict = Page(write_report(paths)).text("verdict")
     assert "On fresh seeds sgld is the most accurate of those that can be trusted: root mean" in verdict
-    pd.DataFrame(confirmed | {"rms_z": [4.0, 3.0]}).to_parquet(paths.confirmed_table)
+    write_confirmed(4.0, 3.0)
     verdict = Page(write_report(paths)).text("verdict")
     assert "vi is the most accurate: root mean square error 0.100 ± 0.020 (1.2%), by lr=0.02; its errors" in verdict
     assert list(page.texts)[:3] == ["verdict", "confirmed", "across"]
-    assert "0.25" in page.text("across")
+    assert "+25.0%" in page.text("across")
     assert "relative rmse" in page.text("confirmed")
     assert "0.100 ± 0.020" in page.text("confirmed")
 
 
 def test_runs_of_another_workflow_are_shown(make_run):
-    import pandas as pd
-
     paths = make_run(without=("trials",))
-    runs = {"pid": [PID], "method": ["hmc"], "llc_hat": [8.26], "se_hat": [0.05], "is_truncated": [False]}
-    pd.DataFrame(runs).to_parquet(paths.runs_table)
+    values = {"llc_hat": 8.26, "se_hat": 0.05, "is_truncated": False, "hyperparameters": {"steps": 500}}
+    run = RunRow(pid=PID, sampler="fine", method="hmc", state=State.COMPLETE, **values)
+    write_table(paths.runs_table, [run], RunRow)
     page = Page(write_report(paths))
-    assert "8.26" in page.text("runs")
+    headings = "problem sampler method state settings λ̂ standard error truncated"
+    assert page.text("runs") == f"Runs {headings} {PID} fine hmc complete steps=500 8.26 0.05 no"
     assert "notes" not in page.texts
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from lambda_hat.artifacts.files import write_json_atomic, write_text_atomic
 from lambda_hat.artifacts.ids import problem_id
-from lambda_hat.artifacts.paths import Paths
+from lambda_hat.artifacts.paths import REFERENCE_JSON, Paths
 from lambda_hat.config.explain import to_yaml
 from lambda_hat.config.load import load_cfg
+from lambda_hat.records.begun import Begun
 from lambda_hat.report.html import write_report
 from lambda_hat.report.run_files import RunFiles
 from lambda_hat.workflows.plan import problem_titles
+from tests.report.conftest import reference_record
 
 
 def test_problems_have_the_titles_that_the_console_shows(tmp_path):
@@ -19,7 +21,7 @@ def test_problems_have_the_titles_that_the_console_shows(tmp_path):
     paths.make_folders()
     write_text_atomic(paths.resolved_config, to_yaml(loaded.resolved))
     pids = [problem_id(problem.to_dict()) for problem in loaded.study.resolved_problems]
-    write_json_atomic(paths.begun, {"pids": pids, "methods": ["sgld"], "num_trials": 3})
+    Begun(pids=pids, methods=("sgld",), num_trials=3).write(paths.begun)
     assert RunFiles(paths).titles == problem_titles(loaded)
 
 
@@ -43,8 +45,19 @@ def test_a_configuration_of_another_version_is_done_without(make_run):
     assert "Objective against eta0, steps" in page
 
 
+def test_a_reference_of_another_format_is_done_without(make_run):
+    paths = make_run()
+    path = paths.problem_dir("p_0123456789ab") / REFERENCE_JSON
+    write_json_atomic(path, reference_record().to_json() | {"format": 1})
+    run = RunFiles(paths)
+    assert run.references == {}
+    (note,) = run.missing()
+    assert note.startswith(f"The reference of p_0123456789ab failed: {path} is of format 1; this version")
+    assert note in write_report(paths).read_text(encoding="utf-8")
+
+
 def test_what_is_missing_is_said(make_run):
     assert list(RunFiles(make_run()).missing()) == []
     paths = make_run(num_trials=3)
-    write_json_atomic(paths.begun, {"pids": ["p_0123456789ab"], "methods": ["sgld"], "num_trials": 5})
+    Begun(pids=("p_0123456789ab",), methods=("sgld",), num_trials=5).write(paths.begun)
     assert list(RunFiles(paths).missing()) == ["p_0123456789ab:sgld has 3 of 5 trials; `--resume` runs the others."]

@@ -5,37 +5,40 @@ from pathlib import Path
 
 import pytest
 
-from lambda_hat.report.summary import best_row, print_runs, print_summary
+from lambda_hat.records.reference import ReferenceRecord
+from lambda_hat.records.rows import RunRow
+from lambda_hat.records.state import State
+from lambda_hat.report.analysis import best_trial
+from lambda_hat.report.summary import print_runs, print_summary
+from tests.report.conftest import confirmed_row, trial_row
 
-REFERENCE = {
-    "llc": 15.637, "se": 0.021, "is_certified": True, "reasons": [], "laplace_llc": 15.74, "localization": 100.0,
-    "radius": None, "nbeta": 263.1, "num_gradient_evaluations": 123456.0, "seconds": 43.21, "certificate": [],
-}  # fmt: skip
+REFERENCE = ReferenceRecord(
+    method="hmc", llc=15.637, se=0.021, is_certified=True, laplace_llc=15.74, localization=100.0, nbeta=263.1,
+    num_gradient_evaluations=123456.0, seconds=43.21,
+)  # fmt: skip
+SETTINGS = {"eta0": 0.001, "precond_type": "adam"}
 
 
-def row(number, state="COMPLETE", method="sgld", **values):
+def row(number, state=State.COMPLETE, method="sgld", **values):
     known = {"pid": "p_1", "method": method, "run_id": f"r_{number}", "number": number, "state": state}
-    return known | {"hyperparameters": '{"eta0": 0.001, "precond_type": "adam"}'} | values
+    return trial_row(**known | {"hyperparameters": SETTINGS} | values)
 
 
-BEST = row(
-    2,
-    objective=0.1,
-    llc_hat=15.7,
-    se_hat=0.05,
-    error=0.063,
-    relative_error=0.004,
-    predicted_bias=0.003,
-    z=1.16,
-    rhat=1.004,
-    k_hat=None,
-)
+def run_row(sampler, state=State.COMPLETE, **values):
+    return RunRow(pid="p_1", sampler=sampler, method="sgld", state=state, hyperparameters=SETTINGS, **values)
+
+
+FIGURES = {
+    "llc_hat": 15.7, "se_hat": 0.05, "error": 0.063, "relative_error": 0.004, "z": 1.16, "rhat": 1.004,
+    "reports": {"predicted_bias": 0.003, "k_hat": None},
+}  # fmt: skip
+BEST = row(2, objective=0.1, **FIGURES)
 ROWS = [
     row(0, objective=0.5, llc_hat=16.1),
-    row(1, "FAIL"),
+    row(1, State.FAIL),
     BEST,
-    row(3, "PRUNED", objective=0.0),
-    row(0, "FAIL", "vi"),
+    row(3, State.PRUNED, objective=0.0),
+    row(0, State.FAIL, "vi"),
 ]
 
 
@@ -75,8 +78,8 @@ def test_a_method_that_does_not_beat_the_laplace_value_stands_out(error, is_said
     ("found", "doubt"),
     [
         ({"rhat": 1.06}, "; its chains disagree (R̂ 1.06)\n"),
-        ({"rhat": 1.05, "k_hat": 0.7}, "precond_type=adam\n"),
-        ({"k_hat": 2.21}, "; its fit does not cover the posterior (k̂ 2.21)\n"),
+        ({"rhat": 1.05, "reports": {"k_hat": 0.7}}, "precond_type=adam\n"),
+        ({"reports": {"k_hat": 2.21}}, "; its fit does not cover the posterior (k̂ 2.21)\n"),
         ({"rhat": 1.8, "error": 0.2}, "; its chains disagree (R̂ 1.80); no closer than Laplace\n"),
     ],
 )
@@ -86,7 +89,8 @@ def test_an_estimate_that_cannot_be_trusted_stands_out(found, doubt):
 
 
 def test_an_uncertified_reference_says_why():
-    reference = REFERENCE | {"is_certified": False, "reasons": ["R̂ of r² is 1.15, at most 1.01 wanted"], "radius": 0.1}
+    why = {"is_certified": False, "reasons": ("R̂ of r² is 1.15, at most 1.01 wanted",), "radius": 0.1}
+    reference = REFERENCE.model_copy(update=why)
     text = summary([], {"p_1": reference}, p_1="x")
     assert "not certified\n    because R̂ of r² is 1.15, at most 1.01 wanted\n" in text
     assert "ρ 0.1" in text
@@ -105,17 +109,17 @@ def test_nothing_is_cut_off_however_narrow_the_terminal(monkeypatch, columns):
 
 
 def test_the_best_is_a_completed_one():
-    assert best_row(ROWS) is BEST
-    assert best_row([row(1, "FAIL"), row(2, "PRUNED", objective=0.0)]) is None
+    assert best_trial(ROWS) is BEST
+    assert best_trial([row(1, State.FAIL), row(2, State.PRUNED, objective=0.0)]) is None
 
 
 def test_runs_of_fixed_settings_are_told_by_sampler():
     stream = io.StringIO()
     runs = [
-        {**BEST, "sampler": "fine"},
-        {**row(0, llc_hat=15.9, se_hat=0.1, error=0.263), "sampler": "coarse"},
-        {**row(0, "FAIL", reason="ValueError: a bug"), "sampler": "broken"},
-        {**row(0, "RUNNING"), "sampler": "late"},
+        run_row("fine", **FIGURES),
+        run_row("coarse", llc_hat=15.9, se_hat=0.1, error=0.263),
+        run_row("broken", State.FAIL, reason="ValueError: a bug"),
+        run_row("late", State.RUNNING),
     ]
     print_runs(stream, runs, {"p_1": REFERENCE}, {"run": Path("/runs/x")}, {"p_1": "mlp", "p_2": "other"})
     assert [line.rstrip() for line in stream.getvalue().splitlines()] == [
@@ -140,14 +144,14 @@ def test_runs_of_fixed_settings_are_told_by_sampler():
 
 
 def test_what_is_confirmed_is_told_beside_what_the_search_found():
-    known = {"pid": "p_1", "method": "sgld", "number": 2, "run_id": "r_2", "hyperparameters": '{"eta0": 0.001}'}
-    known |= {"rmse": 0.0712, "rmse_se": 0.0123, "relative_rmse": 0.00455, "num_seeds": 4}
+    known = {"pid": "p_1", "method": "sgld", "number": 2, "run_id": "r_2", "hyperparameters": {"eta0": 0.001}}
+    known |= {"rmse": 0.0712, "rmse_se": 0.0123, "relative_rmse": 0.00455}
     confirmed = [
-        known | {"rank": 1, "num_failed": 0},
-        known | {"rank": 2, "num_failed": 0, "rmse": 9.0},
-        known | {"rank": 1, "num_failed": 1, "method": "vi", "rmse_se": None, "worst_k_hat": 0.6, "rms_z": 2.04},
-        known | {"rank": 1, "num_failed": 0, "method": "hmc", "rmse": 0.2, "worst_rhat": 1.2, "worst_k_hat": 0.8},
-        known | {"rank": 1, "num_failed": 0, "pid": "p_2"},
+        confirmed_row(**known),
+        confirmed_row(**known | {"rank": 2, "rmse": 9.0}),
+        confirmed_row(**known | {"num_failed": 1, "method": "vi", "rmse_se": None, "worst_k_hat": 0.6, "rms_z": 2.04}),
+        confirmed_row(**known | {"method": "hmc", "rmse": 0.2, "worst_rhat": 1.2, "worst_k_hat": 0.8}),
+        confirmed_row(**known | {"pid": "p_2"}),
     ]
     stream = io.StringIO()
     print_summary(stream, ROWS, {"p_1": REFERENCE}, {}, {"p_1": "mlp"}, confirmed)

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from lambda_hat.artifacts.files import append_json_line
-from lambda_hat.report.timeline import Span, read_events, spans_of, use_of
+from lambda_hat.records.base import append_line
+from lambda_hat.records.event import Begin, Command, End, TaskEvent, read_commands
+from lambda_hat.report.timeline import Span, spans_of, use_of
 
 
 def event(kind, at, task, label="a"):
-    return {"kind": kind, "at": at, "lane": "l", "label": label, "task": task}
+    return TaskEvent(kind=kind, at=at, lane="l", label=label, task=task)
 
 
 EVENTS = [
@@ -44,9 +45,11 @@ def test_an_executor_that_did_nothing_has_no_use():
 
 def test_events_are_read_by_command(tmp_path):
     path = tmp_path / "events.jsonl"
-    for line in ({"kind": "begin", "caps": {"a": 1}}, EVENTS[0], {"kind": "end"}, {"kind": "begin"}, EVENTS[1]):
-        append_json_line(path, line)
-    first, second = read_events(path)
-    assert [line["kind"] for line in first] == ["begin", "started", "end"]
-    assert [line["kind"] for line in second] == ["begin", "started"]
-    assert read_events(tmp_path / "none") == []
+    begin, end = Begin(caps={"a": 1}), End(at=9.0)
+    for line in (begin, EVENTS[0], end, Begin(), EVENTS[1]):
+        append_line(path, line)
+    assert read_commands(path) == [Command(begin, [EVENTS[0], end]), Command(Begin(), [EVENTS[1]])]
+    first, second = read_commands(path)
+    assert (first.tasks, first.end, first.last_moment) == ([EVENTS[0]], end, 9.0)
+    assert (second.tasks, second.end, second.last_moment) == ([EVENTS[1]], None, 1.0)
+    assert read_commands(tmp_path / "none") == []

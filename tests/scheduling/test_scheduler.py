@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lambda_hat.errors import ExecutionError, ExecutorLostError, StorageError, WorkerLostError
+from lambda_hat.records.event import TaskEvent
 from lambda_hat.report.timeline import spans_of, use_of
 from lambda_hat.scheduling.scheduler import Scheduler, Task
 
@@ -96,7 +97,7 @@ def run_by_hand(pool, lanes, caps, monkeypatch, max_retries=0):
     for lane in lanes:
         scheduler.add(lane)
     scheduler.run()
-    return [asdict(event) for event in events]
+    return [TaskEvent(**asdict(event)) for event in events]
 
 
 @given(data=st.data())

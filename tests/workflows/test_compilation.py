@@ -10,7 +10,8 @@ import pytest
 from lambda_hat.artifacts.paths import TARGET_NPZ
 from lambda_hat.config.load import load_cfg
 from lambda_hat.config.methods import parse_settings, program_of
-from lambda_hat.report.timeline import read_events, spans_of
+from lambda_hat.records.event import read_commands
+from lambda_hat.report.timeline import spans_of
 from lambda_hat.workflows.compilation import CompileLane, programs_of_search
 
 DEFAULT_YAML = Path(__file__).parents[2] / "config" / "optuna" / "default.yaml"
@@ -63,11 +64,11 @@ def test_an_executor_that_waits_for_a_reference_compiles(small_study):
     pools = [{"label": "htex64"}, {"label": "htex32"}]
     (small_study.folder / "card.yaml").write_text(json.dumps({"type": "local", "executors": pools}), encoding="utf-8")
     small_study.run("--set", "execution.executor_map={hmc: htex64, methods: {sgld: htex32}}", "--set", "reference={}")
-    (events,) = read_events(small_study.root / "meta" / "events.jsonl")
-    ahead = [span for span in spans_of(events) if span.lane.endswith(":compile")]
+    (command,) = read_commands(small_study.root / "meta" / "events.jsonl")
+    ahead = [span for span in spans_of(command.tasks) if span.lane.endswith(":compile")]
     assert {span.label for span in ahead} == {"htex32"}
     assert {span.how for span in ahead} == {"done"}
-    (certified,) = [event["at"] for event in events if event["kind"] == "done" and "reference" in event["lane"]]
+    (certified,) = [event.at for event in command.tasks if event.kind == "done" and "reference" in event.lane]
     assert all(span.start < certified for span in ahead)
     assert any(":sgld " in span.task for span in ahead)
     compiling = small_study.table.set_index("number").sort_index()["compile_sec"]

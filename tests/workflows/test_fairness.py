@@ -8,7 +8,8 @@ from collections import Counter
 import pytest
 import yaml
 
-from lambda_hat.report.timeline import read_events, spans_of, use_of
+from lambda_hat.records.event import read_commands
+from lambda_hat.report.timeline import spans_of, use_of
 
 SECONDS_BETWEEN_TASKS = 2.0  # bookkeeping and asking: 0.02 in the median, 0.3 at a load of 11 on two cores
 NUM_TRIALS = 6
@@ -36,15 +37,15 @@ def is_study(lane):
 
 def openings(events, lanes):
     """When each study could start: its problem's reference had ended."""
-    ends = {event["lane"]: event["at"] for event in events if event["kind"] == "done"}
+    ends = {event.lane: event.at for event in events if event.kind == "done"}
     return {lane: ends[f"{lane.split(':')[0]}:reference"] for lane in lanes}
 
 
 def turns(events, label):
     """The studies on `label` in the order of their starts, from when all are open until one has no trial left."""
-    all_open = max(n for n, event in enumerate(events) if is_reference(event.get("lane", "")))
-    started = [(n, event["lane"]) for n, event in enumerate(events) if event["kind"] == "started"]
-    starts = [(n, lane) for n, lane in started if events[n]["label"] == label and is_study(lane)]
+    all_open = max(n for n, event in enumerate(events) if is_reference(event.lane))
+    started = [(n, event.lane) for n, event in enumerate(events) if event.kind == "started"]
+    starts = [(n, lane) for n, lane in started if events[n].label == label and is_study(lane)]
     left, order = Counter(lane for _, lane in starts), []
     for n, lane in starts:
         left[lane] -= 1
@@ -70,10 +71,10 @@ def test_three_methods_and_two_problems_share_two_executors(small_study):
         "samplers.vi": {"M": 1, "r": 0, "batch_size": 200},
     }
     small_study.run(*(word for key, value in sets.items() for word in ("--set", f"{key}={json.dumps(value)}")))
-    (events,) = read_events(small_study.root / "meta" / "events.jsonl")
-    begin, *_, end = events
-    assert (begin["kind"], begin["caps"], begin["capacity"], begin["batch_size"]) == ("begin", CAPS, CAPS, BATCH_SIZE)
-    assert end["kind"] == "end"
+    (command,) = read_commands(small_study.root / "meta" / "events.jsonl")
+    begin, events = command.begin, command.tasks
+    assert (begin.caps, begin.capacity, begin.batch_size) == (CAPS, CAPS, BATCH_SIZE)
+    assert command.lines[-1] is command.end
     spans = spans_of(events)
     trials = [span for span in spans if is_study(span.lane)]
     assert Counter((span.lane.split(":")[1], span.label, span.how) for span in trials) == {

@@ -79,10 +79,10 @@ class Page:
 def build_page(run: RunFiles, place: Path) -> Page:
     """All that is known of `run`, for a page in the file `place`."""
     links = Links(run.paths, place.parent)
-    last = run.commands[-1][0].get("time", "") if run.commands else ""
+    last = moment(run.commands[-1].begin.time) if run.commands else ""
     return Page(
         title=f"λ̂ of {run.paths.root.parent.name}",
-        subtitle=f"{_size_text(run)}{f', last command of {moment(last)}' if last else ''}",
+        subtitle=f"{_size_text(run)}{f', last command of {last}' if last else ''}",
         notes=tuple(run.missing()),
         problems=tuple(problem_part(run, pid, title, links) for pid, title in run.titles.items()),
         confirmed=confirmed_table(run, links),
@@ -106,7 +106,7 @@ def _config_text(run: RunFiles) -> str:
 
 
 def _size_text(run: RunFiles) -> str:
-    num_methods = len({row["method"] for row in run.rows})
+    num_methods = len({row.method for row in run.rows})
     parts = [count(len(run.titles), "problem")]
     if run.rows:
         parts += [count(num_methods, "method"), count(len(run.rows), "trial")]

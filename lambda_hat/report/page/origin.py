@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from datetime import UTC, datetime
 
 from lambda_hat.artifacts.paths import Paths
 from lambda_hat.formatting import clock, count, number
 from lambda_hat.report import figures
 from lambda_hat.report.drawing import Picture
-from lambda_hat.report.page.table import Links, Row
+from lambda_hat.report.page.table import Links
 from lambda_hat.report.run_files import RunFiles
 from lambda_hat.report.timeline import spans_of, use_of
 
@@ -33,40 +31,34 @@ class TimelinePart:
 def provenance(run: RunFiles) -> Iterator[tuple[str, str]]:
     """Names and values of where the results come from."""
     yield "run", "/".join(run.paths.root.parts[-3:])
-    sources = [*run.references.values(), *run.rows]
-    versions = [_versions(source) for source in sources]
+    made_by = [reference.provenance for reference in run.references.values()]
+    versions = [*(made.versions or {} for made in made_by), *(row.versions for row in run.rows)]
     taken = {
-        name: sorted({str(known[name]) for known in versions if known.get(name)})
+        name: sorted({known.get(name) or "" for known in versions} - {""})
         for name in dict.fromkeys(name for known in versions for name in known)
     }
     yield "git commit", ", ".join(taken.pop("git_commit", [])) or "none"
     if taken:
         yield "versions", ", ".join(f"{name} {' and '.join(found)}" for name, found in taken.items() if found)
-    for name, title in (("host", "machines"), ("device", "devices"), ("dtype", "precisions")):
-        if found := sorted({str(source[name]) for source in sources if source.get(name)}):
+    sources = {
+        "machines": [made.host for made in (*made_by, *run.rows)],
+        "devices": [made.device for made in (*made_by, *run.rows)],
+        "precisions": [made.dtype for made in (*run.references.values(), *run.rows)],
+    }
+    for title, values in sources.items():
+        if found := sorted({value for value in values if value}):
             yield title, ", ".join(found)
-    for index, events in enumerate(run.commands, 1):
-        end = next((event for event in events if event["kind"] == "end"), None)
-        length = f"{clock(end['at'])} long" if end else "not ended"
-        yield f"command {index}", f"{moment(events[0].get('time', ''))} on {events[0].get('host')}, {length}"
-    seconds = [row["total_sec"] for row in run.rows if row.get("total_sec") is not None]
+    for index, command in enumerate(run.commands, 1):
+        length = f"{clock(command.end.at)} long" if command.end else "not ended"
+        yield f"command {index}", f"{moment(command.begin.time)} on {command.begin.host}, {length}"
+    seconds = [row.total_sec for row in run.rows if row.total_sec is not None]
     if seconds:
         yield "time in trials", f"{clock(sum(seconds))} (h:mm:ss), {number(sum(seconds) / len(seconds), '.1f')} s each"
 
 
-def _versions(source: Row) -> dict[str, Any]:
-    versions = source.get("versions")
-    if isinstance(versions, str):
-        versions = json.loads(versions)
-    return versions if isinstance(versions, dict) else {}
-
-
-def moment(time: str) -> str:
-    """A time as people write it."""
-    try:
-        return datetime.fromisoformat(time).strftime("%Y-%m-%d %H:%M UTC")
-    except ValueError:
-        return time
+def moment(time: datetime | None) -> str:
+    """A time as people write it; empty where it is not known."""
+    return "" if time is None else time.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def files(paths: Paths, links: Links) -> Iterator[tuple[str, str]]:
@@ -86,15 +78,14 @@ def files(paths: Paths, links: Links) -> Iterator[tuple[str, str]]:
 
 def timelines(run: RunFiles) -> Iterator[TimelinePart]:
     """The last commands that ran anything."""
-    worked = [events for events in run.commands if any(event["kind"] == "started" for event in events)]
-    for events in worked[-MAX_COMMANDS:]:
-        spans = spans_of(events)
-        caps = events[0].get("caps") or {}
-        uses = [use_of(spans, label, cap) for label, cap in caps.items()]
+    worked = [command for command in run.commands if any(event.kind == "started" for event in command.tasks)]
+    for command in worked[-MAX_COMMANDS:]:
+        spans = spans_of(command.tasks)
+        uses = [use_of(spans, label, cap) for label, cap in command.begin.caps.items()]
         caption = "; ".join(
             f"{use.label}: {use.busy_fraction:.0%} of {count(use.cap, 'worker')} busy over {use.seconds:.0f} s"
             for use in uses
             if use.seconds
         )
-        title = f"Command of {moment(events[0].get('time', ''))}"
-        yield TimelinePart(title, caption, figures.timeline_figure(events))
+        title = f"Command of {moment(command.begin.time)}"
+        yield TimelinePart(title, caption, figures.timeline_figure(command))

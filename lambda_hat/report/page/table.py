@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -12,12 +13,14 @@ from urllib.parse import quote
 
 from lambda_hat.artifacts.paths import METRICS_JSON, Paths
 from lambda_hat.formatting import number
+from lambda_hat.records.columns import NamedColumn
+from lambda_hat.records.rows import AcrossRow, ConfirmedRow, RunRow, TrialRow
+from lambda_hat.records.state import State
+from lambda_hat.report.summary import settings_text
 
-__all__ = ["Cell", "Column", "Links", "Row", "Table", "TableRow", "plain_table"]
+__all__ = ["Cell", "Column", "Links", "Table", "TableRow", "cells_of", "column_of", "plain_table"]
 
-Row = Mapping[str, Any]
-
-_HIDDEN = frozenset({"versions", "git_commit", "pid_worker", "x64", "hyperparameters"})
+_HIDDEN = frozenset({"versions", "git_commit", "pid_worker", "x64"})  # the page says once where results come from
 
 
 @dataclass(frozen=True)
@@ -70,38 +73,48 @@ class Links:
             return ""
         return quote(Path(relative).as_posix()) if path.exists() else ""
 
-    def to_trial(self, row: Row, name: str = METRICS_JSON) -> str:
-        """Of a file of a trial."""
-        rid = row.get("run_id")
-        return self.to(self._paths.trial_dir(row["pid"], row["method"], rid) / name) if rid else ""
+    def to_trial(self, row: TrialRow | ConfirmedRow, name: str = METRICS_JSON) -> str:
+        """A relative address of a file of the trial that a row is about."""
+        return self.to(self._paths.trial_dir(row.pid, row.method, row.run_id) / name) if row.run_id else ""
 
 
-def plain_table(rows: Sequence[Row]) -> Table:
-    """A table of whatever columns a file has, without those that are empty."""
-    names = [
-        name for name in rows[0] if name not in _HIDDEN and any(row.get(name) not in (None, "", []) for row in rows)
-    ]
-    columns = tuple(Column(name, name.replace("_", " "), _is_numeric(row.get(name) for row in rows)) for name in names)
-    return Table(columns, tuple(TableRow(tuple(_plain_cell(row.get(name)) for name in names)) for row in rows))
+def column_of(column: NamedColumn) -> Column:
+    """A column of a record as the page shows it."""
+    return Column(column.name, column.title, _is_number(column))
 
 
-def _is_numeric(values: Iterable[Any]) -> bool:
-    known = [value for value in values if value is not None]
-    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in known)
+def cells_of(row: TrialRow | RunRow | ConfirmedRow | AcrossRow, columns: Sequence[NamedColumn]) -> dict[str, Cell]:
+    """The values of a row in these columns as the page shows them, by the columns' names."""
+    values = row.to_cells() | {"hyperparameters": settings_text(row.hyperparameters)}
+    return {column.name: _cell(column, values.get(column.name)) for column in columns}
 
 
-def _plain_cell(value: Any) -> Cell:
+def plain_table(rows: Sequence[RunRow] | Sequence[AcrossRow]) -> Table:
+    """All columns of a file that are not empty."""
+    known = [column for column in type(rows[0]).columns().values() if column.name not in _HIDDEN]
+    cells = [cells_of(row, known) for row in rows]
+    columns = [column for column in known if any(row[column.name].value for row in cells)]
+    return Table(
+        tuple(map(column_of, columns)),
+        tuple(TableRow(tuple(row[column.name] for column in columns)) for row in cells),
+    )
+
+
+def _is_number(column: NamedColumn) -> bool:
+    return column.kind in (int, float)
+
+
+def _cell(column: NamedColumn, value: Any) -> Cell:
     match value:
         case None:
-            return Cell("–")
+            return Cell("–", kind="number" if _is_number(column) else "")
+        case State():
+            return Cell(value.word, value=value.word)
         case bool():
-            return Cell("yes" if value else "no")
-        case int():
-            return Cell(f"{value:,}", kind="number")
-        case float():
-            return Cell(number(value), kind="number")
+            return Cell("yes" if value else "no", value=str(value))
+        case int() | float():
+            return Cell(number(value, column.spec), value=repr(value) if math.isfinite(value) else "", kind="number")
         case datetime():
-            return Cell(value.strftime("%Y-%m-%d %H:%M"))
+            return Cell(value.strftime("%Y-%m-%d %H:%M"), value=value.isoformat())
         case _:
-            text = str(value)
-            return Cell(text, kind="long" if len(text) > 40 else "")
+            return Cell(str(value), value=str(value), kind="long" if len(str(value)) > 40 else "")
