@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from lambda_hat.config.base import Expected, Frozen
-from lambda_hat.config.problems import PosteriorSpec, Problem, ProblemEntry
+from lambda_hat.config.problems import PosteriorSpec, ProblemEntry, ProblemSpec
 from lambda_hat.config.study import Execution, FolderName, Method, ReferenceSpec, Store
 
 __all__ = ["Experiments", "FixedSampler", "SamplerEntry"]
@@ -57,7 +57,7 @@ class Experiments(Frozen):
     """null: each target's own default."""
     reference: Annotated[ReferenceSpec, Expected("`hmc`, `exact` or a mapping")] = ReferenceSpec()
     """What samplers are judged against."""
-    resolved_problems: tuple[Problem, ...] = Field(default=(), exclude=True)
+    resolved_problems: tuple[ProblemSpec, ...] = Field(default=(), exclude=True)
     resolved_samplers: tuple[FixedSampler, ...] = Field(default=(), exclude=True)
 
     @property

@@ -18,7 +18,7 @@ from lambda_hat.config.experiments import Experiments, FixedSampler
 from lambda_hat.config.interpolate import resolve_interpolations
 from lambda_hat.config.locate import Document, Finding, KeyPath, read_document
 from lambda_hat.config.overrides import Override, apply, misdirected, parse_overrides
-from lambda_hat.config.problems import PosteriorSpec, Problem, ProblemEntry
+from lambda_hat.config.problems import PosteriorSpec, ProblemEntry, ProblemSpec
 from lambda_hat.config.resolve import problem_or_findings, resolve_sampler
 from lambda_hat.config.study import Execution, Store, Study
 from lambda_hat.config.validation import findings_of, unknown_key
@@ -179,7 +179,7 @@ class _Kind(Generic[FileT]):
     entries: str  # the section that names problems
     own_keys: tuple[str, ...]  # that files of no other kind have
     check: Callable[[Mapping[str, Any]], Iterator[Finding]]
-    resolve: Callable[[FileT, tuple[Problem, ...]], FileT]
+    resolve: Callable[[FileT, tuple[ProblemSpec, ...]], FileT]
 
 
 class _Rest(NamedTuple):
@@ -288,12 +288,12 @@ def _validated(kind: _Kind[FileT], data: dict[str, Any]) -> tuple[FileT | None, 
     return kind.resolve(sections, tuple(problems)), []
 
 
-def _resolved_study(study: Study, problems: tuple[Problem, ...]) -> Study:
+def _resolved_study(study: Study, problems: tuple[ProblemSpec, ...]) -> Study:
     samplers = {method: resolve_sampler(method, study.samplers.get(method, {})) for method in study.methods}
     return study.model_copy(update={"resolved_problems": problems, "resolved_samplers": samplers})
 
 
-def _resolved_experiments(experiments: Experiments, problems: tuple[Problem, ...]) -> Experiments:
+def _resolved_experiments(experiments: Experiments, problems: tuple[ProblemSpec, ...]) -> Experiments:
     samplers = []
     for entry in experiments.samplers:
         method = method_of({"name": entry.name, "method": entry.method})
@@ -304,13 +304,13 @@ def _resolved_experiments(experiments: Experiments, problems: tuple[Problem, ...
     return experiments.model_copy(update={"resolved_problems": problems, "resolved_samplers": tuple(samplers)})
 
 
-def _resolved_problems(data: dict[str, Any], section: str) -> tuple[list[Problem], list[Finding]]:
+def _resolved_problems(data: dict[str, Any], section: str) -> tuple[list[ProblemSpec], list[Finding]]:
     try:
         posterior = PosteriorSpec.model_validate(data["posterior"]) if data.get("posterior") is not None else None
     except ValidationError:  # reported with the study
         posterior = None
     entries = data.get(section)
-    problems: dict[int, Problem] = {}
+    problems: dict[int, ProblemSpec] = {}
     findings: list[Finding] = []
     for index, values in enumerate(entries if isinstance(entries, list) else []):
         try:

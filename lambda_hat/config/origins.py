@@ -7,8 +7,8 @@ from typing import Any
 
 from lambda_hat.config.load import LoadedExperiments, LoadedFile, LoadedStudy
 from lambda_hat.config.locate import Document, KeyPath
-from lambda_hat.config.problems import ProblemEntry
-from lambda_hat.config.resolve import PRESET_KINDS, load_preset, written_overrides
+from lambda_hat.config.problems import ProblemEntry, find_kind
+from lambda_hat.config.resolve import load_preset, written_overrides
 
 __all__ = ["PARTS", "Origins", "part_of"]
 
@@ -59,7 +59,7 @@ def _of_problem(loaded: LoadedFile, index: int, entry: ProblemEntry) -> Origins:
     """Of one problem's values by their place in the resolved problem; overrides win over presets and the posterior."""
     document, place = loaded.document, (_entries(loaded), index)
     written = written_overrides(entry)
-    presets = {kind: load_preset(kind, getattr(entry, kind)) for kind in PRESET_KINDS} if entry.target == "mlp" else {}
+    presets = {preset: load_preset(preset, getattr(entry, preset)) for preset in find_kind(entry.target).presets}
 
     def origin(path: KeyPath) -> str:
         for target, source in written.items():

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
 
 from lambda_hat.config.base import Expected, Frozen, as_tuple
-from lambda_hat.config.problems import PosteriorSpec, Problem, ProblemEntry
+from lambda_hat.config.problems import PosteriorSpec, ProblemEntry, ProblemSpec
 
 __all__ = [
     "Budget",
@@ -251,7 +251,7 @@ class Study(Frozen):
     """What methods are judged against."""
     samplers: dict[Method, dict[str, object]] = {}
     """Fixed settings per method; `preset` names one of presets/sampler."""
-    resolved_problems: tuple[Problem, ...] = Field(default=(), exclude=True)
+    resolved_problems: tuple[ProblemSpec, ...] = Field(default=(), exclude=True)
     resolved_samplers: dict[Method, dict[str, object]] = Field(default={}, exclude=True)
 
     @property
