@@ -20,7 +20,7 @@ _SCALARS = {int: "a whole number", float: "a number", str: "text", bool: "`true`
 
 def fields_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
     """The fields that a file may set, by YAML's names."""
-    return {field.alias or name: field for name, field in model.model_fields.items() if not field.exclude}
+    return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
 def _unwrap(annotation: Any) -> tuple[Any, list[Any]]:

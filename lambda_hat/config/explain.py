@@ -138,12 +138,9 @@ def _experiments_schema() -> dict[str, Any]:
 
 
 def _file_schema(model: type[Study] | type[Experiments]) -> dict[str, Any]:
-    """The schema without what resolving fills in, and with the words that a reference and presets may be."""
+    """The schema with the words that a reference and presets may be."""
     schema = model.model_json_schema()
     properties = schema["properties"]
-    for field, info in model.model_fields.items():
-        if info.exclude:
-            del properties[field]
     properties["reference"] = {"anyOf": [{"enum": ["hmc", "exact"]}, properties["reference"]]}
     for kind in PRESET_KINDS:
         schema["$defs"]["ProblemEntry"]["properties"][kind]["enum"] = list(preset_names(kind))

@@ -103,7 +103,7 @@ def load(tmp_path: Path) -> Callable[[str], object]:
 
 def test_a_kind_that_a_package_adds_goes_all_the_way(install, load, tmp_path):
     loaded = load()
-    problem = loaded.study.resolved_problems[0]
+    problem = loaded.problems[0]
     assert problem == QuarticProblem(dim=3, posterior=PosteriorSpec(localization=2.0))
     assert parse_problem(problem.to_dict()) == problem
     pid = problem_id(problem.to_dict())
@@ -146,7 +146,7 @@ def test_packages_are_asked_only_for_what_does_not_ship(monkeypatch, tmp_path):
     monkeypatch.setattr("importlib.metadata.entry_points", lambda group: pytest.fail("packages were looked up"))
     path = tmp_path / "study.yaml"
     path.write_text(STUDY.replace("quartic", "potential").replace("dim: 3", "k: 3").format(other="quadratic"))
-    assert len(load_cfg(path, local=True).study.resolved_problems) == 2
+    assert len(load_cfg(path, local=True).problems) == 2
 
 
 @pytest.mark.parametrize(
