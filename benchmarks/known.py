@@ -17,7 +17,7 @@ from lambda_hat.posterior import (
     LocalPosterior,
     build_posterior,
     hessian_whitening,
-    nbeta_of,
+    posterior_of,
     whitening_from_arrays,
 )
 from lambda_hat.samplers.hmc import build_hmc
@@ -49,21 +49,16 @@ class Known:
             )
 
 
-def _both(loss_fn, w0, data, localization: float) -> dict[str, LocalPosterior]:
-    posteriors = {}
-    for dtype in ("float32", "float64"):
-        with jax.enable_x64(dtype == "float64"):
-            nbeta = nbeta_of(data[0].shape[0], None)
-            posteriors[dtype] = build_posterior(loss_fn, w0, data, nbeta=nbeta, localization=localization, dtype=dtype)
-    return posteriors
-
-
 def quadratic(dim: int = 10, num_data: int = 1000, localization: float = 10.0) -> Known:
     """A rotated quadratic, exact in closed form."""
     problem = QuadraticProblem(dim=dim, num_data=num_data, posterior=PosteriorSpec(localization=localization))
     with jax.enable_x64(True):
         target = build_target(problem)
-        posteriors = _both(target.per_example_loss_fn, target.w0, target.data, localization)
+    posteriors = {}
+    for dtype in ("float32", "float64"):
+        with jax.enable_x64(dtype == "float64"):
+            posteriors[dtype] = posterior_of(target, problem.posterior, dtype)
+    with jax.enable_x64(True):
         posterior = posteriors["float64"]
         whitening, _ = hessian_whitening(posterior, posterior.w0[None])
     truth = target.exact_llc(float(posterior.nbeta), localization)
@@ -75,7 +70,7 @@ def relu45_posterior(localization: float = 100.0, dtype: str = "float64") -> Loc
     with np.load(RELU45) as arrays:
         loss_fn = SquaredError(MLP(tuple(int(size) for size in arrays["sizes"]), "relu"), 0.5 / 0.05**2)
         data, w0 = (arrays["X"], arrays["Y"]), arrays["w0"]
-    nbeta = nbeta_of(data[0].shape[0], None)
+    nbeta = PosteriorSpec().nbeta(data[0].shape[0])
     return build_posterior(loss_fn, w0, data, nbeta=nbeta, localization=localization, dtype=dtype)
 
 

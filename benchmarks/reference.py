@@ -30,7 +30,7 @@ from lambda_hat.config.problems import ProblemEntry
 from lambda_hat.config.resolve import resolve_problem
 from lambda_hat.config.study import ReferenceSpec
 from lambda_hat.estimate.diagnostics import diagnose_trace
-from lambda_hat.posterior import LocalPosterior, build_posterior, geometry_at_w0, localization_of, nbeta_of
+from lambda_hat.posterior import LocalPosterior, geometry_at_w0, posterior_of
 from lambda_hat.reference.chains import GrowingChains
 from lambda_hat.reference.coordinates import find_coordinates, start_hmc
 from lambda_hat.reference.engine import sample_reference
@@ -52,14 +52,7 @@ def preset(names: str, radius: float) -> tuple[LocalPosterior, float]:
     problem = resolve_problem(entry)
     start = time.process_time()
     target = build_target(problem)
-    posterior = build_posterior(
-        target.per_example_loss_fn,
-        target.w0,
-        target.data,
-        nbeta=nbeta_of(target.num_data, None),
-        localization=localization_of(problem.posterior, target.w0),
-        dtype="float64",
-    )
+    posterior = posterior_of(target, problem.posterior, "float64")
     return posterior, time.process_time() - start
 
 

@@ -28,7 +28,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from lambda_hat.config.methods import SGLDSettings
-from lambda_hat.posterior import LocalPosterior, build_posterior, identity_whitening, nbeta_of
+from lambda_hat.config.problems import PosteriorSpec
+from lambda_hat.posterior import LocalPosterior, build_posterior, identity_whitening
 from lambda_hat.samplers.runner import init_chains, run_chains
 from lambda_hat.samplers.sgld import build_sgld
 from lambda_hat.targets.losses import SquaredError
@@ -53,7 +54,7 @@ def network_posterior(sizes: tuple[int, ...], num_data: int) -> LocalPosterior:
         SquaredError(network, 50.0),
         w0,
         (inputs, outputs),
-        nbeta=nbeta_of(num_data, None),
+        nbeta=PosteriorSpec().nbeta(num_data),
         localization=1000.0,
         dtype="float32",
     )

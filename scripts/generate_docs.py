@@ -93,9 +93,10 @@ def configuration() -> str:
         "An entry of `problems` names a target, presets (`mlp` only) and a seed. `overrides` has values over the "
         "presets', dotted (`data.noise_scale: 0.2`) or nested.\n"
     )
+    first = next(iter(TARGETS))
     for name, problem in TARGETS.items():
         for path, model in walk(problem, (name,)):
-            if not (path[-1] == "localization" and name != "mlp"):
+            if path[-1] != "localization" or name == first:  # it is the same everywhere
                 parts.append(section(path, model, 3))
     parts.append("## Presets\n")
     for kind in ("model", "data", "teacher", "sampler"):

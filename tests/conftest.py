@@ -19,9 +19,9 @@ import pytest
 
 if TYPE_CHECKING:
     from lambda_hat.posterior import LocalPosterior
-    from lambda_hat.targets import Target
+    from lambda_hat.targets import Model
 
-BuildQuadratic = "Callable[..., tuple[Target, LocalPosterior]]"
+BuildQuadratic = "Callable[..., tuple[Model, LocalPosterior]]"
 
 FailingWrites = "Callable[..., AbstractContextManager[Writes]]"
 
@@ -88,23 +88,15 @@ def build_quadratic() -> BuildQuadratic:
     import jax
 
     from lambda_hat.config.problems import PosteriorSpec, QuadraticProblem
-    from lambda_hat.posterior import build_posterior, localization_of, nbeta_of
+    from lambda_hat.posterior import posterior_of
     from lambda_hat.targets import build_target
 
-    def build(*, localization: float = 10.0, dtype: str = "float64", **fields: object) -> tuple[Target, LocalPosterior]:
+    def build(*, localization: float = 10.0, dtype: str = "float64", **fields: object) -> tuple[Model, LocalPosterior]:
         fields = {"dim": 5, "num_data": 300, "smallest_curvature": 0.5, "largest_curvature": 5.0} | fields
         problem = QuadraticProblem(posterior=PosteriorSpec(localization=localization), **fields)
         with jax.enable_x64(True):
             target = build_target(problem)
-            posterior = build_posterior(
-                target.per_example_loss_fn,
-                target.w0,
-                target.data,
-                nbeta=nbeta_of(target.num_data, None),
-                localization=localization_of(problem.posterior, target.w0),
-                dtype=dtype,
-            )
-        return target, posterior
+            return target, posterior_of(target, problem.posterior, dtype)
 
     return build
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.metadata import version
+from importlib.resources import files
 
 import pytest
 
@@ -16,6 +18,11 @@ def test_importing_the_package_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "\n"
+
+
+def test_it_is_typed_and_has_one_version():
+    assert (files("lambda_hat") / "py.typed").is_file()
+    assert version("lambda-hat") == lambda_hat.__version__
 
 
 def test_everything_public_can_be_had():

@@ -11,7 +11,6 @@ import jax
 import numpy as np
 
 from lambda_hat.api.arguments import choose, parse, parse_seed
-from lambda_hat.api.model import Model, read_model
 from lambda_hat.api.result import LLCResult
 from lambda_hat.api.surroundings import look_around
 from lambda_hat.config.methods import METHODS
@@ -22,9 +21,10 @@ from lambda_hat.estimate.criteria import MINIMUM
 from lambda_hat.estimate.llc import LLCEstimate, estimate_llc_from_traces
 from lambda_hat.estimate.method import MethodResult, run_method
 from lambda_hat.estimate.reliability import NOT_A_MINIMUM, reasons_against
-from lambda_hat.posterior import LocalPosterior, localization_of
+from lambda_hat.posterior import LocalPosterior, checked_posterior_of, scales_of
 from lambda_hat.reference.engine import sample_reference
 from lambda_hat.samplers.base import Info
+from lambda_hat.targets import Model, read_model
 
 __all__ = ["certify_llc", "estimate_llc"]
 
@@ -68,14 +68,7 @@ def estimate_llc(
     method = parse(kind, {"num_chains": num_chains, **settings}, f"setting of {sampler}")
     spec = _posterior_spec(localization, inverse_temperature)
     problem = _Problem.build(read_model(loss_fn, params, data), spec, method.dtype)
-    around = look_around(
-        problem.model,
-        problem.posterior,
-        nbeta=problem.nbeta,
-        localization=problem.localization,
-        is_whitened=method.is_whitened,
-        seed=seed,
-    )
+    around = look_around(problem.model, spec, problem.posterior, is_whitened=method.is_whitened, seed=seed)
     with jax.enable_x64(method.dtype == "float64"):
         run = run_method(problem.posterior, method, coordinates=around.coordinates, seed=seed)
     return problem.result(
@@ -159,10 +152,9 @@ class _Problem:
 
     @classmethod
     def build(cls, model: Model, spec: PosteriorSpec, dtype: str) -> _Problem:
-        numbers = {"nbeta": spec.nbeta(model.num_data), "localization": localization_of(spec, model.w0)}
         with jax.enable_x64(dtype == "float64"):
-            posterior = model.checked_posterior(**numbers, dtype=dtype)
-        return cls(model, **numbers, posterior=posterior)
+            posterior = checked_posterior_of(model, spec, dtype)
+        return cls(model, *scales_of(model, spec), posterior)
 
     def result(self, estimate: LLCEstimate, **fields: Any) -> LLCResult:
         return LLCResult(
@@ -173,7 +165,7 @@ class _Problem:
             ess_tail=estimate.ess_tail,
             localization=self.localization,
             nbeta=self.nbeta,
-            dim=self.model.w0.size,
+            dim=self.model.dim,
             num_data=self.model.num_data,
             loss_at_w0=float(self.posterior.loss_at_w0),
             **fields,

@@ -6,17 +6,19 @@ from dataclasses import dataclass
 
 import jax
 
-from lambda_hat.api.model import Model
+from lambda_hat.config.problems import PosteriorSpec
 from lambda_hat.posterior import (
     Coordinates,
     LocalPosterior,
     geometry_at_w0,
     identity_whitening,
+    posterior_of,
     whitening_from_arrays,
 )
 from lambda_hat.posterior.geometry import MAX_DENSE_DIM
 from lambda_hat.reference.starts import decrease_from_w0
 from lambda_hat.reference.work import Work
+from lambda_hat.targets import Model
 
 __all__ = ["Surroundings", "look_around"]
 
@@ -33,9 +35,11 @@ class Surroundings:
 
 
 def look_around(
-    model: Model, posterior: LocalPosterior, *, nbeta: float, localization: float, is_whitened: bool, seed: int
+    model: Model, spec: PosteriorSpec, posterior: LocalPosterior, *, is_whitened: bool, seed: int
 ) -> Surroundings:
     """From derivatives in float64, whatever the precision of `posterior`, which the coordinates then have.
+
+    `posterior` is the one that `spec` describes around the model's w0.
 
     Above `MAX_DENSE_DIM` parameters curvature costs more than a cheap sampler: only one that needs coordinates gets it.
     """
@@ -44,11 +48,11 @@ def look_around(
     with jax.enable_x64(True):
         double = posterior
         if dtype != "float64":
-            double = model.posterior(nbeta=nbeta, localization=localization, dtype="float64")
+            double = posterior_of(model, spec, "float64")
         whitening, laplace = identity_whitening(double), None
         if posterior.dim <= MAX_DENSE_DIM or is_whitened:
             geometry = geometry_at_w0(double, geometry_key)
-            whitening, laplace = geometry.whitening, geometry.spectrum.laplace_llc(localization)[0]
+            whitening, laplace = geometry.whitening, geometry.spectrum.laplace_llc(float(double.localization))[0]
             work.num_curvature_passes += geometry.num_passes
         decrease = decrease_from_w0(double, whitening, nudge_key, work)
     with jax.enable_x64(dtype == "float64"):

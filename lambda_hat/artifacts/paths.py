@@ -18,7 +18,6 @@ import yaml
 from lambda_hat.artifacts.files import (
     make_dir,
     read_json,
-    read_yaml,
     touch,
     write_json_atomic,
     write_text_atomic,
@@ -82,10 +81,10 @@ class Paths:
     references: Path | None = None  # of problems that several runs share
 
     @classmethod
-    def from_store(cls, store: StoreLike, base: Path | None = None) -> Self:
-        """Paths under `root/namespace/layout_version`; a relative root is taken from `base` (the working directory)."""
-        root = _resolved(Path(store.root), base)
-        references = None if store.references is None else _resolved(Path(store.references), base)
+    def from_store(cls, store: StoreLike) -> Self:
+        """Paths under `root/namespace/layout_version`; a relative root is taken from the working directory."""
+        root = _resolved(Path(store.root))
+        references = None if store.references is None else _resolved(Path(store.references))
         return cls(root / _checked(store.namespace) / _checked(store.layout_version), references)
 
     def problem_dir(self, pid: str) -> Path:
@@ -245,20 +244,8 @@ class RunContext:
             self._holder.unlink(missing_ok=True)
         self._lock.release()
 
-    def load_config(self) -> dict[str, Any] | None:
-        """The configuration that the last command saved here; None in a new run.
-
-        Raises:
-            RunStateError: the file is there and no YAML mapping.
-        """
-        path = self.paths.resolved_config
-        config = read_yaml(path)
-        if config is None and path.exists():
-            raise RunStateError(f"{path} is no YAML mapping. Remove it, or choose another `store.namespace`.")
-        return config
-
     def save_config(self, config: dict[str, Any]) -> None:
-        """Replace `meta/resolved_config.yaml`. Compare with `load_config` first where a change matters."""
+        """Replace `meta/resolved_config.yaml`."""
         text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=120)
         write_text_atomic(self.paths.resolved_config, text)
 
@@ -301,8 +288,8 @@ def shared_references(config: Mapping[str, Any] | None) -> Path | None:
     return None if folder is None else _resolved(Path(folder))
 
 
-def _resolved(path: Path, base: Path | None = None) -> Path:
+def _resolved(path: Path) -> Path:
     try:
-        return ((base or Path.cwd()) / path.expanduser()).resolve()
+        return path.expanduser().resolve()
     except (OSError, RuntimeError, ValueError) as error:  # links in a circle, an unknown `~name`, a zero byte
         raise RunStateError(f"{path} cannot be followed: {error}.") from error

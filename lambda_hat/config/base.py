@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, get_args
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, model_validator
+from pydantic_core import core_schema
 
-__all__ = ["Expected", "Frozen", "as_tuple"]
+__all__ = ["Expected", "Frozen", "OneOf", "as_tuple"]
 
 
 @dataclass(frozen=True)
@@ -16,6 +18,35 @@ class Expected:
     """What a value has to be, in the words of an error message: `Annotated[str, Expected("a name of letters")]`."""
 
     phrase: str
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """A name of a set that installed packages can add to: `Annotated[str, OneOf(("mlp", "quadratic"), look_up)]`.
+
+    What is installed is looked up for a name that is not known, and where all names are listed.
+    """
+
+    known: tuple[str, ...]
+    installed: Callable[[], tuple[str, ...]]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names, those that are known first."""
+        return (*self.known, *self.installed())
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return core_schema.no_info_after_validator_function(self._checked, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return handler(schema) | {"enum": list(self.names)}
+
+    def _checked(self, name: str) -> str:
+        if name not in self.known and name not in self.installed():
+            raise ValueError(f"{name!r} is none of the names")
+        return name
 
 
 @cache

@@ -14,11 +14,12 @@ from pydantic import ValidationError
 from lambda_hat.config.describe import fields_of, scalar_types
 from lambda_hat.config.locate import Finding, KeyPath
 from lambda_hat.config.methods import METHODS, hyperparameter_names
-from lambda_hat.config.problems import TARGETS, ProblemEntry
+from lambda_hat.config.problems import TARGETS, ProblemEntry, find_kind
 from lambda_hat.config.resolve import load_preset, resolve_sampler, unknown_preset
 from lambda_hat.config.study import ReferenceSpec
 from lambda_hat.config.suggest import did_you_mean, one_of
 from lambda_hat.config.validation import findings_of, found, is_number
+from lambda_hat.errors import TargetError
 
 __all__ = ["check_card", "check_experiments", "check_study"]
 
@@ -109,7 +110,7 @@ def _check_exact(data: Mapping[str, Any], entries: str) -> Iterator[Finding]:
     exact = [name for name, problem in TARGETS.items() if problem.has_exact_llc]
     for index, entry in enumerate(_list(data.get(entries))):
         target = _mapping(entry).get("target", ProblemEntry.model_fields["target"].default)
-        if isinstance(entry, Mapping) and isinstance(target, str) and target in TARGETS.keys() - exact:
+        if isinstance(entry, Mapping) and isinstance(target, str) and not _may_be_exact(target):
             message = f"found `{target}`, whose exact value is not known, with `reference: exact`"
             names = ", ".join(f"`{name}`" for name in exact)
             hint = f"Exact values are known of {names}; others need `reference: hmc`."
@@ -119,6 +120,13 @@ def _check_exact(data: Mapping[str, Any], entries: str) -> Iterator[Finding]:
         if name != "method" and field is not None and value != field.default:
             message = f"found {found(value)}, which has no effect with `method: exact`"
             yield Finding(("reference", name), message, "Remove it.", is_about_key=True)
+
+
+def _may_be_exact(target: str) -> bool:
+    try:
+        return find_kind(target).has_exact_llc
+    except TargetError:  # reported with the entry
+        return True
 
 
 def _check_distribution(method: str, name: str, distribution: object) -> Iterator[Finding]:

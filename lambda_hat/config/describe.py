@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from lambda_hat.config.base import Expected
+from lambda_hat.config.base import Expected, OneOf
 from lambda_hat.config.locate import KeyPath
 from lambda_hat.config.suggest import one_of
 
@@ -20,7 +20,7 @@ _SCALARS = {int: "a whole number", float: "a number", str: "text", bool: "`true`
 
 def fields_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
     """The fields that a file may set, by YAML's names."""
-    return {field.alias or name: field for name, field in model.model_fields.items() if not field.exclude}
+    return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
 def _unwrap(annotation: Any) -> tuple[Any, list[Any]]:
@@ -93,9 +93,13 @@ def tags_of(annotation: Any, name: str) -> tuple[str, ...]:
 
 
 def closed_set(annotation: Any) -> tuple[object, ...]:
-    """All values a literal type has; empty for every other type."""
-    bare = [_unwrap(member)[0] for member in _members(annotation)]
-    return tuple(value for item in bare if get_origin(item) is Literal for value in get_args(item))
+    """All values of a literal type, or names of a `OneOf`; empty for every other type."""
+    values: list[object] = []
+    for bare, constraints in map(_unwrap, _members(annotation)):
+        if get_origin(bare) is Literal:
+            values += get_args(bare)
+        values += [name for item in constraints if isinstance(item, OneOf) for name in item.names]
+    return tuple(values)
 
 
 def scalar_types(annotation: Any) -> set[type]:
@@ -119,6 +123,8 @@ def _phrase(annotation: Any) -> str:
     for constraint in constraints:
         if isinstance(constraint, Expected):
             return constraint.phrase
+        if isinstance(constraint, OneOf):
+            return one_of(constraint.names)
     origin = get_origin(bare)
     if origin is Literal:
         return one_of(get_args(bare))

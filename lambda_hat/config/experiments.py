@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from lambda_hat.config.base import Expected, Frozen
-from lambda_hat.config.problems import PosteriorSpec, Problem, ProblemEntry
+from lambda_hat.config.problems import PosteriorSpec, ProblemEntry
 from lambda_hat.config.study import Execution, FolderName, Method, ReferenceSpec, Store
 
 __all__ = ["Experiments", "FixedSampler", "SamplerEntry"]
@@ -43,7 +43,7 @@ class FixedSampler(Frozen):
 
 
 class Experiments(Frozen):
-    """All of `targets` by all of `samplers`; `resolved_*` are what presets and overrides make of them."""
+    """Every one of `samplers` on every one of `targets`."""
 
     targets: Annotated[tuple[ProblemEntry, ...], Field(min_length=1)]
     """What is sampled."""
@@ -57,18 +57,11 @@ class Experiments(Frozen):
     """null: each target's own default."""
     reference: Annotated[ReferenceSpec, Expected("`hmc`, `exact` or a mapping")] = ReferenceSpec()
     """What samplers are judged against."""
-    resolved_problems: tuple[Problem, ...] = Field(default=(), exclude=True)
-    resolved_samplers: tuple[FixedSampler, ...] = Field(default=(), exclude=True)
 
     @property
     def entries(self) -> tuple[ProblemEntry, ...]:
         """The targets as the file has them."""
         return self.targets
-
-    @property
-    def methods(self) -> tuple[Method, ...]:
-        """Methods of all samplers, each once."""
-        return tuple(dict.fromkeys(sampler.method for sampler in self.resolved_samplers))
 
     @property
     def per_executor(self) -> dict[str, int]:

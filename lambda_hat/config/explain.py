@@ -14,7 +14,7 @@ from lambda_hat.config.card import Card
 from lambda_hat.config.experiments import Experiments
 from lambda_hat.config.locate import KeyPath, YamlLoader
 from lambda_hat.config.methods import METHODS, hyperparameter_names
-from lambda_hat.config.resolve import preset_names
+from lambda_hat.config.resolve import PRESET_KINDS, preset_names
 from lambda_hat.config.study import Study
 
 __all__ = ["json_schema", "schema_names", "to_explained_yaml", "to_yaml"]
@@ -138,14 +138,11 @@ def _experiments_schema() -> dict[str, Any]:
 
 
 def _file_schema(model: type[Study] | type[Experiments]) -> dict[str, Any]:
-    """The schema without what resolving fills in, and with the words that a reference and presets may be."""
+    """The schema with the words that a reference and presets may be."""
     schema = model.model_json_schema()
     properties = schema["properties"]
-    for field, info in model.model_fields.items():
-        if info.exclude:
-            del properties[field]
     properties["reference"] = {"anyOf": [{"enum": ["hmc", "exact"]}, properties["reference"]]}
-    for kind in ("model", "data", "teacher"):
+    for kind in PRESET_KINDS:
         schema["$defs"]["ProblemEntry"]["properties"][kind]["enum"] = list(preset_names(kind))
     return schema
 

@@ -13,15 +13,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from lambda_hat.config.card import AnyCard, Card
 from lambda_hat.config.checks import check_card, check_experiments, check_study, method_of
-from lambda_hat.config.describe import fields_of
-from lambda_hat.config.experiments import Experiments, FixedSampler
+from lambda_hat.config.experiments import Experiments, FixedSampler, SamplerEntry
 from lambda_hat.config.interpolate import resolve_interpolations
 from lambda_hat.config.locate import Document, Finding, KeyPath, read_document
 from lambda_hat.config.overrides import Override, apply, misdirected, parse_overrides
-from lambda_hat.config.problems import PosteriorSpec, Problem, ProblemEntry
+from lambda_hat.config.problems import PosteriorSpec, ProblemEntry, ProblemSpec
 from lambda_hat.config.resolve import problem_or_findings, resolve_sampler
-from lambda_hat.config.study import Execution, Store, Study
-from lambda_hat.config.validation import findings_of, unknown_key
+from lambda_hat.config.study import Execution, Method, Store, Study
+from lambda_hat.config.validation import findings_of
 from lambda_hat.errors import ConfigError, Fault, UsageError
 
 __all__ = [
@@ -42,8 +41,9 @@ _SHIPPED_CARDS = Path(str(files("lambda_hat.config") / "presets" / "card"))
 
 @dataclass(frozen=True)
 class LoadedFile(ABC):
-    """A valid file with the card it runs on."""
+    """A valid file with the card it runs on, and what presets and overrides make of its entries."""
 
+    problems: tuple[ProblemSpec, ...]
     card: AnyCard
     source: Path
     card_path: Path
@@ -54,6 +54,11 @@ class LoadedFile(ABC):
     @abstractmethod
     def sections(self) -> Study | Experiments:
         """The file itself, for what does not depend on its kind."""
+
+    @property
+    @abstractmethod
+    def methods(self) -> tuple[Method, ...]:
+        """Every method that runs."""
 
     @property
     def resolved(self) -> dict[str, Any]:
@@ -75,11 +80,17 @@ class LoadedStudy(LoadedFile):
     """A valid study with the card it runs on."""
 
     study: Study
+    samplers: Mapping[str, Mapping[str, object]]  # what is not searched, by method and by YAML's names
 
     @property
     def sections(self) -> Study:
         """The study."""
         return self.study
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        """What is tuned."""
+        return self.study.methods
 
 
 @dataclass(frozen=True)
@@ -87,11 +98,17 @@ class LoadedExperiments(LoadedFile):
     """Valid experiments with the card they run on."""
 
     experiments: Experiments
+    samplers: tuple[FixedSampler, ...]
 
     @property
     def sections(self) -> Experiments:
         """The experiments."""
         return self.experiments
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        """Methods of all samplers, each once."""
+        return tuple(dict.fromkeys(sampler.method for sampler in self.samplers))
 
 
 @dataclass(frozen=True)
@@ -119,16 +136,17 @@ def load_card(dotlist: Sequence[str] = (), *, parsl_card: str | None = None, loc
     for override in for_study:
         if override.parts[0] != "store":
             faults.append(override.fault("there is no study file that this could change", "Give one: `--config FILE`."))
-    study, store = Document("the study", {"store": {}}), None
-    faults += apply(study, [override for override in for_study if override.parts[0] == "store"])
+    overrides = [override for override in for_study if override.parts[0] == "store"]
+    study, more = apply(Document("the study", {"store": {}}), overrides)
+    faults += more
+    store = None
     values = (study.data or {})["store"]
     try:
         store = Store.model_validate(values)
     except ValidationError as error:
         faults += [study.locate(finding.under(("store",))) for finding in findings_of(error, Store, values)]
     path = parsl_card if parsl_card is not None else str(find_card(_LOCAL_CARD))
-    document = read_document(Path(path), path)
-    card, more = _load_card(document, for_card, _STUDY)
+    card, document, more = _load_card(read_document(Path(path), path), for_card, _STUDY)
     faults += more
     if faults or store is None or card is None:
         raise ConfigError(_in_order(faults, [path]))
@@ -147,7 +165,8 @@ def load_cfg(
         UsageError: both `parsl_card` and `local` are given.
     """
     study, rest = _load(_STUDY, Path(path), dotlist, parsl_card, local)
-    return LoadedStudy(*rest, study)
+    samplers = {method: resolve_sampler(method, study.samplers.get(method, {})) for method in study.methods}
+    return LoadedStudy(*rest, study, samplers)
 
 
 def load_experiments(
@@ -155,7 +174,7 @@ def load_experiments(
 ) -> LoadedExperiments:
     """The experiments at `path`; everything else is as in `load_cfg`."""
     experiments, rest = _load(_EXPERIMENTS, Path(path), dotlist, parsl_card, local)
-    return LoadedExperiments(*rest, experiments)
+    return LoadedExperiments(*rest, experiments, tuple(map(_fixed_sampler, experiments.samplers)))
 
 
 def load_file(
@@ -179,10 +198,10 @@ class _Kind(Generic[FileT]):
     entries: str  # the section that names problems
     own_keys: tuple[str, ...]  # that files of no other kind have
     check: Callable[[Mapping[str, Any]], Iterator[Finding]]
-    resolve: Callable[[FileT, tuple[Problem, ...]], FileT]
 
 
 class _Rest(NamedTuple):
+    problems: tuple[ProblemSpec, ...]
     card: AnyCard
     source: Path
     card_path: Path
@@ -198,11 +217,12 @@ def _load(
 
     document = read_document(path, str(path))
     _refuse_other_kind(kind, document)
-    sections, data, findings = None, None, []
+    sections, problems, data, findings = None, (), None, []
     if document.data is not None:
-        faults += apply(document, for_file)
-        data, findings = resolve_interpolations(document.data)
-        sections, more = _validated(kind, data)
+        document, more = apply(document, for_file)
+        faults += more
+        data, findings = resolve_interpolations(document.data or {})
+        sections, problems, more = _validated(kind, data)
         findings += more
 
     card_path = Path(parsl_card) if parsl_card is not None else None
@@ -216,11 +236,11 @@ def _load(
     faults += [*document.faults, *map(document.locate, findings)]
 
     card_document = Document("the card", None) if card_path is None else read_document(card_path, str(card_path))
-    card, more = _load_card(card_document, for_card, kind)
+    card, card_document, more = _load_card(card_document, for_card, kind)
     faults += more
     if faults or sections is None or card is None or card_path is None:
         raise ConfigError(_in_order(faults, [str(path), str(card_path)]))
-    return sections, _Rest(card, path, card_path, document, card_document)
+    return sections, _Rest(problems, card, path, card_path, document, card_document)
 
 
 def _is_like(kind: _Kind[Any], data: Mapping[str, Any] | None) -> bool:
@@ -270,11 +290,8 @@ def _card_of(data: dict[str, Any]) -> object:
     return execution.get("parsl_card", default) if isinstance(execution, dict) else None
 
 
-def _validated(kind: _Kind[FileT], data: dict[str, Any]) -> tuple[FileT | None, list[Finding]]:
+def _validated(kind: _Kind[FileT], data: dict[str, Any]) -> tuple[FileT | None, tuple[ProblemSpec, ...], list[Finding]]:
     model, findings = kind.model, []
-    for key in model.model_fields.keys() & data.keys() - fields_of(model).keys():  # what resolving fills in
-        findings.append(unknown_key((key,), tuple(fields_of(model))))
-    data = {key: value for key, value in data.items() if (key,) not in {finding.path for finding in findings}}
     sections = None
     try:
         sections = model.model_validate(data)
@@ -283,34 +300,22 @@ def _validated(kind: _Kind[FileT], data: dict[str, Any]) -> tuple[FileT | None, 
     findings += kind.check(data)
     problems, more = _resolved_problems(data, kind.entries)
     findings += more
-    if findings or sections is None:
-        return None, findings
-    return kind.resolve(sections, tuple(problems)), []
+    return sections, tuple(problems), findings
 
 
-def _resolved_study(study: Study, problems: tuple[Problem, ...]) -> Study:
-    samplers = {method: resolve_sampler(method, study.samplers.get(method, {})) for method in study.methods}
-    return study.model_copy(update={"resolved_problems": problems, "resolved_samplers": samplers})
+def _fixed_sampler(entry: SamplerEntry) -> FixedSampler:
+    method = method_of({"name": entry.name, "method": entry.method})
+    settings = resolve_sampler(method, entry.overrides)
+    return FixedSampler(name=entry.name, method=method, overrides=entry.overrides, settings=settings, seed=entry.seed)
 
 
-def _resolved_experiments(experiments: Experiments, problems: tuple[Problem, ...]) -> Experiments:
-    samplers = []
-    for entry in experiments.samplers:
-        method = method_of({"name": entry.name, "method": entry.method})
-        settings = resolve_sampler(method, entry.overrides)
-        samplers.append(
-            FixedSampler(name=entry.name, method=method, overrides=entry.overrides, settings=settings, seed=entry.seed)
-        )
-    return experiments.model_copy(update={"resolved_problems": problems, "resolved_samplers": tuple(samplers)})
-
-
-def _resolved_problems(data: dict[str, Any], section: str) -> tuple[list[Problem], list[Finding]]:
+def _resolved_problems(data: dict[str, Any], section: str) -> tuple[list[ProblemSpec], list[Finding]]:
     try:
         posterior = PosteriorSpec.model_validate(data["posterior"]) if data.get("posterior") is not None else None
     except ValidationError:  # reported with the study
         posterior = None
     entries = data.get(section)
-    problems: dict[int, Problem] = {}
+    problems: dict[int, ProblemSpec] = {}
     findings: list[Finding] = []
     for index, values in enumerate(entries if isinstance(entries, list) else []):
         try:
@@ -330,7 +335,9 @@ def _resolved_problems(data: dict[str, Any], section: str) -> tuple[list[Problem
     return list(problems.values()), findings
 
 
-def _load_card(document: Document, overrides: list[Override], kind: _Kind[Any]) -> tuple[AnyCard | None, list[Fault]]:
+def _load_card(
+    document: Document, overrides: list[Override], kind: _Kind[Any]
+) -> tuple[AnyCard | None, Document, list[Fault]]:
     found = (document.data or {}).get("type")
     card_type = found if isinstance(found, str) else None
     faults, fitting = list(document.faults), []
@@ -340,15 +347,16 @@ def _load_card(document: Document, overrides: list[Override], kind: _Kind[Any]) 
         else:
             fitting.append(override)
     if document.data is None:
-        return None, faults
-    faults += apply(document, fitting)
-    card, findings = None, []
+        return None, document, faults
+    document, more = apply(document, fitting)
+    faults += more
+    card, findings, data = None, [], document.data or {}
     try:
-        card = TypeAdapter(Card).validate_python(document.data)
+        card = TypeAdapter(Card).validate_python(data)
     except ValidationError as error:
-        findings += findings_of(error, Card, document.data)
-    findings += check_card(document.data)
-    return card, faults + [document.locate(finding) for finding in findings]
+        findings += findings_of(error, Card, data)
+    findings += check_card(data)
+    return card, document, faults + [document.locate(finding) for finding in findings]
 
 
 def _in_order(faults: list[Fault], sources: list[str]) -> list[Fault]:
@@ -361,14 +369,6 @@ def _in_order(faults: list[Fault], sources: list[str]) -> list[Fault]:
 
 
 _STUDY = _Kind(
-    "study file",
-    "optuna",
-    Study,
-    "problems",
-    ("problems", "methods", "search_space", "optuna"),
-    check_study,
-    _resolved_study,
+    "study file", "optuna", Study, "problems", ("problems", "methods", "search_space", "optuna"), check_study
 )
-_EXPERIMENTS = _Kind(
-    "experiments file", "llc", Experiments, "targets", ("targets",), check_experiments, _resolved_experiments
-)
+_EXPERIMENTS = _Kind("experiments file", "llc", Experiments, "targets", ("targets",), check_experiments)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,7 @@ class Document:
     data: dict[str, Any] | None  # None where the file cannot be used at all; `faults` says why
     root: yaml.Node | None = None
     faults: tuple[Fault, ...] = ()
-    arguments: dict[KeyPath, str] = field(default_factory=dict)  # what `--set` wrote over the file, by place
+    arguments: Mapping[KeyPath, str] = field(default_factory=dict)  # what `--set` wrote over the file, by place
 
     def locate(self, finding: Finding) -> Fault:
         """The fault with its line and column, or with the `--set` argument that caused it."""
@@ -101,7 +101,7 @@ class Document:
         for part in path:
             child = _child(node, part)
             is_in_file, node = is_in_file and child is not None, child[1] if child else None
-        for place, argument in reversed(self.arguments.items()):
+        for place, argument in reversed(list(self.arguments.items())):
             if path[: len(place)] == place or (not is_in_file and path and place[: len(path)] == path):
                 return argument
         return None

@@ -7,8 +7,8 @@ from typing import Any
 
 from lambda_hat.config.load import LoadedExperiments, LoadedFile, LoadedStudy
 from lambda_hat.config.locate import Document, KeyPath
-from lambda_hat.config.problems import ProblemEntry
-from lambda_hat.config.resolve import PRESET_KINDS, load_preset, written_overrides
+from lambda_hat.config.problems import ProblemEntry, find_kind
+from lambda_hat.config.resolve import load_preset, written_overrides
 
 __all__ = ["PARTS", "Origins", "part_of"]
 
@@ -29,7 +29,7 @@ def part_of(
         case "card":
             return loaded.card.to_dict(), _of_document(loaded.card_document)
         case "problems":
-            resolved = [problem.to_dict() for problem in loaded.sections.resolved_problems]
+            resolved = [problem.to_dict() for problem in loaded.problems]
             origins = {
                 name_of(problem): _of_problem(loaded, index, entry)
                 for index, (entry, problem) in enumerate(zip(loaded.sections.entries, resolved, strict=True))
@@ -59,7 +59,7 @@ def _of_problem(loaded: LoadedFile, index: int, entry: ProblemEntry) -> Origins:
     """Of one problem's values by their place in the resolved problem; overrides win over presets and the posterior."""
     document, place = loaded.document, (_entries(loaded), index)
     written = written_overrides(entry)
-    presets = {kind: load_preset(kind, getattr(entry, kind)) for kind in PRESET_KINDS} if entry.target == "mlp" else {}
+    presets = {preset: load_preset(preset, getattr(entry, preset)) for preset in find_kind(entry.target).presets}
 
     def origin(path: KeyPath) -> str:
         for target, source in written.items():
@@ -81,16 +81,15 @@ def _of_problem(loaded: LoadedFile, index: int, entry: ProblemEntry) -> Origins:
 def _samplers(loaded: LoadedFile) -> tuple[dict[str, Any], Origins]:
     """The settings of every method or, of experiments, of every sampler, by name."""
     if isinstance(loaded, LoadedExperiments):
-        samplers = loaded.experiments.resolved_samplers
+        samplers = loaded.samplers
         values: dict[str, Any] = {sampler.name: sampler.settings for sampler in samplers}
         places = {sampler.name: ("samplers", index, "overrides") for index, sampler in enumerate(samplers)}
         presets = {sampler.name: sampler.overrides.get("preset", sampler.method) for sampler in samplers}
     else:
         assert isinstance(loaded, LoadedStudy)
-        study = loaded.study
-        values = {**study.resolved_samplers}
+        values = {**loaded.samplers}
         places = {method: ("samplers", method) for method in values}
-        fixed: dict[str, Mapping[str, Any]] = {**study.samplers}
+        fixed: dict[str, Mapping[str, Any]] = {**loaded.study.samplers}
         presets = {method: fixed.get(method, {}).get("preset", method) for method in values}
 
     def origin(path: KeyPath) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import yaml
@@ -59,16 +60,16 @@ def parse_overrides(
     return sections, other, faults
 
 
-def apply(document: Document, overrides: Iterable[Override]) -> list[Fault]:
-    """Write each value into the document's data, and note in the document which argument wrote it."""
-    faults = []
+def apply(document: Document, overrides: Iterable[Override]) -> tuple[Document, list[Fault]]:
+    """The document with the values written over its data and a note of which argument wrote what; what did not fit."""
+    data, arguments, faults = copy.deepcopy(document.data), dict(document.arguments), []
     for override in overrides:
-        outcome = _write(document.data, override)
+        outcome = _write(data, override)
         if isinstance(outcome, Finding):
             faults.append(override.fault(outcome.message, outcome.hint, dotted(outcome.path)))
         else:
-            document.arguments[outcome] = override.argument
-    return faults
+            arguments[outcome] = override.argument
+    return replace(document, data=data, arguments=arguments), faults
 
 
 def _write(data: Any, override: Override) -> KeyPath | Finding:

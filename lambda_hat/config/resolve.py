@@ -9,12 +9,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from lambda_hat.config.consistency import inconsistencies
 from lambda_hat.config.locate import Finding, KeyPath, dotted, parse_value
-from lambda_hat.config.problems import TARGETS, PosteriorSpec, Problem, ProblemEntry
+from lambda_hat.config.problems import PosteriorSpec, ProblemEntry, ProblemSpec, find_kind
 from lambda_hat.config.suggest import did_you_mean, one_of
 from lambda_hat.config.validation import findings_of
-from lambda_hat.errors import ConfigError, Fault
+from lambda_hat.errors import ConfigError, Fault, TargetError
 
 __all__ = [
     "PRESET_KINDS",
@@ -50,7 +49,7 @@ def unknown_preset(path: KeyPath, kind: str, name: object) -> Finding | None:
     return Finding(path, f"found {name!r}, expected a {kind} preset: {one_of(names)}", did_you_mean(name, names))
 
 
-def resolve_problem(entry: ProblemEntry, posterior: PosteriorSpec | None = None) -> Problem:
+def resolve_problem(entry: ProblemEntry, posterior: PosteriorSpec | None = None) -> ProblemSpec:
     """The problem that presets, then the study's posterior, then the entry's overrides and seed make.
 
     Raises:
@@ -62,10 +61,15 @@ def resolve_problem(entry: ProblemEntry, posterior: PosteriorSpec | None = None)
     return problem
 
 
-def problem_or_findings(entry: ProblemEntry, posterior: PosteriorSpec | None) -> tuple[Problem | None, list[Finding]]:
+def problem_or_findings(
+    entry: ProblemEntry, posterior: PosteriorSpec | None
+) -> tuple[ProblemSpec | None, list[Finding]]:
     """The resolved problem, or else everything that is wrong with the entry."""
-    target = TARGETS[entry.target]
-    posteriors = (target.model_fields["posterior"].default, posterior)
+    try:
+        kind = find_kind(entry.target)
+    except TargetError as error:
+        return None, [Finding(("target",), str(error))]
+    posteriors = (kind.model_fields["posterior"].default, posterior)
     values: dict[str, Any] = {
         "target": entry.target,
         "posterior": {
@@ -73,17 +77,16 @@ def problem_or_findings(entry: ProblemEntry, posterior: PosteriorSpec | None) ->
         },
     }
     findings = []
-    if entry.target == "mlp":
-        for kind in PRESET_KINDS:
-            if finding := unknown_preset((kind,), kind, getattr(entry, kind)):
+    for preset in PRESET_KINDS:
+        name = getattr(entry, preset)
+        if preset in kind.presets:
+            if finding := unknown_preset((preset,), preset, name):
                 findings.append(finding)
             else:
-                values[kind] = load_preset(kind, getattr(entry, kind))
-    else:
-        for kind in PRESET_KINDS:
-            if getattr(entry, kind) != ProblemEntry.model_fields[kind].default:
-                hint = f"Put the fields of the {entry.target} target itself into `overrides`."
-                findings.append(Finding((kind,), f"target `{entry.target}` takes no {kind} preset", hint, True))
+                values[preset] = load_preset(preset, name)
+        elif name != ProblemEntry.model_fields[preset].default:
+            hint = f"Put the fields of the {entry.target} target itself into `overrides`."
+            findings.append(Finding((preset,), f"target `{entry.target}` takes no {preset} preset", hint, True))
 
     written: dict[KeyPath, KeyPath] = {}  # where each override came from
     for path, source, value in _leaves(entry.overrides, (), ("overrides",)):
@@ -99,11 +102,11 @@ def problem_or_findings(entry: ProblemEntry, posterior: PosteriorSpec | None) ->
     values["seed"] = entry.seed
 
     try:
-        problem = target.model_validate(values)
+        problem = kind.model_validate(values)
     except ValidationError as error:
-        found = findings_of(error, target, values)
+        found = findings_of(error, kind, values)
         return None, findings + [_at_its_source(finding, written) for finding in found]
-    findings += [_at_its_source(finding, written) for finding in inconsistencies(problem)]
+    findings += [_at_its_source(finding, written) for finding in problem.inconsistencies()]
     return (None if findings else problem), findings
 
 

@@ -14,10 +14,7 @@ __all__ = ["parse_snapshot"]
 
 
 def parse_snapshot(values: Mapping[str, Any]) -> Study | Experiments | None:
-    """The study or the experiments that `meta/resolved_config.yaml` holds; None where it follows another schema.
-
-    Presets are not looked up: `resolved_problems` and `resolved_samplers` stay empty.
-    """
+    """The study or the experiments that `meta/resolved_config.yaml` holds; None where it follows another schema."""
     file: TypeAdapter[Study | Experiments] = TypeAdapter(Study | Experiments)
     try:
         return file.validate_python(values)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
 
 from lambda_hat.config.base import Expected, Frozen, as_tuple
-from lambda_hat.config.problems import PosteriorSpec, Problem, ProblemEntry
+from lambda_hat.config.problems import PosteriorSpec, ProblemEntry
 
 __all__ = [
     "Budget",
@@ -229,7 +229,7 @@ class ReferenceSpec(Frozen):
 
 
 class Study(Frozen):
-    """A whole study: `problems` are its entries, `resolved_problems` what presets and overrides make of them."""
+    """A whole study: problems, methods, how they are searched, where tasks run and results lie."""
 
     problems: Annotated[tuple[ProblemEntry, ...], Field(min_length=1)]
     """What is studied: one reference, and one study per method, of each."""
@@ -251,8 +251,6 @@ class Study(Frozen):
     """What methods are judged against."""
     samplers: dict[Method, dict[str, object]] = {}
     """Fixed settings per method; `preset` names one of presets/sampler."""
-    resolved_problems: tuple[Problem, ...] = Field(default=(), exclude=True)
-    resolved_samplers: dict[Method, dict[str, object]] = Field(default={}, exclude=True)
 
     @property
     def entries(self) -> tuple[ProblemEntry, ...]:

@@ -1,7 +1,8 @@
 """The local posterior around a trained solution, and the coordinates in which it is easy to sample."""
 
+from lambda_hat.posterior.checked import checked_posterior_of
 from lambda_hat.posterior.geometry import Geometry, average_whitening, geometry_at_w0, whitening_from_arrays
-from lambda_hat.posterior.local import LocalPosterior, LossFn, build_posterior, localization_of, nbeta_of
+from lambda_hat.posterior.local import LocalPosterior, PosteriorScales, build_posterior, posterior_of, scales_of
 from lambda_hat.posterior.spectrum import Spectrum
 from lambda_hat.posterior.whitening import (
     Coordinates,
@@ -19,16 +20,17 @@ __all__ = [
     "DiagonalWhitening",
     "Geometry",
     "LocalPosterior",
-    "LossFn",
+    "PosteriorScales",
     "Spectrum",
     "Whitening",
     "average_whitening",
     "build_posterior",
+    "checked_posterior_of",
     "geometry_at_w0",
     "hessian_whitening",
     "identity_whitening",
-    "localization_of",
-    "nbeta_of",
+    "posterior_of",
+    "scales_of",
     "whitening_from_arrays",
     "whitening_from_hessian",
 ]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -14,11 +13,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from lambda_hat.config.problems import PosteriorSpec
+from lambda_hat.targets.model import Model, PerExampleLossFn
 
-__all__ = ["LARGE_DIM", "LocalPosterior", "LossFn", "build_posterior", "localization_of", "nbeta_of"]
-
-# Per-example losses (B,) of one flat position (d,) on a batch of rows; hashable, so that compiled kernels are shared.
-LossFn: TypeAlias = Callable[[Array, tuple[Array, ...]], Array]
+__all__ = ["LARGE_DIM", "LocalPosterior", "PosteriorScales", "build_posterior", "posterior_of", "scales_of"]
 
 # Rows whose activations stay in cache; more data than this is reduced chunk by chunk. Many small chunks cost little
 # where a row is much work, and much where it is little.
@@ -27,14 +24,16 @@ ROWS_PER_CHUNK_OF_LARGE = 256
 LARGE_DIM = 1000  # parameters
 
 
-def nbeta_of(num_data: int, inverse_temperature: float | None) -> float:
-    """nβ, with β = 1/log n unless given."""
-    return PosteriorSpec(inverse_temperature=inverse_temperature).nbeta(num_data)
+class PosteriorScales(NamedTuple):
+    """The two numbers that a model's local posterior is made with."""
+
+    nbeta: float  # n·β
+    localization: float  # γ_loc
 
 
-def localization_of(spec: PosteriorSpec, w0: np.ndarray) -> float:
-    """γ_loc: as given, or d / (ρ |w0|)² from a radius ρ relative to |w0|."""
-    return spec.localization_at(w0.size, float(np.linalg.norm(w0)))
+def scales_of(model: Model, spec: PosteriorSpec) -> PosteriorScales:
+    """nβ and γ_loc of the local posterior that `spec` describes around the model's w0."""
+    return PosteriorScales(spec.nbeta(model.num_data), spec.localization_at(model.dim, float(np.linalg.norm(model.w0))))
 
 
 class LocalPosterior(eqx.Module):
@@ -46,7 +45,7 @@ class LocalPosterior(eqx.Module):
     Losses may be evaluated in float32 while positions and sums over rows are float64 (`evaluated_in`).
     """
 
-    loss_fn: LossFn = eqx.field(static=True)
+    loss_fn: PerExampleLossFn = eqx.field(static=True)
     num_data: int = eqx.field(static=True)
     evaluation_dtype: str = eqx.field(static=True)  # of the loss and its gradient; sums and positions keep their own
     rows: tuple[Array, ...]
@@ -137,7 +136,9 @@ class LocalPosterior(eqx.Module):
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _excess_loss(loss_fn: LossFn, position: Array, rows: Any, row_weights: Array, row_losses_at_w0: Array) -> Array:
+def _excess_loss(
+    loss_fn: PerExampleLossFn, position: Array, rows: Any, row_weights: Array, row_losses_at_w0: Array
+) -> Array:
     evaluated = position.astype(row_weights.dtype)
 
     def add_chunk(total: Array, chunk: Any) -> tuple[Array, None]:
@@ -149,7 +150,7 @@ def _excess_loss(loss_fn: LossFn, position: Array, rows: Any, row_weights: Array
 
 
 def _excess_loss_forward(
-    loss_fn: LossFn, position: Array, rows: Any, row_weights: Array, row_losses_at_w0: Array
+    loss_fn: PerExampleLossFn, position: Array, rows: Any, row_weights: Array, row_losses_at_w0: Array
 ) -> tuple[Array, Array]:
     # Value and gradient in one pass, chunk by chunk: reverse mode through the scan would keep or recompute activations.
     evaluated = position.astype(row_weights.dtype)
@@ -163,7 +164,9 @@ def _excess_loss_forward(
     return jax.lax.scan(add_chunk, zero, (rows, row_weights, row_losses_at_w0))[0]
 
 
-def _excess_loss_backward(loss_fn: LossFn, gradient: Array, cotangent: Array) -> tuple[Array, None, None, None]:
+def _excess_loss_backward(
+    loss_fn: PerExampleLossFn, gradient: Array, cotangent: Array
+) -> tuple[Array, None, None, None]:
     del loss_fn
     return cotangent * gradient, None, None, None
 
@@ -172,12 +175,23 @@ _excess_loss.defvjp(_excess_loss_forward, _excess_loss_backward)
 
 
 @eqx.filter_jit
-def _row_losses(loss_fn: LossFn, position: Array, rows: tuple[Array, ...]) -> Array:
+def _row_losses(loss_fn: PerExampleLossFn, position: Array, rows: tuple[Array, ...]) -> Array:
     return jax.lax.map(lambda batch: loss_fn(position, batch), rows)
 
 
+def posterior_of(model: Model, spec: PosteriorSpec, dtype: str) -> LocalPosterior:
+    """The local posterior that `spec` describes around the model's w0, in `dtype`; JAX must be in the mode for it.
+
+    Raises:
+        InputError: the data have whole numbers that do not fit `dtype`.
+    """
+    return build_posterior(
+        model.loss_fn, model.w0, model.columns(dtype), **scales_of(model, spec)._asdict(), dtype=dtype
+    )
+
+
 def build_posterior(
-    loss_fn: LossFn,
+    loss_fn: PerExampleLossFn,
     w0: np.ndarray,
     data: tuple[np.ndarray, ...],
     *,
@@ -186,7 +200,10 @@ def build_posterior(
     dtype: str,
     rows_per_chunk: int | None = None,
 ) -> LocalPosterior:
-    """A local posterior in `dtype`; L_n(w0) is the full-data value in the precision and code path of the samples."""
+    """A local posterior in `dtype` from a loss, w0, data and scales that no model and no specification holds.
+
+    L_n(w0) is the full-data value in the precision and code path of the samples.
+    """
     num_data = data[0].shape[0]
     if rows_per_chunk is None:
         rows_per_chunk = ROWS_PER_CHUNK if w0.size <= LARGE_DIM else ROWS_PER_CHUNK_OF_LARGE

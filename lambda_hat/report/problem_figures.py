@@ -8,34 +8,33 @@ from typing import Any
 
 import numpy as np
 import yaml
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from lambda_hat.artifacts.files import read_arrays, read_bytes
 from lambda_hat.artifacts.paths import PROBLEM_YAML, REFERENCE_NPZ, TARGET_NPZ
-from lambda_hat.config.problems import MLPProblem, Problem
+from lambda_hat.config.problems import ProblemSpec, parse_problem
 from lambda_hat.errors import TargetError
 from lambda_hat.records.reference import ReferenceRecord
 from lambda_hat.report.drawing import GREY, REFERENCE_COLOUR, Picture, drawn, log_scale
-from lambda_hat.targets import Target, load_target
+from lambda_hat.targets import Model, Predictions, kind_of, load_target
 
 __all__ = ["draw_problem"]
 
 _SIZE = (6.4, 3.2)
 _MAX_POINTS = 2000
-_PROBLEM: TypeAdapter[Problem] = TypeAdapter(Problem)
 
 
 def draw_problem(folder: Path, reference: ReferenceRecord) -> Iterator[tuple[str, bytes]]:
     """Names and contents of the figures that the files in a problem's `folder` allow."""
     try:
-        problem = _PROBLEM.validate_python(yaml.safe_load(read_bytes(folder / PROBLEM_YAML) or b""))
+        problem = parse_problem(yaml.safe_load(read_bytes(folder / PROBLEM_YAML) or b"") or {})
         target = load_target(folder / TARGET_NPZ, problem)
     except (TargetError, ValidationError, yaml.YAMLError):
         problem, target = None, None
     if target is not None and target.info.get("training_curve"):
         yield "training", _training(target.info).png()
-    if isinstance(problem, MLPProblem) and target is not None and problem.loss != "cross_entropy":
-        yield "prediction", _prediction(problem, target).png()
+    if problem is not None and target is not None and (predictions := _predictions(problem, target)) is not None:
+        yield "prediction", _prediction(predictions).png()
     path = folder / REFERENCE_NPZ
     arrays = read_arrays(path) if path.is_file() else {}
     if "spectrum.values" in arrays:
@@ -60,19 +59,18 @@ def _training(info: Mapping[str, Any]) -> Picture:
         return Picture(figure, "loss while the target was trained")
 
 
-def _prediction(problem: MLPProblem, target: Target) -> Picture:
+def _predictions(problem: ProblemSpec, target: Model) -> Predictions | None:
     import jax
-    import jax.numpy as jnp
 
-    from lambda_hat.targets.datasets import build_dataset
-    from lambda_hat.targets.networks import MLP
-
+    predictions_of = kind_of(problem).predictions_of
+    if predictions_of is None:
+        return None
     with jax.enable_x64(True):
-        dataset = build_dataset(problem)
-        inputs = jnp.asarray(target.data[0])
-        outputs = np.asarray(MLP.from_spec(problem.model)(jnp.asarray(target.w0), inputs)).ravel()
-        teacher = np.asarray(dataset.teacher(jnp.asarray(dataset.teacher_position), inputs)).ravel()
-    labels = np.asarray(target.data[1]).ravel()
+        return predictions_of(problem, target)
+
+
+def _prediction(predictions: Predictions) -> Picture:
+    teacher, outputs, labels = predictions
     step = max(1, len(outputs) // _MAX_POINTS)
     with drawn(_SIZE[0], 4.4) as figure:
         axes = figure.subplots()

@@ -20,7 +20,7 @@ from lambda_hat.artifacts.paths import (
 from lambda_hat.config.experiments import Experiments
 from lambda_hat.config.snapshot import parse_snapshot
 from lambda_hat.config.study import Distribution, Objective, Study
-from lambda_hat.errors import RunStateError
+from lambda_hat.errors import RunStateError, TargetError
 from lambda_hat.records.base import FormatError
 from lambda_hat.records.begun import Begun
 from lambda_hat.records.event import Command, read_commands
@@ -105,8 +105,8 @@ class RunFiles:
         stored = sorted(folder.parent.name for folder in self.paths.problems_dir.glob(f"*/{PROBLEM_YAML}"))
         ours = stored if self.paths.references is None else []  # other runs have theirs in the same place
         pids = [*begun, *ours, *(row.pid for row in self.rows), *(row.pid for row in self.llc_runs)]
-        entries = self.config.entries if self.config else ()
-        named = dict(zip(begun, (entry.title for entry in entries), strict=True)) if len(entries) == len(begun) else {}
+        titles = self._entry_titles()
+        named = dict(zip(begun, titles, strict=True)) if len(titles) == len(begun) else {}
         return {pid: named.get(pid) or self._stored_title(pid) for pid in dict.fromkeys(pids)}
 
     @cached_property
@@ -184,3 +184,9 @@ class RunFiles:
     def _stored_title(self, pid: str) -> str:
         problem = read_yaml(self.paths.problem_dir(pid) / PROBLEM_YAML) or {}
         return f"{problem['target']}, seed {problem.get('seed')}" if "target" in problem else pid
+
+    def _entry_titles(self) -> list[str]:
+        try:
+            return [entry.title for entry in self.config.entries] if self.config else []
+        except TargetError:  # of a package that cannot be used any more
+            return []

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from lambda_hat.targets.target import Data, PerExampleLossFn
+from lambda_hat.targets.model import Data, PerExampleLossFn
 
 __all__ = ["hessian_vector_product", "mean_hessian", "mean_loss", "mean_loss_and_grad", "mean_over_rows"]
 

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer
 
 from lambda_hat.config.problems import MLPProblem
+from lambda_hat.targets.model import PerExampleLossFn
 from lambda_hat.targets.networks import MLP
-from lambda_hat.targets.target import PerExampleLossFn
 
 __all__ = ["CrossEntropy", "NetworkLoss", "SquaredError", "StudentT", "build_network_loss"]
 

@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from lambda_hat.targets.fullbatch import hessian_vector_product, mean_hessian, mean_loss_and_grad
 from lambda_hat.targets.lanczos import lanczos
-from lambda_hat.targets.target import Data, PerExampleLossFn
+from lambda_hat.targets.model import Data, PerExampleLossFn
 
 __all__ = ["LocalModel", "build_local_model"]
 

@@ -17,7 +17,7 @@ from lambda_hat.config.problems import PosteriorSpec, TrainingSpec
 from lambda_hat.errors import TargetError
 from lambda_hat.targets.fullbatch import mean_loss
 from lambda_hat.targets.minimum import LocalModel, build_local_model
-from lambda_hat.targets.target import Data, PerExampleLossFn
+from lambda_hat.targets.model import Data, PerExampleLossFn
 
 __all__ = ["train"]
 

@@ -7,59 +7,43 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from pydantic import TypeAdapter
 
 from lambda_hat.artifacts.files import read_arrays
 from lambda_hat.artifacts.paths import PROBLEM_YAML, REFERENCE_NPZ, TARGET_NPZ
-from lambda_hat.config.problems import Problem
-from lambda_hat.posterior import (
-    Coordinates,
-    LocalPosterior,
-    build_posterior,
-    localization_of,
-    nbeta_of,
-)
+from lambda_hat.config.problems import ProblemSpec, parse_problem
+from lambda_hat.posterior import Coordinates, LocalPosterior, posterior_of, scales_of
 from lambda_hat.reference.engine import coordinates_from_arrays
-from lambda_hat.targets import Target, load_target
+from lambda_hat.targets import Model, load_target
 
 __all__ = ["LoadedProblem", "load_coordinates", "load_problem", "read_problem"]
-
-_PROBLEM: TypeAdapter[Problem] = TypeAdapter(Problem)
 
 
 @dataclass(frozen=True, eq=False)
 class LoadedProblem:
-    """A problem with its target and the numbers that make its posterior."""
+    """A problem with its target."""
 
-    problem: Problem
-    target: Target
+    problem: ProblemSpec
+    target: Model
 
     @property
     def nbeta(self) -> float:
         """nβ."""
-        return nbeta_of(self.target.num_data, self.problem.posterior.inverse_temperature)
+        return scales_of(self.target, self.problem.posterior).nbeta
 
     @property
     def localization(self) -> float:
         """γ_loc."""
-        return localization_of(self.problem.posterior, self.target.w0)
+        return scales_of(self.target, self.problem.posterior).localization
 
     @functools.cache  # noqa: B019  # one per problem and precision, for the life of the worker
     def posterior(self, dtype: str) -> LocalPosterior:
         """The local posterior in `dtype`; JAX must be in the mode for it."""
-        return build_posterior(
-            self.target.per_example_loss_fn,
-            self.target.w0,
-            self.target.data,
-            nbeta=self.nbeta,
-            localization=self.localization,
-            dtype=dtype,
-        )
+        return posterior_of(self.target, self.problem.posterior, dtype)
 
 
-def read_problem(folder: Path) -> Problem:
+def read_problem(folder: Path) -> ProblemSpec:
     """The problem that `problem.yaml` defines."""
-    return _PROBLEM.validate_python(yaml.safe_load((folder / PROBLEM_YAML).read_text(encoding="utf-8")))
+    return parse_problem(yaml.safe_load((folder / PROBLEM_YAML).read_text(encoding="utf-8")))
 
 
 @functools.lru_cache(maxsize=8)

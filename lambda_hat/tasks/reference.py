@@ -137,7 +137,7 @@ def _load_or_train(folder: Path, limits: Limits) -> LoadedProblem:
 def _exact_llc(loaded: LoadedProblem) -> float:
     llc = loaded.target.exact_llc(loaded.nbeta, loaded.localization)
     if llc is None:
-        raise InputError(f"the exact value of target `{loaded.problem.target}` is not known")
+        raise InputError(f"the exact value of target `{loaded.problem.name()}` is not known")
     return llc
 
 

@@ -54,6 +54,7 @@ class _ExperimentsRun(Run[RunRow]):
 
     def __init__(self, loaded: LoadedExperiments, plan: Plan, progress: Progress) -> None:
         self.experiments = loaded.experiments
+        self.samplers = loaded.samplers
         self._lanes: dict[tuple[str, str], FixedLane] = {}  # by problem and sampler
         super().__init__(plan, progress)
 
@@ -68,14 +69,14 @@ class _ExperimentsRun(Run[RunRow]):
                 function=trial_task,
                 max_seconds=hard_limit(self.experiments.execution.budget.trial_sec),
             )
-            for sampler in self.experiments.resolved_samplers
+            for sampler in self.samplers
         }
         self._lanes |= lanes
         return list(lanes.values())
 
     def programs(self, method: Method) -> Sequence[Program]:
         """One of the samplers that share one, for each."""
-        all_settings = [dict(item.settings) for item in self.experiments.resolved_samplers if item.method == method]
+        all_settings = [dict(item.settings) for item in self.samplers if item.method == method]
         return list({program_of(method, settings): (method, settings) for settings in all_settings}.values())
 
     @property

@@ -58,6 +58,7 @@ class _StudyRun(Run[TrialRow]):
 
     def __init__(self, loaded: LoadedStudy, plan: Plan, store: StudyStore, progress: Progress) -> None:
         self.study = loaded.study
+        self.samplers = loaded.samplers
         self.batch_size = self.study.optuna.concurrency.batch_size
         self._store = store
         self._lanes: list[TrialLane] = []
@@ -93,7 +94,7 @@ class _StudyRun(Run[TrialRow]):
         return programs_of_search(method, self._settings(method), self.study.search_space[method])
 
     def _settings(self, method: Method) -> dict[str, object]:
-        return {**self.study.resolved_samplers[method], **_slots(method, self.study.search_space[method])}
+        return {**self.samplers[method], **_slots(method, self.study.search_space[method])}
 
     def late_lanes(self) -> Sequence[AnyLane]:
         """What follows studies whose last trials were there already, as after the loss of a journal."""

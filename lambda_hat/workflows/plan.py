@@ -151,14 +151,14 @@ def check_execution(loaded: LoadedFile) -> list[Fault]:
     sections = loaded.sections
     faults = [loaded.locate(fault, is_in_card=True) for fault in check_card(loaded.card)]
     execution, labels = sections.execution, labels_of(loaded.card)
-    joint = check_labels(execution.executor_map, sections.per_executor, sections.methods, labels)
+    joint = check_labels(execution.executor_map, sections.per_executor, loaded.methods, labels)
     joint += check_budget(loaded.card, execution.budget)
     return faults + [loaded.locate(fault) for fault in joint]
 
 
 def problem_titles(loaded: LoadedFile) -> dict[str, str]:
     """By id, what the file says of each problem, in one line."""
-    pairs = zip(loaded.sections.entries, loaded.sections.resolved_problems, strict=True)
+    pairs = zip(loaded.sections.entries, loaded.problems, strict=True)
     return {problem_id(problem.to_dict()): entry.title for entry, problem in pairs}
 
 
@@ -225,7 +225,7 @@ def build_llc_plan(loaded: LoadedExperiments) -> Plan:
     plan, experiments = _plan_of_references(loaded), loaded.experiments
     runs = []
     for problem in plan.problems:
-        for sampler in experiments.resolved_samplers:
+        for sampler in loaded.samplers:
             run = run_of(plan.paths, problem.pid, sampler, experiments)
             label = plan.routes[f"methods.{sampler.method}"].label
             is_finished = run.ended() is not None
@@ -260,7 +260,7 @@ def _plan_of_references(loaded: LoadedFile) -> Plan:
     sections, labels = loaded.sections, labels_of(loaded.card)
     paths, workers = Paths.from_store(sections.store), capacity(loaded.card)
     caps = {label: min(number, sections.per_executor.get(label, number)) for label, number in workers.items()}
-    routes = effective_map(sections.execution.executor_map, sections.methods, labels)
+    routes = effective_map(sections.execution.executor_map, loaded.methods, labels)
     warning = single_executor_warning(routes, labels)
     problems = tuple(
         _planned_problem(paths, pid, title, sections.reference) for pid, title in problem_titles(loaded).items()

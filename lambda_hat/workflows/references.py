@@ -8,7 +8,7 @@ from pathlib import Path
 from lambda_hat.artifacts.files import drop_link, make_dir, touch, write_text_atomic
 from lambda_hat.artifacts.paths import FAILURE_JSON, PROBLEM_YAML, PROGRESS_JSONL, REFERENCE_JSON, Paths
 from lambda_hat.config.explain import to_yaml
-from lambda_hat.config.problems import Problem
+from lambda_hat.config.problems import ProblemSpec
 from lambda_hat.config.study import ReferenceSpec
 from lambda_hat.errors import RunStateError
 from lambda_hat.formatting import estimate
@@ -84,7 +84,7 @@ class ReferenceLane:
     def __init__(
         self,
         pid: str,
-        problem: Problem,
+        problem: ProblemSpec,
         folder: Path,
         label: str,
         spec: ReferenceSpec,

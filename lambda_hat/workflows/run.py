@@ -55,7 +55,7 @@ def refuse_to_begin(plan: Plan, *, resume: bool) -> None:
         RunStateError: that says which.
     """
     refuse_other_workflow(plan.paths, is_search=bool(plan.studies))
-    problems = [problem.to_dict() for problem in plan.loaded.sections.resolved_problems]
+    problems = [problem.to_dict() for problem in plan.loaded.problems]
     refuse_changed_problems(plan.paths, {problem_id(problem): problem for problem in problems})
     if plan.needs_resume and not resume:
         what = "an unfinished study" if plan.studies else "unfinished runs"
@@ -100,7 +100,7 @@ class Run(ABC, Generic[R]):
         self.sections = plan.loaded.sections
         self.progress = progress
         self.references: dict[str, ReferenceRecord] = {}
-        self.problems = {problem_id(problem.to_dict()): problem for problem in self.sections.resolved_problems}
+        self.problems = {problem_id(problem.to_dict()): problem for problem in plan.loaded.problems}
         self._started = time.monotonic()
         self._reference_lanes: list[ReferenceLane] = []
         self._has_driven = False
@@ -262,7 +262,7 @@ class Run(ABC, Generic[R]):
             return ()
         pid = self._reference_lanes[0].pid
         by_label: dict[str, list[Sequence[Program]]] = defaultdict(list)
-        for method in self.sections.methods:
+        for method in self.plan.loaded.methods:
             by_label[self.plan.routes[f"methods.{method}"].label].append(self.programs(method))
         trial_sec = self.sections.execution.budget.trial_sec
         return [

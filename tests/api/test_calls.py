@@ -13,7 +13,9 @@ import pytest
 
 from lambda_hat import LLCResult, certify_llc, estimate_llc
 from lambda_hat.api import surroundings
-from lambda_hat.api.model import read_model
+from lambda_hat.config.problems import PosteriorSpec
+from lambda_hat.posterior import checked_posterior_of
+from lambda_hat.targets import read_model
 
 NUM_DATA, DIM, NOISE = 200, 3, 0.5
 LOCALIZATION = 50.0
@@ -121,7 +123,7 @@ def test_a_network_of_equinox_with_whole_number_labels(dtype):
     data = (jnp.asarray(DATA[0]), np.random.default_rng(0).integers(0, 3, NUM_DATA))
     model = read_model(cross_entropy, network, data)
     with jax.enable_x64(dtype == "float64"):
-        posterior = model.checked_posterior(nbeta=1.0, localization=1.0, dtype=dtype)
+        posterior = checked_posterior_of(model, PosteriorSpec(localization=1.0), dtype)
         assert posterior.row_losses_at_w0.dtype == dtype
     assert posterior.dim == sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(network, eqx.is_array)))
     assert float(posterior.loss_at_w0) == pytest.approx(float(jnp.mean(cross_entropy(network, data))), rel=1e-5)

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from lambda_hat import certify_llc, estimate_llc
-from lambda_hat.api.model import read_model
+from lambda_hat.config.problems import PosteriorSpec
 from lambda_hat.errors import InputError
+from lambda_hat.posterior import checked_posterior_of
+from lambda_hat.targets import read_model
 
 X, Y = np.ones((10, 2)), np.arange(10.0)
 PARAMS, DATA = {"w": np.ones(2)}, (X, Y)
@@ -184,7 +186,7 @@ def test_a_loss_that_is_rounding_at_w0_does_not_mix_rows():
     rows = np.random.default_rng(0).standard_normal((101, 2))
     model = read_model(squares, {"w": np.array([0.3, 0.7])}, (rows, rows @ np.array([0.3, 0.7])))
     with jax.enable_x64(True):
-        model.checked_posterior(nbeta=10.0, localization=1.0, dtype="float64")
+        checked_posterior_of(model, PosteriorSpec(localization=1.0, inverse_temperature=10 / 101), "float64")
 
 
 def test_whole_numbers_of_64_bits_in_a_run_of_32():

@@ -23,6 +23,7 @@ from lambda_hat.artifacts.files import (
     read_bytes,
     read_json,
     read_json_lines,
+    read_yaml,
     touch,
     write_bytes_atomic,
     write_json_atomic,
@@ -64,6 +65,14 @@ def test_absent_empty_torn_and_foreign_json_is_none(tmp_path, content):
     if content is not None:
         path.write_bytes(content)
     assert read_json(path) is None
+
+
+@pytest.mark.parametrize("text", ["- a list", "[" * 10_000, "", "{", "\ud800".encode("utf-8", "surrogatepass")])
+def test_yaml_that_is_no_mapping_reads_as_nothing(tmp_path, text):
+    path = tmp_path / "config.yaml"
+    assert read_yaml(path) is None
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    assert read_yaml(path) is None
 
 
 def test_lines_are_read_once_and_a_torn_one_waits_for_its_end(tmp_path):
@@ -297,7 +306,7 @@ def test_folders_and_pipes_in_the_place_of_files_are_named(tmp_path):
     folder.mkdir()
     os.mkfifo(pipe)
     for path in (folder, pipe):
-        for read in (read_bytes, read_json, read_json_lines):
+        for read in (read_bytes, read_json, read_json_lines, read_yaml):
             with pytest.raises(RunStateError, match=re.escape(f"{path} is not a file.")):
                 read(path)
     for write in (*WRITERS, touch):

@@ -29,15 +29,15 @@ def message(text: str) -> str:
 
 
 def test_a_sampler_is_its_preset_with_its_overrides(study_file: Write) -> None:
-    experiments = load_experiments(study_file(text=EXPERIMENTS)).experiments
-    plain, fine = experiments.resolved_samplers
+    loaded = load_experiments(study_file(text=EXPERIMENTS))
+    plain, fine = loaded.samplers
     assert (plain.name, plain.method, plain.seed) == ("sgld", "sgld", 0)
     assert (fine.name, fine.method, fine.seed) == ("fine", "sgld", 3)
     assert (plain.settings["steps"], plain.settings["eta0"]) == (1000, 1e-4)
     assert (fine.settings["steps"], fine.settings["eta0"]) == (10_000, 1e-5)
     assert "preset" not in fine.settings
-    assert experiments.methods == ("sgld",)
-    assert experiments.store.namespace == "llc"
+    assert loaded.methods == ("sgld",)
+    assert loaded.experiments.store.namespace == "llc"
 
 
 def test_part_of_a_store_keeps_the_namespace_of_experiments(study_file: Write) -> None:
@@ -49,8 +49,8 @@ def test_what_it_resolves_to_is_a_file_for_the_same_runs(study_file: Write) -> N
     first = load_experiments(study_file(text=EXPERIMENTS, tail="posterior: {localization: 3.0}\n"))
     second = load_experiments(study_file(text=to_yaml(first.resolved)))
     assert second.resolved == first.resolved
-    assert second.experiments.resolved_samplers == first.experiments.resolved_samplers
-    assert second.experiments.resolved_problems == first.experiments.resolved_problems
+    assert second.samplers == first.samplers
+    assert second.problems == first.problems
 
 
 def test_the_shipped_file_loads_with_every_shipped_card(repository: Path) -> None:

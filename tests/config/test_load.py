@@ -20,8 +20,9 @@ DEFAULT = "config/optuna/default.yaml"
 
 
 def test_the_plans_file_has_the_plans_values_and_types(repository: Path) -> None:
-    study = load_cfg(DEFAULT).study
-    assert study.methods == ("sgld", "vi", "mclmc")
+    loaded = load_cfg(DEFAULT)
+    study = loaded.study
+    assert study.methods == loaded.methods == ("sgld", "vi", "mclmc")
     assert study.search_space["sgld"]["eta0"] == FloatDist(dist="float", low=1e-6, high=1e-1, log=True)
     assert study.search_space["sgld"]["steps"] == IntDist(dist="int", low=5000, high=20000, step=1000)
     choices = study.search_space["vi"]["whitening_mode"]
@@ -32,10 +33,10 @@ def test_the_plans_file_has_the_plans_values_and_types(repository: Path) -> None
     assert study.optuna.concurrency.per_executor == {"htex64": 8, "htex32": 16}
     assert (study.execution.budget.hmc_sec, study.execution.budget.trial_sec) == (7200, 600)
     assert study.execution.executor_map.methods == {"mclmc": "htex64", "sgld": "htex32", "vi": "htex32"}
-    (problem,) = study.resolved_problems
+    (problem,) = loaded.problems
     assert problem.target == "mlp"
     assert (problem.data.num_data, problem.data.num_test, problem.data.noise_scale) == (20_000, 2_000, 0.05)
-    assert study.resolved_samplers.keys() == {"sgld", "vi", "mclmc"}
+    assert loaded.samplers.keys() == {"sgld", "vi", "mclmc"}
 
 
 @pytest.mark.parametrize("path", sorted(Path(__file__).parents[2].glob("config/optuna/*.yaml")), ids=lambda p: p.stem)
@@ -55,14 +56,14 @@ samplers: {sgld: {steps: 1_000}}
     first = load_cfg(study_file(("methods", quadratic), tail=tail), ["optuna.sampler.options.label='1e-3'"])
     second = load_cfg(study_file(text=to_yaml(first.resolved)))
     assert second.resolved == first.resolved
-    assert second.study.resolved_problems == first.study.resolved_problems
-    assert second.study.resolved_samplers == first.study.resolved_samplers
+    assert second.problems == first.problems
+    assert second.samplers == first.samplers
     assert second.card == first.card
     assert first.study.optuna.sampler.options == {"label": "1e-3"}
-    assert isinstance(first.study.resolved_problems[1], QuadraticProblem)
-    assert first.study.resolved_problems[1].posterior.localization == 1.0
-    assert first.study.resolved_problems[1].posterior.inverse_temperature == 0.5
-    assert first.study.resolved_problems[0].posterior.localization == LocalizationRadius()
+    assert isinstance(first.problems[1], QuadraticProblem)
+    assert first.problems[1].posterior.localization == 1.0
+    assert first.problems[1].posterior.inverse_temperature == 0.5
+    assert first.problems[0].posterior.localization == LocalizationRadius()
 
 
 def test_numbers_and_text_as_yaml_1_2_has_them(study_file: Write) -> None:
@@ -123,7 +124,7 @@ def test_set_reaches_the_study_and_the_card(repository: Path) -> None:
     assert eta0.low == 1e-5
     assert study.methods == ("sgld", "vi")
     assert study.store.namespace == "other"
-    (problem,) = study.resolved_problems
+    (problem,) = loaded.problems
     assert problem.target == "mlp"
     assert (problem.data.noise_scale, problem.model.width) == (0.1, 8)
 

@@ -4,8 +4,10 @@ from itertools import pairwise
 
 import pytest
 
+from lambda_hat.artifacts.ids import problem_id
 from lambda_hat.config.methods import METHODS, hyperparameter_names, parse_settings, program_of
 from lambda_hat.config.problems import (
+    TARGETS,
     LocalizationRadius,
     MLPProblem,
     PosteriorSpec,
@@ -45,6 +47,29 @@ def test_every_method_has_a_preset_that_it_takes_whole(method: str) -> None:
     preset = load_preset("sampler", method)
     assert preset.keys() <= set(hyperparameter_names(method))
     parse_settings(method, preset)
+
+
+@pytest.mark.parametrize(
+    ("entry", "pid"),
+    [
+        ({"seed": 42}, "p_8c71f44a9183"),
+        ({"model": "base", "data": "base", "teacher": "small"}, "p_96793f2ab15d"),
+        ({"target": "quadratic"}, "p_38a770c481ef"),
+        ({"target": "linear_regression"}, "p_f6f529fdae20"),
+        ({"target": "potential"}, "p_842466570792"),
+        ({"target": "deep_linear"}, "p_a3e59c15786b"),
+        ({"target": "reduced_rank", "overrides": {"rank": 1, "posterior.localization": 2.5}}, "p_3220ff2a4b0b"),
+    ],
+    ids=lambda value: value.get("target", "mlp") if isinstance(value, dict) else value,
+)
+def test_a_problem_keeps_the_id_that_its_stored_reference_has(entry: dict[str, object], pid: str) -> None:
+    assert problem_id(resolve_problem(ProblemEntry(**entry)).to_dict()) == pid
+
+
+def test_kinds_are_listed_in_their_order() -> None:
+    names = ("mlp", "quadratic", "linear_regression", "potential", "deep_linear", "reduced_rank")
+    assert tuple(TARGETS) == names
+    assert ProblemEntry().target == "mlp"
 
 
 def test_dotted_nested_and_mixed_overrides_are_the_same() -> None:

@@ -12,6 +12,7 @@ import pytest
 from scipy.linalg import solve_discrete_lyapunov
 
 from lambda_hat.config.methods import HMCSettings, SGLDSettings
+from lambda_hat.config.problems import PosteriorSpec
 from lambda_hat.estimate.bias import predict_sgld_bias
 from lambda_hat.estimate.method import run_method
 from lambda_hat.posterior import (
@@ -20,7 +21,6 @@ from lambda_hat.posterior import (
     build_posterior,
     hessian_whitening,
     identity_whitening,
-    nbeta_of,
     whitening_from_arrays,
 )
 from lambda_hat.samplers.hmc import build_hmc
@@ -39,7 +39,7 @@ NOISE = 2.0
 def exact_bias(target, posterior, settings: SGLDSettings) -> float:
     """(λ̂ − λ)/λ of the discretised, noisy chain at stationarity, whatever its step size."""
     (rows,) = target.data
-    hessian, eta = float(posterior.nbeta) * target.per_example_loss_fn.geometry.hessian, settings.initial_step_size
+    hessian, eta = float(posterior.nbeta) * target.loss_fn.geometry.hessian, settings.initial_step_size
     precision = hessian + float(posterior.localization) * np.eye(5)
     p = np.linalg.inv(precision) if settings.preconditioner == "whitened" else np.eye(5)
     noise = float(posterior.nbeta) ** 2 * np.cov(rows.T, ddof=0) / settings.batch_size
@@ -79,7 +79,7 @@ def test_it_is_the_rule_of_thumb_where_the_model_is_true(quadratic):
     rows = np.random.default_rng(0).normal(size=(NUM_DATA, 5))
     rows -= rows.mean(axis=0)
     rows = rows @ np.linalg.inv(np.linalg.cholesky(np.cov(rows.T, ddof=0))).T
-    rows = rows @ np.linalg.cholesky(target.per_example_loss_fn.geometry.hessian).T
+    rows = rows @ np.linalg.cholesky(target.loss_fn.geometry.hessian).T
     true = eqx.tree_at(lambda p: p.rows, posterior, (jnp.asarray(rows.reshape(posterior.rows[0].shape)),))
     bias = predict(true, whitening, SGLDSettings(batch_size=16, preconditioner="whitened"))
     kappa = np.trace(share @ share) / np.trace(share)
@@ -132,7 +132,7 @@ def relu45(dtype: str):
     with np.load(DATA / "relu45.npz") as arrays:
         loss_fn = SquaredError(MLP(tuple(int(size) for size in arrays["sizes"]), "relu"), 0.5 / 0.05**2)
         data, w0 = (arrays["X"], arrays["Y"]), arrays["w0"]
-    return build_posterior(loss_fn, w0, data, nbeta=nbeta_of(2000, None), localization=100.0, dtype=dtype)
+    return build_posterior(loss_fn, w0, data, nbeta=PosteriorSpec().nbeta(2000), localization=100.0, dtype=dtype)
 
 
 def averaged_whitening(posterior):

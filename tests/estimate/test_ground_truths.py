@@ -12,15 +12,15 @@ from lambda_hat.config.problems import DeepLinearProblem, LinearNetworkProblem, 
 from lambda_hat.estimate.llc import LLCEstimate
 from lambda_hat.estimate.method import run_method
 from lambda_hat.posterior import Coordinates, build_posterior, hessian_whitening
-from lambda_hat.targets import Target, build_target
+from lambda_hat.targets import Model, build_target
 
 pytestmark = [pytest.mark.usefixtures("float64"), pytest.mark.slow]
 
 
-def estimate(target: Target, nbeta: float, localization: float, num_steps: int = 3000) -> LLCEstimate:
+def estimate(target: Model, nbeta: float, localization: float, num_steps: int = 3000) -> LLCEstimate:
     """By HMC in the coordinates of the Hessian at w0; its chains agree on the loss."""
     posterior = build_posterior(
-        target.per_example_loss_fn, target.w0, target.data, nbeta=nbeta, localization=localization, dtype="float64"
+        target.loss_fn, target.w0, target.data, nbeta=nbeta, localization=localization, dtype="float64"
     )
     whitening, _ = hessian_whitening(posterior, posterior.w0[None])
     settings = HMCSettings(num_steps=num_steps, num_chains=8, num_integration_steps=12, target_accept=0.9)

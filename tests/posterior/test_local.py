@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from lambda_hat.config.problems import LocalizationRadius, PosteriorSpec
-from lambda_hat.posterior import LocalPosterior, build_posterior, localization_of, nbeta_of
+from lambda_hat.posterior import LocalPosterior, build_posterior, posterior_of, scales_of
+from lambda_hat.targets import Model
 from lambda_hat.targets.losses import SquaredError
 from lambda_hat.targets.networks import MLP
 
@@ -62,7 +63,7 @@ def plain_logdensity(posterior: LocalPosterior, position: jax.Array) -> jax.Arra
 
 def test_closed_form_of_a_quadratic(build_quadratic):
     target, posterior = build_quadratic()
-    hessian = target.per_example_loss_fn.geometry.hessian
+    hessian = target.loss_fn.geometry.hessian
     position = a_position(posterior)
     delta = position - target.w0
     excess = 0.5 * delta @ hessian @ delta  # the linear terms sum to zero
@@ -222,17 +223,34 @@ def test_another_data_set_of_the_same_shape_compiles_nothing():
     assert num_traces == 1
 
 
+def model_of(w0: np.ndarray, num_data: int = NUM_DATA) -> Model:
+    """A network that nobody trained, on inputs and labels of zero."""
+    return Model(w0, (np.zeros((num_data, 2)), np.zeros((num_data, 1))), SquaredError(NETWORK, 2.0))
+
+
 def test_nbeta():
-    assert nbeta_of(2000, None) == pytest.approx(2000 / math.log(2000))
-    assert nbeta_of(2000, 0.5) == 1000.0
-    assert nbeta_of(2000, 0.5) == PosteriorSpec(inverse_temperature=0.5).nbeta(2000)
-    assert nbeta_of(2000, None) == PosteriorSpec().nbeta(2000)
+    model = model_of(np.zeros(3), 2000)
+    assert PosteriorSpec().nbeta(2000) == pytest.approx(2000 / math.log(2000))
+    assert PosteriorSpec(inverse_temperature=0.5).nbeta(2000) == 1000.0
+    for spec in (PosteriorSpec(), PosteriorSpec(inverse_temperature=0.5)):
+        assert scales_of(model, spec).nbeta == spec.nbeta(2000)
 
 
 def test_localization():
     w0 = np.array([3.0, 0.0, 4.0])
     radius = PosteriorSpec(localization=LocalizationRadius(radius=0.2))
-    assert localization_of(PosteriorSpec(localization=7.0), w0) == 7.0
-    assert localization_of(radius, w0) == pytest.approx(3 / (0.2 * 5.0) ** 2)
-    assert localization_of(radius, np.zeros(3)) == pytest.approx(3 / 0.2**2)
-    assert localization_of(radius, w0) == pytest.approx(radius.localization_at(3, 5.0))
+    assert scales_of(model_of(w0), PosteriorSpec(localization=7.0)).localization == 7.0
+    assert scales_of(model_of(w0), radius).localization == pytest.approx(3 / (0.2 * 5.0) ** 2)
+    assert scales_of(model_of(np.zeros(3)), radius).localization == pytest.approx(3 / 0.2**2)
+    assert scales_of(model_of(w0), radius).localization == pytest.approx(radius.localization_at(3, 5.0))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_posterior_of_a_model_has_its_scales(dtype):
+    model = model_of(NETWORK.random_position(np.random.default_rng(0), 1.0))
+    spec = PosteriorSpec(localization=LocalizationRadius(radius=0.2))
+    posterior = posterior_of(model, spec, dtype)
+    assert (posterior.w0.dtype, posterior.rows[0].dtype, posterior.num_data) == (dtype, dtype, NUM_DATA)
+    nbeta, localization = scales_of(model, spec)
+    assert float(posterior.nbeta) == pytest.approx(nbeta)
+    assert float(posterior.localization) == pytest.approx(localization)

@@ -31,7 +31,7 @@ def test_quadrature_agrees_within_its_error(build_quadratic, is_within):
     assert 0 < error < 0.1 * exact
     assert is_within(value, error, exact)
     assert spectrum.largest == pytest.approx(float(posterior.nbeta) * 100.0, rel=1e-6)
-    curvatures = target.per_example_loss_fn.geometry.curvatures
+    curvatures = target.loss_fn.geometry.curvatures
     trace, trace_error = spectrum.trace(lambda h: h)
     assert is_within(trace, trace_error, float(posterior.nbeta) * float(np.sum(curvatures)))
 

@@ -23,11 +23,9 @@ pytestmark = pytest.mark.usefixtures("float64")
 def test_hessian_coordinates_of_a_quadratic_have_unit_covariance(build_quadratic):
     target, posterior = build_quadratic()
     whitening, eigenvalues = hessian_whitening(posterior, posterior.w0[None])
-    precision = float(posterior.nbeta) * target.per_example_loss_fn.geometry.hessian + 10.0 * np.eye(5)
+    precision = float(posterior.nbeta) * target.loss_fn.geometry.hessian + 10.0 * np.eye(5)
     np.testing.assert_allclose(whitening.matrix.T @ precision @ whitening.matrix, np.eye(5), atol=1e-10)
-    np.testing.assert_allclose(
-        eigenvalues, float(posterior.nbeta) * target.per_example_loss_fn.geometry.curvatures, rtol=1e-10
-    )
+    np.testing.assert_allclose(eigenvalues, float(posterior.nbeta) * target.loss_fn.geometry.curvatures, rtol=1e-10)
     # The localization is part of the precision: without it the coordinates are another shape.
     without = whitening_from_hessian(jnp.asarray(precision - 10.0 * np.eye(5)), jnp.zeros(()))
     assert np.abs(without.matrix.T @ precision @ without.matrix - np.eye(5)).max() > 0.1

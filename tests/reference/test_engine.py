@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from scipy import integrate
 
+from lambda_hat.config.problems import PosteriorSpec
 from lambda_hat.config.study import ReferenceSpec
-from lambda_hat.posterior import LocalPosterior, build_posterior, nbeta_of
+from lambda_hat.posterior import LocalPosterior, build_posterior
 from lambda_hat.posterior import geometry as geometry_module
 from lambda_hat.reference import coordinates as coordinates_module
 from lambda_hat.reference.engine import Reference, sample_reference
@@ -151,7 +152,7 @@ def test_a_later_call_goes_on_from_what_is_stored(build_quadratic) -> None:
 def test_a_start_that_is_no_minimum_is_refused(build_quadratic) -> None:
     target, posterior = build_quadratic()
     elsewhere = build_posterior(
-        target.per_example_loss_fn,
+        target.loss_fn,
         target.w0 + 0.05,
         target.data,
         nbeta=float(posterior.nbeta),
@@ -238,7 +239,9 @@ def relu45(localization: float) -> LocalPosterior:
         sizes = tuple(int(size) for size in arrays["sizes"])
         loss_fn = SquaredError(MLP(sizes, "relu", True), 0.5 / 0.05**2)
         data, w0 = (arrays["X"], arrays["Y"]), arrays["w0"]
-    return build_posterior(loss_fn, w0, data, nbeta=nbeta_of(2000, None), localization=localization, dtype="float64")
+    return build_posterior(
+        loss_fn, w0, data, nbeta=PosteriorSpec().nbeta(2000), localization=localization, dtype="float64"
+    )
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ def test_problems_have_the_titles_that_the_console_shows(tmp_path):
     paths = Paths(tmp_path)
     paths.make_folders()
     write_text_atomic(paths.resolved_config, to_yaml(loaded.resolved))
-    pids = [problem_id(problem.to_dict()) for problem in loaded.study.resolved_problems]
+    pids = [problem_id(problem.to_dict()) for problem in loaded.problems]
     Begun(pids=pids, methods=("sgld",), num_trials=3).write(paths.begun)
     assert RunFiles(paths).titles == problem_titles(loaded)
 

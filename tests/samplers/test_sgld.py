@@ -35,7 +35,7 @@ def stationary_llc(target, posterior, settings: SGLDSettings) -> float:
     (noise,) = target.data
     n, d = noise.shape
     nbeta, whitening = float(posterior.nbeta), np.asarray(a0(posterior).matrix, np.float64)
-    hessian, identity, zero = target.per_example_loss_fn.geometry.hessian, np.eye(d), np.zeros((d, d))
+    hessian, identity, zero = target.loss_fn.geometry.hessian, np.eye(d), np.zeros((d, d))
     minibatch = noise.T @ noise / n / settings.batch_size if settings.batch_size < n else zero
     eta = settings.initial_step_size
     keep = settings.gradient_decay if settings.preconditioner == "adam" else 0.0  # m̂ is ĝ where nothing is kept
@@ -193,7 +193,7 @@ def test_steps_follow_the_formula(preconditioner, build):
         damping=0.05,
     )
     sampler, _, target = build(settings)
-    nbeta, hessian = float(sampler.posterior.nbeta), target.per_example_loss_fn.geometry.hessian
+    nbeta, hessian = float(sampler.posterior.nbeta), target.loss_fn.geometry.hessian
     start = np.linspace(-0.1, 0.2, 5)
     state = eqx.filter_jit(sampler.init)(jax.random.key(0), jnp.asarray(start))
     step = eqx.filter_jit(sampler.step)

@@ -126,7 +126,7 @@ def test_a_trained_target_is_saved_with_its_labels_and_samples_in_either_precisi
     for dtype in ("float32", "float64"):
         with jax.enable_x64(dtype == "float64"):
             posterior = build_posterior(
-                loaded.per_example_loss_fn, loaded.w0, loaded.data, nbeta=30.0, localization=10.0, dtype=dtype
+                loaded.loss_fn, loaded.w0, loaded.data, nbeta=30.0, localization=10.0, dtype=dtype
             )
             assert posterior.rows[1].dtype == ("int32" if is_classes else dtype)
             assert float(posterior.loss_at_w0) == pytest.approx(target.info["loss"], rel=1e-5)

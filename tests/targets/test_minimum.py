@@ -19,10 +19,8 @@ def test_decrease_available_is_what_one_step_takes_off_the_local_potential(float
     target = build_target(QuadraticProblem(dim=150, num_data=200, smallest_curvature=0.5, largest_curvature=50.0))
     delta = 0.1 * np.random.default_rng(0).standard_normal(150)
     data = tuple(map(jnp.asarray, target.data))
-    model = build_local_model(
-        target.per_example_loss_fn, target.w0 + delta, data, NBETA, LOCALIZATION, is_dense=is_dense
-    )
-    hessian = target.per_example_loss_fn.geometry.hessian
+    model = build_local_model(target.loss_fn, target.w0 + delta, data, NBETA, LOCALIZATION, is_dense=is_dense)
+    hessian = target.loss_fn.geometry.hessian
     gradient = NBETA * hessian @ delta
     exact = 0.5 * gradient @ np.linalg.solve(NBETA * hessian + LOCALIZATION * np.eye(150), gradient)
     assert model.decrease_available == pytest.approx(exact, rel=1e-6)
@@ -37,7 +35,7 @@ def test_decrease_available_is_what_one_step_takes_off_the_local_potential(float
 def test_lanczos_survives_an_exactly_stationary_point(float64):
     target = build_target(QuadraticProblem(dim=80, num_data=100, gradient_noise=0.0))
     data = tuple(map(jnp.asarray, target.data))
-    model = build_local_model(target.per_example_loss_fn, target.w0, data, NBETA, LOCALIZATION, is_dense=False)
+    model = build_local_model(target.loss_fn, target.w0, data, NBETA, LOCALIZATION, is_dense=False)
     assert model.decrease_available == 0
     assert model.is_minimum(1e-12)
 

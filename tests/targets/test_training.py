@@ -13,7 +13,7 @@ def gain_by_hand(problem, target):
     """Decrease still available, and the smallest curvature over the localization, from one unchunked Hessian."""
 
     def loss_fn(w):
-        return jnp.mean(target.per_example_loss_fn(w, target.data))
+        return jnp.mean(target.loss_fn(w, target.data))
 
     w0 = jnp.asarray(target.w0)
     nbeta = target.num_data / np.log(target.num_data)

@@ -22,7 +22,7 @@ from lambda_hat.config.problems import DataSpec, MLPProblem, ModelSpec, Quadrati
 from lambda_hat.config.study import ReferenceSpec
 from lambda_hat.records.metrics import Metrics
 from lambda_hat.samplers.pace import OutOfTime
-from lambda_hat.targets import Target
+from lambda_hat.targets import Model
 from lambda_hat.targets.datasets import Stream, build_dataset, random_stream
 from lambda_hat.targets.losses import build_network_loss
 from lambda_hat.tasks.budget import Limits, alarm, watchdog
@@ -203,7 +203,7 @@ def write_problem(folder: Path, problem) -> Path:
     if isinstance(problem, MLPProblem) and problem is not LONG_TRAINING:
         loss_fn = build_network_loss(problem)
         w0 = loss_fn.network.init(random_stream(0, Stream.INIT))
-        target = Target(w0, build_dataset(problem).data, loss_fn, {}, problem_id(problem.to_dict()))
+        target = Model(w0, build_dataset(problem).data, loss_fn, {}, problem_id(problem.to_dict()))
         target.save(folder / "target.npz")
         arrays = {f"{name}.diagonal": np.full(w0.size, 1e-3) for name in ("at_w0", "averaged")}
         np.savez(folder / "ref.npz", **arrays)  # pyright: ignore[reportArgumentType]

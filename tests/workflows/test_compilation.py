@@ -19,9 +19,9 @@ DEFAULT_YAML = Path(__file__).parents[2] / "config" / "optuna" / "default.yaml"
 
 @pytest.mark.parametrize(("method", "num_programs"), [("sgld", 16), ("vi", 8), ("mclmc", 1)])
 def test_the_programs_of_a_search_are_all_that_its_choices_make(method, num_programs):
-    study = load_cfg(DEFAULT_YAML).study
-    settings = study.resolved_samplers[method] | ({"max_components": 16, "max_rank": 4} if method == "vi" else {})
-    found = programs_of_search(method, settings, study.search_space[method])
+    loaded = load_cfg(DEFAULT_YAML)
+    settings = loaded.samplers[method] | ({"max_components": 16, "max_rank": 4} if method == "vi" else {})
+    found = programs_of_search(method, settings, loaded.study.search_space[method])
     programs = [program_of(*program) for program in found]
     assert len(set(programs)) == len(programs) == num_programs
     assert programs[0] == parse_settings(method, settings).program, "what is tried first is compiled first"

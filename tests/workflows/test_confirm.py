@@ -227,14 +227,15 @@ def test_the_recommendation_is_a_file_of_experiments(study):
     confirmation, _ = run(study())
     paths = build_plan(study()).paths
     text = paths.recommended("sgld").read_text(encoding="utf-8")
-    experiments = load_experiments(paths.recommended("sgld")).experiments
+    loaded = load_experiments(paths.recommended("sgld"))
+    experiments = loaded.experiments
     best = {row.pid: row.hyperparameters["eta0"] for row in confirmation.rows() if row.rank == 1}
     assert [sampler.name for sampler in experiments.samplers] == ["sgld-1", "sgld-2"]
     (overall,) = {row.hyperparameters["eta0"] for row in confirmation.rows_across() if row.is_best_mean}
-    assert experiments.resolved_samplers[0].settings["eta0"] == overall
-    assert {sampler.settings["eta0"] for sampler in experiments.resolved_samplers} == set(best.values())
-    assert {sampler.settings["batch"] for sampler in experiments.resolved_samplers} == {32}
-    assert experiments.resolved_problems == study().study.resolved_problems
+    assert loaded.samplers[0].settings["eta0"] == overall
+    assert {sampler.settings["eta0"] for sampler in loaded.samplers} == set(best.values())
+    assert {sampler.settings["batch"] for sampler in loaded.samplers} == {32}
+    assert loaded.problems == study().problems
     assert experiments.execution.executor_map.methods == {"sgld": "a"}
     assert experiments.store.references == str(paths.root / "problems")
     assert experiments.store.namespace == "optuna-recommended"

@@ -90,7 +90,7 @@ def test_samplers_of_one_method_and_seed_share_their_random_numbers(load):
     seeds = [
         run_of(plan.paths, pid, sampler, loaded.experiments).manifest.seed
         for pid in ("p_1", "p_2")
-        for sampler in loaded.experiments.resolved_samplers
+        for sampler in loaded.samplers
     ]
     assert seeds[1] == seeds[2]
     assert len(set(seeds)) == 4
@@ -119,7 +119,7 @@ def test_a_target_that_became_another_is_refused(load):
     begin(plan)
     pid = plan.problems[0].pid
     plan.paths.problem_dir(pid).mkdir(parents=True)
-    problem = load().experiments.resolved_problems[0].to_dict()
+    problem = load().problems[0].to_dict()
     (plan.paths.problem_dir(pid) / "problem.yaml").write_text(yaml.safe_dump(problem))
     with pytest.raises(RunStateError, match=rf"{pid} was begun with another `dim` \(4, now 5\)"):
         refuse_to_begin(build_llc_plan(load("targets.0.overrides.dim=5")), resume=True)

@@ -160,7 +160,7 @@ def test_trials_are_not_judged_by_two_references(load):
 
 def begin(load, *sets):
     loaded = load(*sets)
-    problems = {problem_id(problem.to_dict()): problem.to_dict() for problem in loaded.study.resolved_problems}
+    problems = {problem_id(problem.to_dict()): problem.to_dict() for problem in loaded.problems}
     paths = build_plan(loaded).paths
     for pid, problem in problems.items():
         paths.problem_dir(pid).mkdir(parents=True, exist_ok=True)
@@ -171,7 +171,7 @@ def begin(load, *sets):
 
 
 def changed(load, *sets):
-    return {problem_id(problem.to_dict()): problem.to_dict() for problem in load(*sets).study.resolved_problems}
+    return {problem_id(problem.to_dict()): problem.to_dict() for problem in load(*sets).problems}
 
 
 def test_an_unfinished_problem_that_became_another_is_refused_by_what_changed(load):
@@ -215,7 +215,7 @@ def test_a_batch_smaller_than_the_executor_costs_rounds(load, batch_size, num_ro
 
 def test_titles_are_by_the_ids_of_the_resolved_problems(load):
     loaded = load()
-    ids = [problem_id(problem.to_dict()) for problem in loaded.study.resolved_problems]
+    ids = [problem_id(problem.to_dict()) for problem in loaded.problems]
     texts = ["mlp, model small, data small, teacher _null, seed 0", "quadratic, seed 3, dim=5"]
     assert problem_titles(loaded) == dict(zip(ids, texts, strict=True))
 

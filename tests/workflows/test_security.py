@@ -46,7 +46,7 @@ def plant_archive(path: Path, trace: Path, *names: str) -> None:
 
 def pid_of(folder: Path) -> str:
     (folder / "tiny.json").write_text(json.dumps(TINY))  # JSON is YAML, too
-    (problem,) = load_cfg(str(folder / "tiny.json"), (), local=True).study.resolved_problems
+    (problem,) = load_cfg(str(folder / "tiny.json"), (), local=True).problems
     return problem_id(problem.to_dict())
 
 

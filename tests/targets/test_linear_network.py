@@ -9,7 +9,7 @@ import pytest
 from lambda_hat.config.problems import DeepLinearProblem, ReducedRankProblem
 from lambda_hat.targets import aoyagi_coefficient, build_target
 from lambda_hat.targets.learning_coefficients import lowest_rank_profile, profile_codimension
-from lambda_hat.targets.linear_networks import draw_factors, jacobian_rank, product_ranks
+from lambda_hat.targets.linear_network import draw_factors, jacobian_rank, product_ranks
 
 NETWORKS = [
     (widths, rank)
@@ -98,11 +98,11 @@ def test_a_target_tells_its_local_value_and_the_lowest(float64):
 @pytest.mark.parametrize("problem", [DeepLinearProblem(), ReducedRankProblem()], ids=lambda problem: problem.target)
 def test_labels_are_those_of_w0_and_the_curvature_has_the_rank_of_the_jacobian(float64, problem):
     target = build_target(problem)
-    assert float(jnp.max(target.per_example_loss_fn(jnp.asarray(target.w0), target.data))) < 1e-25
+    assert float(jnp.max(target.loss_fn(jnp.asarray(target.w0), target.data))) < 1e-25
     inputs, outputs = target.data
     assert (inputs.shape[1], outputs.shape[1]) == (problem.widths[0], problem.widths[-1])
     assert np.linalg.matrix_rank(outputs) == problem.rank
-    hessian = jax.jit(jax.hessian(lambda w: jnp.mean(target.per_example_loss_fn(w, target.data))))(target.w0)
+    hessian = jax.jit(jax.hessian(lambda w: jnp.mean(target.loss_fn(w, target.data))))(target.w0)
     assert np.linalg.matrix_rank(hessian, tol=1e-6) == target.info["jacobian_rank"]
     assert target.info["asymptotic_llc"] == aoyagi_coefficient(problem.widths, problem.rank)
 

@@ -1,4 +1,4 @@
-"""A model as its author wrote it, checked and made a flat position, rows of data and a per-example loss of the two."""
+"""Models that somebody hands in: a function of a pytree and a batch, read and checked."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from lambda_hat.errors import InputError
-from lambda_hat.posterior import LocalPosterior, build_posterior
+from lambda_hat.targets.model import Model, PerExampleLossFn
 
-__all__ = ["Model", "PytreeLoss", "read_model"]
+__all__ = ["PytreeLoss", "check_loss_type", "check_loss_values", "check_rows", "read_model"]
 
 ROW_TOLERANCE = 1e-3  # of the largest loss: rounding in another batch stays below, a mean over the batch does not
 
@@ -66,45 +66,6 @@ class PytreeLoss:
         return self.loss_fn(self.params(position), batch)
 
 
-@dataclass(frozen=True, eq=False)
-class Model:
-    """Parameters `w0` (d,) in float64, data of n rows and their loss."""
-
-    loss_fn: PytreeLoss
-    w0: Float[np.ndarray, " d"]
-    data: tuple[np.ndarray, ...]
-
-    @property
-    def num_data(self) -> int:
-        """Number of examples n."""
-        return self.data[0].shape[0]
-
-    def columns(self, dtype: str) -> tuple[np.ndarray, ...]:
-        """The data with floating columns in `dtype`, and whole numbers no wider than it.
-
-        Raises:
-            InputError: a whole number that 32 bits cannot hold.
-        """
-        return tuple(_column(array, f"data[{index}]", dtype) for index, array in enumerate(self.data))
-
-    def posterior(self, *, nbeta: float, localization: float, dtype: str) -> LocalPosterior:
-        """The local posterior in `dtype`; JAX must be in the mode for it."""
-        return build_posterior(
-            self.loss_fn, self.w0, self.columns(dtype), nbeta=nbeta, localization=localization, dtype=dtype
-        )
-
-    def checked_posterior(self, *, nbeta: float, localization: float, dtype: str) -> LocalPosterior:
-        """The same, of a loss that can be sampled in `dtype`.
-
-        Raises:
-            InputError: a loss of another shape or type, that is not finite at w0, or that mixes rows.
-        """
-        _check_loss_type(self.loss_fn, self.w0.size, self.columns(dtype), dtype)
-        posterior = self.posterior(nbeta=nbeta, localization=localization, dtype=dtype)
-        _check_loss_values(posterior)
-        return posterior
-
-
 def read_model(loss_fn: Any, params: Any, data: Any) -> Model:
     """The model that `loss_fn(params, batch)` on rows of `data` defines; floating array leaves are its parameters.
 
@@ -126,7 +87,7 @@ def read_model(loss_fn: Any, params: Any, data: Any) -> Model:
             "params: found static fields without a hash, expected hashable ones, so that compiled kernels can be "
             "filed under them."
         )
-    return Model(PytreeLoss(loss_fn, structure, leaves), w0, columns)
+    return Model(w0, columns, PytreeLoss(loss_fn, structure, leaves))
 
 
 def _read_params(params: Any) -> tuple[tuple[tuple[int, ...] | _Fixed, ...], np.ndarray]:
@@ -190,29 +151,23 @@ def _read_data(data: Any) -> tuple[np.ndarray, ...]:
     return tuple(arrays)
 
 
-def _column(array: np.ndarray, name: str, dtype: str) -> np.ndarray:
-    if np.issubdtype(array.dtype, np.floating):
-        return array.astype(dtype, copy=False)
-    if dtype == "float64" or array.dtype.itemsize < 8:
-        return array
-    narrow = np.int32 if array.dtype.kind == "i" else np.uint32
-    limits = np.iinfo(narrow)
-    if array.size and (array.min() < limits.min or array.max() > limits.max):
-        raise InputError(
-            f"{name}: found whole numbers beyond 32 bits, which a float32 run cannot hold. Pass dtype='float64'."
-        )
-    return array.astype(narrow)
-
-
 @functools.lru_cache(maxsize=64)
-def _loss_type(loss_fn: PytreeLoss, dim: int, columns: tuple[tuple[tuple[int, ...], Any], ...], dtype: str) -> Any:
+def _loss_type(
+    loss_fn: PerExampleLossFn, dim: int, columns: tuple[tuple[tuple[int, ...], Any], ...], dtype: str
+) -> Any:
     batch = tuple(jax.ShapeDtypeStruct(*column) for column in columns)
     return jax.eval_shape(loss_fn, jax.ShapeDtypeStruct((dim,), dtype), batch)
 
 
-def _check_loss_type(loss_fn: PytreeLoss, dim: int, columns: tuple[np.ndarray, ...], dtype: str) -> None:
-    losses = _loss_type(loss_fn, dim, tuple((column.shape, column.dtype) for column in columns), dtype)
-    num_data = columns[0].shape[0]
+def check_loss_type(model: Model, dtype: str) -> None:
+    """Refuse a loss that does not give one number in `dtype` for each row of data in `dtype`.
+
+    Raises:
+        InputError: what it gives, what is expected and what to change.
+    """
+    columns = tuple((column.shape, column.dtype) for column in model.columns(dtype))
+    losses = _loss_type(model.loss_fn, model.dim, columns, dtype)
+    num_data = model.num_data
     wanted = f"expected shape ({num_data},), one loss for each of {num_data} rows"
     if not isinstance(losses, jax.ShapeDtypeStruct):
         raise InputError(f"loss_fn: returned {_kind(losses)}, {wanted}.")
@@ -232,26 +187,38 @@ def _check_loss_type(loss_fn: PytreeLoss, dim: int, columns: tuple[np.ndarray, .
         )
 
 
-@eqx.filter_jit
-def _losses_in_two_batches(posterior: LocalPosterior) -> tuple[Array, Array]:
-    # Away from w0, where an interpolating model's losses would be nothing but rounding.
-    signs = jnp.where(jnp.arange(posterior.dim) % 2, -1, 1)
-    position = posterior.w0 + signs / jnp.sqrt(posterior.localization)
-    rows = tuple(column[0] for column in posterior.rows)
-    num_rows = rows[0].shape[0] // 2
-    few = tuple(column[:num_rows] for column in rows)
-    return posterior.loss_fn(position, rows)[:num_rows], posterior.loss_fn(position, few)
+def check_loss_values(losses: Float[np.ndarray, " n"]) -> None:
+    """Refuse losses at w0 that are not finite.
 
-
-def _check_loss_values(posterior: LocalPosterior) -> None:
-    at_w0 = np.asarray(posterior.row_losses_at_w0).reshape(-1)[: posterior.num_data]
-    bad = np.flatnonzero(~np.isfinite(at_w0))
+    Raises:
+        InputError: which row has such a loss.
+    """
+    bad = np.flatnonzero(~np.isfinite(losses))
     if bad.size:
         raise InputError(
-            f"loss_fn: returned {at_w0[bad[0]]} at params for row {bad[0]} ({bad.size} of {at_w0.size} rows are not "
+            f"loss_fn: returned {losses[bad[0]]} at params for row {bad[0]} ({bad.size} of {losses.size} rows are not "
             "finite), expected finite losses."
         )
-    losses, again = (np.asarray(values) for values in _losses_in_two_batches(posterior))
+
+
+@eqx.filter_jit
+def _losses_in_two_batches(
+    loss_fn: PerExampleLossFn, position: Float[Array, " d"], rows: tuple[Array, ...]
+) -> tuple[Array, Array]:
+    num_rows = rows[0].shape[0] // 2
+    few = tuple(column[:num_rows] for column in rows)
+    return loss_fn(position, rows)[:num_rows], loss_fn(position, few)
+
+
+def check_rows(loss_fn: PerExampleLossFn, position: Float[Array, " d"], rows: tuple[Array, ...]) -> None:
+    """Refuse a loss of a row that depends on the other rows of its batch.
+
+    `position` should lie away from w0, where the losses of a model that interpolates are nothing but rounding.
+
+    Raises:
+        InputError: a row with its losses in two batches.
+    """
+    losses, again = (np.asarray(values) for values in _losses_in_two_batches(loss_fn, position, rows))
     if not (np.isfinite(losses).all() and np.isfinite(again).all()):
         return  # a loss may well overflow out there
     worst = int(np.argmax(np.abs(again - losses)))

@@ -16,7 +16,7 @@ from lambda_hat.config.problems import (
     TrainingSpec,
 )
 from lambda_hat.errors import TargetError
-from lambda_hat.targets import Target, build_target, load_target
+from lambda_hat.targets import Model, build_target, load_target
 
 MLP_PROBLEM = MLPProblem(
     model=ModelSpec(in_dim=2, width=3, depth=1), data=DataSpec(num_data=30), training=TrainingSpec(num_steps=50)
@@ -46,7 +46,7 @@ def test_load_gives_back_what_save_wrote_in_either_precision_mode(tmp_path, prob
     for first, second in zip(loaded.data, target.data, strict=True):
         np.testing.assert_array_equal(first, second)
         assert first.dtype == np.float64
-    assert loaded.per_example_loss_fn == target.per_example_loss_fn
+    assert loaded.loss_fn == target.loss_fn
     assert loaded.info == target.info
     assert loaded.exact_llc(100.0, 1.0) == target.exact_llc(100.0, 1.0)
     assert (loaded.num_data, loaded.dim) == (len(target.data[0]), len(target.w0))
@@ -96,7 +96,7 @@ def test_a_missing_file_says_what_to_do(tmp_path):
 
 
 def test_a_file_of_another_format_is_refused(saved, monkeypatch):
-    monkeypatch.setattr("lambda_hat.targets.target._FORMAT", 2)
+    monkeypatch.setattr("lambda_hat.targets.model._FORMAT", 2)
     with pytest.raises(TargetError, match="format 1, expected 2"):
         load_target(saved, QUADRATIC)
 
@@ -109,7 +109,7 @@ def test_a_pickle_in_the_file_is_not_run(tmp_path):
 
 
 def test_a_target_without_a_problem_is_not_saved(tmp_path):
-    target = Target(np.zeros(2), (np.zeros((3, 2)),), lambda position, batch: batch[0] @ position)
+    target = Model(np.zeros(2), (np.zeros((3, 2)),), lambda position, batch: batch[0] @ position)
     with pytest.raises(TargetError, match="was not made from a problem"):
         target.save(tmp_path / "target.npz")
 

@@ -8,7 +8,7 @@ from scipy import integrate, special
 
 from lambda_hat.config.problems import PotentialProblem
 from lambda_hat.targets import build_target
-from lambda_hat.targets.potentials import PotentialLLC
+from lambda_hat.targets.potential import PotentialLLC
 
 PROBLEM = PotentialProblem(k=1, l=2, num_data=40, gradient_noise=2.0)
 
@@ -71,9 +71,9 @@ def test_gradient_noise_leaves_the_mean_loss_as_it_is(float64):
     target = build_target(PROBLEM)
     rng = np.random.default_rng(0)
     for position in rng.standard_normal((3, 2)):
-        losses = target.per_example_loss_fn(jnp.asarray(position), target.data)
+        losses = target.loss_fn(jnp.asarray(position), target.data)
         assert float(losses.mean()) == pytest.approx(position[0] ** 2 * position[1] ** 4, rel=1e-12)
-        gradient = jax.grad(lambda w: jnp.mean(target.per_example_loss_fn(w, target.data)))(jnp.asarray(position))
+        gradient = jax.grad(lambda w: jnp.mean(target.loss_fn(w, target.data)))(jnp.asarray(position))
         expected = [2 * position[0] * position[1] ** 4, 4 * position[0] ** 2 * position[1] ** 3]
         np.testing.assert_allclose(gradient, expected, rtol=1e-10)
     assert target.data[0].std() == pytest.approx(2.0, rel=0.2)
@@ -84,4 +84,4 @@ def test_gradient_noise_leaves_the_mean_loss_as_it_is(float64):
 def test_losses_follow_the_precision_of_the_position(float64):
     target = build_target(PROBLEM)
     batch = (jnp.asarray(target.data[0], jnp.float32),)
-    assert target.per_example_loss_fn(jnp.ones(2, jnp.float32), batch).dtype == jnp.float32
+    assert target.loss_fn(jnp.ones(2, jnp.float32), batch).dtype == jnp.float32

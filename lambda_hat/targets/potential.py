@@ -9,9 +9,10 @@ from jaxtyping import Array, Float
 
 from lambda_hat.config.problems import PotentialProblem
 from lambda_hat.targets.analytic import draw_gradient_noise
-from lambda_hat.targets.target import Target
+from lambda_hat.targets.kind import TargetKind
+from lambda_hat.targets.model import Data, Model
 
-__all__ = ["PotentialLLC", "PotentialLoss", "build_potential"]
+__all__ = ["KIND", "PotentialLLC", "PotentialLoss"]
 
 # The integrands are analytic in log w within π/(4 max(k, l)) of the real axis: this step leaves errors of e^(−π²/0.4).
 _RELATIVE_STEP = 0.2
@@ -59,8 +60,12 @@ class PotentialLLC:
         return float(np.sum(potential * weights) / np.sum(weights))
 
 
-def build_potential(problem: PotentialProblem) -> Target:
-    """The target of `problem` at w0 = 0; as nβ → ∞ its λ̂ rises to 1/(2 max(k, l)), the `asymptotic_llc`."""
+def _loss_of(problem: PotentialProblem) -> PotentialLoss:
+    return PotentialLoss(problem.k, problem.l)
+
+
+def _build(problem: PotentialProblem) -> Model:
+    """At w0 = 0; as nβ → ∞ its λ̂ rises to 1/(2 max(k, l)), the `asymptotic_llc`."""
     noise = draw_gradient_noise(problem.num_data, 2, problem.gradient_noise, problem.seed)
     info = {
         "is_minimum": True,
@@ -69,4 +74,12 @@ def build_potential(problem: PotentialProblem) -> Target:
         "decrease_available": 0.0,
         "asymptotic_llc": 0.5 / max(problem.k, problem.l),
     }
-    return Target(np.zeros(2), (noise,), PotentialLoss(problem.k, problem.l), info)
+    return Model(np.zeros(2), (noise,), _loss_of(problem), info)
+
+
+def _exact_llc(problem: PotentialProblem, data: Data) -> PotentialLLC:
+    del data
+    return PotentialLLC(problem.k, problem.l)
+
+
+KIND = TargetKind(build=_build, loss_of=_loss_of, exact_llc_of=_exact_llc)

@@ -1,4 +1,4 @@
-"""A target: the trained (or constructed) parameters w0, the data, and the loss that a local posterior is made of."""
+"""A model: parameters w0, data, and the loss that a local posterior is made of."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from lambda_hat.artifacts.files import write_bytes_atomic
-from lambda_hat.errors import TargetError
+from lambda_hat.errors import InputError, TargetError
 
-__all__ = ["Data", "PerExampleLossFn", "Target"]
+__all__ = ["Data", "ExactLLC", "Model", "PerExampleLossFn"]
 
 Data: TypeAlias = tuple[Any, ...]  # arrays that share their first axis, one row per example
+ExactLLC: TypeAlias = Callable[[float, float], float]  # λ̂ of (nβ, γ_loc)
 
 _FORMAT = 1
 
@@ -35,18 +36,18 @@ class PerExampleLossFn(Hashable, Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Target:
-    """Parameters `w0` (d,), `data` (arrays of n rows) and the loss whose mean over the rows is L_n.
+class Model:
+    """Parameters `w0` (d,) in float64, `data` (arrays of n rows) and the loss whose mean over the rows is L_n.
 
-    Real numbers are float64; classes are int32.
+    It comes from a problem of the configuration (`build_target`) or from what somebody hands in (`read_model`).
     """
 
     w0: Float[np.ndarray, " d"]
     data: tuple[np.ndarray, ...]
-    per_example_loss_fn: PerExampleLossFn
+    loss_fn: PerExampleLossFn
     info: dict[str, Any] = field(default_factory=dict)  # JSON: how good a minimum w0 is, the training curve
-    problem_id: str = ""  # of the problem it was made from; empty for a target that is not stored
-    exact_llc_fn: Callable[[float, float], float] | None = None  # λ̂ of (nβ, γ_loc), where it is known
+    problem_id: str = ""  # of the problem it was made from; empty for a model without one
+    exact_llc_fn: ExactLLC | None = None  # λ̂ of (nβ, γ_loc), where it is known
 
     @property
     def num_data(self) -> int:
@@ -59,8 +60,16 @@ class Target:
         return self.w0.size
 
     def exact_llc(self, nbeta: float, localization: float) -> float | None:
-        """λ̂ itself where the target's own mathematics gives it, without sampling; None for other targets."""
+        """λ̂ itself where the model's own mathematics gives it, without sampling; None for other models."""
         return None if self.exact_llc_fn is None else self.exact_llc_fn(nbeta, localization)
+
+    def columns(self, dtype: str) -> tuple[np.ndarray, ...]:
+        """The data with real numbers in `dtype`, and whole numbers no wider than it.
+
+        Raises:
+            InputError: a whole number that 32 bits cannot hold.
+        """
+        return tuple(_column(array, f"data[{index}]", dtype) for index, array in enumerate(self.data))
 
     def save(self, path: Path) -> None:
         """Write the arrays and `info` to a NumPy archive at once; functions are rebuilt from the problem.
@@ -69,7 +78,7 @@ class Target:
             TargetError: it was not made from a problem, so that nothing could tell whose file it is.
         """
         if not self.problem_id:
-            raise TargetError("A target without a problem_id cannot be saved: it was not made from a problem.")
+            raise TargetError("A model without a problem_id cannot be saved: it was not made from a problem.")
         header = {"format": _FORMAT, "problem_id": self.problem_id, "num_arrays": len(self.data), "info": self.info}
         arrays = {"header": np.array(json.dumps(header)), "w0": self.w0}
         arrays |= {f"data_{index}": array for index, array in enumerate(self.data)}
@@ -78,8 +87,8 @@ class Target:
         write_bytes_atomic(path, buffer.getvalue())
 
     @classmethod
-    def load(cls, path: Path, problem_id: str, per_example_loss_fn: PerExampleLossFn) -> Target:
-        """The target that `save` wrote for `problem_id`.
+    def load(cls, path: Path, problem_id: str, loss_fn: PerExampleLossFn) -> Model:
+        """The model that `save` wrote for `problem_id`.
 
         Raises:
             TargetError: the file is missing, torn, of another format or of another problem.
@@ -99,4 +108,18 @@ class Target:
             raise TargetError(f"{path}: there is no stored target. Run its reference first.") from error
         except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
             raise TargetError(f"{path}: not a complete target file ({error}). {remedy}") from error
-        return cls(w0, data, per_example_loss_fn, header["info"], problem_id)
+        return cls(w0, data, loss_fn, header["info"], problem_id)
+
+
+def _column(array: np.ndarray, name: str, dtype: str) -> np.ndarray:
+    if np.issubdtype(array.dtype, np.floating):
+        return array.astype(dtype, copy=False)
+    if dtype == "float64" or array.dtype.itemsize < 8:
+        return array
+    narrow = np.int32 if array.dtype.kind == "i" else np.uint32
+    limits = np.iinfo(narrow)
+    if array.size and (array.min() < limits.min or array.max() > limits.max):
+        raise InputError(
+            f"{name}: found whole numbers beyond 32 bits, which a float32 run cannot hold. Pass dtype='float64'."
+        )
+    return array.astype(narrow)

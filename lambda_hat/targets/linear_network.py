@@ -9,21 +9,22 @@ from jaxtyping import Float
 
 from lambda_hat.config.problems import DeepLinearProblem, ReducedRankProblem
 from lambda_hat.targets.datasets import Stream, random_stream
+from lambda_hat.targets.kind import TargetKind
 from lambda_hat.targets.learning_coefficients import aoyagi_coefficient, lowest_rank_profile, profile_codimension
 from lambda_hat.targets.losses import SquaredError
+from lambda_hat.targets.model import Model
 from lambda_hat.targets.networks import MLP
-from lambda_hat.targets.target import Target
 
-__all__ = ["build_linear_network", "draw_factors", "jacobian_rank", "linear_network_loss", "product_ranks"]
+__all__ = ["KIND", "draw_factors", "jacobian_rank", "product_ranks"]
 
 _RANK_TOLERANCE = 1e-9  # of singular values, which are about one or rounding
 
 Matrix = Float[np.ndarray, "rows columns"]
 
 
-def linear_network_loss(problem: DeepLinearProblem | ReducedRankProblem) -> SquaredError:
+def _loss_of(problem: DeepLinearProblem | ReducedRankProblem) -> SquaredError:
     """l_i(w) = |x_i W₁⋯W_L − y_i|²/(2σ²)."""
-    return SquaredError(MLP(tuple(problem.widths), "identity", False), 0.5 / problem.noise_scale**2)
+    return SquaredError(MLP(problem.widths, "identity", False), 0.5 / problem.noise_scale**2)
 
 
 def _orthonormal_columns(rng: np.random.Generator, rows: int, columns: int) -> Matrix:
@@ -75,7 +76,7 @@ def jacobian_rank(factors: list[Matrix]) -> int:
     return p[0] * q[1] + sum(p[i] * (q[i + 1] - q[i]) for i in range(1, len(factors)))
 
 
-def build_linear_network(problem: DeepLinearProblem | ReducedRankProblem) -> Target:
+def _build(problem: DeepLinearProblem | ReducedRankProblem) -> Model:
     """Inputs N(0, 1), labels without noise, w0 on the component of the fibre that `problem.fibre` names.
 
     `info` has the `jacobian_rank` ρ of the product at w0 and the smallest coefficient on the fibre, `lowest_llc`. Near
@@ -83,12 +84,12 @@ def build_linear_network(problem: DeepLinearProblem | ReducedRankProblem) -> Tar
     of w0's. Where both agree, w0 is a regular point: L_n grows quadratically away from a smooth fibre, and the local
     coefficient, `asymptotic_llc`, is ρ/2.
     """
-    widths, rank = tuple(problem.widths), problem.rank
+    widths, rank = problem.widths, problem.rank
     # Where all layers but the last have full rank, that of the product comes from the last alone.
     profile = lowest_rank_profile(widths, rank) if problem.fibre == "lowest" else (rank,) * (len(widths) - 2)
     factors = draw_factors(widths, rank, profile, random_stream(problem.seed, Stream.TEACHER))
     inputs = random_stream(problem.seed, Stream.INPUTS).standard_normal((problem.num_data, widths[0]))
-    loss_fn = linear_network_loss(problem)
+    loss_fn = _loss_of(problem)
     w0 = np.concatenate([factor.ravel() for factor in factors])
     outputs = inputs
     for factor in factors:
@@ -109,4 +110,7 @@ def build_linear_network(problem: DeepLinearProblem | ReducedRankProblem) -> Tar
     }
     if is_regular:
         info["asymptotic_llc"] = rho / 2
-    return Target(w0, (inputs, outputs), loss_fn, info)
+    return Model(w0, (inputs, outputs), loss_fn, info)
+
+
+KIND = TargetKind(build=_build, loss_of=_loss_of)

@@ -1,0 +1,29 @@
+"""Linear regression with Gaussian noise of known scale."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from lambda_hat.config.problems.base import PosteriorSpec, ProblemSpec
+
+__all__ = ["LinearRegressionProblem"]
+
+
+class LinearRegressionProblem(ProblemSpec):
+    """y = w·x + N(0, σ²) noise with σ known, w0 the least-squares solution: exact in closed form."""
+
+    built_by: ClassVar[str] = "lambda_hat.targets.linear_regression:KIND"
+    order: ClassVar[int] = 2
+    has_exact_llc: ClassVar[bool] = True
+
+    target: Literal["linear_regression"] = "linear_regression"
+    dim: PositiveInt = 10
+    num_data: Annotated[int, Field(ge=2)] = 1000
+    input_condition: Annotated[float, Field(ge=1)] = 10.0
+    """Largest over smallest variance of the inputs."""
+    noise_scale: PositiveFloat = 1.0
+    """Σ."""
+    posterior: PosteriorSpec = PosteriorSpec(localization=1.0)
+    seed: Annotated[int, Field(ge=0)] = 0
