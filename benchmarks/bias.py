@@ -17,7 +17,10 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 from known import Known, quadratic, relu45
 
-from lambda_hat.config.methods import MCLMCSettings, MethodSettings, SGLDSettings, VISettings
+from lambda_hat.config.methods import MethodSettings
+from lambda_hat.config.methods.mclmc import MCLMCSettings
+from lambda_hat.config.methods.sgld import SGLDSettings
+from lambda_hat.config.methods.vi import VISettings
 
 CAPACITIES = [(1, 0), (1, 1), (1, 4), (2, 2), (4, 2), (8, 2)]
 COLORS = {"none": "tab:orange", "whitened": "tab:blue", "rmsprop": "tab:orange", "hessian": "tab:blue"}

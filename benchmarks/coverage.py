@@ -14,7 +14,11 @@ import numpy as np
 from known import Known, quadratic
 from scipy.linalg import solve_discrete_lyapunov
 
-from lambda_hat.config.methods import HMCSettings, MCLMCSettings, MethodSettings, SGLDSettings, VISettings
+from lambda_hat.config.methods import MethodSettings
+from lambda_hat.config.methods.hmc import HMCSettings
+from lambda_hat.config.methods.mclmc import MCLMCSettings
+from lambda_hat.config.methods.sgld import SGLDSettings
+from lambda_hat.config.methods.vi import VISettings
 
 SETTINGS: dict[str, MethodSettings] = {
     "hmc": HMCSettings(steps=400),

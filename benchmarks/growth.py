@@ -25,7 +25,9 @@ import matplotlib as mpl
 from scaling import growth as controller_growth
 from sgld import cpu_seconds, network_posterior
 
-from lambda_hat.config.methods import HMCSettings, MethodSettings, SGLDSettings
+from lambda_hat.config.methods import MethodSettings
+from lambda_hat.config.methods.hmc import HMCSettings
+from lambda_hat.config.methods.sgld import SGLDSettings
 from lambda_hat.estimate.method import MethodResult, run_method
 from lambda_hat.posterior import Coordinates, DiagonalWhitening
 

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lambda_hat.config.methods import HMCSettings, MethodSettings
+from lambda_hat.config.methods import MethodSettings
+from lambda_hat.config.methods.hmc import HMCSettings
 from lambda_hat.config.problems import PosteriorSpec, QuadraticProblem
 from lambda_hat.estimate.method import MethodResult, run_method
 from lambda_hat.posterior import (
@@ -20,7 +21,7 @@ from lambda_hat.posterior import (
     posterior_of,
     whitening_from_arrays,
 )
-from lambda_hat.samplers.hmc import build_hmc
+from lambda_hat.samplers.hmc import HMC
 from lambda_hat.samplers.runner import init_chains, run_chains
 from lambda_hat.targets import build_target
 from lambda_hat.targets.losses import SquaredError
@@ -91,11 +92,11 @@ def relu45() -> Known:
 
 def _average_over_pilot(posterior: LocalPosterior, whitening, rng_key):
     start_key, warmup_key, run_key = jax.random.split(rng_key, 3)
-    sampler = build_hmc(posterior, whitening, HMCSettings(step_size=0.1))
+    sampler = HMC.from_settings(posterior, whitening, HMCSettings(step_size=0.1))
     starts = jax.vmap(whitening.displacement)(jax.random.normal(start_key, (8, posterior.dim)))
     chains = run_chains(sampler, warmup_key, init_chains(sampler, start_key, starts), 300, num_warmup=300)
     draws = []
     for snapshot in range(20):
-        chains = run_chains(chains.sampler, run_key, chains.states, 20, start=20 * snapshot)
+        chains = run_chains(chains.sampler, jax.random.fold_in(run_key, snapshot), chains.states, 20)
         draws.append(jax.vmap(sampler.displacement)(chains.states))
     return hessian_whitening(posterior, posterior.w0 + jnp.concatenate(draws))[0]

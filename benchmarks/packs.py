@@ -21,7 +21,10 @@ os.environ.update(OMP_NUM_THREADS="1", NPROC="1")
 import jax
 from sgld import network_posterior
 
-from lambda_hat.config.methods import MCLMCSettings, MethodSettings, SGLDSettings, VISettings
+from lambda_hat.config.methods import MethodSettings
+from lambda_hat.config.methods.mclmc import MCLMCSettings
+from lambda_hat.config.methods.sgld import SGLDSettings
+from lambda_hat.config.methods.vi import VISettings
 from lambda_hat.estimate.method import run_method, sample_method
 from lambda_hat.posterior import Coordinates, identity_whitening
 from lambda_hat.samplers.runner import run_together

@@ -19,10 +19,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 from known import relu45_posterior
 
-from lambda_hat.config.methods import HMCSettings
-from lambda_hat.estimate.diagnostics import diagnose_trace
+from lambda_hat.config.methods.hmc import HMCSettings
+from lambda_hat.draws.diagnostics import diagnose_trace
 from lambda_hat.posterior import LocalPosterior, hessian_whitening
-from lambda_hat.samplers.hmc import build_hmc
+from lambda_hat.samplers.hmc import HMC
 from lambda_hat.samplers.runner import init_chains, run_chains
 
 NUM_CHAINS, NUM_POSITIONS, STEPS_BETWEEN = 16, 25, 20  # positions per chain
@@ -32,7 +32,7 @@ BATCH_SIZE, NUM_BATCHES = 128, 200  # batches per position
 def sample_positions(posterior: LocalPosterior) -> np.ndarray:
     """Draws `(num_chains, num_positions, d)`."""
     whitening, _ = hessian_whitening(posterior, posterior.w0[None])
-    sampler = build_hmc(posterior, whitening, HMCSettings(step_size=0.1))
+    sampler = HMC.from_settings(posterior, whitening, HMCSettings(step_size=0.1))
     keys = iter(jax.random.split(jax.random.key(0), 100))
     noise = jax.random.normal(next(keys), (NUM_CHAINS, posterior.dim))
     states = init_chains(sampler, next(keys), jax.vmap(whitening.displacement)(noise))

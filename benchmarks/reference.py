@@ -25,17 +25,18 @@ import jax.numpy as jnp
 import numpy as np
 from known import relu45_posterior
 
-from lambda_hat.config.methods import HMCSettings, MCLMCSettings
+from lambda_hat.config.methods.hmc import HMCSettings
+from lambda_hat.config.methods.mclmc import MCLMCSettings
 from lambda_hat.config.problems import ProblemEntry
 from lambda_hat.config.resolve import resolve_problem
 from lambda_hat.config.study import ReferenceSpec
-from lambda_hat.estimate.diagnostics import diagnose_trace
+from lambda_hat.draws.diagnostics import diagnose_trace
 from lambda_hat.posterior import LocalPosterior, geometry_at_w0, posterior_of
 from lambda_hat.reference.chains import GrowingChains
 from lambda_hat.reference.coordinates import find_coordinates, start_hmc
 from lambda_hat.reference.engine import sample_reference
 from lambda_hat.reference.work import Work
-from lambda_hat.samplers.mclmc import build_mclmc
+from lambda_hat.samplers.mclmc import AdjustedMCLMC
 from lambda_hat.targets import build_target
 
 TRUTH = {100.0: (15.637, 0.007), 10.0: (17.41, 0.05), 1.0: (18.23, 0.07)}
@@ -135,7 +136,9 @@ def ess_of_reference(posterior: LocalPosterior, seed: int) -> tuple[float, float
     found = find_coordinates(posterior, geometry_at_w0(posterior, next(keys)), settings, 4, keys, Work())
     whitening, starts = found.coordinates.averaged, found.draws[-4:]
     hmc = start_hmc(posterior, whitening, settings, starts, keys, Work())
-    sampler = build_mclmc(posterior, whitening, MCLMCSettings(step_size=0.1, target_accept=spec.target_accept))
+    sampler = AdjustedMCLMC.from_settings(
+        posterior, whitening, MCLMCSettings(step_size=0.1, target_accept=spec.target_accept)
+    )
     mclmc = GrowingChains(sampler, next(keys), starts, Work())
     mclmc.advance(next(keys), 200, num_warmup=200)
 

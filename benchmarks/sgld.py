@@ -27,11 +27,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lambda_hat.config.methods import SGLDSettings
+from lambda_hat.config.methods.sgld import SGLDSettings
 from lambda_hat.config.problems import PosteriorSpec
 from lambda_hat.posterior import LocalPosterior, build_posterior, identity_whitening
 from lambda_hat.samplers.runner import init_chains, run_chains
-from lambda_hat.samplers.sgld import build_sgld
+from lambda_hat.samplers.sgld import SGLD
 from lambda_hat.targets.losses import SquaredError
 from lambda_hat.targets.networks import MLP
 
@@ -94,7 +94,7 @@ def runs_of(case: str, num_steps: int) -> dict[str, Callable[[], Any]]:
 
     def sgld(preconditioner: str) -> Callable[[], Any]:
         settings = SGLDSettings(initial_step_size=1e-7, batch_size=batch_size, preconditioner=preconditioner)
-        sampler = build_sgld(posterior, identity_whitening(posterior), settings)
+        sampler = SGLD.from_settings(posterior, identity_whitening(posterior), settings)
         states = init_chains(sampler, jax.random.key(0), jnp.zeros_like(positions))
         return lambda: run_chains(sampler, jax.random.key(1), states, num_steps, chunk_size=settings.chunk_size).states
 

@@ -16,14 +16,14 @@ from lambda_hat.api.surroundings import look_around
 from lambda_hat.config.methods import METHODS
 from lambda_hat.config.problems import LocalizationRadius, PosteriorSpec
 from lambda_hat.config.study import Budget, ReferenceSpec
+from lambda_hat.draws.criteria import MINIMUM
+from lambda_hat.draws.info import Info
+from lambda_hat.draws.llc import LLCEstimate, estimate_llc_from_traces
 from lambda_hat.errors import InputError
-from lambda_hat.estimate.criteria import MINIMUM
-from lambda_hat.estimate.llc import LLCEstimate, estimate_llc_from_traces
 from lambda_hat.estimate.method import MethodResult, run_method
 from lambda_hat.estimate.reliability import NOT_A_MINIMUM, reasons_against
 from lambda_hat.posterior import LocalPosterior, checked_posterior_of, scales_of
 from lambda_hat.reference.engine import sample_reference
-from lambda_hat.samplers.base import Info
 from lambda_hat.targets import Model, read_model
 
 __all__ = ["certify_llc", "estimate_llc"]
@@ -45,15 +45,15 @@ def estimate_llc(
     seed: int = 0,
     **settings: Any,
 ) -> LLCResult:
-    """λ̂ = nβ (E_π[L_n(w)] − L_n(w0)) at `params`, by one run of hmc, mclmc, sgld or vi.
+    """λ̂ = nβ (E_π[L_n(w)] − L_n(w0)) at `params`, by one run of a method.
 
     Args:
         loss_fn: `loss_fn(params, batch)` gives the losses (B,) of a batch, neither summed nor averaged: negative
             log-likelihoods, for λ̂ to mean what the theory says. It is called in the precision of the run.
         params: any pytree, trained to a minimum; its floating arrays are sampled, other leaves stay as they are.
         data: arrays with one row per example; a batch is the same tuple with fewer rows.
-        sampler: hmc and mclmc run in float64 with whitened coordinates, sgld and vi in float32 on minibatches.
-        num_chains: independent chains, or fits of vi.
+        sampler: the method: `hmc` and `mclmc` run in float64 on all the data, those with minibatches in float32.
+        num_chains: independent chains, or fits of `vi`.
         localization: γ_loc, or {"radius": ρ} for γ_loc = d/(ρ|w0|)²; it is part of the answer.
         inverse_temperature: β; 1/log n unless given.
         seed: a run is a function of it.

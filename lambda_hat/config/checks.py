@@ -206,12 +206,13 @@ def _check_fixed(path: KeyPath, method: str, fixed: Mapping[str, Any], space: Ma
         names = ", ".join(f"`{name}`" for name in strangers)
         yield Finding((*path, "preset"), f"preset `{preset}` sets {names}, which {method} does not take")
         return
-    if method == "mclmc" and resolve_sampler(method, fixed).get("adjusted") is False and "target_accept" in space:
-        message = (
-            "found false, while `search_space.mclmc.target_accept` is searched; without adjustment it has no effect"
-        )
-        hint = "Remove `target_accept` from the search space, or set `adjusted: true`."
-        yield Finding((*path, "adjusted" if "adjusted" in fixed else "preset"), message, hint)
+    resolved = resolve_sampler(method, fixed)
+    for moot in METHODS[method].without_effect:
+        if moot.name in space and resolved.get(moot.setting) == moot.value:
+            value = str(moot.value).lower() if isinstance(moot.value, bool) else moot.value
+            message = f"found {value}, while `search_space.{method}.{moot.name}` is searched; {moot.reason}"
+            hint = f"Remove `{moot.name}` from the search space, or {moot.remedy}."
+            yield Finding((*path, moot.setting if moot.setting in fixed else "preset"), message, hint)
 
 
 def check_card(data: Mapping[str, Any]) -> Iterator[Finding]:

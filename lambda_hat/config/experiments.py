@@ -7,8 +7,9 @@ from typing import Annotated
 from pydantic import Field
 
 from lambda_hat.config.base import Expected, Frozen
+from lambda_hat.config.methods import Method
 from lambda_hat.config.problems import PosteriorSpec, ProblemEntry
-from lambda_hat.config.study import Execution, FolderName, Method, ReferenceSpec, Store
+from lambda_hat.config.study import Execution, FolderName, ReferenceSpec, Store
 
 __all__ = ["Experiments", "FixedSampler", "SamplerEntry"]
 

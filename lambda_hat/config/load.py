@@ -16,10 +16,11 @@ from lambda_hat.config.checks import check_card, check_experiments, check_study,
 from lambda_hat.config.experiments import Experiments, FixedSampler, SamplerEntry
 from lambda_hat.config.interpolate import resolve_interpolations
 from lambda_hat.config.locate import Document, Finding, KeyPath, read_document
+from lambda_hat.config.methods import Method
 from lambda_hat.config.overrides import Override, apply, misdirected, parse_overrides
 from lambda_hat.config.problems import PosteriorSpec, ProblemEntry, ProblemSpec
 from lambda_hat.config.resolve import problem_or_findings, resolve_sampler
-from lambda_hat.config.study import Execution, Method, Store, Study
+from lambda_hat.config.study import Execution, Store, Study
 from lambda_hat.config.validation import findings_of
 from lambda_hat.errors import ConfigError, Fault, UsageError
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
 
 from lambda_hat.config.base import Expected, Frozen, as_tuple
+from lambda_hat.config.methods import Method
 from lambda_hat.config.problems import PosteriorSpec, ProblemEntry
 
 __all__ = [
@@ -20,7 +21,6 @@ __all__ = [
     "FloatDist",
     "FolderName",
     "IntDist",
-    "Method",
     "Objective",
     "OptunaSection",
     "PrunerSpec",
@@ -33,7 +33,6 @@ __all__ = [
 FolderName = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$"), Expected("a name of letters, digits, `-` and `_`")
 ]
-Method = Literal["sgld", "vi", "mclmc", "hmc"]
 
 
 class Objective(Frozen):

@@ -1,1 +1,1 @@
-"""From samples to an LLC with its error, and the certificate of a reference."""
+"""One run of one method on one posterior: its estimate, what is kept of its draws, and why not to rely on it."""

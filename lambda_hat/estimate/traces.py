@@ -12,10 +12,10 @@ import numpy as np
 from jaxtyping import Float
 
 from lambda_hat.artifacts.files import read_bytes, write_bytes_atomic
+from lambda_hat.draws.info import Info
+from lambda_hat.draws.llc import weighted_mean_error
 from lambda_hat.errors import RunStateError
-from lambda_hat.estimate.llc import weighted_mean_error
-from lambda_hat.samplers.base import Info
-from lambda_hat.samplers.vi import FitDraws
+from lambda_hat.samplers.method import FitDraws
 
 __all__ = ["RunningLLC", "Traces"]
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lambda_hat.config.card import AnyCard, LocalCard
+from lambda_hat.config.methods import METHODS
 from lambda_hat.config.study import ExecutorMap
 from lambda_hat.config.suggest import did_you_mean
 from lambda_hat.errors import ConfigError, Fault
@@ -15,8 +16,8 @@ __all__ = ["Route", "check_labels", "effective_map", "executor_for", "labels_of"
 
 Role = Literal["hmc", "method"]
 
-_DOUBLE, _SINGLE = "htex64", "htex32"
-_AUTO = {"hmc": _DOUBLE, "mclmc": _DOUBLE, "sgld": _SINGLE, "vi": _SINGLE}
+_REFERENCE = "hmc"  # what `executor_map` calls the references
+_POOLS = {"double": "htex64", "single": "htex32"}
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,8 @@ def labels_of(card: AnyCard) -> tuple[str, ...]:
 def executor_for(role: Role, method: str, executor_map: ExecutorMap, labels: Sequence[str]) -> Route:
     """The executor of a reference (`role="hmc"`, `method` is ignored) or of a trial of `method`.
 
-    `executor_map` wins. Else references and HMC go to htex64; where htex64 and htex32 both exist, MCLMC goes to the
-    first, SGLD and VI to the second; where there is one executor, everything goes there.
+    `executor_map` wins. Where there is one executor, everything goes there. Else references, and methods that go with
+    them, go to htex64; where htex64 and htex32 both exist, the other methods go to the one of their precision.
 
     Raises:
         ConfigError: the named label does not exist, or no rule applies to these labels.
@@ -56,7 +57,7 @@ def effective_map(executor_map: ExecutorMap, methods: Iterable[str], labels: Seq
     Raises:
         ConfigError: as `executor_for`.
     """
-    routes = {"hmc": executor_for("hmc", "hmc", executor_map, labels)}
+    routes = {_REFERENCE: executor_for(_REFERENCE, _REFERENCE, executor_map, labels)}
     for method in methods:
         routes[f"methods.{method}"] = executor_for("method", method, executor_map, labels)
     return routes
@@ -67,7 +68,7 @@ def check_labels(
 ) -> list[Fault]:
     """All faults of the labels that a study names, and of what AUTO cannot decide, against the card's `labels`."""
     every_method = dict.fromkeys([*methods, *executor_map.methods])
-    routes = [_route("hmc", "hmc", executor_map, labels)]
+    routes = [_route(_REFERENCE, _REFERENCE, executor_map, labels)]
     routes += [_route("method", method, executor_map, labels) for method in every_method]
     faults = [route for route in routes if isinstance(route, Fault)]
     faults += [
@@ -87,8 +88,8 @@ def single_executor_warning(routes: Mapping[str, Route], labels: Sequence[str]) 
 
 
 def _route(role: Role, method: str, executor_map: ExecutorMap, labels: Sequence[str]) -> Route | Fault:
-    if role == "hmc":
-        method, key, explicit = "hmc", "execution.executor_map.hmc", executor_map.hmc
+    if role == _REFERENCE:
+        method, key, explicit = _REFERENCE, f"execution.executor_map.{_REFERENCE}", executor_map.hmc
     else:
         by_method = {str(name): label for name, label in executor_map.methods.items()}
         key, explicit = f"execution.executor_map.methods.{method}", by_method.get(method)
@@ -96,8 +97,9 @@ def _route(role: Role, method: str, executor_map: ExecutorMap, labels: Sequence[
         return Route(explicit, True, key) if explicit in labels else _unknown_label(key, explicit, labels)
     if len(labels) == 1:
         return Route(labels[0], False, "the only executor")
-    wanted = _AUTO[method]
-    needed = {wanted} if method == "hmc" else {_DOUBLE, _SINGLE}
+    is_double_enough = role == _REFERENCE or METHODS[method].goes_with_references
+    wanted = _POOLS["double" if is_double_enough else METHODS[method].precision]
+    needed = {wanted} if is_double_enough else {*_POOLS.values()}
     if needed <= set(labels):
         return Route(wanted, False, f"{method} goes to {wanted}")
     return Fault(

@@ -12,8 +12,7 @@ from lambda_hat.posterior.whitening import DiagonalWhitening
 
 __all__ = ["diagonal_whitening"]
 
-MAX_ROWS = 1024  # whose gradients are squared, one by one
-ROWS_PER_PASS = 16
+MAX_ROWS = 1024  # whose gradients are squared
 
 
 @eqx.filter_jit
@@ -30,13 +29,8 @@ def diagonal_whitening(
         position, key = pair
         row_key, sign_key = jax.random.split(key)
         num_rows = min(MAX_ROWS, posterior.num_data)
-        batch, _ = posterior.take(jax.random.permutation(row_key, posterior.num_data)[:num_rows])
-
-        def gradient(row: tuple[Array, ...]) -> Array:
-            one = tuple(column[None] for column in row)
-            return jax.grad(lambda w: posterior.loss_fn(w, one)[0])(position.astype(posterior.evaluation_dtype))
-
-        squares = jnp.mean(jax.lax.map(lambda row: gradient(row) ** 2, batch, batch_size=ROWS_PER_PASS), axis=0)
+        rows = jax.random.permutation(row_key, posterior.num_data)[:num_rows]
+        squares = jnp.mean(posterior.row_gradients(position, rows) ** 2, axis=0)
         signs = jax.random.rademacher(sign_key, position.shape, position.dtype)
         return squares.astype(position.dtype), signs @ posterior.hessian_vector_product(position, signs)
 

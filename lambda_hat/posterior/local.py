@@ -22,6 +22,7 @@ __all__ = ["LARGE_DIM", "LocalPosterior", "PosteriorScales", "build_posterior", 
 ROWS_PER_CHUNK = 512
 ROWS_PER_CHUNK_OF_LARGE = 256
 LARGE_DIM = 1000  # parameters
+ROWS_PER_PASS = 64  # whose gradients are computed at once, one by one
 
 
 class PosteriorScales(NamedTuple):
@@ -85,6 +86,19 @@ class LocalPosterior(eqx.Module):
     def paired_excess_loss(self, position: Float[Array, " d"], batch: tuple[Array, ...], losses_at_w0: Array) -> Array:
         """mean over a minibatch of l_i(w) − l_i(w0): unbiased for a batch drawn independently of w."""
         return jnp.mean(self.loss_fn(position, batch) - losses_at_w0)
+
+    def row_gradients(self, position: Float[Array, " d"], indices: Array) -> Float[Array, "rows d"]:
+        """∇l_i(w) of the rows i in `indices`, in the dtype that losses are evaluated in.
+
+        Their moments say how stiff a posterior is, and how noisy a minibatch.
+        """
+        batch, _ = self.take(indices)
+
+        def gradient(row: tuple[Array, ...]) -> Array:
+            single = tuple(column[None] for column in row)
+            return jax.grad(lambda w: self.loss_fn(w, single)[0])(self._evaluated(position))
+
+        return jax.lax.map(gradient, batch, batch_size=ROWS_PER_PASS)
 
     def hessian(self, position: Float[Array, " d"]) -> Float[Array, "d d"]:
         """Hessian of nβ L_n on the full data; without the localization."""

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from lambda_hat.estimate.criteria import (
+from lambda_hat.draws.criteria import (
     DIVERGENCES,
     MAX_CHAIN_DEVIATION,
     MAX_DISAGREEMENT,
@@ -21,8 +21,8 @@ from lambda_hat.estimate.criteria import (
     Criterion,
     minimum_criterion,
 )
-from lambda_hat.estimate.diagnostics import bfmi, diagnose_trace, mcse
-from lambda_hat.samplers.base import Info
+from lambda_hat.draws.diagnostics import bfmi, diagnose_trace, mcse
+from lambda_hat.draws.info import Info
 
 __all__ = [
     "Certificate",

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from lambda_hat.estimate.llc import drop_burn_in
+from lambda_hat.draws.info import Info, drop_burn_in
 from lambda_hat.reference.work import Work
-from lambda_hat.samplers.base import Info, State
+from lambda_hat.samplers.base import State
 from lambda_hat.samplers.runner import Chains, init_chains, run_chains
 
 __all__ = ["GrowingChains"]
@@ -127,7 +127,7 @@ class GrowingChains:
         """
         if (num_steps := self._twice_the_steps()) > int(self.sampler.num_integration_steps):
             self._pace = self._work.pace()
-            sampler = self.sampler.with_num_integration_steps(num_steps)
+            sampler = self.sampler.with_numbers(num_integration_steps=num_steps)
             self._advance(sampler, rng_key, NUM_READAPTATION, NUM_READAPTATION)
 
     def _twice_the_steps(self) -> int:
@@ -135,15 +135,15 @@ class GrowingChains:
 
     def at_half_step_size(self, rng_key: Array) -> GrowingChains:
         """New chains from where these are, at half the step size and with twice the leapfrog steps, up to the limit."""
-        sampler = self.sampler.with_step_size(self.sampler.step_size / 2)
-        sampler = sampler.with_num_integration_steps(self._twice_the_steps())
+        sampler = self.sampler.with_numbers(
+            step_size=self.sampler.step_size / 2, num_integration_steps=self._twice_the_steps()
+        )
         return GrowingChains(sampler, rng_key, self.displacements, self._work)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Traces, positions and adapted numbers: what `restore` goes on from."""
-        arrays = {"displacements": np.asarray(self.displacements), "step_size": np.asarray(self.sampler.step_size)}
-        if hasattr(self.sampler, "num_integration_steps"):
-            arrays["num_integration_steps"] = np.asarray(self.sampler.num_integration_steps)
+        arrays = {"displacements": np.asarray(self.displacements)}
+        arrays |= {name: np.asarray(number) for name, number in self.sampler.tuned_numbers.items()}
         if self.info is not None:
             arrays |= {name: np.asarray(trace, np.float32) for name, trace in self.info._asdict().items()}
         return arrays
@@ -152,9 +152,7 @@ class GrowingChains:
     def restore(cls, sampler: Any, rng_key: Array, arrays: Mapping[str, np.ndarray], work: Work) -> GrowingChains:
         """The chains that `to_arrays` put down, of a sampler built as before."""
         dtype = sampler.step_size.dtype
-        sampler = sampler.with_step_size(jnp.asarray(arrays["step_size"], dtype))
-        if "num_integration_steps" in arrays:
-            sampler = sampler.with_num_integration_steps(int(arrays["num_integration_steps"]))
+        sampler = sampler.with_numbers(**{name: arrays[name] for name in sampler.tuned_numbers})
         info = None
         if "excess_loss" in arrays:
             info = Info(**{name: np.asarray(arrays[name], np.float64) for name in Info._fields})

@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from lambda_hat.config.methods import HMCSettings
+from lambda_hat.config.methods.hmc import HMCSettings
 from lambda_hat.posterior import Coordinates, Geometry, LocalPosterior, Whitening, average_whitening
 from lambda_hat.posterior.geometry import MAX_DENSE_DIM, num_positions_to_average
 from lambda_hat.posterior.local import LARGE_DIM
 from lambda_hat.reference.chains import GrowingChains
 from lambda_hat.reference.work import Work
-from lambda_hat.samplers.hmc import build_hmc
+from lambda_hat.samplers.hmc import HMC
 
 __all__ = ["FoundCoordinates", "find_coordinates", "start_hmc"]
 
@@ -50,7 +50,7 @@ def start_hmc(
     work: Work,
 ) -> GrowingChains:
     """Chains of jittered HMC in the given coordinates, warmed up."""
-    sampler = build_hmc(posterior, whitening, settings, log_step_size_jitter=LOG_STEP_SIZE_JITTER)
+    sampler = HMC.from_settings(posterior, whitening, settings, log_step_size_jitter=LOG_STEP_SIZE_JITTER)
     chains = GrowingChains(sampler, next(keys), displacements, work)
     num_warmup = NUM_WARMUP if posterior.dim <= LARGE_DIM else NUM_WARMUP_OF_LARGE
     chains.advance(next(keys), num_warmup, num_warmup=num_warmup)

@@ -12,10 +12,12 @@ import jax
 import numpy as np
 from jaxtyping import Array
 
-from lambda_hat.config.methods import HMCSettings, MCLMCSettings
+from lambda_hat.config.methods.hmc import HMCSettings
+from lambda_hat.config.methods.mclmc import MCLMCSettings
 from lambda_hat.config.study import ReferenceSpec
-from lambda_hat.estimate.criteria import DIVERGENCES, MIN_ESS
-from lambda_hat.estimate.diagnostics import TraceDiagnostics, diagnose_trace
+from lambda_hat.draws.criteria import DIVERGENCES, MIN_ESS
+from lambda_hat.draws.diagnostics import TraceDiagnostics, diagnose_trace
+from lambda_hat.draws.info import Info
 from lambda_hat.posterior import (
     Coordinates,
     Geometry,
@@ -38,9 +40,8 @@ from lambda_hat.reference.chains import GrowingChains
 from lambda_hat.reference.coordinates import LOG_STEP_SIZE_JITTER, find_coordinates, start_hmc
 from lambda_hat.reference.starts import Wells, decrease_from_w0, find_wells, overdispersed_starts
 from lambda_hat.reference.work import OutOfTime, Progress, Work
-from lambda_hat.samplers.base import Info
-from lambda_hat.samplers.hmc import build_hmc
-from lambda_hat.samplers.mclmc import build_mclmc
+from lambda_hat.samplers.hmc import HMC
+from lambda_hat.samplers.mclmc import AdjustedMCLMC
 from lambda_hat.samplers.pace import Guard
 
 __all__ = ["Reference", "coordinates_from_arrays", "exact_reference", "sample_reference"]
@@ -216,12 +217,14 @@ class _Engine:
 
     def build_chains(self) -> Any:
         """The sampler of the chains that count."""
-        return build_hmc(self.posterior, self.whitening, self.settings, log_step_size_jitter=LOG_STEP_SIZE_JITTER)
+        return HMC.from_settings(
+            self.posterior, self.whitening, self.settings, log_step_size_jitter=LOG_STEP_SIZE_JITTER
+        )
 
     def build_cross_check(self) -> Any:
         """The sampler of the second opinion."""
         settings = MCLMCSettings(step_size=INITIAL_STEP_SIZE, target_accept=self.spec.target_accept)
-        return build_mclmc(self.posterior, self.whitening, settings)
+        return AdjustedMCLMC.from_settings(self.posterior, self.whitening, settings)
 
     @property
     def whitening(self) -> Whitening:

@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from lambda_hat.config.study import Objective
-from lambda_hat.estimate.criteria import MAX_K_HAT, MAX_RHAT_APPROXIMATE
+from lambda_hat.draws.criteria import MAX_K_HAT, MAX_RHAT_APPROXIMATE
 from lambda_hat.records.base import Value
 from lambda_hat.records.reference import ReferenceRecord
 from lambda_hat.records.rows import OutcomeRow, TrialRow, Verdict

@@ -14,9 +14,10 @@ from scipy.stats import rankdata
 
 from lambda_hat.artifacts.files import make_dir, write_bytes_atomic
 from lambda_hat.artifacts.paths import Paths
-from lambda_hat.estimate.array_stats import array_stats
-from lambda_hat.estimate.criteria import MIN_BFMI, MIN_ESS
-from lambda_hat.estimate.diagnostics import bfmi, diagnose_trace
+from lambda_hat.config.methods import MethodSettings, parse_settings
+from lambda_hat.draws.array_stats import array_stats
+from lambda_hat.draws.criteria import MIN_BFMI, MIN_ESS
+from lambda_hat.draws.diagnostics import bfmi, diagnose_trace
 from lambda_hat.estimate.traces import Traces
 from lambda_hat.records.reference import ReferenceRecord
 from lambda_hat.report.drawing import REFERENCE_COLOUR, Picture, drawn, reference_band
@@ -110,10 +111,13 @@ def _figures_of(subject: Subject) -> Iterator[tuple[str, Draw]]:
         yield "autocorrelation", _draw_autocorrelation
         yield "ess", _draw_ess
     yield "distance", _draw_distance
-    if subject.method == "vi":
-        yield "elbo", _draw_elbo
-    elif subject.method in ("hmc", "mclmc"):
-        yield "energy", _draw_energy
+    for name in _settings(subject).figures:
+        yield name, _OWN_FIGURES[name]
+
+
+def _settings(subject: Subject) -> MethodSettings:
+    """Those of a trial; of a reference, the defaults of what sampled it."""
+    return parse_settings(subject.method, dict(subject.settings))
 
 
 def _can_be_ranked(readings: np.ndarray) -> bool:
@@ -141,12 +145,13 @@ def _draw_running(figure: Figure, subject: Subject, traces: Traces) -> None:
     work, llc, se = running.work[known], running.llc[known], running.se[known]
     error = np.where(np.isfinite(se), se, np.nan)
     axes.fill_between(work, llc - 2 * error, llc + 2 * error, color="#0072b2", alpha=0.2, linewidth=0, label="± 2 s.e.")
-    axes.plot(work, llc, color="#0072b2", label="readings of the fit" if subject.method == "vi" else "λ̂ so far")
+    is_fit = _settings(subject).is_fit
+    axes.plot(work, llc, color="#0072b2", label="readings of the fit" if is_fit else "λ̂ so far")
     if subject.is_reference:
         reference_band(axes, subject.llc, subject.se, "in the end, ± 2 s.e.")
     else:
         reference_band(axes, subject.llc_ref, subject.se_ref)
-    if subject.method == "vi" and subject.llc is not None:
+    if is_fit and subject.llc is not None:
         se_hat = 2 * (subject.se or 0.0)
         at = work[-1] if len(work) else 0.0
         axes.errorbar(at, subject.llc, se_hat, fmt="D", color="#d55e00", capsize=3, label="λ̂ of its draws")
@@ -246,19 +251,20 @@ def _draw_distance(figure: Figure, subject: Subject, traces: Traces) -> None:
 
 def _draw_energy(figure: Figure, subject: Subject, traces: Traces) -> None:
     """How the energy is spread, beside how it changes from draw to draw (Betancourt 1604.00695)."""
-    energy = np.asarray(traces.energy, np.float64)
+    energy, settings = np.asarray(traces.energy, np.float64), _settings(subject)
     axes = figure.subplots()
-    if subject.method == "mclmc" and subject.settings.get("adjusted") is False:
+    if not settings.is_exact:
         axes.hist(energy.ravel(), bins=60, density=True, color="#0072b2", alpha=0.7, label="energy change of a step")
         axes.set_xlabel("energy change of a step")
     else:
         centred = energy - energy.mean(axis=1, keepdims=True)
         kept = {"energy, about its mean": centred}
-        if traces.thinning == 1 and subject.method == "hmc":
+        has_changes = traces.thinning == 1 and settings.has_fresh_momentum
+        if has_changes:
             kept["change from draw to draw"] = np.diff(energy, axis=1)
         for (name, values), colour in zip(kept.items(), ("#0072b2", "#d55e00"), strict=False):
             axes.hist(values.ravel(), bins=60, density=True, color=colour, alpha=0.5, label=name)
-        if subject.method == "hmc" and traces.thinning == 1:
+        if has_changes:
             axes.plot([], [], " ", label=f"E-BFMI {bfmi(energy):.2f} (at least {MIN_BFMI:g} wanted)")
         axes.set_xlabel("energy (nats)")
     axes.set_ylabel("density")
@@ -279,6 +285,10 @@ def _draw_elbo(figure: Figure, subject: Subject, traces: Traces) -> None:
     axes.set_xlabel("step after burn-in")
     axes.set_ylabel("evidence lower bound (nats)")
     _legend(figure, num=len(elbo))
+
+
+_OWN_FIGURES: dict[str, Draw] = {"energy": _draw_energy, "elbo": _draw_elbo}
+"""Figures that only some methods have: those that a method's settings name."""
 
 
 def _thinning(traces: Traces) -> int:

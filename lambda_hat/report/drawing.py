@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 from markupsafe import Markup, escape
 
+from lambda_hat.config.methods import METHODS
+
 if TYPE_CHECKING:  # half a second, for which only a page with figures has a use
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 __all__ = [
-    "COLOURS",
     "GREY",
     "REFERENCE_COLOUR",
     "Picture",
@@ -29,8 +30,7 @@ __all__ = [
     "reference_band",
 ]
 
-# Okabe and Ito's colours, which most people can tell apart.
-COLOURS = {"sgld": "#d55e00", "vi": "#cc79a7", "mclmc": "#0072b2", "hmc": "#009e73"}
+# As those of the methods, colours that most people can tell apart (Okabe and Ito, Tol).
 _OTHERS = ("#e69f00", "#56b4e9", "#882255", "#117733")
 REFERENCE_COLOUR = "#555555"
 GREY = "#999999"
@@ -70,8 +70,9 @@ _DECIMALS = re.compile(r"(\d\.\d\d)\d+")
 
 
 def colour_of(name: str) -> str:
-    """The colour of a method; of anything else, one of its own for as long as there are some."""
-    return COLOURS.get(name) or _OTHERS[sum(name.encode()) % len(_OTHERS)]
+    """The colour of a method; of anything else, one that its name chooses."""
+    colour = METHODS[name].colour if name in METHODS else None
+    return colour or _OTHERS[sum(name.encode()) % len(_OTHERS)]
 
 
 @contextmanager

@@ -1,85 +1,113 @@
-"""The contract of every sampler: `init` makes a State, `step` gives (State, Info)."""
+"""The contract of every sampler: `init` makes a State, `step` gives (State, Info).
+
+What a sampler can do beside, it declares by its base class.
+"""
 
 from __future__ import annotations
 
+import abc
+import dataclasses
 import functools
-from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from collections.abc import Callable
+from typing import Any, Self, TypeAlias
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-__all__ = ["Info", "MinibatchSampler", "Sampler", "State", "TunableSampler", "halton"]
+from lambda_hat.draws.info import Info
+from lambda_hat.posterior import LocalPosterior
+from lambda_hat.samplers.noise import indices
+
+__all__ = ["MinibatchSampler", "Sampler", "State", "TunableSampler", "halton"]
 
 HALTON_PERIOD = 1024
 
 State: TypeAlias = Any  # a pytree of arrays, whose shapes and dtypes never change
 
 
-class Info(NamedTuple):
-    """What one step tells about itself: every field a scalar of the sampler's dtype, or the NumPy trace of many steps.
-
-    Attributes:
-        excess_loss: L_n(w) − L_n(w0) of the new position, or an unbiased estimate of it.
-        squared_distance: r² = |w − w0|².
-        acceptance_rate: Metropolis acceptance probability; 1 for samplers without a correction.
-        energy: total energy, for E-BFMI; what each sampler says where there is no such thing.
-        is_divergent: 1 where the step failed numerically, else 0.
-        weight: weight of this draw in the estimate (the step size of annealed SGLD).
-        num_gradient_evaluations: on the full-data scale, a minibatch of B counting B/n; with the first step, also that
-            of `init`.
-    """
-
-    excess_loss: Array | np.ndarray
-    squared_distance: Array | np.ndarray
-    acceptance_rate: Array | np.ndarray
-    energy: Array | np.ndarray
-    is_divergent: Array | np.ndarray
-    weight: Array | np.ndarray
-    num_gradient_evaluations: Array | np.ndarray
-
-
-class Sampler(Protocol):
+class Sampler(eqx.Module):
     """One chain's kernel. It is a pytree: numeric hyperparameters are leaves, so a new value never recompiles."""
 
+    @abc.abstractmethod
     def init(self, rng_key: Array, displacement: Float[Array, " d"]) -> State:
         """State of a chain that starts at w0 + displacement."""
-        ...
 
+    @abc.abstractmethod
     def step(self, rng_key: Array, state: State) -> tuple[State, Info]:
         """One step of one chain."""
-        ...
 
+    @abc.abstractmethod
     def displacement(self, state: State) -> Float[Array, " d"]:
         """w − w0 of a state."""
-        ...
+
+    @property
+    def is_minibatch(self) -> bool:
+        """Whether a step looks at fewer rows than there are.
+
+        Then there is little to keep in cache, and chains go as one batch however large they are.
+        """
+        return False
+
+    @property
+    def on_full_data(self) -> Self:
+        """The sampler that looks at every row in each step.
+
+        It starts chains just as this one does. Programs of what no minibatch takes part in are compiled for it, so that
+        one serves all sizes of minibatches.
+        """
+        return self
 
 
-@runtime_checkable
-class TunableSampler(Sampler, Protocol):
+class TunableSampler(Sampler):
     """A sampler whose step size the runner adapts to `target_accept` during warm-up."""
 
     step_size: Array
     target_accept: Array
 
-    def with_step_size(self, step_size: Array) -> Any:
-        """The same sampler with another step size."""
-        ...
+    @property
+    def tuned_numbers(self) -> dict[str, Array]:
+        """The fields that a run changes, by name: what a chain needs to go on later beside its position."""
+        return {"step_size": self.step_size}
+
+    def with_numbers(self, **numbers: Any) -> Self:
+        """This sampler with other values of some `tuned_numbers`."""
+        cast = {name: jnp.asarray(value, self.tuned_numbers[name].dtype) for name, value in numbers.items()}
+        return dataclasses.replace(self, **cast)
 
 
-@runtime_checkable
-class MinibatchSampler(Sampler, Protocol):
-    """A sampler whose step may look at a few rows only."""
+class MinibatchSampler(Sampler):
+    """A sampler whose step reads the loss off `batch_size` rows, drawn with replacement; off all where there are fewer.
+
+    Readings are paired, mean over the minibatch of l_i(w) − l_i(w0): unbiased for positions that do not depend on it.
+    """
+
+    posterior: LocalPosterior
+    batch_size: int = eqx.field(static=True)
 
     @property
     def is_minibatch(self) -> bool:
-        """Whether it does: then there is little to keep in cache, and chains go as one batch however large they are."""
-        ...
+        """Whether a step looks at fewer rows than there are."""
+        return self.batch_size < self.posterior.num_data
 
     @property
-    def without_steps(self) -> Any:
-        """The same for what does not depend on how many rows those are: one program for all sizes."""
-        ...
+    def on_full_data(self) -> Self:
+        """The sampler that looks at every row in each step."""
+        return dataclasses.replace(self, batch_size=self.posterior.num_data)
+
+    @property
+    def share_of_data(self) -> float:
+        """What one gradient of a minibatch costs, on the full-data scale."""
+        return min(1.0, self.batch_size / self.posterior.num_data)
+
+    def draw_loss(self, rng_key: Array) -> Callable[[Float[Array, " d"]], Array]:
+        """L_B(w) − L_B(w0) as a function of w − w0, on the rows B of a fresh minibatch."""
+        posterior = self.posterior
+        if not self.is_minibatch:  # the whole data: no minibatch noise
+            return lambda displacement: posterior.excess_loss(posterior.w0 + displacement)
+        batch, at_w0 = posterior.take(indices(rng_key, self.batch_size, posterior.num_data))
+        return lambda displacement: posterior.paired_excess_loss(posterior.w0 + displacement, batch, at_w0)
 
 
 def halton(index: Array, base: int) -> Array:

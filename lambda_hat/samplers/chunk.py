@@ -14,7 +14,8 @@ import numpy as np
 from blackjax.adaptation.step_size import dual_averaging_adaptation
 from jaxtyping import Array, Float
 
-from lambda_hat.samplers.base import Info, MinibatchSampler, Sampler, State, TunableSampler
+from lambda_hat.draws.info import Info
+from lambda_hat.samplers.base import Sampler, State, TunableSampler
 from lambda_hat.samplers.pace import Pace
 
 __all__ = ["Chunk", "ChunkEnd", "Tuner", "init_chains", "run_chunk", "run_chunks_together"]
@@ -99,8 +100,7 @@ class ChunkEnd:
 
 def init_chains(sampler: Sampler, rng_key: Array, displacements: Float[Array, "chains d"]) -> State:
     """States of chains that start at w0 + displacements."""
-    sampler = sampler.without_steps if isinstance(sampler, MinibatchSampler) else sampler
-    return _init_chains(sampler, rng_key, displacements)
+    return _init_chains(sampler.on_full_data, rng_key, displacements)
 
 
 @eqx.filter_jit
@@ -201,7 +201,7 @@ def _steps(
             states, info = step_all(sampler, keys, states)
             return None, states, info
         is_warmup = start + i < num_warmup
-        tuned = sampler.with_step_size(tuner.step_size(is_warmup))  # pyright: ignore[reportAttributeAccessIssue]
+        tuned = sampler.with_numbers(step_size=tuner.step_size(is_warmup))  # pyright: ignore[reportAttributeAccessIssue]
         states, info = step_all(tuned, keys, states)
         updated = tuner.update(jnp.mean(info.acceptance_rate))
         return jax.tree.map(lambda new, old: jnp.where(is_warmup, new, old), updated, tuner), states, info

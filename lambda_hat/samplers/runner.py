@@ -15,12 +15,13 @@ import jax
 import numpy as np
 from jaxtyping import Array
 
+from lambda_hat.draws.info import Info
 from lambda_hat.posterior.local import LARGE_DIM
-from lambda_hat.samplers.base import Info, MinibatchSampler, Sampler, State, TunableSampler
+from lambda_hat.samplers.base import Sampler, State, TunableSampler
 from lambda_hat.samplers.chunk import Chunk, ChunkEnd, Tuner, init_chains, run_chunk, run_chunks_together
 from lambda_hat.samplers.pace import OutOfTime, Pace
 
-__all__ = ["Chains", "ChunkRequests", "alone", "init_chains", "run_chains", "run_together", "sample_chains"]
+__all__ = ["Chains", "ChunkRequests", "init_chains", "run_chains", "run_together", "sample_chains", "to_completion"]
 
 MAX_NUMBERS_TOGETHER = 1 << 26  # in the states of runs that are vectorised: memory
 
@@ -39,14 +40,23 @@ class Chains:
     states: State
     sampler: Any
     num_done: int
-    is_complete: bool
     is_out_of_time: bool  # the deadline came first
     is_interrupted: bool  # in the middle of a chunk, which the device may still be computing
+
+    def settled_states(self) -> State:
+        """The final states, for more to be computed of them.
+
+        Raises:
+            OutOfTime: a chunk was interrupted, and whatever is asked of the device would wait for its end.
+        """
+        if self.is_interrupted:
+            raise OutOfTime
+        return self.states
 
 
 def _is_sequential(sampler: Sampler, states: State) -> bool:
     # A large network's activations for one chain fill the cache; for all of them at once they do not fit.
-    if jax.default_backend() != "cpu" or (isinstance(sampler, MinibatchSampler) and sampler.is_minibatch):
+    if jax.default_backend() != "cpu" or sampler.is_minibatch:
         return False
     return eqx.filter_eval_shape(jax.vmap(sampler.displacement), states).shape[1] > LARGE_DIM
 
@@ -58,7 +68,6 @@ def sample_chains(
     num_steps: int,
     *,
     num_warmup: int = 0,
-    start: int = 0,
     chunk_size: int = 250,
     min_chunks: int = 1,
     on_chunk: OnChunk | None = None,
@@ -66,16 +75,16 @@ def sample_chains(
 ) -> ChunkRequests[Chains]:
     """Run `num_steps` steps of every chain; `on_chunk(info, num_done)` returns False to stop early.
 
-    Steps are numbered from `start`, and step t uses the key `fold_in(rng_key, t)`, so that stopping and resuming
-    (without warm-up) equals running through. The sampler's step size is adapted while t < `num_warmup` if it can be.
-    Chunks have at most `chunk_size` steps, at most one in `min_chunks` of all, and as few as the deadline of `pace`
-    asks for; a chunk that its guard interrupts leaves nothing.
+    Step t uses the key `fold_in(rng_key, t)`: chunks change nothing, and a run that is stopped is the first part of the
+    whole. The step size of a `TunableSampler` is adapted while t < `num_warmup`. Chunks have at most `chunk_size`
+    steps, at most one in `min_chunks` of all, and as few as the deadline of `pace` asks for. A chunk that its guard
+    interrupts leaves nothing.
 
     Raises:
         OutOfTime: the deadline came before the end of the first chunk.
     """
     pace = Pace() if pace is None else pace
-    tuner = Tuner.start(sampler) if num_warmup > start and isinstance(sampler, TunableSampler) else None
+    tuner = Tuner.start(sampler) if num_warmup > 0 and isinstance(sampler, TunableSampler) else None
     is_sequential = _is_sequential(sampler, states)
     largest = min(chunk_size, -(-num_steps // min_chunks))
     parts: list[Info] = []
@@ -93,7 +102,7 @@ def sample_chains(
                 tuner=tuner,
                 rng_key=rng_key,
                 states=states,
-                start=start + done,
+                start=done,
                 num_steps=size,
                 num_warmup=num_warmup,
                 max_steps=chunk_size,
@@ -114,9 +123,9 @@ def sample_chains(
     if is_out_of_time and not parts:
         raise OutOfTime
     if tuner is not None:
-        sampler = sampler.with_step_size(tuner.adapted(is_warmup=done + start < num_warmup))
+        sampler = sampler.with_numbers(step_size=tuner.adapted(is_warmup=done < num_warmup))
     info = Info(*(np.concatenate(fields, axis=1) for fields in zip(*parts, strict=True)))
-    return Chains(info, states, sampler, done, done == num_steps, is_out_of_time, is_interrupted)
+    return Chains(info, states, sampler, done, is_out_of_time, is_interrupted)
 
 
 def run_together(runs: Sequence[ChunkRequests[T]]) -> Iterator[tuple[int, T]]:
@@ -177,8 +186,8 @@ def _groups(waiting: dict[int, Chunk], most: dict[Hashable, int]) -> list[list[i
     return groups
 
 
-def alone(sampling: Callable[P, ChunkRequests[T]]) -> Callable[P, T]:
-    """The same as a function, which runs nothing beside it."""
+def to_completion(sampling: Callable[P, ChunkRequests[T]]) -> Callable[P, T]:
+    """`sampling` as an ordinary function, which runs every chunk that is asked for and returns what was found."""
 
     @functools.wraps(sampling)
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -188,4 +197,4 @@ def alone(sampling: Callable[P, ChunkRequests[T]]) -> Callable[P, T]:
     return run
 
 
-run_chains = alone(sample_chains)
+run_chains = to_completion(sample_chains)

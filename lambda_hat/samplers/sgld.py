@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import NamedTuple, TypeAlias
+import math
+from typing import NamedTuple, Self, TypeAlias
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
+from numpy.typing import ArrayLike
 
-from lambda_hat.config.methods import SGLDSettings
-from lambda_hat.posterior import LocalPosterior, Whitening
-from lambda_hat.samplers.base import Info
-from lambda_hat.samplers.noise import indices, normals
+from lambda_hat.config.methods.sgld import SGLDSettings
+from lambda_hat.draws.info import Info
+from lambda_hat.posterior import Coordinates, LocalPosterior, Whitening
+from lambda_hat.samplers.base import MinibatchSampler
+from lambda_hat.samplers.bias import measure_bias_traces
+from lambda_hat.samplers.method import Built, Ended, Judgement, starts_at_w0
+from lambda_hat.samplers.noise import normals
 
-__all__ = ["PRECONDITIONERS", "SGLD", "SGLDState", "build_sgld"]
+__all__ = ["PRECONDITIONERS", "SGLD", "SGLDBias", "SGLDState", "build", "predict_bias"]
 
 PRECONDITIONERS = ("none", "rmsprop", "adam", "whitened")
+PREDICTABLE = ("none", "whitened")  # P constant, so that there is a stationary law to speak of
 
 _Moved: TypeAlias = tuple[Array, Array, Array]  # w − w0 and the moments, after a step
 
@@ -33,7 +38,7 @@ class SGLDState(NamedTuple):
     num_steps: Array
 
 
-class SGLD(eqx.Module):
+class SGLD(MinibatchSampler):
     """w ← w − (η_t/2) P (nβ ĝ + γ_loc (w − w0)) + √(η_t P) ξ, with η_t = η_0 (1 + t/t0)^(−exponent).
 
     The drift is η/2 and the noise √η (Lau et al. 2308.12108). `none`: P = 1. `rmsprop`: P = diag(1/(√v̂ + ε)). `adam`:
@@ -45,9 +50,7 @@ class SGLD(eqx.Module):
     it.
     """
 
-    posterior: LocalPosterior
     whitening: Whitening
-    batch_size: int = eqx.field(static=True)
     initial_step_size: Array
     annealing_exponent: Array
     annealing_offset: Array
@@ -56,15 +59,25 @@ class SGLD(eqx.Module):
     square_decay: Array
     damping: Array
 
-    @property
-    def is_minibatch(self) -> bool:
-        """Whether a step looks at fewer rows than there are."""
-        return self.batch_size < self.posterior.num_data
+    @classmethod
+    def from_settings(cls, posterior: LocalPosterior, whitening: Whitening, settings: SGLDSettings) -> Self:
+        """SGLD as `settings` say."""
 
-    @property
-    def without_steps(self) -> SGLD:
-        """The same for what does not depend on the size of a minibatch: one program for all sizes."""
-        return dataclasses.replace(self, batch_size=0)
+        def traced(value: float) -> Array:
+            return jnp.asarray(value, posterior.w0.dtype)
+
+        return cls(
+            posterior=posterior,
+            batch_size=min(settings.batch_size, posterior.num_data),
+            whitening=whitening,
+            initial_step_size=traced(settings.initial_step_size),
+            annealing_exponent=traced(settings.annealing_exponent),
+            annealing_offset=traced(settings.annealing_offset),
+            preconditioner=jnp.asarray(PRECONDITIONERS.index(settings.preconditioner), jnp.int32),
+            gradient_decay=traced(settings.gradient_decay),
+            square_decay=traced(settings.square_decay),
+            damping=traced(settings.damping),
+        )
 
     def init(self, rng_key: Array, displacement: Float[Array, " d"]) -> SGLDState:
         """State of a chain that starts at w0 + displacement."""
@@ -78,7 +91,7 @@ class SGLD(eqx.Module):
 
     def step(self, rng_key: Array, state: SGLDState) -> tuple[SGLDState, Info]:
         """One minibatch gradient and one Langevin step."""
-        excess_loss, gradient = self._loss_and_gradient(rng_key, state)
+        excess_loss, gradient = jax.value_and_grad(self.draw_loss(rng_key))(state.displacement)
         time = state.num_steps.astype(gradient.dtype)
         step_size = self.initial_step_size * (1 + time / self.annealing_offset) ** (-self.annealing_exponent)
         noise = jnp.sqrt(step_size) * normals(rng_key, gradient.size, gradient.dtype)
@@ -101,16 +114,9 @@ class SGLD(eqx.Module):
             energy=0 * one,
             is_divergent=(~jnp.isfinite(squared_distance)).astype(gradient.dtype),
             weight=step_size,
-            num_gradient_evaluations=one * min(1.0, self.batch_size / self.posterior.num_data),
+            num_gradient_evaluations=one * self.share_of_data,
         )
         return SGLDState(displacement, squared_distance, first, second, state.num_steps + 1), info
-
-    def _loss_and_gradient(self, rng_key: Array, state: SGLDState) -> tuple[Array, Float[Array, " d"]]:
-        posterior, position = self.posterior, self.posterior.w0 + state.displacement
-        if not self.is_minibatch:  # the whole data: no minibatch noise
-            return jax.value_and_grad(posterior.excess_loss)(position)
-        batch, at_w0 = posterior.take(indices(rng_key, self.batch_size, posterior.num_data))
-        return jax.value_and_grad(posterior.paired_excess_loss)(position, batch, at_w0)
 
     def _force(self, state: SGLDState, drift: Float[Array, " d"]) -> Float[Array, " d"]:
         return self.posterior.nbeta * drift + self.posterior.localization * state.displacement
@@ -148,21 +154,58 @@ class SGLD(eqx.Module):
         return state.displacement - 0.5 * step_size * scale * force + jnp.sqrt(scale) * noise
 
 
-def build_sgld(posterior: LocalPosterior, whitening: Whitening, settings: SGLDSettings) -> SGLD:
-    """SGLD as `settings` say."""
+def build(posterior: LocalPosterior, coordinates: Coordinates, settings: SGLDSettings, rng_key: Array) -> Built:
+    """Chains that start at w0."""
+    del rng_key
+    sampler = SGLD.from_settings(posterior, coordinates.averaged, settings)
+    return Built(sampler, starts_at_w0(posterior, settings.num_chains), judge)
 
-    def traced(value: float) -> Array:
-        return jnp.asarray(value, posterior.w0.dtype)
 
-    return SGLD(
-        posterior=posterior,
-        whitening=whitening,
-        batch_size=min(settings.batch_size, posterior.num_data),
-        initial_step_size=traced(settings.initial_step_size),
-        annealing_exponent=traced(settings.annealing_exponent),
-        annealing_offset=traced(settings.annealing_offset),
-        preconditioner=jnp.asarray(PRECONDITIONERS.index(settings.preconditioner), jnp.int32),
-        gradient_decay=traced(settings.gradient_decay),
-        square_decay=traced(settings.square_decay),
-        damping=traced(settings.damping),
+def judge(ended: Ended, rng_key: Array) -> Judgement:
+    """The bias that step size and minibatches are expected to cause, where P is constant."""
+    sampler: SGLD = ended.chains.sampler
+    if ended.is_diverged or PRECONDITIONERS[int(sampler.preconditioner)] not in PREDICTABLE:
+        return Judgement()
+    displacements = jax.vmap(sampler.displacement)(ended.chains.settled_states())
+    bias = predict_bias(sampler, displacements, rng_key)
+    reports = {"predicted_bias": bias.at(ended.info.weight)} if bias.is_known else {}
+    return Judgement(reports, num_gradient_evaluations=bias.num_gradient_evaluations)
+
+
+class SGLDBias(NamedTuple):
+    """The relative bias (λ̂ − λ)/λ per unit of step size, and how many gradients on the full-data scale it took."""
+
+    discretisation: float
+    minibatch: float
+    num_gradient_evaluations: float
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the whitening was one of this posterior, as the formula supposes."""
+        return math.isfinite(self.discretisation + self.minibatch)
+
+    def at(self, step_sizes: ArrayLike) -> float:
+        """Relative bias of the η-weighted mean of readings taken at `step_sizes`: that of their η-weighted mean."""
+        eta = np.asarray(step_sizes, np.float64)
+        return (self.discretisation + self.minibatch) * float(np.sum(eta**2) / np.sum(eta))
+
+
+def predict_bias(sampler: SGLD, displacements: Float[Array, "chains d"], rng_key: Array) -> SGLDBias:
+    """The relative bias of SGLD with a constant preconditioner P, per unit of η, from where its chains ended.
+
+    Around a posterior N(w0, K⁻¹), K = H + γ_loc, H the Hessian of nβL_n, with gradient noise of covariance C, the
+    stationary covariance Σ of w ← w − (η/2) P (K (w − w0) + noise) + √(ηP) ξ solves
+    PKΔ + ΔKP = (η/2)(PKP + PCP) to first order in Δ = Σ − K⁻¹, so that
+
+        λ̂ − λ = ½ tr(HΔ) = (η/8) ( tr(PH) + tr(H K⁻¹ P C) ),      λ = ½ tr(H K⁻¹),
+
+    for P = 1 and for P = K⁻¹ = A Aᵀ (whitened), where it becomes λ̂/λ − 1 = (η/4)(1 + κ nβ/B) if the model is true.
+    """
+    posterior = sampler.posterior
+    is_whitened = PRECONDITIONERS[int(sampler.preconditioner)] == "whitened"
+    traces = measure_bias_traces(posterior, sampler.whitening, displacements, rng_key, is_whitened=is_whitened)
+    return SGLDBias(
+        discretisation=0.25 * traces.discretisation,
+        minibatch=0.25 * traces.minibatch_noise(sampler.batch_size, posterior.num_data),
+        num_gradient_evaluations=traces.num_gradient_evaluations,
     )

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import equinox as eqx
 import jax
@@ -15,25 +13,20 @@ import numpy as np
 import optax
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float
+from numpy.typing import ArrayLike
 
-from lambda_hat.config.methods import VISettings
+from lambda_hat.config.methods.vi import VISettings
+from lambda_hat.draws.importance import psis_estimate
+from lambda_hat.draws.info import Info
+from lambda_hat.draws.llc import pool_fits
 from lambda_hat.errors import InputError
 from lambda_hat.posterior import Coordinates, DiagonalWhitening, LocalPosterior, Whitening
-from lambda_hat.samplers.base import Info
-from lambda_hat.samplers.gradients import row_gradients
+from lambda_hat.samplers.base import MinibatchSampler
+from lambda_hat.samplers.method import Built, Ended, FitDraws, Judgement, starts_at_w0
 from lambda_hat.samplers.mixture import Blocks, Components, Mixture, components_of, log_density, log_density_and_score
-from lambda_hat.samplers.noise import few_normals, indices, normals
+from lambda_hat.samplers.noise import few_normals, normals
 
-__all__ = [
-    "MOMENT_ROWS",
-    "VI",
-    "FitDraws",
-    "VIState",
-    "build_vi",
-    "draw",
-    "evaluate_fit",
-    "whitening_scale",
-]
+__all__ = ["MOMENT_ROWS", "VI", "VIState", "build", "draw", "elbo_trend", "evaluate_fit", "whitening_scale"]
 
 INITIAL_SPREAD = 0.5  # whitened units: wide enough for a small learning rate, narrower than most of the posterior
 MOMENT_ROWS = 1024  # rows whose gradients at w0 give the scale; each of its entries is then known to a few per cent
@@ -56,15 +49,7 @@ class Readings(NamedTuple):
     squared_distance: Array
 
 
-class FitDraws(NamedTuple):
-    """Draws of a fitted q judged on the full data, each `(num_draws,)`; weights lead to π, up to a constant."""
-
-    excess_loss: Array | np.ndarray
-    squared_distance: Array | np.ndarray
-    log_weights: Array | np.ndarray
-
-
-class VI(eqx.Module):
+class VI(MinibatchSampler):
     """Maximises E_q[−nβ (L_B(w) − L_B(w0)) − (γ_loc/2) |w − w0|²] + H[q] by Adam.
 
     The learning rate falls linearly to 0 over `num_steps`. At a constant rate the iterates hover, with E[σ²] right but
@@ -85,8 +70,6 @@ class VI(eqx.Module):
     log ∫ π.
     """
 
-    posterior: LocalPosterior
-    batch_size: int = eqx.field(static=True)
     whitening: Whitening
     log_abs_det: Array  # of the whitening: a matrix has it only at some price
     learning_rate: Array
@@ -94,15 +77,38 @@ class VI(eqx.Module):
     component_mask: Array  # (components,) of bool; the first M
     rank_mask: Array  # (rank,) of 0 and 1
 
-    @property
-    def is_minibatch(self) -> bool:
-        """Whether a step looks at fewer rows than there are."""
-        return self.batch_size < self.posterior.num_data
+    @classmethod
+    def from_settings(
+        cls, posterior: LocalPosterior, coordinates: Coordinates, settings: VISettings, rng_key: Array
+    ) -> Self:
+        """A fit as `settings` say; `rng_key` chooses the rows that a scale is measured on.
 
-    @property
-    def without_steps(self) -> VI:
-        """The same for what does not depend on the size of a minibatch: one program for all sizes."""
-        return dataclasses.replace(self, batch_size=0)
+        The diagonal modes share one program; `hessian`, which takes A0 and measures nothing, is another.
+
+        Raises:
+            InputError: more components or columns than there are slots for.
+        """
+        components, rank = settings.num_component_slots, settings.num_rank_slots
+        for name, value, slots in (("M", settings.num_components, components), ("r", settings.rank, rank)):
+            if value > slots:
+                raise InputError(
+                    f"vi: {name} = {value} does not fit in {slots} slots; raise max_components or max_rank."
+                )
+        dtype = posterior.w0.dtype
+        if settings.is_whitened:
+            whitening = coordinates.at_w0
+        else:
+            whitening = DiagonalWhitening(whitening_scale(posterior, settings.whitening_mode, rng_key))
+        return cls(
+            posterior=posterior,
+            batch_size=min(settings.batch_size, posterior.num_data),
+            whitening=whitening,
+            log_abs_det=whitening.log_abs_det,
+            learning_rate=jnp.asarray(settings.learning_rate, dtype),
+            num_steps=jnp.asarray(settings.num_steps, dtype),
+            component_mask=jnp.arange(components) < settings.num_components,
+            rank_mask=(jnp.arange(rank) < settings.rank).astype(dtype),
+        )
 
     def init(self, rng_key: Array, displacement: Float[Array, " d"]) -> VIState:
         """State of a fit whose components start close to w0 + displacement."""
@@ -168,7 +174,7 @@ class VI(eqx.Module):
     def gradient(self, rng_key: Array, mixture: Mixture) -> tuple[Readings, Mixture]:
         """Unbiased estimates of −ELBO, of the excess loss and of r² under q, and of the gradient of the first."""
         batch_key, sample_key = jax.random.split(rng_key)
-        excess_loss = self._excess_loss(batch_key)
+        excess_loss = self.draw_loss(batch_key)
         components = self.components(mixture)
         posterior, blocks = self.posterior, self.blocks
 
@@ -200,14 +206,6 @@ class VI(eqx.Module):
         none = Readings(zero, zero, zero), jax.tree.map(jnp.zeros_like, mixture)
         return jax.lax.fori_loop(0, blocks.number, add_block, none)
 
-    def _excess_loss(self, batch_key: Array) -> Callable[[Array], Array]:
-        """Of w − w0, on the rows of one minibatch."""
-        posterior = self.posterior
-        if not self.is_minibatch:
-            return lambda displacement: posterior.excess_loss(posterior.w0 + displacement)
-        batch, at_w0 = posterior.take(indices(batch_key, self.batch_size, posterior.num_data))
-        return lambda displacement: posterior.paired_excess_loss(posterior.w0 + displacement, batch, at_w0)
-
     def step(self, rng_key: Array, state: VIState) -> tuple[VIState, Info]:
         """One gradient of the ELBO and one step of Adam."""
         readings, gradient = self.gradient(rng_key, state.mixture)
@@ -223,7 +221,7 @@ class VI(eqx.Module):
             energy=energy,
             is_divergent=(~jnp.isfinite(energy + optax.tree.sum(mixture))).astype(energy.dtype),
             weight=one,
-            num_gradient_evaluations=jnp.sum(self.component_mask) * (one * self.batch_size / self.posterior.num_data),
+            num_gradient_evaluations=jnp.sum(self.component_mask) * (one * self.share_of_data),
         )
         return VIState(mixture, optimizer, state.num_steps + 1), info
 
@@ -248,7 +246,7 @@ def draw(
 def evaluate_fit(vi: VI, rng_key: Array, state: VIState, num_draws: int) -> FitDraws:
     """Full-data losses and importance weights log π(w) − log q(w) of independent draws of the fitted q.
 
-    λ̂ = nβ · mean(excess_loss) under q itself; `estimate.importance.psis_estimate` corrects towards π.
+    λ̂ = nβ · mean(excess_loss) under q itself; `draws.importance.psis_estimate` corrects towards π.
     """
     displacements, log_q = draw(vi, rng_key, state, num_draws)
     posterior = vi.posterior
@@ -260,8 +258,12 @@ def evaluate_fit(vi: VI, rng_key: Array, state: VIState, num_draws: int) -> FitD
 
 @eqx.filter_jit
 def _gradient_moments(posterior: LocalPosterior, indices: Array) -> tuple[Array, Array]:
-    gradients = row_gradients(posterior, posterior.w0, indices)
+    gradients = posterior.row_gradients(posterior.w0, indices)
     return jnp.mean(gradients, axis=0), jnp.mean(gradients**2, axis=0)
+
+
+def _num_moment_rows(posterior: LocalPosterior) -> int:
+    return min(MOMENT_ROWS, posterior.num_data)
 
 
 def whitening_scale(posterior: LocalPosterior, mode: str, rng_key: Array) -> Float[Array, " d"]:
@@ -272,37 +274,62 @@ def whitening_scale(posterior: LocalPosterior, mode: str, rng_key: Array) -> Flo
     quite a minimum. `none`: the mean of E[ĝ²] over coordinates, the same for all: the learning rate keeps its unit,
     nothing is reshaped.
     """
-    rows = jax.random.permutation(rng_key, posterior.num_data)[:MOMENT_ROWS]
+    rows = jax.random.permutation(rng_key, posterior.num_data)[: _num_moment_rows(posterior)]
     mean, square = _gradient_moments(posterior, rows)
     curvature = {"none": jnp.full_like(square, jnp.mean(square)), "rmsprop": square, "adam": square - mean**2}[mode]
     return 1 / jnp.sqrt(posterior.nbeta * jnp.maximum(curvature, 0) + posterior.localization)
 
 
-def build_vi(posterior: LocalPosterior, coordinates: Coordinates, settings: VISettings, rng_key: Array) -> VI:
-    """A fit as `settings` say; `rng_key` chooses the rows that a scale is measured on.
-
-    The diagonal modes share one program; `hessian`, which takes A0 and measures nothing, is another.
-
-    Raises:
-        InputError: more components or columns than there are slots for.
-    """
-    components = settings.max_components or settings.num_components
-    rank = settings.rank if settings.max_rank is None else settings.max_rank
-    for name, value, slots in (("M", settings.num_components, components), ("r", settings.rank, rank)):
-        if value > slots:
-            raise InputError(f"vi: {name} = {value} does not fit in {slots} slots; raise max_components or max_rank.")
-    dtype = posterior.w0.dtype
-    if settings.whitening_mode == "hessian":
-        whitening = coordinates.at_w0
-    else:
-        whitening = DiagonalWhitening(whitening_scale(posterior, settings.whitening_mode, rng_key))
-    return VI(
-        posterior=posterior,
-        batch_size=min(settings.batch_size, posterior.num_data),
-        whitening=whitening,
-        log_abs_det=whitening.log_abs_det,
-        learning_rate=jnp.asarray(settings.learning_rate, dtype),
-        num_steps=jnp.asarray(settings.num_steps, dtype),
-        component_mask=jnp.arange(components) < settings.num_components,
-        rank_mask=(jnp.arange(rank) < settings.rank).astype(dtype),
+def build(posterior: LocalPosterior, coordinates: Coordinates, settings: VISettings, rng_key: Array) -> Built:
+    """Independent fits that start around w0."""
+    return Built(
+        sampler=VI.from_settings(posterior, coordinates, settings, rng_key),
+        starts=starts_at_w0(posterior, settings.num_chains),
+        judge=partial(judge, num_draws=settings.num_draws),
+        num_gradient_evaluations=0.0 if settings.is_whitened else _num_moment_rows(posterior) / posterior.num_data,
     )
+
+
+def judge(ended: Ended, rng_key: Array, *, num_draws: int) -> Judgement:
+    """λ̂ under the fitted densities by full-data losses of fresh draws, and what importance sampling makes of it."""
+    if ended.is_stopped or ended.is_diverged:
+        return Judgement()
+    states, vi = ended.chains.settled_states(), ended.chains.sampler.on_full_data
+    nbeta, num_fits = float(vi.posterior.nbeta), ended.info.energy.shape[0]
+    fits, readings, corrected, k_hats = [], [], [], []
+    for fit in range(num_fits):
+        state = jax.tree.map(lambda leaf, fit=fit: leaf[fit], states)
+        draws = evaluate_fit(vi, jax.random.fold_in(rng_key, fit), state, num_draws)
+        fits.append(draws)
+        readings.append(nbeta * np.asarray(draws.excess_loss, np.float64))
+        if np.isfinite(readings[-1]).all() and np.isfinite(draws.log_weights).all():
+            mean, _, k_hat = psis_estimate(readings[-1], np.asarray(draws.log_weights))
+            corrected.append(mean)
+            k_hats.append(k_hat)
+    all_draws = FitDraws(*(np.stack(traces) for traces in zip(*fits, strict=True)))
+    reports = {"num_loss_evaluations": float(num_fits * num_draws)}
+    if corrected:
+        reports |= {"llc_psis": float(np.mean(corrected)), "k_hat": float(np.max(k_hats))}
+    return Judgement(
+        reports=reports | elbo_trend(-np.asarray(ended.info.energy)),
+        estimate=pool_fits(np.stack(readings), np.asarray(all_draws.squared_distance, np.float64)),
+        fit_draws=all_draws,
+    )
+
+
+def elbo_trend(elbo: ArrayLike) -> dict[str, float]:
+    """Mean and slope of the ELBO's trace `(num_fits, num_steps)` over its last quarter, in nats per 1000 steps.
+
+    The slope is that of least squares through the mean over fits, with the standard error that noise independent from
+    step to step gives it. A slope of several errors: the fit was not finished.
+    """
+    trace = np.asarray(elbo, np.float64)
+    trace = trace[:, -max(trace.shape[1] // 4, 3) :].mean(axis=0)
+    time = np.arange(trace.size) - 0.5 * (trace.size - 1)
+    spread = float(np.sum(time**2))
+    if trace.size < 3:
+        return {"elbo": float(trace.mean())}
+    slope = float(time @ trace) / spread
+    residual = trace - trace.mean() - slope * time
+    error = float(np.sqrt(np.sum(residual**2) / (trace.size - 2) / spread))
+    return {"elbo": float(trace.mean()), "elbo_slope": 1000 * slope, "elbo_slope_se": 1000 * error}

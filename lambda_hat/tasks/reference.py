@@ -22,9 +22,9 @@ from lambda_hat.artifacts.paths import (
 from lambda_hat.clock import now
 from lambda_hat.config.problems import LocalizationRadius
 from lambda_hat.config.study import ReferenceSpec
+from lambda_hat.draws.criteria import Criterion
+from lambda_hat.draws.diagnostics import TraceDiagnostics
 from lambda_hat.errors import InputError, StorageError, TargetError
-from lambda_hat.estimate.criteria import Criterion
-from lambda_hat.estimate.diagnostics import TraceDiagnostics
 from lambda_hat.records.base import append_line
 from lambda_hat.records.progress import Stage
 from lambda_hat.records.provenance import Provenance

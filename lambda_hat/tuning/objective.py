@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from lambda_hat.config.study import Objective
+from lambda_hat.draws.criteria import MAX_RHAT_APPROXIMATE
 from lambda_hat.errors import InputError
-from lambda_hat.estimate.criteria import MAX_RHAT_APPROXIMATE
 
 __all__ = ["WORST_VALUE", "clipped", "objective_value"]
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from lambda_hat.artifacts.paths import RunContext
 from lambda_hat.config.load import LoadedExperiments
-from lambda_hat.config.methods import program_of
-from lambda_hat.config.study import Method
+from lambda_hat.config.methods import Method, program_of
 from lambda_hat.errors import LambdaHatError, TooManyFailedTrials
 from lambda_hat.records.reference import ReferenceRecord
 from lambda_hat.records.rows import RunRow

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from lambda_hat.artifacts.paths import RunContext
 from lambda_hat.config.load import LoadedStudy
-from lambda_hat.config.study import CategoricalDist, Distribution, IntDist, Method
+from lambda_hat.config.methods import METHODS, Method
+from lambda_hat.config.study import CategoricalDist, Distribution, IntDist
 from lambda_hat.errors import LambdaHatError, TooManyFailedTrials
 from lambda_hat.records.reference import ReferenceRecord
 from lambda_hat.records.rows import TrialRow
@@ -94,7 +95,8 @@ class _StudyRun(Run[TrialRow]):
         return programs_of_search(method, self._settings(method), self.study.search_space[method])
 
     def _settings(self, method: Method) -> dict[str, object]:
-        return {**self.samplers[method], **_slots(method, self.study.search_space[method])}
+        slots = _slots(METHODS[method].slots, self.study.search_space[method])
+        return {**self.samplers[method], **slots}
 
     def late_lanes(self) -> Sequence[AnyLane]:
         """What follows studies whose last trials were there already, as after the loss of a journal."""
@@ -160,17 +162,15 @@ def _study_line(lane: TrialLane, total: int) -> StudyLine:
     )
 
 
-def _slots(method: str, space: Mapping[str, Distribution]) -> dict[str, int]:
-    """VI compiles for the largest M and r of the search space and masks the rest: one program for all of them."""
-    if method != "vi":
-        return {}
-    slots = {}
-    for name, slot in (("M", "max_components"), ("r", "max_rank")):
+def _slots(slots: Mapping[str, str], space: Mapping[str, Distribution]) -> dict[str, int]:
+    """Slots for the largest value searched of each hyperparameter that has them: one program serves them all."""
+    found: dict[str, int] = {}
+    for slot, name in slots.items():
         match space.get(name):
             case CategoricalDist(choices=choices):
-                slots[slot] = max(int(choice) for choice in choices if isinstance(choice, int))
+                found[slot] = max(int(choice) for choice in choices if isinstance(choice, int))
             case IntDist(high=high):
-                slots[slot] = high
+                found[slot] = high
             case _:
                 pass
-    return slots
+    return found

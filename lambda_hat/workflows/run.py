@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 from lambda_hat.artifacts.ids import problem_id
 from lambda_hat.clock import now
 from lambda_hat.config.card import LocalCard
-from lambda_hat.config.study import Method
+from lambda_hat.config.methods import Method
 from lambda_hat.errors import ExecutionError, LambdaHatError, RunStateError, StorageError, UncertifiedReference
 from lambda_hat.execution.cluster import Cluster
 from lambda_hat.records.base import append_line

@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from lambda_hat.config.methods import HMCSettings
+from lambda_hat.config.methods.hmc import HMCSettings
 from lambda_hat.config.problems import DeepLinearProblem, LinearNetworkProblem, ReducedRankProblem
-from lambda_hat.estimate.llc import LLCEstimate
+from lambda_hat.draws.llc import LLCEstimate
 from lambda_hat.estimate.method import run_method
 from lambda_hat.posterior import Coordinates, build_posterior, hessian_whitening
 from lambda_hat.targets import Model, build_target

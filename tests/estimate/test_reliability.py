@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from lambda_hat.config.methods import parse_settings
-from lambda_hat.estimate.llc import LLCEstimate
+from lambda_hat.draws.info import Info
+from lambda_hat.draws.llc import LLCEstimate
 from lambda_hat.estimate.method import MethodResult
 from lambda_hat.estimate.reliability import reasons_against
 from lambda_hat.records.state import State
-from lambda_hat.samplers.base import Info
 
 GOOD = {
     "llc": 10.0, "se": 0.1, "rhat": 1.005, "ess_bulk": 900.0, "ess_tail": 800.0, "rhat_loss": 1.005,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from lambda_hat.draws.info import Info
+from lambda_hat.draws.llc import estimate_llc_from_traces
 from lambda_hat.errors import RunStateError
-from lambda_hat.estimate.llc import estimate_llc_from_traces
 from lambda_hat.estimate.traces import Traces
-from lambda_hat.samplers.base import Info
-from lambda_hat.samplers.vi import FitDraws
+from lambda_hat.samplers.method import FitDraws
 
 NBETA = 50.0
 

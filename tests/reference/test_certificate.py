@@ -8,7 +8,8 @@ import math
 import numpy as np
 import pytest
 
-from lambda_hat.estimate.criteria import Criterion
+from lambda_hat.draws.criteria import Criterion
+from lambda_hat.draws.info import Info
 from lambda_hat.reference.certificate import (
     Certificate,
     agreement,
@@ -17,7 +18,6 @@ from lambda_hat.reference.certificate import (
     is_refuted,
     judge_minimum,
 )
-from lambda_hat.samplers.base import Info
 
 NBETA = 20.0
 SHAPE = (4, 2000)

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lambda_hat.config.methods import HMCSettings
+from lambda_hat.config.methods.hmc import HMCSettings
 from lambda_hat.posterior import hessian_whitening
 from lambda_hat.reference.chains import MAX_INTEGRATION_STEPS, NUM_READAPTATION, GrowingChains
 from lambda_hat.reference.work import Work
-from lambda_hat.samplers.hmc import build_hmc
+from lambda_hat.samplers.hmc import HMC
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -22,7 +22,7 @@ def build_chains(build_quadratic):
     whitening, _ = hessian_whitening(posterior, posterior.w0[None])
 
     def build(num_steps):
-        sampler = build_hmc(posterior, whitening, HMCSettings(num_integration_steps=num_steps))
+        sampler = HMC.from_settings(posterior, whitening, HMCSettings(num_integration_steps=num_steps))
         return GrowingChains(sampler, jax.random.key(0), jnp.zeros((2, posterior.dim)), Work())
 
     return build

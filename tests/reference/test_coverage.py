@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lambda_hat.config.methods import HMCSettings, MCLMCSettings, MethodSettings
+from lambda_hat.config.methods import MethodSettings
+from lambda_hat.config.methods.hmc import HMCSettings
+from lambda_hat.config.methods.mclmc import MCLMCSettings
 from lambda_hat.estimate.method import run_method
 from lambda_hat.posterior import Coordinates, hessian_whitening
 

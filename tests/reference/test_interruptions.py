@@ -12,7 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lambda_hat.config.methods import HMCSettings, SGLDSettings, VISettings
+from lambda_hat.config.methods.hmc import HMCSettings
+from lambda_hat.config.methods.sgld import SGLDSettings
+from lambda_hat.config.methods.vi import VISettings
 from lambda_hat.config.study import ReferenceSpec
 from lambda_hat.estimate.method import run_method
 from lambda_hat.posterior import Coordinates, hessian_whitening
@@ -20,7 +22,7 @@ from lambda_hat.reference.chains import GrowingChains
 from lambda_hat.reference.engine import sample_reference
 from lambda_hat.reference.work import OutOfTime, Work
 from lambda_hat.samplers import runner as runner_module
-from lambda_hat.samplers.hmc import build_hmc
+from lambda_hat.samplers.hmc import HMC
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -54,7 +56,7 @@ def build_chains(build_quadratic):
     """Builds chains that have not moved yet."""
     _, posterior = build_quadratic()
     whitening, _ = hessian_whitening(posterior, posterior.w0[None])
-    sampler = build_hmc(posterior, whitening, HMCSettings())
+    sampler = HMC.from_settings(posterior, whitening, HMCSettings())
 
     def build():
         return GrowingChains(sampler, jax.random.key(0), jnp.zeros((2, posterior.dim)), Work())

@@ -18,6 +18,7 @@ from lambda_hat.artifacts.ids import problem_id
 from lambda_hat.artifacts.paths import MANIFEST_JSON, METRICS_JSON, PROBLEM_YAML, REFERENCE_NPZ, TARGET_NPZ, TRACES_NPZ
 from lambda_hat.config.explain import to_yaml
 from lambda_hat.config.problems import DataSpec, MLPProblem, ModelSpec, TrainingSpec
+from lambda_hat.draws.info import Info
 from lambda_hat.errors import InputError, RunStateError
 from lambda_hat.estimate.traces import Traces
 from lambda_hat.records.manifest import Manifest, TrialBudget
@@ -27,8 +28,7 @@ from lambda_hat.records.state import State
 from lambda_hat.report.diagnosis import INFERENCE_DATA, to_inference_data, write_diagnosis
 from lambda_hat.report.run_files import RunFiles
 from lambda_hat.report.subjects import find_subjects
-from lambda_hat.samplers.base import Info
-from lambda_hat.samplers.vi import FitDraws
+from lambda_hat.samplers.method import FitDraws
 from lambda_hat.targets import build_target
 
 PID = "p_0123456789ab"

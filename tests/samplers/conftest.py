@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lambda_hat.estimate.llc import LLCEstimate, drop_burn_in, estimate_llc_from_traces
+from lambda_hat.draws.info import drop_burn_in
+from lambda_hat.draws.llc import LLCEstimate, estimate_llc_from_traces
 from lambda_hat.samplers.runner import init_chains, run_chains
 from lambda_hat.samplers.sgld import SGLD
 

@@ -11,29 +11,26 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lambda_hat.config.methods import HMCSettings, MCLMCSettings, SGLDSettings, VISettings
+from lambda_hat.config.methods import METHODS, parse_settings
 from lambda_hat.posterior import Coordinates, DenseWhitening, build_posterior
 from lambda_hat.samplers.base import TunableSampler
-from lambda_hat.samplers.hmc import build_hmc
-from lambda_hat.samplers.mclmc import build_mclmc
+from lambda_hat.samplers.method import build as build_method
 from lambda_hat.samplers.runner import init_chains, run_chains
-from lambda_hat.samplers.sgld import build_sgld
-from lambda_hat.samplers.vi import build_vi
 
 pytestmark = pytest.mark.usefixtures("float64")
 
 DIM, NUM_DATA, NUM_CHAINS, CHUNK_SIZE = 5, 40, 3, 10
-SLOTS = {"max_components": 3, "max_rank": 2, "batch_size": 16}
+SGLD = {"initial_step_size": 1e-2, "batch_size": 16}
+VI = {"num_components": 2, "rank": 1, "max_components": 3, "max_rank": 2, "batch_size": 16}
 VARIANTS = {
     "hmc": {},
     "mclmc": {},
     "mclmc unadjusted": {"is_adjusted": False},
-    "sgld": {},
-    "sgld whitened": {"preconditioner": "whitened"},
-    "vi": {},
-    "vi hessian": {"whitening_mode": "hessian"},
+    "sgld": SGLD,
+    "sgld whitened": SGLD | {"preconditioner": "whitened"},
+    "vi": VI,
+    "vi hessian": VI | {"whitening_mode": "hessian"},
 }
-METHODS = tuple(VARIANTS)
 
 
 @dataclass(frozen=True)
@@ -54,27 +51,16 @@ def build(method: str, dtype: str = "float64", **settings: Any):
     data = (inputs, inputs @ np.ones(DIM) + rng.standard_normal(NUM_DATA))
     posterior = build_posterior(CountingLoss(), np.ones(DIM), data, nbeta=10.0, localization=2.0, dtype=dtype)
     whitening = DenseWhitening(jnp.asarray(0.3 * np.eye(DIM) + 0.01 * rng.standard_normal((DIM, DIM)), dtype))
-    settings = VARIANTS[method] | settings
-    match method.split()[0]:
-        case "hmc":
-            return build_hmc(posterior, whitening, HMCSettings(**settings))
-        case "mclmc":
-            return build_mclmc(posterior, whitening, MCLMCSettings(**settings))
-        case "sgld":
-            return build_sgld(
-                posterior, whitening, SGLDSettings(**{"initial_step_size": 1e-2, "batch_size": 16} | settings)
-            )
-        case _:
-            settings = {"num_components": 2, "rank": 1} | SLOTS | settings
-            return build_vi(posterior, Coordinates(whitening, whitening), VISettings(**settings), jax.random.key(9))
+    settings = parse_settings(method.split()[0], VARIANTS[method] | settings)
+    return build_method(posterior, Coordinates(whitening, whitening), settings, jax.random.key(9)).sampler
 
 
 def start(sampler, rng_key):
     return init_chains(sampler, rng_key, jnp.full((NUM_CHAINS, DIM), 0.1, sampler.posterior.w0.dtype))
 
 
-def run(sampler, num_steps: int, states=None, **options: Any):
-    states = start(sampler, jax.random.key(0)) if states is None else states
+def run(sampler, num_steps: int, **options: Any):
+    states = start(sampler, jax.random.key(0))
     return run_chains(sampler, jax.random.key(1), states, num_steps, chunk_size=CHUNK_SIZE, **options)
 
 
@@ -82,8 +68,12 @@ def shapes(tree):
     return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
 
 
+def test_every_method_is_here():
+    assert {name.split()[0] for name in VARIANTS} == set(METHODS)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", VARIANTS)
 def test_state_keeps_its_shapes_and_dtypes(method, dtype):
     sampler = build(method, dtype)
     key = jax.random.key(0)
@@ -96,10 +86,10 @@ def test_state_keeps_its_shapes_and_dtypes(method, dtype):
     floats = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.floating)]
     assert {leaf.dtype for leaf in floats} == {np.dtype(dtype)}
     if isinstance(sampler, TunableSampler):
-        assert shapes(sampler.with_step_size(sampler.step_size * 2)) == shapes(sampler)
+        assert shapes(sampler.with_numbers(step_size=sampler.step_size * 2)) == shapes(sampler)
 
 
-@pytest.mark.parametrize("method", [method for method in METHODS if method != "vi hessian"])
+@pytest.mark.parametrize("method", [method for method in VARIANTS if method != "vi hessian"])
 def test_chains_equal_a_loop_over_them(method):
     sampler = build(method)
     together = run(sampler, 4).info
@@ -114,18 +104,16 @@ def test_chains_equal_a_loop_over_them(method):
             np.testing.assert_allclose([field[chain, t] for field in together], info, rtol=1e-8, atol=1e-12)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_stopping_and_resuming_equals_running_through(method):
+@pytest.mark.parametrize("method", VARIANTS)
+def test_chunks_change_nothing_and_stopping_leaves_the_first_part(method):
     sampler = build(method)
-    whole = run(sampler, 25)
-    first = run(sampler, 13)
-    rest = run(sampler, 12, first.states, start=13)
-    for expected, one, two in zip(whole.info, first.info, rest.info, strict=True):
-        np.testing.assert_array_equal(expected, np.concatenate([one, two], axis=1))
-    jax.tree.map(np.testing.assert_array_equal, whole.states, rest.states)
-    # Another numbering of the steps is another run: the comparison above is not of constants.
-    elsewhere = run(sampler, 12, first.states, start=14)
-    assert not np.array_equal(elsewhere.info.excess_loss, rest.info.excess_loss)
+    whole, parts = run(sampler, 25), run(sampler, 25, min_chunks=7)
+    stopped = run(sampler, 25, on_chunk=lambda _, num_done: num_done < 20)
+    assert stopped.num_done == 20
+    for expected, in_parts, first in zip(whole.info, parts.info, stopped.info, strict=True):
+        np.testing.assert_array_equal(expected, in_parts)
+        np.testing.assert_array_equal(expected[:, :20], first)
+    jax.tree.map(np.testing.assert_array_equal, whole.states, parts.states)
 
 
 # Another value for every number that the sampler reads; none may cost a compilation.

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from scipy.special import k0, k1
 
-from lambda_hat.config.methods import HMCSettings
+from lambda_hat.config.methods.hmc import HMCSettings
 from lambda_hat.posterior import DenseWhitening, build_posterior, hessian_whitening, identity_whitening
 from lambda_hat.samplers import hmc
-from lambda_hat.samplers.hmc import HMC, build_hmc
+from lambda_hat.samplers.hmc import HMC
 from lambda_hat.samplers.runner import init_chains, run_chains
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -35,7 +35,7 @@ def quadratic(build_quadratic):
 
 def test_quadratic_in_closed_form(quadratic, sample_llc, is_within, without_localization):
     posterior, exact = quadratic
-    sampler = build_hmc(posterior, a0(posterior), SETTINGS)
+    sampler = HMC.from_settings(posterior, a0(posterior), SETTINGS)
     sound = sample_llc(sampler, NUM_STEPS)
     assert is_within(sound.llc, sound.se, exact)
     assert sound.rhat < 1.01
@@ -57,7 +57,7 @@ def test_long_steps_need_the_metropolis_decision(
         """HMC that never rejects."""
 
     # In whitened coordinates leapfrog's own stationary variance is 1/(1 − ε²/4), ε about 1.3 at this acceptance.
-    sound = build_hmc(posterior, a0(posterior), HMCSettings(target_accept=0.5))
+    sound = HMC.from_settings(posterior, a0(posterior), HMCSettings(target_accept=0.5))
     estimate = sample_llc(sound, NUM_STEPS)
     assert is_within(estimate.llc, estimate.se, exact)
     monkeypatch.setattr(hmc, "_kernel", never_rejecting(hmc._kernel))
@@ -71,7 +71,7 @@ class Distorted(HMC):
     sign: jax.Array
     share_in_z: jax.Array
 
-    def _logdensity(self, z):
+    def logdensity(self, z):
         displacement = self.whitening.displacement(z)
         shift = 0.5 * self.posterior.localization * (jnp.sum(displacement**2) - jnp.sum(z**2))
         return self.sign * (self.posterior.logdensity(self.posterior.w0 + displacement) + self.share_in_z * shift)
@@ -84,20 +84,20 @@ class Distorted(HMC):
 )
 def test_distorted_densities(sign, share_in_z, is_sound, quadratic, sample_llc, is_within, recast):
     posterior, exact = quadratic
-    sampler = recast(build_hmc(posterior, a0(posterior), SETTINGS), Distorted, sign=sign, share_in_z=share_in_z)
+    sampler = recast(HMC.from_settings(posterior, a0(posterior), SETTINGS), Distorted, sign=sign, share_in_z=share_in_z)
     estimate = sample_llc(sampler, NUM_STEPS)
     assert is_within(estimate.llc, estimate.se, exact) == is_sound
 
 
 def test_whitening_changes_no_expectation(quadratic, sample_llc, is_within):
     posterior, exact = quadratic
-    plain = sample_llc(build_hmc(posterior, DenseWhitening(jnp.eye(5)), SETTINGS), NUM_STEPS)
+    plain = sample_llc(HMC.from_settings(posterior, DenseWhitening(jnp.eye(5)), SETTINGS), NUM_STEPS)
     assert is_within(plain.llc, plain.se, exact)
 
 
 def test_reported_loss_and_distance_are_those_of_the_state(quadratic):
     posterior, _ = quadratic
-    sampler = build_hmc(posterior, a0(posterior), SETTINGS)
+    sampler = HMC.from_settings(posterior, a0(posterior), SETTINGS)
     states = init_chains(sampler, jax.random.key(0), jnp.zeros((8, 5)))
     chains = run_chains(sampler, jax.random.key(1), states, 20, num_warmup=20)
     displacements = jax.jit(jax.vmap(sampler.displacement))(chains.states)
@@ -134,7 +134,7 @@ def singular_llc(exponents, localization, sample_llc):
     posterior = singular_posterior(exponents, localization)
     # Long trajectories and steps jittered widely: short or fixed ones never enter the stiff wings.
     settings = HMCSettings(step_size=0.1, num_integration_steps=16)
-    sampler = build_hmc(posterior, identity_whitening(posterior), settings, log_step_size_jitter=1.0)
+    sampler = HMC.from_settings(posterior, identity_whitening(posterior), settings, log_step_size_jitter=1.0)
     return sample_llc(sampler, 10_000)
 
 

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lambda_hat.config.methods import MCLMCSettings
+from lambda_hat.config.methods.mclmc import MCLMCSettings
 from lambda_hat.posterior import DenseWhitening, hessian_whitening
 from lambda_hat.samplers import mclmc
 from lambda_hat.samplers.base import TunableSampler
-from lambda_hat.samplers.mclmc import MAX_INTEGRATION_STEPS, AdjustedMCLMC, UnadjustedMCLMC, build_mclmc
+from lambda_hat.samplers.mclmc import MAX_INTEGRATION_STEPS, AdjustedMCLMC, UnadjustedMCLMC
 from lambda_hat.samplers.runner import init_chains, run_chains
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -29,7 +29,7 @@ def quadratic(build_quadratic):
 
 def test_quadratic_in_closed_form(quadratic, sample_llc, is_within, without_localization):
     posterior, whitening, exact = quadratic
-    sampler = build_mclmc(posterior, whitening, SETTINGS)
+    sampler = AdjustedMCLMC.from_settings(posterior, whitening, SETTINGS)
     sound = sample_llc(sampler, NUM_STEPS)
     assert is_within(sound.llc, sound.se, exact)
     assert sound.rhat < 1.01
@@ -46,7 +46,7 @@ def test_long_steps_need_the_metropolis_decision(
     class NeverRejecting(AdjustedMCLMC):
         """MCLMC that never rejects."""
 
-    sound = build_mclmc(posterior, whitening, MCLMCSettings(target_accept=0.5, decoherence_length=1.0))
+    sound = AdjustedMCLMC.from_settings(posterior, whitening, MCLMCSettings(target_accept=0.5, decoherence_length=1.0))
     estimate = sample_llc(sound, NUM_STEPS)
     assert is_within(estimate.llc, estimate.se, exact)
     monkeypatch.setattr(mclmc, "_adjusted_kernel", never_rejecting(mclmc._adjusted_kernel))
@@ -58,14 +58,16 @@ def test_whitening_changes_no_expectation(quadratic, sample_llc, is_within):
     posterior, _, exact = quadratic
     # In the original coordinates the posterior is a tenth as wide, and so is the unit of length.
     settings = MCLMCSettings(step_size=0.02, decoherence_length=0.15)
-    estimate = sample_llc(build_mclmc(posterior, DenseWhitening(jnp.eye(5)), settings), NUM_STEPS)
+    estimate = sample_llc(AdjustedMCLMC.from_settings(posterior, DenseWhitening(jnp.eye(5)), settings), NUM_STEPS)
     assert is_within(estimate.llc, estimate.se, exact)
 
 
 def test_trajectories_are_as_long_as_asked(quadratic):
     posterior, whitening, _ = quadratic
     for length, start in ((4.0, 0.2), (16.0, 0.2), (4.0, 1e-5)):
-        sampler = build_mclmc(posterior, whitening, MCLMCSettings(step_size=start, decoherence_length=length))
+        sampler = AdjustedMCLMC.from_settings(
+            posterior, whitening, MCLMCSettings(step_size=start, decoherence_length=length)
+        )
         states = init_chains(sampler, jax.random.key(0), jnp.zeros((8, 5)))
         chains = run_chains(sampler, jax.random.key(1), states, 1224, num_warmup=200)
         num_steps = chains.info.num_gradient_evaluations
@@ -84,7 +86,9 @@ def unadjusted_error(quadratic, sample_llc, step_size, sampler=None):
     """Relative error and its standard error."""
     posterior, whitening, exact = quadratic
     if sampler is None:
-        sampler = build_mclmc(posterior, whitening, UNADJUSTED.model_copy(update={"step_size": step_size}))
+        sampler = UnadjustedMCLMC.from_settings(
+            posterior, whitening, UNADJUSTED.model_copy(update={"step_size": step_size})
+        )
     estimate = sample_llc(sampler, 10_000)
     return (estimate.llc - exact) / exact, estimate.se / exact
 
@@ -98,7 +102,7 @@ def test_unadjusted_is_right_at_small_steps_only(quadratic, sample_llc, is_withi
     errors = [unadjusted_error(quadratic, sample_llc, step_size) for step_size in (0.5, 1.0)]
     assert not any(is_within(error, se, 0.0) for error, se in errors)
     assert errors[1][0] > 2 * errors[0][0] > 0
-    sound = build_mclmc(posterior, whitening, UNADJUSTED)
+    sound = UnadjustedMCLMC.from_settings(posterior, whitening, UNADJUSTED)
     assert not is_within(*unadjusted_error(quadratic, sample_llc, 0.2, without_localization(sound)), 0.0)
 
 
@@ -113,21 +117,21 @@ class NeverRefreshed(UnadjustedMCLMC):
 class Uphill(UnadjustedMCLMC):
     """MCLMC that climbs the wrong way."""
 
-    def _logdensity(self, z):
-        return -super()._logdensity(z)
+    def logdensity(self, z):
+        return -super().logdensity(z)
 
 
 @pytest.mark.parametrize("broken", [NeverRefreshed, Uphill])
 def test_broken_unadjusted_kernels(broken, quadratic, sample_llc, is_within, recast):
     posterior, whitening, _ = quadratic
-    sampler = recast(build_mclmc(posterior, whitening, UNADJUSTED), broken)
+    sampler = recast(UnadjustedMCLMC.from_settings(posterior, whitening, UNADJUSTED), broken)
     error, se = unadjusted_error(quadratic, sample_llc, 0.2, sampler)
     assert not (is_within(error, se, 0.0) and se < MAX_ERROR)
 
 
 def test_unadjusted_steps_are_the_size_they_are_told(quadratic):
     posterior, whitening, _ = quadratic
-    sampler = build_mclmc(posterior, whitening, UNADJUSTED)
+    sampler = UnadjustedMCLMC.from_settings(posterior, whitening, UNADJUSTED)
     assert not isinstance(sampler, TunableSampler)
     states = init_chains(sampler, jax.random.key(0), jnp.zeros((8, 5)))
     chains = run_chains(sampler, jax.random.key(1), states, 1, num_warmup=1)
@@ -138,6 +142,6 @@ def test_unadjusted_steps_are_the_size_they_are_told(quadratic):
     np.testing.assert_array_equal(chains.info.num_gradient_evaluations, 2)  # and the one of init
     np.testing.assert_array_equal(later.info.num_gradient_evaluations, 1)
     # The energy error is that of the isokinetic Hamiltonian, of third order in the step size.
-    half = build_mclmc(posterior, whitening, UNADJUSTED.model_copy(update={"step_size": 0.1}))
+    half = UnadjustedMCLMC.from_settings(posterior, whitening, UNADJUSTED.model_copy(update={"step_size": 0.1}))
     spreads = [run_chains(s, jax.random.key(3), chains.states, 400).info.energy.std() for s in (sampler, half)]
     assert 6 < spreads[0] / spreads[1] < 10

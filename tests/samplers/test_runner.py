@@ -6,15 +6,15 @@ import contextlib
 from types import SimpleNamespace
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lambda_hat.draws.info import Info
 from lambda_hat.samplers import pace as pace_module
 from lambda_hat.samplers import runner as runner_module
-from lambda_hat.samplers.base import Info, TunableSampler, halton
+from lambda_hat.samplers.base import Sampler, TunableSampler, halton
 from lambda_hat.samplers.pace import LONGEST_CHUNK_SEC, OutOfTime, Pace
 from lambda_hat.samplers.runner import init_chains, run_chains
 
@@ -25,14 +25,8 @@ class WalkState(NamedTuple):
     position: jax.Array
 
 
-class Walk(eqx.Module):
+class Walk(TunableSampler):
     """A random walk that reports its position and the step size it was given; acceptance falls with the step size."""
-
-    step_size: jax.Array
-    target_accept: jax.Array
-
-    def with_step_size(self, step_size):
-        return eqx.tree_at(lambda walk: walk.step_size, self, step_size)
 
     def init(self, rng_key, displacement):
         return WalkState(displacement[0])
@@ -48,8 +42,8 @@ class Walk(eqx.Module):
         )
 
 
-class Untunable(eqx.Module):
-    """The same walk without a step size to adapt."""
+class Untunable(Sampler):
+    """A walk without a step size to adapt."""
 
     walk: Walk
 
@@ -103,9 +97,9 @@ def test_stops_when_told():
 
     chains = run(walk(), 45, chunk_size=10, on_chunk=on_chunk)
     assert seen == [((3, 10), 10), ((3, 10), 20)]
-    assert (chains.num_done, chains.is_complete, chains.info.excess_loss.shape) == (20, False, (3, 20))
+    assert (chains.num_done, chains.info.excess_loss.shape) == (20, (3, 20))
     whole = run(walk(), 45, chunk_size=10)
-    assert (whole.num_done, whole.is_complete) == (45, True)
+    assert whole.num_done == 45
     np.testing.assert_array_equal(chains.info.excess_loss, whole.info.excess_loss[:, :20])
 
 
@@ -130,11 +124,11 @@ class SlowSteps:
 def test_a_run_out_of_time_is_the_first_part_of_the_whole(monkeypatch, seconds):
     clock = SlowSteps(monkeypatch, seconds)
     chains = run(walk(), 10_000, num_warmup=5000, on_chunk=clock, pace=Pace(10.0))
-    assert (chains.is_complete, chains.is_out_of_time) == (False, True)
-    assert chains.num_done == sum(clock.sizes)
+    assert chains.is_out_of_time
+    assert chains.num_done == sum(clock.sizes) < 10_000
     assert 10.0 - seconds <= clock.now <= 10.0 + 1e-9
     whole = run(walk(), 400, num_warmup=5000)
-    assert (whole.is_complete, whole.is_out_of_time) == (True, False)
+    assert (whole.num_done, whole.is_out_of_time) == (400, False)
     for expected, found in zip(whole.info, chains.info, strict=True):
         np.testing.assert_array_equal(found, expected[:, : chains.num_done])
 
@@ -143,7 +137,7 @@ def test_chunks_double_while_the_pace_is_learnt_and_none_learns_from_the_compila
     clock = SlowSteps(monkeypatch, 1e-3, compilation=30.0)
     chains = run(walk(), 1000, chunk_size=250, on_chunk=clock, pace=Pace(100.0))
     assert clock.sizes == [1, 1, 2, 4, 8, 16, 32, 64, 128, 250, 250, 244]
-    assert (chains.is_complete, chains.is_out_of_time) == (True, False)
+    assert not chains.is_out_of_time
 
 
 @pytest.mark.parametrize("budget", [20.0, 4000.0])
@@ -184,7 +178,7 @@ def guard_that_interrupts(chunk):
 
 def test_an_interrupted_chunk_leaves_nothing():
     chains = run(walk(), 40, chunk_size=10, pace=Pace(guard=guard_that_interrupts(3)))
-    assert (chains.num_done, chains.is_complete, chains.is_out_of_time) == (20, False, True)
+    assert (chains.num_done, chains.is_out_of_time) == (20, True)
     first = run(walk(), 20, chunk_size=10)
     np.testing.assert_array_equal(chains.info.excess_loss, first.info.excess_loss)
     np.testing.assert_array_equal(chains.states.position, first.states.position)

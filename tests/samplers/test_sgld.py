@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from scipy.linalg import solve_discrete_lyapunov
 
-from lambda_hat.config.methods import SGLDSettings
+from lambda_hat.config.methods.sgld import SGLDSettings
 from lambda_hat.posterior import DenseWhitening, hessian_whitening
 from lambda_hat.samplers.noise import indices, normals
 from lambda_hat.samplers.runner import init_chains, run_chains
-from lambda_hat.samplers.sgld import PRECONDITIONERS, SGLD, build_sgld
+from lambda_hat.samplers.sgld import PRECONDITIONERS, SGLD
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -73,7 +73,11 @@ CASES = {
 def build(build_quadratic):
     def build(settings: SGLDSettings, dtype: str = "float64"):
         target, posterior = build_quadratic(localization=LOCALIZATION, dtype=dtype)
-        return build_sgld(posterior, a0(posterior), settings), stationary_llc(target, posterior, settings), target
+        return (
+            SGLD.from_settings(posterior, a0(posterior), settings),
+            stationary_llc(target, posterior, settings),
+            target,
+        )
 
     return build
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lambda_hat.config.methods import HMCSettings
+from lambda_hat.config.methods.hmc import HMCSettings
 from lambda_hat.posterior import (
     DenseWhitening,
     DiagonalWhitening,
@@ -18,7 +18,7 @@ from lambda_hat.posterior import (
     identity_whitening,
 )
 from lambda_hat.posterior.kronecker import KroneckerWhitening
-from lambda_hat.samplers.hmc import HMC, build_hmc
+from lambda_hat.samplers.hmc import HMC
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -61,7 +61,7 @@ WHITENINGS = {
 class LocalizedInZ(HMC):
     """Broken on purpose: the localization is that of z. The loss it reports is right."""
 
-    def _logdensity(self, z):
+    def logdensity(self, z):
         posterior = self.posterior
         w = posterior.w0 + self.whitening.displacement(z)
         return -posterior.nbeta * posterior.excess_loss(w) - 0.5 * posterior.localization * jnp.sum(z**2)
@@ -76,7 +76,7 @@ class LocalizedInZ(HMC):
 @pytest.mark.parametrize("name", WHITENINGS)
 def test_the_same_llc_in_all_coordinates(sample_llc, is_within, name):
     posterior = ridge()
-    sampler = build_hmc(posterior, WHITENINGS[name](posterior), HMCSettings(num_integration_steps=5))
+    sampler = HMC.from_settings(posterior, WHITENINGS[name](posterior), HMCSettings(num_integration_steps=5))
     estimate = sample_llc(sampler, 3000)
     assert estimate.rhat < 1.01
     assert estimate.se < 0.03
@@ -85,6 +85,6 @@ def test_the_same_llc_in_all_coordinates(sample_llc, is_within, name):
 
 def test_a_localization_in_whitened_coordinates_is_another_posterior(sample_llc, is_within, recast):
     posterior = ridge()
-    sampler = build_hmc(posterior, WHITENINGS["dense"](posterior), HMCSettings(num_integration_steps=5))
+    sampler = HMC.from_settings(posterior, WHITENINGS["dense"](posterior), HMCSettings(num_integration_steps=5))
     estimate = sample_llc(recast(sampler, LocalizedInZ), 3000)
     assert not is_within(estimate.llc, estimate.se, by_quadrature())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from lambda_hat.estimate.criteria import MAX_K_HAT, MAX_RHAT_APPROXIMATE
+from lambda_hat.draws.criteria import MAX_K_HAT, MAX_RHAT_APPROXIMATE
 from lambda_hat.formatting import estimate
 from lambda_hat.records.rows import ConfirmedRow
 from lambda_hat.report.analysis import MAX_Z, exceeds

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from lambda_hat.draws.diagnostics import psislw
 from lambda_hat.errors import InputError
-from lambda_hat.estimate.diagnostics import psislw
 
 __all__ = ["psis_estimate"]
 

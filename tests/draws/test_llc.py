@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from lambda_hat.estimate.diagnostics import diagnose_trace
-from lambda_hat.estimate.llc import drop_burn_in, estimate_llc_from_traces, pool_fits, weighted_mean_error
-from lambda_hat.samplers.base import Info
+from lambda_hat.draws.diagnostics import diagnose_trace
+from lambda_hat.draws.info import Info, drop_burn_in
+from lambda_hat.draws.llc import estimate_llc_from_traces, pool_fits, weighted_mean_error
 
 NBETA = 50.0
 SHAPE = (4, 2000)

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from lambda_hat.estimate.diagnostics import bfmi, block_means, diagnose_trace
+from lambda_hat.draws.diagnostics import bfmi, block_means, diagnose_trace
 
 NOISE = np.random.default_rng(0).standard_normal((4, 1000))
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from lambda_hat.draws.importance import psis_estimate
 from lambda_hat.errors import InputError
-from lambda_hat.estimate.importance import psis_estimate
 
 
 def normal_log_weights(draws: np.ndarray, scale: float) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lambda_hat.estimate.fits import elbo_trend
+from lambda_hat.samplers.vi import elbo_trend
 
 
 def trace(slope: float, rng: np.random.Generator) -> np.ndarray:

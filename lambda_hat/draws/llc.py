@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lambda_hat.estimate.diagnostics import TraceDiagnostics, block_means, diagnose_trace, mcse
-from lambda_hat.samplers.base import Info
+from lambda_hat.draws.diagnostics import TraceDiagnostics, block_means, diagnose_trace, mcse
+from lambda_hat.draws.info import Info
 
-__all__ = ["LLCEstimate", "drop_burn_in", "estimate_llc_from_traces", "pool_fits", "weighted_mean_error"]
+__all__ = ["LLCEstimate", "estimate_llc_from_traces", "pool_fits", "weighted_mean_error"]
 
 NUM_BLOCKS = 100  # per chain, for R̂ and ESS of readings with minibatch noise
 MAX_DISTANCES = 2000  # per chain, of so many steps: ranking more costs longer than short runs sample
@@ -31,11 +31,6 @@ class LLCEstimate:
     rhat_loss: float
     rhat_distance: float
     num_draws: int
-
-
-def drop_burn_in(info: Info, num_burn_in: int) -> Info:
-    """Traces without their first `num_burn_in` draws."""
-    return Info(*(trace[:, num_burn_in:] for trace in info))
 
 
 def weighted_mean_error(values: np.ndarray, weights: np.ndarray) -> tuple[float, float]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lambda_hat.estimate.array_stats import array_stats
+from lambda_hat.draws.array_stats import array_stats
 
 __all__ = ["TraceDiagnostics", "bfmi", "block_means", "diagnose_trace", "mcse", "psislw"]
 

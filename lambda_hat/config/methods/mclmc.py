@@ -1,0 +1,86 @@
+"""Settings of MCLMC, and how its runs are judged."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import ClassVar
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from lambda_hat.config.methods.base import (
+    ACCEPTANCE_RATE,
+    ADAPTED_STEP_SIZE,
+    DIVERGENCE_RATE,
+    MethodSettings,
+    OpenUnit,
+    Report,
+    WithoutEffect,
+)
+
+__all__ = ["MCLMCSettings"]
+
+
+class MCLMCSettings(MethodSettings):
+    """Microcanonical Langevin Monte Carlo in whitened coordinates; lengths in units of √d standard deviations of z.
+
+    Adjusted, a draw is a trajectory with its Metropolis decision, and the step size is adapted to `target_accept`.
+    Unadjusted, a draw is one integrator step of just the size given, and the bias that it causes stays.
+    """
+
+    method: ClassVar[str] = "mclmc"
+    place: ClassVar[int] = 3
+    reports: ClassVar[tuple[Report, ...]] = (
+        ACCEPTANCE_RATE,
+        ADAPTED_STEP_SIZE,
+        DIVERGENCE_RATE,
+        Report(
+            "energy_error_variance",
+            "energy error",
+            "Variance of the energy error per step and dimension, of unadjusted chains.",
+        ),
+    )
+    colour: ClassVar[str | None] = "#0072b2"
+    figures: ClassVar[tuple[str, ...]] = ("energy",)
+    smaller_steps: ClassVar[str] = "Raise `target_accept`"
+    without_effect: ClassVar[tuple[WithoutEffect, ...]] = (
+        WithoutEffect(
+            "target_accept", "adjusted", False, "without adjustment it has no effect", "set `adjusted: true`"
+        ),
+    )
+
+    step_size: PositiveFloat = 0.1
+    """Whitened units; adjusted: where the adaptation starts."""
+    target_accept: OpenUnit = 0.9
+    """adjusted only."""
+    decoherence_length: PositiveFloat = Field(default=1.0, alias="L")
+    """Of a trajectory."""
+    num_steps: PositiveInt = Field(default=1000, alias="steps")
+    """Draws per chain."""
+    is_adjusted: bool = Field(default=True, alias="adjusted")
+    """Whether a Metropolis decision removes the bias of the step size."""
+    chunk_size: PositiveInt = 50
+    """Steps between two looks at the deadline and the stop flag."""
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether its chains are adjusted."""
+        return self.is_adjusted
+
+    @property
+    def wanted_acceptance(self) -> float | None:
+        """That of adjusted chains; the others accept every step."""
+        return self.target_accept if self.is_adjusted else None
+
+    @property
+    def program(self) -> tuple[Hashable, ...]:
+        """Chains with and without the Metropolis decision are two programs."""
+        return *super().program, self.is_adjusted
+
+    def unknown_bias(self, reports: Mapping[str, float]) -> str:
+        """Nothing tells the bias of unadjusted chains."""
+        if self.is_adjusted:
+            return ""
+        return (
+            "The bias of mclmc with `adjusted: false` is not known. See whether a smaller `step_size` gives the same, "
+            "or leave `adjusted` out."
+        )
