@@ -298,4 +298,5 @@ def test_events_come_back_by_kind(tmp_path):
     contents = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     assert [line for line in contents[1:] if line["kind"] != "paused"] == [line.to_json() for line in lines]
     assert contents[1]["format"] == 1
-    assert len(read_commands(path)) == 1
+    (command,) = read_commands(path)
+    assert [command.begin, *command.lines] == lines
