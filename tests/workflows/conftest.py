@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import psutil
@@ -44,6 +45,17 @@ def run_inline() -> RunInline:
     return run_inline
 
 
+@pytest.fixture(scope="session")
+def run_study(run_inline: RunInline) -> Callable[..., Result]:
+    """Runs a study in a folder, in this process."""
+
+    def run_study(folder: Path, study: dict[str, Any], *arguments: str) -> Result:
+        (folder / "study.yaml").write_text(yaml.safe_dump(study))
+        return run_inline(folder, "optuna", "--config", "study.yaml", *arguments)
+
+    return run_study
+
+
 class SmallStudy:
     """A study of SGLD on a quadratic with an exact reference: in this process, or with one worker of Parsl's."""
 
@@ -71,11 +83,11 @@ class SmallStudy:
         assert result.exit_code == code, result.stderr
         return result.stdout, result.stderr
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """A command as a user starts it, with its worker."""
+    def start(self, *arguments: str, card: str = "--parsl-card=card.yaml") -> subprocess.Popen[str]:
+        """A command as a user starts it, by default with a worker."""
         command = [sys.executable, "-m", "lambda_hat", "workflow", "optuna", "--config", "study.yaml"]
         return subprocess.Popen(
-            [*command, "--parsl-card", "card.yaml", *arguments],
+            [*command, card, *arguments],
             cwd=self.folder,
             env=os.environ | {MARK: self.mark},
             stdout=subprocess.PIPE,

@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import psutil
@@ -18,8 +17,6 @@ import yaml
 from click.testing import Result
 
 from lambda_hat.records.tables import read_frame
-
-RunInline = Callable[..., Result]
 
 STUDY = {
     "problems": [{"target": "quadratic", "seed": 3, "overrides": {"dim": 4, "num_data": 200}}],
@@ -66,17 +63,6 @@ TWO_POOLS = {
 TIMES_AND_PLACES = {
     *("load_sec", "compile_sec", "sample_sec", "total_sec", "started", "finished", "pid_worker"),
 }
-
-
-@pytest.fixture(scope="session")
-def run_study(run_inline: RunInline) -> Callable[..., Result]:
-    """Runs a study in a folder, in this process."""
-
-    def run_study(folder: Path, study: dict[str, Any], *arguments: str) -> Result:
-        (folder / "study.yaml").write_text(yaml.safe_dump(study))
-        return run_inline(folder, "optuna", "--config", "study.yaml", *arguments)
-
-    return run_study
 
 
 @pytest.fixture(scope="module")
