@@ -43,6 +43,13 @@ def test_a_task_has_ended_when_submit_returns_and_knows_its_label(executors):
     assert future.result() is threading.current_thread(), "where signals arrive and a debugger reads"
 
 
+def test_a_debugger_stops_where_its_user_is(executors, monkeypatch):
+    stopped = []
+    monkeypatch.setattr(sys, "breakpointhook", lambda: stopped.append(threading.current_thread()))
+    executors.submit(breakpoint, label="htex64", meanwhile=lambda: None)
+    assert stopped == [threading.main_thread()]
+
+
 def test_no_task_takes_this_process_for_a_worker(executors):
     assert executors.submit(os.environ.get, EXECUTOR_VARIABLE, label="htex64").result() is None
 
