@@ -280,7 +280,7 @@ def kind_of(process: psutil.Process) -> str:
 
 def is_manager(words: list[str]) -> bool:
     """Whether a command line is that of Python with Parsl's pool of workers."""
-    return "lambda_hat.execution.manager" in words
+    return "lambda_hat.execution.parsl.manager" in words
 
 
 def events_of(path: Path) -> Iterator[str]:

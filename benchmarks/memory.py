@@ -81,7 +81,7 @@ def workers(folder: Path) -> Iterator[tuple[str, float]]:
     for process in psutil.process_iter():
         with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
             words = " ".join(process.cmdline())
-            if "lambda_hat.execution.manager" in words and str(folder) in words and "bash" not in process.name():
+            if "lambda_hat.execution.parsl.manager" in words and str(folder) in words and "bash" not in process.name():
                 for child in process.children(recursive=True):
                     yield str(child.pid), child.memory_info().rss / 1e6
 

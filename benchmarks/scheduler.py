@@ -25,7 +25,7 @@ import scheduler  # itself, under the name by which workers import its functions
 from lambda_hat.artifacts.paths import MANIFEST_JSON, METRICS_JSON, Paths
 from lambda_hat.config.card import LocalCard
 from lambda_hat.config.study import Concurrency, FloatDist, IntDist, OptunaSection
-from lambda_hat.execution.cluster import Cluster
+from lambda_hat.execution.parsl.cluster import Cluster
 from lambda_hat.records.event import TaskEvent
 from lambda_hat.records.manifest import Manifest
 from lambda_hat.records.metrics import Metrics

@@ -31,10 +31,15 @@ def _file_argument(function: Callable[..., Any]) -> Callable[..., Any]:
 @_file_argument
 @file_options
 def validate(
-    file: str | None, config_file: str | None, local: bool, parsl_card: str | None, dotlist: tuple[str, ...]
+    file: str | None,
+    config_file: str | None,
+    local: bool,
+    inline: bool,
+    parsl_card: str | None,
+    dotlist: tuple[str, ...],
 ) -> None:
     """Check the study or experiments FILE and the Parsl card it runs on, and report all faults at once."""
-    loaded = _load(file, config_file, local, parsl_card, dotlist)
+    loaded = _load(file, config_file, local, inline, parsl_card, dotlist)
     click.echo(f"{loaded.source} and {loaded.card_path} are valid.", err=True)
 
 
@@ -55,6 +60,7 @@ def show(
     part: str,
     is_json: bool,
     local: bool,
+    inline: bool,
     parsl_card: str | None,
     dotlist: tuple[str, ...],
 ) -> None:
@@ -67,8 +73,8 @@ def show(
     from lambda_hat.config.explain import to_explained_yaml
     from lambda_hat.config.origins import part_of
 
-    loaded = _load(file, config_file, local, parsl_card, dotlist)
-    card_option = "--local" if local else f"--parsl-card {parsl_card}" if parsl_card else None
+    loaded = _load(file, config_file, local, inline, parsl_card, dotlist)
+    card_option = "--local" if local else "--inline" if inline else f"--parsl-card {parsl_card}" if parsl_card else None
     values, origin = part_of(loaded, part, problem_id, card_option)
     text = json.dumps(values, indent=2, ensure_ascii=False) + "\n" if is_json else to_explained_yaml(values, origin)
     click.echo(text, nl=False)
@@ -88,7 +94,12 @@ def schema(name: str) -> None:
 
 
 def _load(
-    file: str | None, config_file: str | None, local: bool, parsl_card: str | None, dotlist: tuple[str, ...]
+    file: str | None,
+    config_file: str | None,
+    local: bool,
+    inline: bool,
+    parsl_card: str | None,
+    dotlist: tuple[str, ...],
 ) -> LoadedFile:
     """The study or experiments, checked as far as it can be without running it."""
     if (file is None) == (config_file is None):
@@ -97,7 +108,7 @@ def _load(
     from lambda_hat.errors import ConfigError
     from lambda_hat.workflows.plan import check_execution
 
-    loaded = load_file(file or config_file or "", dotlist, parsl_card=parsl_card, local=local)
+    loaded = load_file(file or config_file or "", dotlist, parsl_card=parsl_card, local=local, inline=inline)
     if faults := check_execution(loaded):
         raise ConfigError(faults)
     return loaded

@@ -26,6 +26,7 @@ def doctor(
     timeout: float,
     is_json: bool,
     local: bool,
+    inline: bool,
     parsl_card: str | None,
     dotlist: tuple[str, ...],
 ) -> None:
@@ -37,9 +38,9 @@ def doctor(
     from lambda_hat.workflows.doctor import examine
 
     if config is None:
-        loaded = load_card(dotlist, parsl_card=parsl_card, local=local)
+        loaded = load_card(dotlist, parsl_card=parsl_card, local=local, inline=inline)
     else:
-        loaded = load_file(config, dotlist, parsl_card=parsl_card, local=local)
+        loaded = load_file(config, dotlist, parsl_card=parsl_card, local=local, inline=inline)
     checks = []
     for check in examine(loaded, with_workers=not no_workers, timeout=timeout):
         checks.append(check)

@@ -61,7 +61,8 @@ def plan_to_text(plan: Plan) -> str:
 def _executor_lines(plan: Plan) -> Iterator[str]:
     for label, number in plan.capacity.items():
         packs = f", {plan.packs[label]} trials at once on each" if plan.packs.get(label, 1) > 1 else ""
-        yield f"{label}  {number} {'worker' if number == 1 else 'workers'}{packs}"
+        workers = "this process" if plan.is_inline else f"{number} {'worker' if number == 1 else 'workers'}"
+        yield f"{label}  {workers}{packs}"
     for key, route in plan.routes.items():
         yield f"{key} → {route.label}  ({'explicit' if route.is_explicit else 'AUTO'}: {route.reason})"
     for warning in plan.warnings:
@@ -100,6 +101,8 @@ def _bound_line(bound: TimeBound) -> str:
 def _total_line(plan: Plan) -> str:
     if not plan.bounds:
         return "nothing is left to run"
+    if plan.is_inline:
+        return f"in all {clock(plan.max_seconds)}: one task after the other"
     kinds = list(dict.fromkeys(bound.what for bound in plan.bounds))
     return (
         f"in all {clock(plan.max_seconds)}: {', then '.join(kinds)}, all executors side by side; "

@@ -37,6 +37,7 @@ class RunOptions:
 
     config: str
     local: bool
+    inline: bool
     parsl_card: str | None
     dotlist: tuple[str, ...]
     resume: bool
@@ -50,6 +51,13 @@ class RunOptions:
             raise click.UsageError("--json goes with --dry-run.")
         if self.quiet and self.verbose:
             raise click.UsageError("--quiet and --verbose exclude each other.")
+
+    @property
+    def card_words(self) -> list[str]:
+        """The words of the command line that chose the card."""
+        chosen = {"--local": self.local, "--inline": self.inline}
+        flags = [flag for flag, is_given in chosen.items() if is_given]
+        return flags or (["--parsl-card", self.parsl_card] if self.parsl_card else [])
 
 
 class StudyCommand(click.Command):
@@ -74,6 +82,7 @@ def file_options(function: Command) -> Command:
     return _with_options(
         function,
         click.option("--local", is_flag=True, help="Run on this machine, with the local Parsl card."),
+        click.option("--inline", is_flag=True, help="Run in this process, one task after the other: for debugging."),
         click.option("--parsl-card", metavar="CARD", help="Run on this Parsl card instead of the study file's."),
         click.option(
             "--set",

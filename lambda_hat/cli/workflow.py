@@ -32,19 +32,23 @@ def optuna_command(**arguments: Any) -> None:
 
     from lambda_hat.config.load import load_cfg
 
-    loaded = load_cfg(options.config, options.dotlist, parsl_card=options.parsl_card, local=options.local)
+    loaded = load_cfg(
+        options.config, options.dotlist, parsl_card=options.parsl_card, local=options.local, inline=options.inline
+    )
     if options.dry_run:
         from lambda_hat.workflows.plan import build_plan
 
         _print_plan(build_plan(loaded), options)
         return
 
+    from lambda_hat.config.card import InlineCard
     from lambda_hat.report.progress import Progress
     from lambda_hat.report.summary import print_summary
     from lambda_hat.workflows.optuna import run_optuna
     from lambda_hat.workflows.plan import problem_titles
 
-    with Progress(sys.stderr, options.quiet, options.verbose) as progress:
+    is_inline = isinstance(loaded.card, InlineCard)
+    with Progress(sys.stderr, options.quiet, options.verbose, may_redraw=not is_inline) as progress:
         outcome = run_optuna(loaded, resume=options.resume, progress=progress)
     titles = problem_titles(loaded)
     print_summary(sys.stdout, outcome.rows, outcome.references, outcome.places, titles, outcome.confirmed)
@@ -66,19 +70,23 @@ def llc_command(**arguments: Any) -> None:
 
     from lambda_hat.config.load import load_experiments
 
-    loaded = load_experiments(options.config, options.dotlist, parsl_card=options.parsl_card, local=options.local)
+    loaded = load_experiments(
+        options.config, options.dotlist, parsl_card=options.parsl_card, local=options.local, inline=options.inline
+    )
     if options.dry_run:
         from lambda_hat.workflows.plan import build_llc_plan
 
         _print_plan(build_llc_plan(loaded), options)
         return
 
+    from lambda_hat.config.card import InlineCard
     from lambda_hat.report.progress import Progress
     from lambda_hat.report.summary import print_runs
     from lambda_hat.workflows.llc import run_llc
     from lambda_hat.workflows.plan import problem_titles
 
-    with Progress(sys.stderr, options.quiet, options.verbose) as progress:
+    is_inline = isinstance(loaded.card, InlineCard)
+    with Progress(sys.stderr, options.quiet, options.verbose, may_redraw=not is_inline) as progress:
         outcome = run_llc(loaded, resume=options.resume, progress=progress)
     print_runs(sys.stdout, outcome.rows, outcome.references, outcome.places, problem_titles(loaded))
     if outcome.failure is not None:
@@ -93,9 +101,8 @@ def _recommended(places: Mapping[str, Path]) -> list[Path]:
 
 def _again(options: RunOptions, workflow: str) -> list[str]:
     """The words of the command that was given, without `--resume`."""
-    card = ["--local"] if options.local else ["--parsl-card", options.parsl_card] if options.parsl_card else []
     sets = [word for text in options.dotlist for word in ("--set", text)]
-    return ["lambda-hat", "workflow", workflow, "--config", options.config, *card, *sets]
+    return ["lambda-hat", "workflow", workflow, "--config", options.config, *options.card_words, *sets]
 
 
 def _print_next(*commands: Sequence[object]) -> None:

@@ -1,8 +1,8 @@
-"""What a Parsl card (`config/parsl/*.yaml`) may say."""
+"""What a card (`config/parsl/*.yaml`) may say."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
@@ -13,10 +13,12 @@ __all__ = [
     "BatchCard",
     "BlockCard",
     "Card",
+    "InlineCard",
     "KubernetesCard",
     "LocalCard",
     "LocalExecutor",
     "PBSCard",
+    "ParslCard",
     "SlurmCard",
     "Volume",
 ]
@@ -76,6 +78,17 @@ class LocalCard(Frozen):
     """Of a task whose worker was lost."""
     executors: Annotated[tuple[LocalExecutor, ...], Field(min_length=1)]
     """Pools of workers."""
+
+
+class InlineCard(Frozen):
+    """No workers: the command runs every task in its own process, one after the other."""
+
+    retries: ClassVar[int] = 0  # there is no worker that could be lost
+
+    type: Literal["inline"] = "inline"
+    """Kind of card."""
+    labels: Annotated[tuple[Label, ...], Field(min_length=1)] = ("htex64", "htex32")
+    """Executors that tasks are sent to; all of them are this process."""
 
 
 class BlockCard(Frozen):
@@ -176,5 +189,6 @@ class KubernetesCard(BlockCard):
     """The folder of the run must be on one."""
 
 
-AnyCard: TypeAlias = LocalCard | SlurmCard | PBSCard | KubernetesCard
+ParslCard: TypeAlias = LocalCard | SlurmCard | PBSCard | KubernetesCard
+AnyCard: TypeAlias = LocalCard | InlineCard | SlurmCard | PBSCard | KubernetesCard
 Card = Annotated[AnyCard, Field(discriminator="type")]

@@ -225,6 +225,10 @@ def check_card(data: Mapping[str, Any]) -> Iterator[Finding]:
             message = f"found {label!r} again, expected labels that differ"
             yield Finding(("executors", index, "label"), message, f"`executors.{labels.index(label)}` has it already.")
         labels.append(label)
+    labels = _list(data.get("labels"))
+    for index, label in enumerate(labels):
+        if label in labels[:index]:
+            yield Finding(("labels", index), f"found {label!r} again, expected labels that differ", "Remove it.")
     if data.get("run_dir") in _FOLDERS_OF_RUNS:
         names = ", ".join(f"`{name}`" for name in _FOLDERS_OF_RUNS)
         yield Finding(("run_dir",), f"found {found(data['run_dir'])}, expected none of the run's own folders ({names})")

@@ -36,7 +36,7 @@ __all__ = [
     "load_file",
 ]
 
-_LOCAL_CARD = "config/parsl/local.yaml"
+_LOCAL_CARD, _INLINE_CARD = "config/parsl/local.yaml", "config/parsl/inline.yaml"
 _SHIPPED_CARDS = Path(str(files("lambda_hat.config") / "presets" / "card"))
 
 
@@ -125,14 +125,16 @@ class LoadedCard:
         return _located(self.document, fault)
 
 
-def load_card(dotlist: Sequence[str] = (), *, parsl_card: str | None = None, local: bool = False) -> LoadedCard:
+def load_card(
+    dotlist: Sequence[str] = (), *, parsl_card: str | None = None, local: bool = False, inline: bool = False
+) -> LoadedCard:
     """The card at `parsl_card`, by default the local one, with `dotlist` written over it and over `store`, validated.
 
     Raises:
         ConfigError: with every fault of the card and `dotlist`.
-        UsageError: both `parsl_card` and `local` are given.
+        UsageError: more than one of `parsl_card`, `local` and `inline` is given.
     """
-    _refuse_two_cards(parsl_card, local)
+    path = str(_chosen_card(parsl_card, local, inline) or find_card(_LOCAL_CARD))
     for_study, for_card, faults = parse_overrides(dotlist, Study)
     for override in for_study:
         if override.parts[0] != "store":
@@ -146,7 +148,6 @@ def load_card(dotlist: Sequence[str] = (), *, parsl_card: str | None = None, loc
         store = Store.model_validate(values)
     except ValidationError as error:
         faults += [study.locate(finding.under(("store",))) for finding in findings_of(error, Store, values)]
-    path = parsl_card if parsl_card is not None else str(find_card(_LOCAL_CARD))
     card, document, more = _load_card(read_document(Path(path), path), for_card, _STUDY)
     faults += more
     if faults or store is None or card is None:
@@ -155,35 +156,51 @@ def load_card(dotlist: Sequence[str] = (), *, parsl_card: str | None = None, loc
 
 
 def load_cfg(
-    path: str | Path, dotlist: Sequence[str] = (), *, parsl_card: str | None = None, local: bool = False
+    path: str | Path,
+    dotlist: Sequence[str] = (),
+    *,
+    parsl_card: str | None = None,
+    local: bool = False,
+    inline: bool = False,
 ) -> LoadedStudy:
     """The study at `path` with `dotlist` (`key=value`) written over it and over its card, validated.
 
-    `parsl_card` wins over the study's own; `local` means `config/parsl/local.yaml`, here or as it ships.
+    `parsl_card` wins over the study's own; `local` means `config/parsl/local.yaml`, and `inline` `inline.yaml` beside
+    it, here or as they ship.
 
     Raises:
         ConfigError: with every fault of the study file, the card and `dotlist`.
-        UsageError: both `parsl_card` and `local` are given.
+        UsageError: more than one of `parsl_card`, `local` and `inline` is given.
     """
-    study, rest = _load(_STUDY, Path(path), dotlist, parsl_card, local)
+    study, rest = _load(_STUDY, Path(path), dotlist, _chosen_card(parsl_card, local, inline))
     samplers = {method: resolve_sampler(method, study.samplers.get(method, {})) for method in study.methods}
     return LoadedStudy(*rest, study, samplers)
 
 
 def load_experiments(
-    path: str | Path, dotlist: Sequence[str] = (), *, parsl_card: str | None = None, local: bool = False
+    path: str | Path,
+    dotlist: Sequence[str] = (),
+    *,
+    parsl_card: str | None = None,
+    local: bool = False,
+    inline: bool = False,
 ) -> LoadedExperiments:
     """The experiments at `path`; everything else is as in `load_cfg`."""
-    experiments, rest = _load(_EXPERIMENTS, Path(path), dotlist, parsl_card, local)
+    experiments, rest = _load(_EXPERIMENTS, Path(path), dotlist, _chosen_card(parsl_card, local, inline))
     return LoadedExperiments(*rest, experiments, tuple(map(_fixed_sampler, experiments.samplers)))
 
 
 def load_file(
-    path: str | Path, dotlist: Sequence[str] = (), *, parsl_card: str | None = None, local: bool = False
+    path: str | Path,
+    dotlist: Sequence[str] = (),
+    *,
+    parsl_card: str | None = None,
+    local: bool = False,
+    inline: bool = False,
 ) -> LoadedStudy | LoadedExperiments:
     """The study or the experiments at `path`, whichever it is by its keys; everything else is as in `load_cfg`."""
     load = load_experiments if _is_like(_EXPERIMENTS, read_document(Path(path), str(path)).data) else load_cfg
-    return load(path, dotlist, parsl_card=parsl_card, local=local)
+    return load(path, dotlist, parsl_card=parsl_card, local=local, inline=inline)
 
 
 FileT = TypeVar("FileT", Study, Experiments)
@@ -210,10 +227,7 @@ class _Rest(NamedTuple):
     card_document: Document
 
 
-def _load(
-    kind: _Kind[FileT], path: Path, dotlist: Sequence[str], parsl_card: str | None, local: bool
-) -> tuple[FileT, _Rest]:
-    _refuse_two_cards(parsl_card, local)
+def _load(kind: _Kind[FileT], path: Path, dotlist: Sequence[str], card_path: Path | None) -> tuple[FileT, _Rest]:
     for_file, for_card, faults = parse_overrides(dotlist, kind.model)
 
     document = read_document(path, str(path))
@@ -226,10 +240,7 @@ def _load(
         sections, problems, more = _validated(kind, data)
         findings += more
 
-    card_path = Path(parsl_card) if parsl_card is not None else None
-    if local:
-        card_path = find_card(_LOCAL_CARD)
-    elif card_path is None and data is not None and isinstance(wanted := _card_of(data), str):
+    if card_path is None and data is not None and isinstance(wanted := _card_of(data), str):
         card_path = find_card(wanted, beside=path)
         if card_path is None:
             message = f"found {wanted!r}, expected a file, here or in the study's folder or one above it"
@@ -271,12 +282,21 @@ def find_card(name: str, beside: Path | None = None) -> Path | None:
     for folder in folders:
         if (folder / name).is_file():
             return folder / name
-    return _SHIPPED_CARDS / "local.yaml" if name == _LOCAL_CARD else None
+    return _SHIPPED_CARDS / Path(name).name if name in (_LOCAL_CARD, _INLINE_CARD) else None
 
 
-def _refuse_two_cards(parsl_card: str | None, local: bool) -> None:
-    if parsl_card is not None and local:
-        raise UsageError("`--local` and `--parsl-card` exclude each other: give one of the two")
+def _chosen_card(parsl_card: str | None, local: bool, inline: bool) -> Path | None:
+    """What the command line says; None where it leaves the choice to the file."""
+    chosen = {
+        "`--local`": find_card(_LOCAL_CARD) if local else None,
+        "`--inline`": find_card(_INLINE_CARD) if inline else None,
+        "`--parsl-card`": None if parsl_card is None else Path(parsl_card),
+    }
+    given = {option: path for option, path in chosen.items() if path is not None}
+    if len(given) > 1:
+        first, second, *_ = given
+        raise UsageError(f"{first} and {second} exclude each other: give one of the two")
+    return next(iter(given.values()), None)
 
 
 def _located(document: Document, fault: Fault) -> Fault:

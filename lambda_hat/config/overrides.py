@@ -5,12 +5,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel
 
-from lambda_hat.config.card import KubernetesCard, LocalCard, PBSCard, SlurmCard
+from lambda_hat.config.card import AnyCard
 from lambda_hat.config.describe import fields_of, names_at, type_at
 from lambda_hat.config.locate import Document, Finding, KeyPath, dotted, parse_value
 from lambda_hat.config.suggest import did_you_mean, one_of
@@ -19,7 +19,9 @@ from lambda_hat.errors import Fault
 
 __all__ = ["Override", "apply", "misdirected", "parse_overrides"]
 
-_CARDS = {"local": LocalCard, "slurm": SlurmCard, "pbs": PBSCard, "kubernetes": KubernetesCard}
+_CARDS: dict[str, type[BaseModel]] = {
+    get_args(model.model_fields["type"].annotation)[0]: model for model in get_args(AnyCard)
+}
 
 
 @dataclass(frozen=True)

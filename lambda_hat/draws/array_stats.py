@@ -10,6 +10,8 @@ import importlib
 import sys
 from typing import Any
 
+from lambda_hat.imports import import_without
+
 __all__ = ["array_stats"]
 
 _PACKAGE = "arviz_stats"
@@ -18,13 +20,11 @@ _PACKAGE = "arviz_stats"
 def _import() -> Any:
     if "xarray" in sys.modules or _PACKAGE in sys.modules:
         return importlib.import_module(f"{_PACKAGE}.base").array_stats
-    sys.modules["xarray"] = None  # pyright: ignore[reportArgumentType]  # which makes its import fail
-    try:
-        return importlib.import_module(f"{_PACKAGE}.base").array_stats
-    finally:
-        del sys.modules["xarray"]
+    found = import_without("xarray", f"{_PACKAGE}.base").array_stats
+    if "xarray" not in sys.modules:
         for name in [name for name in sys.modules if name.partition(".")[0] == _PACKAGE]:
             del sys.modules[name]  # whoever imports it after this gets all of it
+    return found
 
 
 array_stats = _import()

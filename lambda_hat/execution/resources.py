@@ -1,22 +1,24 @@
-"""How many workers a card gives, for how long, and what it cannot give. Needs no Parsl."""
+"""How many workers a card gives, with what, for how long, and what it cannot give. Needs no Parsl."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
-from lambda_hat.config.card import AnyCard, BatchCard, BlockCard, LocalCard, LocalExecutor
+from lambda_hat.config.card import AnyCard, BatchCard, BlockCard, InlineCard, LocalCard, LocalExecutor
 from lambda_hat.config.study import Budget
+from lambda_hat.environment import CACHE_VARIABLE
 from lambda_hat.errors import ConfigError, Fault
-from lambda_hat.execution.routing import labels_of
 
 __all__ = [
     "capacity",
     "check_budget",
     "check_card",
+    "compilation_cache",
     "memory_fraction",
+    "process_variables",
     "walltime_seconds",
     "workers_per_node",
 ]
@@ -28,6 +30,8 @@ def capacity(card: AnyCard) -> dict[str, int]:
     Raises:
         ConfigError: the card does not say how many.
     """
+    if isinstance(card, InlineCard):
+        return dict.fromkeys(card.labels, 1)
     if isinstance(card, LocalCard):
         return _local_capacity(card.executors, _num_cores())
     num_nodes = card.nodes_per_block if isinstance(card, BatchCard) else 1
@@ -56,6 +60,26 @@ def memory_fraction(num_workers: int, num_gpus: int, given: float | None = None)
     return 0.75 * num_gpus / num_workers if num_workers > num_gpus > 0 else None
 
 
+def process_variables(cores_per_worker: float, cache_dir: Path) -> dict[str, str]:
+    """Environment of a process that runs tasks: how many threads it uses, and where compiled programs are kept."""
+    threads = str(max(1, int(cores_per_worker)))
+    return {
+        "OMP_NUM_THREADS": threads,
+        "OPENBLAS_NUM_THREADS": threads,
+        "MKL_NUM_THREADS": threads,
+        "PJRT_NPROC": threads,  # what sizes XLA's thread pool on CPUs; the flags of XLA do not bound it
+        "NPROC": threads,  # its older name
+        CACHE_VARIABLE: str(cache_dir),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+
+
+def compilation_cache(run_dir: Path) -> Path:
+    """Where XLA's compiled programs go unless somebody says otherwise: the user's own place for them, or the run's."""
+    return Path(os.environ.get(CACHE_VARIABLE) or run_dir.parent / "cache" / "jax")
+
+
 def walltime_seconds(card: AnyCard) -> float | None:
     """How long a block of `card` lives; None where nothing ends it."""
     if not isinstance(card, BatchCard):
@@ -67,13 +91,7 @@ def walltime_seconds(card: AnyCard) -> float | None:
 
 def check_card(card: AnyCard) -> list[Fault]:
     """Faults of a card that its schema cannot see."""
-    if not isinstance(card, LocalCard):
-        return _check_workers(card)
-    repeated = [label for label, count in Counter(labels_of(card)).items() if count > 1]
-    return [
-        Fault(key="executors", message=f"the label `{label}` is used more than once.", hint="Labels must differ.")
-        for label in repeated
-    ]
+    return _check_workers(card) if isinstance(card, BlockCard) else []
 
 
 def _check_workers(card: BlockCard) -> list[Fault]:

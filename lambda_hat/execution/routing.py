@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from lambda_hat.config.card import AnyCard, LocalCard
+from lambda_hat.config.card import AnyCard, InlineCard, LocalCard
 from lambda_hat.config.methods import METHODS
 from lambda_hat.config.study import ExecutorMap
 from lambda_hat.config.suggest import did_you_mean
@@ -31,6 +31,8 @@ class Route:
 
 def labels_of(card: AnyCard) -> tuple[str, ...]:
     """The executor labels of `card`, in its order."""
+    if isinstance(card, InlineCard):
+        return card.labels
     if isinstance(card, LocalCard):
         return tuple(executor.label for executor in card.executors)
     return (card.label,)

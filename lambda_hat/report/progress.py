@@ -73,13 +73,15 @@ class Progress:
     """Shows snapshots and messages on `stream` while its `with` block runs, without ever touching stdout.
 
     `is_quiet` leaves warnings only. Messages with a `level` above `verbosity` are left out. Colours follow NO_COLOR.
+    Unless it `may_redraw` tables, there are plain lines on a terminal too: a debugger needs it for itself.
     """
 
-    def __init__(self, stream: TextIO, is_quiet: bool = False, verbosity: int = 0) -> None:
+    def __init__(self, stream: TextIO, is_quiet: bool = False, verbosity: int = 0, *, may_redraw: bool = True) -> None:
         self._console = Console(file=stream, highlight=False)
         self._stream = stream
         self._is_quiet = is_quiet
         self._verbosity = verbosity
+        self._may_redraw = may_redraw and not is_quiet
         self._live: Live | None = None
         self._snapshot: Snapshot | None = None
         self._is_shown = False  # whether the last snapshot has been printed as lines
@@ -88,7 +90,7 @@ class Progress:
 
     def __enter__(self) -> Self:
         # A terminal, not FORCE_COLOR, decides: a file full of redrawn tables helps nobody.
-        if self._stream.isatty() and not self._console.is_dumb_terminal and not self._is_quiet:
+        if self._stream.isatty() and not self._console.is_dumb_terminal and self._may_redraw:
             self._live = Live(console=self._console, auto_refresh=False, redirect_stdout=False, redirect_stderr=True)
             self._live.start()
         return self

@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from lambda_hat.errors import ExecutorLostError, StorageError, WorkerLostError
 
@@ -111,11 +111,20 @@ class _InFlight:
     started: float
 
 
+class _Ended(NamedTuple):
+    flight: _InFlight
+    future: Future[Any]
+    at: float  # by `time.monotonic`
+
+
 class Scheduler:
     """Runs the tasks of all lanes until nothing is in flight and no lane has more.
 
     A label never idles while it is below its cap and a lane of it, below its own bound, has a task. Lanes of one label
     take turns. Every task that was submitted ends in exactly one `on_done` or `on_error`, unless the run is broken off.
+
+    `submit` starts a task and returns its future. It may run the task itself and return when that has ended: nothing
+    else starts meanwhile.
 
     A task whose worker was lost is submitted again, `max_retries` times; where the executor itself went down the task
     is not to blame, and that does not count. A label on which nothing starts, ends or gives a sign of life for longer
@@ -140,8 +149,8 @@ class Scheduler:
         self._on_poll = on_poll
         self._turns: dict[str, deque[AnyLane]] = {}
         self._retries: deque[_InFlight] = deque()
-        self._in_flight: dict[Future[Any], _InFlight] = {}
-        self._ended: SimpleQueue[tuple[Future[Any], float]] = SimpleQueue()  # and when, by `time.monotonic`
+        self._in_flight: dict[int, _InFlight] = {}  # by identity
+        self._ended: SimpleQueue[_Ended] = SimpleQueue()
         self._busy_labels: Counter[str] = Counter()
         self._busy_lanes: Counter[int] = Counter()
         self._on_stall = on_stall
@@ -178,21 +187,22 @@ class Scheduler:
             has_started = self._start_one_per_label()
             if not self._in_flight:
                 return
-            for future, ended in self._wait(0.0 if has_started else max(0.0, next_poll - time.monotonic())):
-                self._collect(future, ended)
+            for ended in self._wait(0.0 if has_started else max(0.0, next_poll - time.monotonic())):
+                self._collect(ended)
             if (started := time.monotonic()) >= next_poll:
-                self._poll()
+                self.poll()
                 seconds = time.monotonic() - started
                 next_poll = started + max(self._poll_interval, seconds / _LARGEST_POLL_SHARE)
 
-    def _wait(self, timeout: float) -> Iterator[tuple[Future[Any], float]]:
-        """Tasks that have ended, and when, as soon as there is one."""
+    def _wait(self, timeout: float) -> Iterator[_Ended]:
+        """Tasks that have ended, as soon as there is one."""
         with suppress(Empty):
             yield self._ended.get(timeout=timeout)
             while True:
                 yield self._ended.get_nowait()
 
-    def _poll(self) -> None:
+    def poll(self) -> None:
+        """Look at the progress of every task in flight; `submit` may call this in another thread while it runs one."""
         for flight in list(self._in_flight.values()):
             if flight.lane.on_progress(flight.task):
                 self._last_sign[flight.lane.label] = time.monotonic()
@@ -232,39 +242,40 @@ class Scheduler:
 
     def _start(self, flight: _InFlight) -> None:
         flight.started = time.monotonic()
-        future = self._submit(flight.task, flight.lane.label)
-        self._in_flight[future] = flight
-        future.add_done_callback(lambda future: self._ended.put((future, time.monotonic())))
+        self._in_flight[id(flight)] = flight
         self._last_sign[flight.lane.label] = flight.started
         self._busy_labels[flight.lane.label] += 1
         self._busy_lanes[id(flight.lane)] += 1
         self._emit("started", flight, flight.started)
+        future = self._submit(flight.task, flight.lane.label)
+        future.add_done_callback(lambda future: self._ended.put(_Ended(flight, future, time.monotonic())))
 
-    def _collect(self, future: Future[Any], ended: float) -> None:
-        flight = self._in_flight.pop(future)
+    def _collect(self, ended: _Ended) -> None:
+        flight = self._in_flight.pop(id(ended.flight))
         self._last_sign[flight.lane.label] = time.monotonic()
         self._busy_labels[flight.lane.label] -= 1
         self._busy_lanes[id(flight.lane)] -= 1
         try:
-            result = self._result_of(flight, future, ended)
+            result = self._result_of(ended)
         except StorageError:
             raise  # the next task would meet it too
         except Exception as error:
             message = str(error) if isinstance(error, WorkerLostError) else f"{type(error).__name__}: {error}"
             opened = flight.lane.on_error(flight.task, error)
-            self._emit("error", flight, ended, message)
+            self._emit("error", flight, ended.at, message)
         else:
             if result is None:
                 return
             opened = flight.lane.on_done(flight.task, result)
-            self._emit("done", flight, ended)
+            self._emit("done", flight, ended.at)
         for lane in opened:
             self.add(lane)
 
-    def _result_of(self, flight: _InFlight, future: Future[Any], ended: float) -> Any | None:
+    def _result_of(self, ended: _Ended) -> Any | None:
         """What the task returned or left; None if it is queued again; raises what it failed with."""
+        flight = ended.flight
         try:
-            return future.result()
+            return ended.future.result()
         except WorkerLostError as error:
             result = flight.lane.stored_result(flight.task)
             if result is not None:
@@ -274,7 +285,7 @@ class Scheduler:
                 raise
             flight.lane.on_retry(flight.task)
             self._retries.append(flight)
-            self._emit("retried", flight, ended, str(error))
+            self._emit("retried", flight, ended.at, str(error))
             return None
 
     def _emit(self, kind: EventKind, flight: _InFlight, at: float, message: str = "") -> None:

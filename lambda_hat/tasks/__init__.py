@@ -6,7 +6,8 @@ has loaded, their posteriors and every compiled kernel.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import importlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from lambda_hat.records.provenance import Provenance
     from lambda_hat.records.reference import ReferenceFailure, ReferenceRecord
 
-__all__ = ["compile_task", "hard_limit", "import_task", "pack_task", "probe_task", "reference_task", "trial_task"]
+__all__ = ["hard_limit", "import_task", "pack_task", "probe_task", "reference_task", "trial_task"]
 
 
 def hard_limit(budget_sec: float) -> float:
@@ -55,20 +56,11 @@ def pack_task(trial_dirs: Sequence[str], problem_dir: str) -> dict[str, Metrics]
 
 
 def import_task() -> Provenance:
-    """Import what trials need, and have JAX find its devices."""
-    from lambda_hat.tasks.compilation import run_import
+    """Import what trials need, and have JAX find its devices; where and with which versions that was."""
+    importlib.import_module("lambda_hat.tasks.trial")
+    from lambda_hat.tasks.provenance import provenance
 
-    return run_import()
-
-
-def compile_task(problem_dir: str, method: str, settings: Mapping[str, object], seconds: float) -> float:
-    """Compile what a trial of these settings runs, for this worker and the cache on disk; the target is there.
-
-    A few steps are sampled within `seconds`, of which nothing is kept; the seconds that all of it took.
-    """
-    from lambda_hat.tasks.compilation import run_compilation
-
-    return run_compilation(problem_dir, method, settings, seconds)
+    return provenance()
 
 
 def probe_task(folder: str) -> Probe:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from lambda_hat.artifacts.files import write_text_atomic
-from lambda_hat.environment import EXECUTOR_VARIABLE
+from lambda_hat.environment import executor_label
 from lambda_hat.records.probe import Probe
 from lambda_hat.tasks.provenance import provenance
 
@@ -19,7 +19,7 @@ __all__ = ["run_probe"]
 
 def run_probe(folder: str) -> Probe:
     """See `lambda_hat.tasks.probe_task`."""
-    place, label = Path(folder), os.environ.get(EXECUTOR_VARIABLE, "")
+    place, label = Path(folder), executor_label()
     shared = place / "controller"
     sees_controller = shared.is_file()
     if sees_controller:

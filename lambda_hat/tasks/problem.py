@@ -46,14 +46,31 @@ def read_problem(folder: Path) -> ProblemSpec:
     return parse_problem(yaml.safe_load((folder / PROBLEM_YAML).read_text(encoding="utf-8")))
 
 
-@functools.lru_cache(maxsize=8)
 def load_problem(folder: Path) -> LoadedProblem:
-    """The problem in `folder` with its stored target."""
+    """The problem in `folder` with its stored target, kept until that is another file."""
+    return _load_problem(folder, _identity(folder / TARGET_NPZ))
+
+
+@functools.lru_cache(maxsize=8)
+def _load_problem(folder: Path, _identity: object) -> LoadedProblem:
     problem = read_problem(folder)
     return LoadedProblem(problem, load_target(folder / TARGET_NPZ, problem))
 
 
-@functools.lru_cache(maxsize=8)
 def load_coordinates(folder: Path, dtype: str) -> Coordinates:
-    """The coordinates that the problem's reference found."""
+    """The coordinates that the problem's reference found, kept until that is another file."""
+    return _load_coordinates(folder, dtype, _identity(folder / REFERENCE_NPZ))
+
+
+@functools.lru_cache(maxsize=8)
+def _load_coordinates(folder: Path, dtype: str, _identity: object) -> Coordinates:
     return coordinates_from_arrays(read_arrays(folder / REFERENCE_NPZ), dtype)
+
+
+def _identity(path: Path) -> tuple[int, int, int] | None:
+    """What tells a file from the one that replaces it."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size

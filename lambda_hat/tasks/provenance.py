@@ -13,7 +13,7 @@ from typing import Any
 import jax
 
 from lambda_hat.clock import now
-from lambda_hat.environment import EXECUTOR_VARIABLE
+from lambda_hat.environment import executor_label
 from lambda_hat.records.provenance import Provenance, Timings
 
 __all__ = ["Clock", "provenance"]
@@ -91,7 +91,7 @@ def provenance(*, may_wait: bool = True) -> Provenance:
     return Provenance(
         host=socket.gethostname(),
         pid=os.getpid(),
-        executor_label=os.environ.get(EXECUTOR_VARIABLE),
+        executor_label=executor_label(),
         device=_device() if may_wait or _device.cache_info().currsize else None,
         versions=_versions() if may_wait or _versions.cache_info().currsize else None,
     )

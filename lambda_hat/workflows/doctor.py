@@ -24,9 +24,10 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
 
 from lambda_hat.artifacts.paths import Paths
-from lambda_hat.config.card import AnyCard, KubernetesCard, LocalCard, PBSCard, SlurmCard
+from lambda_hat.config.card import AnyCard, InlineCard, KubernetesCard, LocalCard, ParslCard, PBSCard, SlurmCard
 from lambda_hat.config.load import LoadedCard, LoadedFile
 from lambda_hat.errors import ConfigError, ExecutionError
+from lambda_hat.execution.port import open_executors
 from lambda_hat.execution.resources import capacity, check_card
 from lambda_hat.records.probe import Probe
 from lambda_hat.tasks import probe_task
@@ -266,20 +267,19 @@ def _ask(*command: str) -> str | None:
 
 
 def _check_workers(card: AnyCard, root: Path, timeout: float) -> Iterator[Check]:
-    from lambda_hat.execution.cluster import Cluster
-
     with tempfile.TemporaryDirectory(prefix="doctor-", dir=root, ignore_cleanup_errors=True) as name:
         folder = Path(name)
         (folder / "controller").write_text(socket.gethostname(), encoding="utf-8")
         start = time.monotonic()
         try:
-            with Cluster(card, folder / "parsl_runinfo") as cluster:
-                probes = {label: cluster.submit(probe_task, str(folder), label=label) for label in cluster.labels}
-                threads = {label: cluster.submit(os.getenv, _THREADS_VARIABLE, label=label) for label in cluster.labels}
+            with open_executors(card, folder / "parsl_runinfo") as executors:
+                labels = executors.labels
+                probes = {label: executors.submit(probe_task, str(folder), label=label) for label in labels}
+                threads = {label: executors.submit(os.getenv, _THREADS_VARIABLE, label=label) for label in labels}
                 for label, future in probes.items():
                     check = _check_worker(label, future, folder, start, timeout)
                     yield check
-                    if check.state == "ok":
+                    if check.state == "ok" and not isinstance(card, InlineCard):
                         yield from _check_threads(label, threads[label], _cores_per_worker(card, label), timeout)
         except ExecutionError as error:
             yield Check("workers", "failed", str(error), "See the card's `worker_init`.")
@@ -308,7 +308,7 @@ def _check_worker(label: str, future: Future[Probe], folder: Path, start: float,
     return Check(name, "ok", f"{origin.host}, {devices}, {found.num_cores} cores, float64 and float32, {seconds:.1f} s")
 
 
-def _cores_per_worker(card: AnyCard, label: str) -> float:
+def _cores_per_worker(card: ParslCard, label: str) -> float:
     pools = card.executors if isinstance(card, LocalCard) else (card,)
     return next(pool.cores_per_worker for pool in pools if pool.label == label)
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from lambda_hat.artifacts.paths import RunContext
 from lambda_hat.config.load import LoadedExperiments
-from lambda_hat.config.methods import Method, program_of
 from lambda_hat.errors import LambdaHatError, TooManyFailedTrials
 from lambda_hat.records.reference import ReferenceRecord
 from lambda_hat.records.rows import RunRow
@@ -19,9 +18,8 @@ from lambda_hat.scheduling.fixed import FixedLane, FixedTrial
 from lambda_hat.scheduling.scheduler import AnyLane
 from lambda_hat.tasks import hard_limit, trial_task
 from lambda_hat.workflows.changes import save_begun_runs
-from lambda_hat.workflows.compilation import Program
 from lambda_hat.workflows.plan import Plan, build_llc_plan, run_of
-from lambda_hat.workflows.run import Outcome, Run, carry_out, refuse_to_begin
+from lambda_hat.workflows.run import Controller, Outcome, refuse_to_begin
 
 __all__ = ["run_llc"]
 
@@ -43,43 +41,48 @@ def run_llc(loaded: LoadedExperiments, *, resume: bool, progress: Progress) -> O
         samplers = [sampler.name for sampler in loaded.experiments.samplers]
         pids = [problem.pid for problem in plan.problems]
         save_begun_runs(plan.paths, pids, samplers, [run.run_id for run in plan.runs])
-        return carry_out(_ExperimentsRun(loaded, build_llc_plan(loaded), progress))
+        plan = build_llc_plan(loaded)  # again: what was there before may have changed while others held the folder
+        return Controller(plan, _Experiments(loaded, plan), progress).carry_out()
 
 
-class _ExperimentsRun(Run[RunRow]):
+class _Experiments:
     """A lane with one run for every sampler on every target."""
 
     noun = "run of these experiments"
+    batch_size: int | None = None
 
-    def __init__(self, loaded: LoadedExperiments, plan: Plan, progress: Progress) -> None:
-        self.experiments = loaded.experiments
-        self.samplers = loaded.samplers
+    def __init__(self, loaded: LoadedExperiments, plan: Plan) -> None:
+        self.table: Path = plan.paths.runs_table
+        self.places: dict[str, Path] = {}
+        self._experiments = loaded.experiments
+        self._samplers = loaded.samplers
+        self._plan = plan
         self._lanes: dict[tuple[str, str], FixedLane] = {}  # by problem and sampler
-        super().__init__(plan, progress)
+        self._references: dict[str, ReferenceRecord] = {}
 
     def open_lanes(self, pid: str, reference: ReferenceRecord) -> Sequence[AnyLane]:
         """A lane for every sampler."""
+        self._references[pid] = reference
         lanes = {
             (pid, sampler.name): FixedLane(
                 f"{pid}:{sampler.name}",
-                self.plan.routes[f"methods.{sampler.method}"].label,
-                [run_of(self.paths, pid, sampler, self.experiments)],
-                problem_dir=self.paths.problem_dir(pid),
+                self._plan.routes[f"methods.{sampler.method}"].label,
+                [run_of(self._plan.paths, pid, sampler, self._experiments)],
+                problem_dir=self._plan.paths.problem_dir(pid),
                 function=trial_task,
-                max_seconds=hard_limit(self.experiments.execution.budget.trial_sec),
+                max_seconds=hard_limit(self._experiments.execution.budget.trial_sec),
             )
-            for sampler in self.samplers
+            for sampler in self._samplers
         }
         self._lanes |= lanes
         return list(lanes.values())
 
-    def programs(self, method: Method) -> Sequence[Program]:
-        """One of the samplers that share one, for each."""
-        all_settings = [dict(item.settings) for item in self.samplers if item.method == method]
-        return list({program_of(method, settings): (method, settings) for settings in all_settings}.values())
+    def late_lanes(self) -> Sequence[AnyLane]:
+        """None: nothing follows a run."""
+        return ()
 
     @property
-    def are_lanes_through(self) -> bool:
+    def is_through(self) -> bool:
         """Whether every run has ended."""
         return all(lane.is_through for lane in self._lanes.values())
 
@@ -87,11 +90,6 @@ class _ExperimentsRun(Run[RunRow]):
     def lines(self) -> tuple[StudyLine, ...]:
         """One line per target."""
         return tuple(self._line(pid) for pid in dict.fromkeys(pid for pid, _ in self._lanes))
-
-    @property
-    def table(self) -> Path:
-        """The table of all runs."""
-        return self.paths.runs_table
 
     def rows(self) -> list[RunRow]:
         """One row per sampler and target."""
@@ -101,7 +99,7 @@ class _ExperimentsRun(Run[RunRow]):
         """The table of all runs, those of other targets and samplers in it kept."""
         write_table(self.table, [*rows_of_others(self.table, RunRow, self._lanes), *self.rows()], RunRow)
 
-    def failure_of_tasks(self) -> LambdaHatError | None:
+    def failure(self) -> LambdaHatError | None:
         """Runs that gave no estimate because something broke."""
         if failed := [lane.name for lane in self._lanes.values() if lane.counts[State.FAIL]]:
             return TooManyFailedTrials(
@@ -115,7 +113,7 @@ class _ExperimentsRun(Run[RunRow]):
         manifest, metrics = run.manifest, lane.metrics_of(run)
         return RunRow.of(
             metrics,
-            self.references[manifest.pid],
+            self._references[manifest.pid],
             lane.label,
             pid=manifest.pid,
             sampler=sampler,

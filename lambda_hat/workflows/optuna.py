@@ -8,11 +8,11 @@ from pathlib import Path
 
 from lambda_hat.artifacts.paths import RunContext
 from lambda_hat.config.load import LoadedStudy
-from lambda_hat.config.methods import METHODS, Method
+from lambda_hat.config.methods import METHODS
 from lambda_hat.config.study import CategoricalDist, Distribution, IntDist
 from lambda_hat.errors import LambdaHatError, TooManyFailedTrials
 from lambda_hat.records.reference import ReferenceRecord
-from lambda_hat.records.rows import TrialRow
+from lambda_hat.records.rows import ConfirmedRow, TrialRow
 from lambda_hat.records.state import State
 from lambda_hat.records.tables import rows_of_others, write_table
 from lambda_hat.report.progress import Progress, StudyLine
@@ -23,10 +23,9 @@ from lambda_hat.tuning.plan import StudyPlan
 from lambda_hat.tuning.study import StudyStore
 from lambda_hat.tuning.trials import TrialLane
 from lambda_hat.workflows.changes import save_begun_studies
-from lambda_hat.workflows.compilation import Program, programs_of_search
 from lambda_hat.workflows.confirm import Confirmation
 from lambda_hat.workflows.plan import Plan, build_plan
-from lambda_hat.workflows.run import Outcome, Run, carry_out, refuse_to_begin
+from lambda_hat.workflows.run import Controller, Outcome, refuse_to_begin
 
 __all__ = ["run_optuna"]
 
@@ -48,84 +47,77 @@ def run_optuna(loaded: LoadedStudy, *, resume: bool, progress: Progress) -> Outc
         pids = [problem.pid for problem in plan.problems]
         save_begun_studies(plan.paths, pids, list(study.methods), study.optuna.max_trials_per_method)
         with StudyStore(plan.paths, study.optuna) as store:
-            run = _StudyRun(loaded, build_plan(loaded), store, progress)
-            return replace(carry_out(run), confirmed=run.confirmation.rows())
+            plan = build_plan(loaded)  # again: what was there before may have changed while others held the run
+            story = _Search(loaded, plan, store)
+            return replace(Controller(plan, story, progress).carry_out(), confirmed=story.confirmed)
 
 
-class _StudyRun(Run[TrialRow]):
+class _Search:
     """A lane of trials for every method of every problem, and what follows each of them."""
 
     noun = "trial of this study"
 
-    def __init__(self, loaded: LoadedStudy, plan: Plan, store: StudyStore, progress: Progress) -> None:
-        self.study = loaded.study
-        self.samplers = loaded.samplers
-        self.batch_size = self.study.optuna.concurrency.batch_size
+    def __init__(self, loaded: LoadedStudy, plan: Plan, store: StudyStore) -> None:
+        self.batch_size: int | None = loaded.study.optuna.concurrency.batch_size
+        self.table: Path = plan.paths.trials_table
+        self._study = loaded.study
+        self._samplers = loaded.samplers
+        self._plan = plan
         self._store = store
         self._lanes: list[TrialLane] = []
-        self.confirmation = Confirmation(loaded, plan.paths, [problem.pid for problem in plan.problems])
-        super().__init__(plan, progress)
+        self._confirmation = Confirmation(loaded, plan.paths, [problem.pid for problem in plan.problems])
 
     def open_lanes(self, pid: str, reference: ReferenceRecord) -> Sequence[AnyLane]:
         """A lane for every method of a problem whose reference is there, and what follows those that are through."""
         lanes: list[TrialLane] = []
-        for method in self.study.methods:
-            space = self.study.search_space[method]
+        for method in self._study.methods:
+            space = self._study.search_space[method]
             plan = StudyPlan(
                 pid=pid,
                 method=method,
-                label=self.plan.routes[f"methods.{method}"].label,
-                settings=self._settings(method),
+                label=self._plan.routes[f"methods.{method}"].label,
+                settings={**self._samplers[method], **_slots(METHODS[method].slots, space)},
                 reference=reference,
-                seed=self.study.optuna.sampler.seed,
-                trial_sec=self.study.execution.budget.trial_sec,
-                max_seconds=hard_limit(self.study.execution.budget.trial_sec),
+                seed=self._study.optuna.sampler.seed,
+                trial_sec=self._study.execution.budget.trial_sec,
+                max_seconds=hard_limit(self._study.execution.budget.trial_sec),
                 function=trial_task,
             )
             study = self._store.open(pid, method, space, plan.conditions(space))
-            lane = TrialLane(study, plan, self.study.optuna, self.paths, self.confirmation.open_lanes)
+            lane = TrialLane(study, plan, self._study.optuna, self._plan.paths, self._confirmation.open_lanes)
             lane.settle_interrupted()
             lane.enqueue_known()
             lanes.append(lane)
         self._lanes += lanes
         return self._packed([*lanes, *(following for lane in lanes for following in lane.follow())])
 
-    def programs(self, method: Method) -> Sequence[Program]:
-        """As far as choices tell them apart."""
-        return programs_of_search(method, self._settings(method), self.study.search_space[method])
-
-    def _settings(self, method: Method) -> dict[str, object]:
-        slots = _slots(METHODS[method].slots, self.study.search_space[method])
-        return {**self.samplers[method], **slots}
-
     def late_lanes(self) -> Sequence[AnyLane]:
         """What follows studies whose last trials were there already, as after the loss of a journal."""
         return self._packed(following for lane in self._lanes for following in lane.follow())
 
     def _packed(self, lanes: Iterable[AnyLane]) -> Sequence[AnyLane]:
-        return [packed(lane, self.plan.packs[lane.label], pack_task) for lane in lanes]
+        return [packed(lane, self._plan.packs[lane.label], pack_task) for lane in lanes]
 
     @property
-    def are_lanes_through(self) -> bool:
+    def is_through(self) -> bool:
         """Whether no study misses a trial or a confirmation."""
-        return all(lane.is_through for lane in self._lanes) and self.confirmation.is_through
+        return all(lane.is_through for lane in self._lanes) and self._confirmation.is_through
 
     @property
     def lines(self) -> tuple[StudyLine, ...]:
         """One line per study, and per lane that confirms one."""
-        total = self.study.optuna.max_trials_per_method
-        return (*(_study_line(lane, total) for lane in self._lanes), *self.confirmation.lines)
-
-    @property
-    def table(self) -> Path:
-        """The table of all trials."""
-        return self.paths.trials_table
+        total = self._study.optuna.max_trials_per_method
+        return (*(_study_line(lane, total) for lane in self._lanes), *self._confirmation.lines)
 
     @property
     def places(self) -> dict[str, Path]:
-        """What to look at next."""
-        has_any = bool(self.confirmation.rows())
-        return {**super().places, **({"recommended": self.paths.recommended_dir} if has_any else {})}
+        """The recommended settings, if there are any."""
+        return {"recommended": self._plan.paths.recommended_dir} if self.confirmed else {}
+
+    @property
+    def confirmed(self) -> Sequence[ConfirmedRow]:
+        """Rows of the table of confirmed settings."""
+        return self._confirmation.rows()
 
     def rows(self) -> list[TrialRow]:
         """One row per trial of every study."""
@@ -135,13 +127,13 @@ class _StudyRun(Run[TrialRow]):
         """The tables, rows of other studies in them kept, and the recommended settings."""
         studies = {(lane.plan.pid, lane.plan.method) for lane in self._lanes}
         write_table(self.table, [*rows_of_others(self.table, TrialRow, studies), *self.rows()], TrialRow)
-        self.confirmation.write()
+        self._confirmation.write()
 
-    def failure_of_tasks(self) -> LambdaHatError | None:
+    def failure(self) -> LambdaHatError | None:
         """Studies of which too many trials failed."""
         if spoilt := [lane.name for lane in self._lanes if lane.has_too_many_failed]:
             return TooManyFailedTrials(
-                f"More than {self.study.optuna.max_failed_fraction:.0%} of the trials failed in {', '.join(spoilt)}. "
+                f"More than {self._study.optuna.max_failed_fraction:.0%} of the trials failed in {', '.join(spoilt)}. "
                 f"The column `reason` of {self.table} says why, and `metrics.json` in a trial's folder "
                 "where. Once that is mended, `--resume --set optuna.max_failed_fraction=1` goes on."
             )

@@ -10,6 +10,7 @@ from typing import Literal
 from lambda_hat.artifacts.files import read_json
 from lambda_hat.artifacts.ids import derive_seed, problem_id
 from lambda_hat.artifacts.paths import REFERENCE_JSON, TARGET_NPZ, Paths
+from lambda_hat.config.card import InlineCard
 from lambda_hat.config.experiments import Experiments, FixedSampler
 from lambda_hat.config.load import LoadedExperiments, LoadedFile, LoadedStudy
 from lambda_hat.config.study import Confirm, ReferenceSpec
@@ -137,11 +138,18 @@ class Plan:
     needs_resume: bool = False  # something of this was begun here and is not finished
 
     @property
+    def is_inline(self) -> bool:
+        """Whether there is no other process than the command's, which runs all tasks one after the other."""
+        return isinstance(self.loaded.card, InlineCard)
+
+    @property
     def max_seconds(self) -> float:
-        """One kind of task after the other, of each the slowest executor's.
+        """One kind of task after the other, of each the slowest executor's; inline, all tasks one after the other.
 
         Waiting for Slurm, starting workers and repeating what lost workers did come on top.
         """
+        if self.is_inline:
+            return sum(bound.seconds for bound in self.bounds)
         kinds = dict.fromkeys(bound.what for bound in self.bounds)
         return sum(max(bound.seconds for bound in self.bounds if bound.what == kind) for kind in kinds)
 

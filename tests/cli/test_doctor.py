@@ -81,6 +81,15 @@ def test_a_healthy_environment_passes_and_nothing_is_left(ask, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"study.yaml", "card.yaml"}
 
 
+@pytest.mark.usefixtures("no_jax")
+def test_a_card_without_workers_is_asked_in_this_process(ask, tmp_path):
+    code, checks = ask({"type": "inline", "labels": ["only"]})
+    assert code == 0, checks
+    assert "float64 and float32" in checks["worker only"]["found"]
+    assert not [name for name in checks if name.startswith("threads")]
+    assert {path.name for path in tmp_path.iterdir()} == {"study.yaml", "card.yaml"}
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_jax")
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::RuntimeWarning", "ignore::DeprecationWarning")
@@ -103,7 +112,7 @@ def test_what_is_wrong_with_packages_is_named(ask, monkeypatch):
     code, checks = ask(LOCAL, "--no-workers")
     assert code == 1
     assert "Python 3.10.4, needs >=3.11" in checks["packages"]["found"]
-    assert "jax 0.4.1, needs >=0.10" in checks["packages"]["found"]
+    assert "jax 0.4.1, needs <1,>=0.10" in checks["packages"]["found"]
     assert "parsl missing" in checks["packages"]["found"]
 
 

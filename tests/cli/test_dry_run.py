@@ -53,6 +53,18 @@ def test_it_tells_the_whole_plan_as_text(invoke):
         assert line in result.stdout
 
 
+def test_inline_there_are_no_workers_and_times_add_up(invoke):
+    result = invoke("workflow", "optuna", "--config", "study.yaml", "--inline", "--dry-run")
+    assert result.stderr == ""
+    for line in (
+        "htex64  this process",
+        "methods.sgld → htex32  (AUTO: sgld goes to htex32)",
+        "5 trials on htex32, 1 at once: 5 × 10 s = 0:00:50",
+        "in all 0:03:50: one task after the other",
+    ):
+        assert line in result.stdout
+
+
 @pytest.mark.parametrize(
     ("card", "sets", "label", "workers"),
     [

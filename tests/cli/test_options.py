@@ -44,6 +44,8 @@ def test_other_unknown_options_are_clicks_own_affair(invoke):
     ("args", "message"),
     [
         (("--local", "--parsl-card", "slurm.yaml"), "`--local` and `--parsl-card` exclude each other"),
+        (("--inline", "--parsl-card", "slurm.yaml"), "`--inline` and `--parsl-card` exclude each other"),
+        (("--local", "--inline"), "`--local` and `--inline` exclude each other: give one of the two"),
         (("--json",), "--json goes with --dry-run."),
         (("-q", "-v"), "--quiet and --verbose exclude each other."),
     ],

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from lambda_hat.config.card import KubernetesCard, LocalCard, PBSCard, SlurmCard
+from lambda_hat.config.card import InlineCard, KubernetesCard, LocalCard, PBSCard, SlurmCard
 from lambda_hat.config.explain import json_schema
 from lambda_hat.config.load import load_cfg
 from lambda_hat.config.locate import YamlLoader, dotted
@@ -71,6 +71,19 @@ card.yaml:14:81  executors.2.memory_fraction: found 0.4 for each of 3 workers on
     Lower it, or `max_workers`.
 card.yaml:15:5  executors.3.label: missing; expected a name of letters, digits, `-` and `_`
 card.yaml:15:29  executors.3.available_accelerators: found -2, expected a whole number of at least 0 or a list""",
+    ),
+    "inline": (
+        """\
+type: inline
+labels: [htex64, htex32, htex64, 7]
+retries: 1
+""",
+        """\
+card.yaml:2:26  labels.2: found 'htex64' again, expected labels that differ
+    Remove it.
+card.yaml:2:34  labels.3: found 7, expected a name of letters, digits, `-` and `_`
+    Put quotes around it.
+card.yaml:3:1  retries: unknown key; expected one of `type`, `labels`""",
     ),
     "slurm": (
         """\
@@ -161,7 +174,8 @@ OPTIONS = "scheduler_options_extra"
 
 
 @pytest.mark.parametrize(
-    ("name", "model"), [("pbs", PBSCard), ("kubernetes", KubernetesCard), ("local-gpu", LocalCard)]
+    ("name", "model"),
+    [("pbs", PBSCard), ("kubernetes", KubernetesCard), ("local-gpu", LocalCard), ("inline", InlineCard)],
 )
 def test_examples_show_every_field(name: str, model: type[BaseModel]) -> None:
     shown = yaml.safe_load((REPOSITORY / f"config/parsl/{name}.yaml").read_text(encoding="utf-8"))
@@ -170,7 +184,7 @@ def test_examples_show_every_field(name: str, model: type[BaseModel]) -> None:
 
 def test_the_schema_knows_every_type() -> None:
     definitions = json_schema("card")["$defs"]
-    for model in (LocalCard, SlurmCard, PBSCard, KubernetesCard):
+    for model in (InlineCard, LocalCard, SlurmCard, PBSCard, KubernetesCard):
         assert definitions[model.__name__]["properties"].keys() == model.model_fields.keys()
 
 
@@ -192,6 +206,7 @@ SETS: list[tuple[str, str, list[str | int], Any]] = [
     ("local-gpu", "executors.1.memory_fraction=0.4", ["executors", 1, "memory_fraction"], 0.4),
     ("slurm/cpu", f"{OPTIONS}=['#SBATCH --nice', '#SBATCH --requeue']", [OPTIONS, 1], "#SBATCH --requeue"),
     ("slurm/gpu-a100", "walltime=2-00:00:00", ["walltime"], "2-00:00:00"),
+    ("inline", "labels=[only]", ["labels", 0], "only"),
     ("pbs", f"{OPTIONS}=['#PBS -V']", [OPTIONS], ["#PBS -V"]),
     ("pbs", "max_blocks=1e1", ["max_blocks"], 10),
     ("kubernetes", "persistent_volumes.0.path=/data", ["persistent_volumes", 0, "path"], "/data"),

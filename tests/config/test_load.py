@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lambda_hat.config.card import LocalCard, SlurmCard
+from lambda_hat.config.card import InlineCard, LocalCard, SlurmCard
 from lambda_hat.config.explain import to_yaml
 from lambda_hat.config.load import load_cfg
 from lambda_hat.config.problems import LocalizationRadius, QuadraticProblem
@@ -161,6 +161,16 @@ def test_a_card_is_found_here_then_by_the_study_then_above_it(study_file: Write,
         assert found.executors[0].label == folder.name
 
 
+def test_inline_is_a_card_of_its_own_that_excludes_the_others(repository: Path) -> None:
+    card = load_cfg(DEFAULT, inline=True).card
+    assert isinstance(card, InlineCard)
+    assert card.labels == ("htex64", "htex32")
+    with pytest.raises(UsageError, match=r"^`--local` and `--inline` exclude each other: give one of the two$"):
+        load_cfg(DEFAULT, local=True, inline=True)
+    with pytest.raises(UsageError, match=r"^`--inline` and `--parsl-card` exclude each other: give one of the two$"):
+        load_cfg(DEFAULT, parsl_card="config/parsl/local.yaml", inline=True)
+
+
 @pytest.mark.parametrize("is_local", [True, False])
 def test_the_shipped_card_serves_where_there_is_none(study_file: Write, is_local: bool) -> None:
     loaded = load_cfg(study_file(), local=is_local)
@@ -168,9 +178,14 @@ def test_the_shipped_card_serves_where_there_is_none(study_file: Write, is_local
     assert [executor.label for executor in loaded.card.executors] == ["htex64", "htex32"]
 
 
-def test_the_shipped_card_is_the_repositorys(repository: Path) -> None:
-    shipped = repository / "lambda_hat/config/presets/card/local.yaml"
-    assert shipped.read_bytes() == (repository / "config/parsl/local.yaml").read_bytes()
+def test_the_shipped_inline_card_serves_where_there_is_none(study_file: Write) -> None:
+    assert isinstance(load_cfg(study_file(), inline=True).card, InlineCard)
+
+
+@pytest.mark.parametrize("name", ["local", "inline"])
+def test_the_shipped_card_is_the_repositorys(repository: Path, name: str) -> None:
+    shipped = repository / f"lambda_hat/config/presets/card/{name}.yaml"
+    assert shipped.read_bytes() == (repository / f"config/parsl/{name}.yaml").read_bytes()
 
 
 def test_loading_imports_nothing_slow(repository: Path) -> None:

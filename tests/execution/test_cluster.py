@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from lambda_hat.config.card import LocalCard, LocalExecutor
-from lambda_hat.errors import ConfigError, ExecutionError, ExecutorLostError, RunStateError, WorkerLostError
-from lambda_hat.execution.cluster import SELECTED_CARD_YAML, Cluster
+from lambda_hat.errors import ExecutionError, ExecutorLostError, RunStateError, WorkerLostError
+from lambda_hat.execution.parsl.cluster import SELECTED_CARD_YAML, Cluster
 
 SECONDS = 120  # more than anything takes on a busy machine
 
@@ -51,7 +51,6 @@ def test_tasks_run_where_they_were_sent(cluster, label, is_x64):
 
 def test_labels_and_pools(cluster):
     assert cluster.labels == ("htex64", "htex32")
-    assert cluster.capacity == {"htex64": 1, "htex32": 1}
     pids = {ask(cluster, os.getpid, label=label) for label in cluster.labels}
     assert len(pids) == 2
     assert os.getpid() not in pids
@@ -88,7 +87,7 @@ def test_card_is_saved_and_console_stays_quiet(cluster, run_dir, capfd):
 
 def test_no_process_pays_for_parsls_database(cluster):
     assert ask(cluster, eval, "'sqlalchemy' in __import__('sys').modules") is False
-    code = "import lambda_hat.execution.cluster, sys; print('sqlalchemy' in sys.modules); import sqlalchemy"
+    code = "import lambda_hat.execution.parsl.cluster, sys; print('sqlalchemy' in sys.modules); import sqlalchemy"
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "False\n", "and it can still be had"
 
 
@@ -102,11 +101,6 @@ def test_a_linked_folder_of_executors_is_refused(tmp_path):
 def test_submitting_needs_an_open_cluster(tmp_path):
     with pytest.raises(ExecutionError, match="only inside the cluster's `with` block"):
         Cluster(CARD, tmp_path).submit(os.getpid, label="htex64")
-
-
-def test_contradictory_card_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="the label `a` is used more than once"):
-        Cluster(LocalCard(executors=(LocalExecutor(label="a"), LocalExecutor(label="a"))), tmp_path)
 
 
 @pytest.mark.slow

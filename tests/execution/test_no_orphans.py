@@ -17,7 +17,7 @@ ENTER = """
 import os, select, sys, time
 from pathlib import Path
 from lambda_hat.config.card import LocalCard, LocalExecutor
-from lambda_hat.execution.cluster import Cluster
+from lambda_hat.execution.parsl.cluster import Cluster
 
 card = LocalCard(executors=(LocalExecutor(label="only", max_workers=1),))
 """
@@ -54,7 +54,7 @@ def runs(process, name):
         return False
 
 
-is_manager = partial(runs, name="lambda_hat.execution.manager")
+is_manager = partial(runs, name="lambda_hat.execution.parsl.manager")
 is_interchange = partial(runs, name="lifeline.py")
 
 
@@ -181,7 +181,7 @@ def test_a_manager_does_not_wait_for_an_interchange_that_is_gone(tmp_path, num_a
     with zmq.Context() as context, context.socket(zmq.ROUTER) as interchange:
         interchange.rcvtimeo, interchange.linger = 60_000, 0
         port = interchange.bind_to_random_port("tcp://127.0.0.1")
-        module = [sys.executable, "-P", "-m", "lambda_hat.execution.manager"]
+        module = [sys.executable, "-P", "-m", "lambda_hat.execution.parsl.manager"]
         options = f"--max_workers_per_node=1 -a 127.0.0.1 --port={port} -m None -c 0.001 --cert_dir None -l {tmp_path}"
         patience = "--hb_period=1 --hb_threshold=3 --address_probe_timeout=3 --drain_period=None --cpu-affinity none"
         manager = subprocess.Popen(

@@ -127,6 +127,14 @@ def test_terminals_that_cannot_and_files_that_are_no_terminal_get_lines(monkeypa
     assert stream.getvalue().startswith("[0:00:05] p_1 reference")
 
 
+def test_a_terminal_that_a_debugger_needs_gets_lines(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm-256color")
+    stream = Terminal()
+    with Progress(stream, may_redraw=False) as progress:
+        progress.update(snapshot(5))
+    assert stream.getvalue().startswith("[0:00:05] p_1 reference")
+
+
 def test_numbers():
     assert clock(3725.4) == "1:02:05"
     assert number(None) == number(float("nan")) == number(float("inf")) == "–"

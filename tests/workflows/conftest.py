@@ -1,7 +1,8 @@
-"""`lambda-hat workflow optuna` as a user starts it, in a folder of its own."""
+"""Workflows by the command line, in a folder of their own: in this process, or in processes with Parsl's workers."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -10,12 +11,15 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import psutil
 import pytest
 import yaml
+from click.testing import CliRunner, Result
 
+from lambda_hat.cli.app import cli
 from lambda_hat.records.tables import read_frame
 
 MARK = "LAMBDA_HAT_TEST_MARK"
@@ -27,11 +31,37 @@ SGLD_SPACE = {
 }
 
 
-class SmallStudy:
-    """A study of SGLD on a quadratic with an exact reference and one worker, and everything it starts."""
+RunInline = Callable[..., Result]
 
-    def __init__(self, folder: Path) -> None:
+
+@pytest.fixture(scope="session")
+def run_inline() -> RunInline:
+    """Runs `lambda-hat workflow NAME --inline` in this process, on files in `folder`."""
+
+    def run_inline(folder: Path, name: str, *arguments: str) -> Result:
+        with contextlib.chdir(folder):
+            return CliRunner().invoke(cli, ["workflow", name, "--inline", *arguments], prog_name="lambda-hat")
+
+    return run_inline
+
+
+@pytest.fixture(scope="session")
+def run_study(run_inline: RunInline) -> Callable[..., Result]:
+    """Runs a study in a folder, in this process."""
+
+    def run_study(folder: Path, study: dict[str, Any], *arguments: str) -> Result:
+        (folder / "study.yaml").write_text(yaml.safe_dump(study))
+        return run_inline(folder, "optuna", "--config", "study.yaml", *arguments)
+
+    return run_study
+
+
+class SmallStudy:
+    """A study of SGLD on a quadratic with an exact reference: in this process, or with one worker of Parsl's."""
+
+    def __init__(self, folder: Path, run_inline: RunInline) -> None:
         self.folder = folder
+        self._run_inline = run_inline
         self.root = folder / "runs" / "optuna" / "v1"
         self.mark = uuid.uuid4().hex
         self.study = {
@@ -47,10 +77,17 @@ class SmallStudy:
         card = {"type": "local", "executors": [ONE_WORKER]}
         (folder / "card.yaml").write_text(yaml.safe_dump(card), encoding="utf-8")
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def run(self, *arguments: str, code: int = 0) -> tuple[str, str]:
+        """stdout and stderr of a command in this process that has to end with `code`."""
+        result = self._run_inline(self.folder, "optuna", "--config", "study.yaml", *arguments)
+        assert result.exit_code == code, result.stderr
+        return result.stdout, result.stderr
+
+    def start(self, *arguments: str, card: str = "--parsl-card=card.yaml") -> subprocess.Popen[str]:
+        """A command as a user starts it, by default with a worker."""
         command = [sys.executable, "-m", "lambda_hat", "workflow", "optuna", "--config", "study.yaml"]
         return subprocess.Popen(
-            [*command, "--parsl-card", "card.yaml", *arguments],
+            [*command, card, *arguments],
             cwd=self.folder,
             env=os.environ | {MARK: self.mark},
             stdout=subprocess.PIPE,
@@ -59,13 +96,12 @@ class SmallStudy:
             start_new_session=True,
         )
 
-    def run(self, *arguments: str, code: int = 0) -> tuple[str, str]:
-        """stdout and stderr of a command that has to end with `code` and to leave no process."""
+    def run_with_workers(self, *arguments: str) -> None:
+        """A command as a user starts it, which has to end well and to leave no process."""
         process = self.start(*arguments)
-        stdout, stderr = process.communicate(timeout=300)
-        assert process.returncode == code, stderr
+        _, stderr = process.communicate(timeout=300)
+        assert process.returncode == 0, stderr
         self.wait_until_nothing_is_left(2)
-        return stdout, stderr
 
     def send(self, process: subprocess.Popen[str], number: signal.Signals) -> None:
         """A signal as it comes: Ctrl-C to all that the terminal started, others to the command alone."""
@@ -104,5 +140,5 @@ class SmallStudy:
 
 
 @pytest.fixture
-def small_study(tmp_path: Path) -> SmallStudy:
-    return SmallStudy(tmp_path)
+def small_study(tmp_path: Path, run_inline: RunInline) -> SmallStudy:
+    return SmallStudy(tmp_path, run_inline)

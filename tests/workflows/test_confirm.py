@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -260,7 +258,7 @@ def test_one_winner_has_the_methods_name(study):
 
 
 @pytest.mark.slow
-def test_a_study_ends_with_a_file_that_workflow_llc_takes(small_study):
+def test_a_study_ends_with_a_file_that_workflow_llc_takes(small_study, run_inline):
     small_study.study |= {
         "problems": [small_study.study["problems"][0], {"target": "potential", "overrides": {"num_data": 200}}],
         "confirm": {"top_k": 2, "num_seeds": 2},
@@ -279,10 +277,9 @@ def test_a_study_ends_with_a_file_that_workflow_llc_takes(small_study):
     _, stderr = small_study.run()
     assert "Nothing is left to run" in stderr
 
-    command = [sys.executable, "-m", "lambda_hat", "workflow", "llc", "--parsl-card", "card.yaml", "--config"]
-    words = [*command, str(small_study.root / "recommended/sgld.yaml")]
-    result = subprocess.run(words, cwd=small_study.folder, capture_output=True, text=True, timeout=300)
-    assert result.returncode == 0, result.stderr
+    recommended = str(small_study.root / "recommended/sgld.yaml")
+    result = run_inline(small_study.folder, "llc", "--config", recommended)
+    assert result.exit_code == 0, result.stderr
     assert "reference: starting" not in result.stderr, "the study's references serve"
     runs = read_frame(small_study.folder / "runs/optuna-recommended/v1/tables/llc_runs.parquet")
     assert set(runs["state"]) == {"COMPLETE"}

@@ -32,7 +32,7 @@ def is_reference(lane):
 
 
 def is_study(lane):
-    return not lane.endswith((":reference", ":compile"))
+    return not is_reference(lane)
 
 
 def openings(events, lanes):
@@ -70,7 +70,8 @@ def test_three_methods_and_two_problems_share_two_executors(small_study):
         "optuna.pruner.type": "none",
         "samplers.vi": {"M": 1, "r": 0, "batch_size": 200},
     }
-    small_study.run(*(word for key, value in sets.items() for word in ("--set", f"{key}={json.dumps(value)}")))
+    words = [word for key, value in sets.items() for word in ("--set", f"{key}={json.dumps(value)}")]
+    small_study.run_with_workers(*words)
     (command,) = read_commands(small_study.root / "meta" / "events.jsonl")
     begin, events = command.begin, command.tasks
     assert (begin.caps, begin.capacity, begin.batch_size) == (CAPS, CAPS, BATCH_SIZE)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
-import psutil
 import pytest
 import yaml
 
@@ -33,6 +30,7 @@ EXPERIMENTS = {
     "reference": "exact",
     "execution": {"budget": {"hmc_sec": 60, "trial_sec": 30}},
 }
+CONFIG = ("--config", "experiments.yaml")
 POOLS = {"type": "local", "executors": [{"label": "htex64", "max_workers": 2}, {"label": "htex32", "max_workers": 1}]}
 
 
@@ -145,25 +143,14 @@ def test_a_search_and_experiments_do_not_share_a_folder(load, tmp_path):
         refuse_to_begin(plan, resume=True)
 
 
-def run_command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """`lambda-hat workflow llc` on the files in `folder`; afterwards none of its processes may be alive."""
-    command = [sys.executable, "-m", "lambda_hat", "workflow", "llc", "--config", "experiments.yaml"]
-    result = subprocess.run(
-        [*command, "--parsl-card", "card.yaml", *arguments], cwd=folder, capture_output=True, text=True, timeout=400
-    )
-    words = [" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])]
-    assert not [line for line in words if str(folder) in line]
-    return result
-
-
 def table_of(folder: Path) -> pd.DataFrame:
     return read_frame(folder / "runs/llc/v1/tables/llc_runs.parquet")
 
 
 @pytest.mark.slow
-def test_experiments_from_file_to_table_and_only_what_is_missing_again(load, tmp_path: Path) -> None:
-    result = run_command(tmp_path, "--set", "executors.0.max_workers=1")
-    assert result.returncode == 0, result.stderr
+def test_experiments_from_file_to_table_and_only_what_is_missing_again(load, run_inline, tmp_path: Path) -> None:
+    result = run_inline(tmp_path, "llc", *CONFIG)
+    assert result.exit_code == 0, result.stderr
     root, table = tmp_path / "runs/llc/v1", table_of(tmp_path)
     assert (
         list(zip(table["sampler"], table["method"], table["executor"], table["dtype"], strict=True))
@@ -186,15 +173,14 @@ def test_experiments_from_file_to_table_and_only_what_is_missing_again(load, tmp
         assert pid in result.stdout
     assert result.stdout.count("  mclmc-short  ") == 2
     assert (root / "meta/resolved_config.yaml").is_file()
-    assert (root / "parsl_runinfo/selected_parsl_card.yaml").is_file()
 
     gone = table.iloc[4]
     (root / "trials" / gone["pid"] / gone["sampler"] / gone["run_id"] / "metrics.json").unlink()
-    refused = run_command(tmp_path)
-    assert refused.returncode == 2
+    refused = run_inline(tmp_path, "llc", *CONFIG)
+    assert refused.exit_code == 2
     assert "Pass `--resume`" in refused.stderr
-    resumed = run_command(tmp_path, "--resume", "-v")
-    assert resumed.returncode == 0, resumed.stderr
+    resumed = run_inline(tmp_path, "llc", *CONFIG, "--resume", "-v")
+    assert resumed.exit_code == 0, resumed.stderr
     assert resumed.stderr.count(" started on ") == 1
     again = table_of(tmp_path)
     assert list(again["llc_hat"]) == list(table["llc_hat"]), "the same seed gives the same number"
@@ -202,14 +188,14 @@ def test_experiments_from_file_to_table_and_only_what_is_missing_again(load, tmp
 
 
 @pytest.mark.slow
-def test_a_run_out_of_time_ends_with_exit_code_3_and_says_which(load, tmp_path: Path) -> None:
+def test_a_run_out_of_time_ends_with_exit_code_3_and_says_which(load, run_inline, tmp_path: Path) -> None:
     sets = (
         "samplers=[{name: hopeless, method: sgld}]",
         "targets=[{target: potential}]",
         "execution.budget.trial_sec=0.01",
     )
-    result = run_command(tmp_path, *(word for text in sets for word in ("--set", text)))
-    assert result.returncode == 3, result.stderr
+    result = run_inline(tmp_path, "llc", *CONFIG, *(word for text in sets for word in ("--set", text)))
+    assert result.exit_code == 3, result.stderr
     assert ":hopeless. The column `reason`" in result.stderr
     assert "hopeless: failed: " in result.stdout
     assert list(table_of(tmp_path)["state"]) == ["FAIL"]

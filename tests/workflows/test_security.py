@@ -6,17 +6,21 @@ import json
 import os
 import pickle
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
 import pytest
+from click.testing import Result
 
 from lambda_hat.artifacts.ids import problem_id
 from lambda_hat.config.load import load_cfg
 from lambda_hat.records.tables import read_frame
-from tests.workflows.test_study import ONE_POOL, STUDY, run_study
+from tests.workflows.test_study import STUDY
+
+RunStudy = Callable[..., Result]
 
 RUN = Path("runs/optuna/v1")
 TINY = {**STUDY, "methods": ["sgld"], "search_space": {"sgld": STUDY["search_space"]["sgld"]}}
@@ -64,7 +68,7 @@ def elsewhere(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def planted(tmp_path_factory: pytest.TempPathFactory, run_study: RunStudy) -> Path:
     """A finished study in whose folder lay, before it began, files that others had prepared."""
     folder = tmp_path_factory.mktemp("planted")
     pid = pid_of(folder)
@@ -75,8 +79,8 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     plant_archive(problem / "ref.npz", trace, "mean", "scale")
     (folder / "precious").write_text("precious")
     (problem / "progress.jsonl").symlink_to(folder / "precious")
-    result = run_study(folder, TINY, ONE_POOL, *ONE_TRIAL)
-    assert result.returncode == 0, result.stderr
+    result = run_study(folder, TINY, *ONE_TRIAL)
+    assert result.exit_code == 0, result.stderr
     return folder
 
 
@@ -105,15 +109,17 @@ def test_planted_files_are_not_executed_but_made_anew(planted: Path) -> None:
 
 
 @pytest.mark.slow
-def test_files_planted_into_a_finished_study_are_not_executed_but_reported(planted: Path, tmp_path: Path) -> None:
+def test_files_planted_into_a_finished_study_are_not_executed_but_reported(
+    planted: Path, tmp_path: Path, run_study: RunStudy
+) -> None:
     folder = shutil.copytree(planted, tmp_path / "copy")
     run, pid, trace = folder / RUN, pid_of(folder), tmp_path / "executed"
     plant_pickle(run / "studies" / "evil.pkl", trace)
     plant_pickle(run / "studies" / f"{pid}:sgld.pkl", trace)
     plant_archive(run / "problems" / pid / "ref.npz", trace, "mean", "scale")
-    result = run_study(folder, TINY, ONE_POOL, *TWO_TRIALS)
+    result = run_study(folder, TINY, *TWO_TRIALS)
     assert not trace.exists()
-    assert result.returncode == 0, result.stderr
+    assert result.exit_code == 0, result.stderr
     study = pickle.loads((run / "studies" / f"{pid}:sgld.pkl").read_bytes())
     assert isinstance(study, optuna.Study)
     assert len(study.trials) == 2
@@ -123,7 +129,9 @@ def test_files_planted_into_a_finished_study_are_not_executed_but_reported(plant
 
 
 @pytest.mark.slow
-def test_a_trial_whose_journal_puts_it_elsewhere_is_refused(planted: Path, tmp_path: Path, elsewhere: Path) -> None:
+def test_a_trial_whose_journal_puts_it_elsewhere_is_refused(
+    planted: Path, tmp_path: Path, elsewhere: Path, run_study: RunStudy
+) -> None:
     folder = shutil.copytree(planted, tmp_path / "copy")
     journal = folder / RUN / "studies" / "optuna.journal"
     records = [json.loads(line) for line in journal.read_text().splitlines()]
@@ -131,8 +139,8 @@ def test_a_trial_whose_journal_puts_it_elsewhere_is_refused(planted: Path, tmp_p
     attached["user_attr"]["run_id"] = "../../../../../../../elsewhere/sub"
     journal.write_text("".join(json.dumps(record) + "\n" for record in records))
     before = contents(elsewhere)
-    result = run_study(folder, TINY, ONE_POOL, *ONE_TRIAL)
-    assert result.returncode == 2
+    result = run_study(folder, TINY, *ONE_TRIAL)
+    assert result.exit_code == 2
     assert "'../../../../../../../elsewhere/sub' cannot name a part of a run" in result.stderr
     assert "Traceback" not in result.stderr
     assert contents(elsewhere) == before
@@ -140,13 +148,15 @@ def test_a_trial_whose_journal_puts_it_elsewhere_is_refused(planted: Path, tmp_p
 
 @pytest.mark.slow
 @pytest.mark.parametrize("link", ["trials", "trials/{pid}", "trials/{pid}/sgld"])
-def test_a_folder_of_trials_that_leads_elsewhere_is_refused_by_name(tmp_path: Path, elsewhere: Path, link: str) -> None:
+def test_a_folder_of_trials_that_leads_elsewhere_is_refused_by_name(
+    tmp_path: Path, elsewhere: Path, link: str, run_study: RunStudy
+) -> None:
     path = tmp_path / RUN / link.format(pid=pid_of(tmp_path))
     path.parent.mkdir(parents=True)
     path.symlink_to(elsewhere)
     before = contents(elsewhere)
-    result = run_study(tmp_path, TINY, ONE_POOL, *ONE_TRIAL)
-    assert result.returncode == 2
+    result = run_study(tmp_path, TINY, *ONE_TRIAL)
+    assert result.exit_code == 2
     assert result.stderr.endswith(
         f"Error: {path} is a symbolic link that leads out of the run's folder {tmp_path / RUN}. Remove the link.\n"
     )
@@ -156,8 +166,10 @@ def test_a_folder_of_trials_that_leads_elsewhere_is_refused_by_name(tmp_path: Pa
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["../x", "/abs", "a/b", "..", "~"])
 @pytest.mark.parametrize("key", ["namespace", "layout_version"])
-def test_a_name_that_is_a_path_is_refused_where_it_stands(tmp_path: Path, key: str, name: str) -> None:
-    result = run_study(tmp_path, {**TINY, "store": {key: name}}, ONE_POOL)
-    assert result.returncode == 2
+def test_a_name_that_is_a_path_is_refused_where_it_stands(
+    tmp_path: Path, key: str, name: str, run_study: RunStudy
+) -> None:
+    result = run_study(tmp_path, {**TINY, "store": {key: name}})
+    assert result.exit_code == 2
     assert f"store.{key}: found '{name}', expected a name of letters, digits, `-` and `_`" in result.stderr
-    assert {path.name for path in tmp_path.iterdir()} == {"study.yaml", "card.yaml"}
+    assert {path.name for path in tmp_path.iterdir()} == {"study.yaml"}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -15,38 +15,37 @@ import yaml
 
 from lambda_hat.artifacts.files import make_dir, write_text_atomic
 from lambda_hat.artifacts.paths import within
-from lambda_hat.config.card import AnyCard
+from lambda_hat.config.card import ParslCard
 from lambda_hat.errors import ConfigError, ExecutionError
-from lambda_hat.execution import lean as lean  # before Parsl
-from lambda_hat.execution.cards import compilation_cache
-from lambda_hat.execution.pool import Pool
-from lambda_hat.execution.resources import capacity, check_card
+from lambda_hat.execution.parsl.pool import Pool
+from lambda_hat.execution.parsl.private import check_parsl
+from lambda_hat.execution.resources import check_card, compilation_cache
 from lambda_hat.execution.routing import labels_of
+from lambda_hat.execution.signals import signals_exit
 
 __all__ = ["SELECTED_CARD_YAML", "Cluster"]
 
 SELECTED_CARD_YAML = "selected_parsl_card.yaml"
 
-_EXIT_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 _WATCH_PERIOD = 1.0  # seconds
 _MAX_RESTARTS = 3  # of one executor, with no task done in between
 
 
 class Cluster:
-    """The executors of a card. Enter it in the main thread: then SIGTERM and SIGHUP end it like an exception does.
+    """The executors of a card, by Parsl: see `lambda_hat.execution.port.Executors`.
 
     An executor whose interchange ended is started again when the next task is submitted to it, a few times in a row.
     `notify` is told of that.
 
     Raises:
-        ConfigError: on construction, the card contradicts itself.
+        ConfigError: on construction, the card does not say how many workers a node takes.
         RunStateError: on construction, its `run_dir` is a link that leads out of the run.
-        ExecutionError: on entry, the executors cannot be started.
+        ExecutionError: on entry, the executors cannot be started, or the installed Parsl is not one that will do.
     """
 
     def __init__(
         self,
-        card: AnyCard,
+        card: ParslCard,
         run_dir: Path,
         cache_dir: Path | None = None,
         notify: Callable[[str], None] = lambda _: None,
@@ -54,7 +53,6 @@ class Cluster:
         if faults := check_card(card):
             raise ConfigError(faults)
         self.labels: tuple[str, ...] = labels_of(card)
-        self.capacity: dict[str, int] = capacity(card)
         self._card = card
         self._run_dir = run_dir.resolve()
         self._notify = notify
@@ -65,13 +63,14 @@ class Cluster:
         self._is_open = False
         self._is_ending = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="cluster-watch", daemon=True)
-        self._old_handlers: dict[signal.Signals, Any] = {}
+        self._signals = ExitStack()
 
     def __enter__(self) -> Self:
+        check_parsl()
         make_dir(self._run_dir)
         write_text_atomic(self._run_dir / SELECTED_CARD_YAML, yaml.safe_dump(self._card.to_dict(), sort_keys=False))
         logging.getLogger("parsl").propagate = False  # it has files of its own under the run's folder
-        self._catch_signals()
+        self._signals.enter_context(signals_exit())
         try:
             for pool in self._pools.values():
                 pool.begin_start()
@@ -91,11 +90,10 @@ class Cluster:
     ) -> None:
         self._end()
 
-    def submit(self, task: Callable[..., Any], *args: Any, label: str) -> Future[Any]:
+    def submit(
+        self, task: Callable[..., Any], *args: Any, label: str, meanwhile: Callable[[], None] | None = None
+    ) -> Future[Any]:
         """Run `task(*args)` on the executor `label`; `task` must be importable where the workers are.
-
-        The future raises `WorkerLostError` where the process that ran the task is gone, `ExecutorLostError` where its
-        executor is, and what the task raised otherwise. It cannot be cancelled.
 
         Raises:
             ExecutionError: there is no such executor, or it is beyond repair, or the cluster has not been entered.
@@ -151,20 +149,4 @@ class Cluster:
                 for pool in self._pools.values():
                     pool.end()
             finally:
-                self._restore_signals()
-
-    def _catch_signals(self) -> None:
-        if threading.current_thread() is not threading.main_thread():
-            return
-        for number in _EXIT_SIGNALS:
-            if signal.getsignal(number) is signal.SIG_DFL:
-                self._old_handlers[number] = signal.signal(number, _exit)
-
-    def _restore_signals(self) -> None:
-        for number, handler in self._old_handlers.items():
-            signal.signal(number, handler)
-        self._old_handlers.clear()
-
-
-def _exit(number: int, _frame: object) -> None:
-    raise SystemExit(128 + number)
+                self._signals.close()

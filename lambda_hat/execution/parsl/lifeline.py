@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import runpy
 import signal
 import sys
 import threading
@@ -54,6 +53,5 @@ def _end_unless(is_alive: Callable[[], bool]) -> None:
 
 if __name__ == "__main__":
     end_with_parent(int(sys.argv[1]))
-    importlib.import_module("lambda_hat.execution.lean")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the controller, which still needs its interchange
-    runpy.run_module("parsl.executors.high_throughput.interchange", run_name="__main__", alter_sys=True)
+    importlib.import_module("lambda_hat.execution.parsl.private").run_interchange()

@@ -13,15 +13,15 @@ from typing import Any, TypeVar
 
 import psutil
 from parsl.dataflow.dflow import DataFlowKernel
-from parsl.executors import HighThroughputExecutor
 from parsl.executors.errors import BadStateException
 from parsl.executors.high_throughput.errors import ManagerLost, WorkerLost
 from parsl.jobs.errors import TooManyJobFailuresError
 from parsl.providers import LocalProvider
 
-from lambda_hat.config.card import AnyCard
+from lambda_hat.config.card import ParslCard
 from lambda_hat.errors import ExecutionError, ExecutorLostError, WorkerLostError
-from lambda_hat.execution.cards import load_parsl_config_from_card
+from lambda_hat.execution.parsl.cards import load_parsl_config_from_card
+from lambda_hat.execution.parsl.private import Executor, blocks_of, cancel_blocks, submit
 
 __all__ = ["Pool"]
 
@@ -39,15 +39,14 @@ _PERIOD = 0.1  # of looking at an interchange whose answer is awaited
 class Pool:
     """The workers behind one label."""
 
-    def __init__(self, card: AnyCard, label: str, run_dir: Path, cache_dir: Path) -> None:
+    def __init__(self, card: ParslCard, label: str, run_dir: Path, cache_dir: Path) -> None:
         self.label = label
-        self.num_starts = 0
         self.num_done = 0  # tasks that ended since the last start
         self._card = card
         self._run_dir = run_dir
         self._cache_dir = cache_dir
         self._kernel: Future[DataFlowKernel] | None = None
-        self._executor: HighThroughputExecutor | None = None
+        self._executor: Executor | None = None
         self._pending: set[Future[Any]] = set()
         self._reason_lost: str | None = None
         self._seen: set[psutil.Process] = set()
@@ -57,10 +56,9 @@ class Pool:
         """Have Parsl start interchange and blocks, in a thread, since it may never come back."""
         config = load_parsl_config_from_card(self._card, self._run_dir, self._cache_dir, self.label)
         (executor,) = config.executors
-        assert isinstance(executor, HighThroughputExecutor)
+        assert isinstance(executor, Executor)
         self._executor, self._cleaning = executor, None
         self._reason_lost, self._seen, self.num_done = None, set(), 0
-        self.num_starts += 1
         self._kernel = _in_thread(f"{self.label}-start", partial(DataFlowKernel, config))
 
     def await_start(self) -> DataFlowKernel:
@@ -77,20 +75,19 @@ class Pool:
         while not wait((kernel,), _PERIOD if code is None else _LATE_START_SECONDS).done:
             if code is not None:
                 raise ExecutionError(f"the interchange of `{self.label}` ended with code {code} before it was ready")
-            code = _end_of_interchange(executor)
+            code = executor.end_of_interchange
         return kernel.result()
 
     @property
     def is_broken(self) -> bool:
         """Whether its blocks die before a worker reports: to start it again would not help."""
-        return self._executor is not None and self._executor.bad_state_is_set
+        return self._executor is not None and self._executor.why_broken is not None
 
     @property
     def reason_lost(self) -> str | None:
         """Why nothing can be submitted any more; None while something can."""
-        if self._executor is not None and self._executor.bad_state_is_set:
-            return str(self._executor.executor_exception).strip()
-        return self._reason_lost
+        broken = None if self._executor is None else self._executor.why_broken
+        return self._reason_lost if broken is None else broken
 
     @property
     def is_waiting_for_blocks(self) -> bool:
@@ -98,7 +95,7 @@ class Pool:
         executor = self._executor
         if executor is None or isinstance(executor.provider, LocalProvider):
             return False
-        return not any(status.state.name == "RUNNING" for status in executor.status_facade.values())
+        return not any(status.state.name == "RUNNING" for status in executor.block_states.values())
 
     def submit(self, task: Callable[..., Any], *args: Any) -> Future[Any]:
         """See `Cluster.submit`."""
@@ -106,9 +103,7 @@ class Pool:
         future: Future[Any] = Future()
         future.set_running_or_notify_cancel()
         self._pending.add(future)
-        app_future = kernel.submit(
-            task, app_args=args, executors=[self.label], cache=False, ignore_for_cache=None, app_kwargs={}
-        )
+        app_future = submit(kernel, self.label, task, args)
         app_future.add_done_callback(partial(self._settle, future))
         return future
 
@@ -146,7 +141,7 @@ class Pool:
         Remember every process, too: those of a manager that was killed are nobody's children any more.
         """
         self._seen |= self._local_processes()
-        code = None if self._executor is None else _end_of_interchange(self._executor)
+        code = None if self._executor is None else self._executor.end_of_interchange
         if self._reason_lost is None and code is not None:
             self.lose(f"its interchange ended with code {code}")
 
@@ -186,14 +181,10 @@ class Pool:
             raise
 
     def _cancel_blocks(self) -> None:
-        if self._executor is None:
-            return
-        if self._executor.interchange_proc is not None:
-            self._executor.interchange_proc.terminate()
-        provider = self._executor.provider
-        if provider is not None and (jobs := list(provider.resources)):
+        if self._executor is not None:
+            self._executor.end_interchange()
             with suppress(Exception):
-                provider.cancel(jobs)
+                cancel_blocks(self._executor)
 
     def _local_processes(self) -> set[psutil.Process]:
         """The processes of this pool on this machine: interchange, blocks, managers, workers."""
@@ -202,20 +193,16 @@ class Pool:
         if executor is None:
             return found
         with suppress(psutil.NoSuchProcess):
-            if executor.interchange_proc is not None and executor.interchange_proc.poll() is None:
-                found.add(psutil.Process(executor.interchange_proc.pid))
+            if (pid := executor.interchange_pid) is not None:
+                found.add(psutil.Process(pid))
         if not isinstance(executor.provider, LocalProvider):
             return found
-        for block in list(executor.provider.resources.values()):
+        for pid, script in blocks_of(executor.provider):
             with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-                root = psutil.Process(block["remote_pid"])
-                if any(block["script_path"] in part for part in root.cmdline()):  # else the number was used again
+                root = psutil.Process(pid)
+                if any(script in part for part in root.cmdline()):  # else the number was used again
                     found |= {root, *root.children(recursive=True)}
         return found
-
-
-def _end_of_interchange(executor: HighThroughputExecutor) -> int | None:
-    return None if executor.interchange_proc is None else executor.interchange_proc.poll()
 
 
 def _in_thread(name: str, function: Callable[[], _T]) -> Future[_T]:

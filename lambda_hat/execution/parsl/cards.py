@@ -9,48 +9,57 @@ import shlex
 import socket
 import sys
 import sysconfig
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import psutil
 from parsl.config import Config
 from parsl.errors import OptionalModuleMissing
-from parsl.executors import HighThroughputExecutor
-from parsl.executors.high_throughput.executor import DEFAULT_LAUNCH_CMD
 from parsl.executors.status_handling import BlockProviderExecutor
 from parsl.jobs.errors import TooManyJobFailuresError
 from parsl.jobs.states import JobState, JobStatus
 from parsl.launchers import MpiExecLauncher, SingleNodeLauncher, SrunLauncher
 from parsl.logconfigs.file import FileLogging
-from parsl.providers import KubernetesProvider, LocalProvider, PBSProProvider, SlurmProvider
+from parsl.providers import LocalProvider
 from parsl.providers.base import ExecutionProvider
 
 from lambda_hat.config.card import (
-    AnyCard,
     BlockCard,
     KubernetesCard,
     LocalCard,
     LocalExecutor,
+    ParslCard,
     PBSCard,
     SlurmCard,
 )
-from lambda_hat.environment import CACHE_VARIABLE, CONTROLLER_VARIABLE, EXECUTOR_VARIABLE
+from lambda_hat.environment import CONTROLLER_VARIABLE, EXECUTOR_VARIABLE
 from lambda_hat.errors import ExecutionError
-from lambda_hat.execution import lifeline
-from lambda_hat.execution.resources import capacity, memory_fraction, walltime_seconds, workers_per_node
+from lambda_hat.execution.parsl import lifeline
+from lambda_hat.execution.parsl.private import (
+    Executor,
+    Kubernetes,
+    Pbs,
+    Slurm,
+    build_executor,
+    manager_command,
+    refusal,
+)
+from lambda_hat.execution.resources import (
+    capacity,
+    compilation_cache,
+    memory_fraction,
+    process_variables,
+    walltime_seconds,
+    workers_per_node,
+)
 
-__all__ = ["compilation_cache", "load_parsl_config_from_card"]
+__all__ = ["load_parsl_config_from_card"]
 
-_MANAGER_COMMAND = DEFAULT_LAUNCH_CMD.replace("process_worker_pool.py", "python -P -m lambda_hat.execution.manager", 1)
 _MAX_FAILED_BLOCKS = 3  # in a row, before a worker reported; then the executor is given up
-_OF_SITE = ("SLURM_CONF", "SLURM_CLUSTERS")  # the only variables of Slurm's that are not about a job
-_SECONDS_AFTER_A_REFUSAL = 30.0  # until a scheduler that refused a block is asked again
 
 
 def load_parsl_config_from_card(
-    card: AnyCard, run_dir: Path, cache_dir: Path | None = None, label: str | None = None
+    card: ParslCard, run_dir: Path, cache_dir: Path | None = None, label: str | None = None
 ) -> Config:
     """Parsl's configuration for `card`, or for one executor of it, with everything of Parsl's own under `run_dir`.
 
@@ -84,12 +93,7 @@ def load_parsl_config_from_card(
     )
 
 
-def compilation_cache(run_dir: Path) -> Path:
-    """Where XLA's compiled programs go unless somebody says otherwise: the user's own place for them, or the run's."""
-    return Path(os.environ.get(CACHE_VARIABLE) or run_dir.parent / "cache" / "jax")
-
-
-def _local_executor(pool: LocalExecutor, num_workers: int, cache_dir: Path) -> HighThroughputExecutor:
+def _local_executor(pool: LocalExecutor, num_workers: int, cache_dir: Path) -> Executor:
     gpus = pool.accelerators
     fraction = memory_fraction(num_workers, len(gpus), pool.memory_fraction if gpus else None)
     return _executor(
@@ -105,7 +109,7 @@ def _local_executor(pool: LocalExecutor, num_workers: int, cache_dir: Path) -> H
     )
 
 
-def _block_executor(card: SlurmCard | PBSCard | KubernetesCard, cache_dir: Path) -> HighThroughputExecutor:
+def _block_executor(card: SlurmCard | PBSCard | KubernetesCard, cache_dir: Path) -> Executor:
     num_workers, num_gpus = workers_per_node(card), card.gpus_per_node or 0
     worker_init = _worker_init(card, card.label, cache_dir, memory_fraction(num_workers, num_gpus))
     match card:
@@ -135,8 +139,9 @@ def _executor(
     heartbeat: tuple[int, int],  # seconds: period, and without one until a process counts as lost
     bind_to: str,
     addresses: set[str],
-) -> HighThroughputExecutor:
-    executor = _Executor(
+) -> Executor:
+    return build_executor(
+        addresses,
         label=label,
         address=bind_to,
         max_workers_per_node=num_workers,
@@ -144,13 +149,11 @@ def _executor(
         available_accelerators=accelerators,
         heartbeat_period=heartbeat[0],
         heartbeat_threshold=heartbeat[1],
-        launch_cmd=_MANAGER_COMMAND,
+        launch_cmd=manager_command(),
         interchange_launch_cmd=_interchange_command(),
         block_error_handler=_give_up_on_early_deaths,
         provider=provider,
     )
-    executor.all_addresses = addresses  # Parsl's own list asks a web service for one more
-    return executor
 
 
 def _pinned(gpus: Sequence[str], num_workers: int) -> list[str]:
@@ -165,7 +168,7 @@ def _pinned(gpus: Sequence[str], num_workers: int) -> list[str]:
 
 def _slurm_provider(card: SlurmCard, worker_init: str) -> ExecutionProvider:
     gpus = card.gpus_per_node
-    return _Slurm(
+    return Slurm(
         partition=card.partition,
         account=card.account,
         qos=card.qos,
@@ -191,7 +194,7 @@ def _pbs_provider(card: PBSCard, worker_init: str) -> ExecutionProvider:
     """PBS Professional asks for chunks: `select=1:ncpus=4:...`."""
     asked = {"mem": f"{card.mem_per_node}gb" if card.mem_per_node else None, "ngpus": card.gpus_per_node}
     options = [f"{name}={value}" for name, value in asked.items() if value is not None]
-    return _PBS(
+    return Pbs(
         queue=card.queue,
         account=card.account,
         select_options=":".join([*options, *filter(None, [card.select_options])]),
@@ -213,7 +216,7 @@ def _kubernetes_provider(card: KubernetesCard, worker_init: str) -> ExecutionPro
     memory = f"{card.mem_per_node or 2 * workers_per_node(card)}Gi"  # a pod without a limit could take the node down
     gpus = {"nvidia.com/gpu": str(card.gpus_per_node)} if card.gpus_per_node else None
     try:
-        return _Kubernetes(
+        return Kubernetes(
             image=card.image,
             namespace=card.namespace,
             service_account_name=card.service_account,
@@ -235,81 +238,32 @@ def _kubernetes_provider(card: KubernetesCard, worker_init: str) -> ExecutionPro
         ) from error
 
 
-class _AsksOften:
-    """Asks for the state of its blocks more often: until it knows that one has ended, no other is submitted."""
-
-    @property
-    def status_polling_interval(self) -> Any:  # which Parsl's providers have as 60 and nothing else
-        return 15  # seconds
-
-
-class _Slurm(_AsksOften, SlurmProvider):
-    """Asks for blocks in its own name, also from inside a job: that job's variables would contradict a block's."""
-
-    def execute_wait(self, cmd: str, timeout: int | None = None) -> tuple[int, str, str]:
-        """Run `cmd` without what Slurm says of the job around it."""
-        of_job = [name for name in os.environ if name.startswith(("SLURM_", "SRUN_")) and name not in _OF_SITE]
-        return super().execute_wait(f"unset {' '.join(of_job)}; {cmd}" if of_job else cmd, timeout)
-
-
-class _PBS(_AsksOften, PBSProProvider):
-    pass
-
-
-class _Kubernetes(_AsksOften, KubernetesProvider):
-    pass
-
-
-class _Executor(HighThroughputExecutor):
-    """Does not ask for a block every second while its scheduler refuses them: a full quota can last for hours."""
-
-    _next_request = 0.0  # on the monotonic clock
-
-    def scale_out_facade(self, n: int) -> list[str]:
-        blocks: list[str] = []
-        while len(blocks) < n and time.monotonic() >= self._next_request:
-            if not (block := super().scale_out_facade(1)):
-                self._next_request = time.monotonic() + _SECONDS_AFTER_A_REFUSAL
-            blocks += block
-        return blocks
-
-
 def _give_up_on_early_deaths(executor: BlockProviderExecutor, status: dict[str, JobStatus]) -> None:
     """Fail an executor whose first block is refused, or whose last ones all ended before a worker reported.
 
     Blocks that did work are only replaced, and more of them may be refused while others wait or run.
     """
-    if executor.bad_state_is_set or (reason := _reason_against(executor.blocks_to_job_id, status)) is None:
-        return
-    try:
-        if executor.blocks_to_job_id:
-            executor.scale_in_facade(len(status))  # Parsl would leave them running until their walltime
-    finally:
-        executor.set_bad_state_and_fail_all(TooManyJobFailuresError(reason))
+    assert isinstance(executor, Executor)
+    if executor.why_broken is None and (reason := _reason_against(executor.jobs, status)) is not None:
+        executor.give_up(TooManyJobFailuresError(reason), len(status))
 
 
 def _reason_against(jobs: Mapping[str, str], status: Mapping[str, JobStatus]) -> str | None:
     has_others = any(block.state in (JobState.RUNNING, JobState.PENDING) for block in status.values())
     last = [block for block in sorted(status, key=int) if block in jobs or not has_others][-_MAX_FAILED_BLOCKS:]
     if last and not jobs:
-        return f"its first block is refused: {_refusal(status[last[-1]])}"
+        return f"its first block is refused: {refusal(status[last[-1]])}"
     if len(last) < _MAX_FAILED_BLOCKS or any(
         block in jobs and status[block].state != JobState.MISSING for block in last
     ):
         return None
-    words = (_last_words if last[-1] in jobs else _refusal)(status[last[-1]])
+    words = (_last_words if last[-1] in jobs else refusal)(status[last[-1]])
     return f"{_MAX_FAILED_BLOCKS} blocks in a row ended before a worker reported, the last with {words}"
 
 
 def _last_words(status: JobStatus) -> str:
     words = (status.stderr_summary or status.stdout_summary or "").strip()[-300:] or "no output"
     return words if status.exit_code is None else f"exit code {status.exit_code}: {words}"  # Slurm's are not known
-
-
-def _refusal(status: JobStatus) -> str:
-    """What the scheduler's command answered, where Parsl quotes it."""
-    message = status.message or ""
-    return " ".join((message.partition("stderr=")[2] or message).split())
 
 
 def _interchange_command() -> list[str]:
@@ -320,26 +274,15 @@ def _worker_init(
     pool: LocalExecutor | BlockCard, label: str, cache_dir: Path, gpu_memory_fraction: float | None = None
 ) -> str:
     """Shell lines that every worker starts with; the card's own come last and win."""
-    threads = max(1, int(pool.cores_per_worker))
-    exports = {
-        EXECUTOR_VARIABLE: label,
-        "OMP_NUM_THREADS": threads,
-        "OPENBLAS_NUM_THREADS": threads,
-        "MKL_NUM_THREADS": threads,
-        "PJRT_NPROC": threads,  # what sizes XLA's thread pool on CPUs; the flags of XLA do not bound it
-        "NPROC": threads,  # its older name
-        CACHE_VARIABLE: cache_dir,
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": 0,
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": -1,
-    }
+    exports = {EXECUTOR_VARIABLE: label, **process_variables(pool.cores_per_worker, cache_dir)}
     if isinstance(pool, LocalExecutor):
-        exports[CONTROLLER_VARIABLE] = os.getpid()
+        exports[CONTROLLER_VARIABLE] = str(os.getpid())
     if gpu_memory_fraction is not None:
         exports["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{gpu_memory_fraction:.3f}"
     lines = [
         "unset JAX_ENABLE_X64",  # the card decides on precision, not the shell that started the controller
         f'export PATH={shlex.quote(sysconfig.get_path("scripts"))}:"$PATH"',
-        *(f"export {name}={shlex.quote(str(value))}" for name, value in exports.items()),
+        *(f"export {name}={shlex.quote(value)}" for name, value in exports.items()),
         pool.worker_init,
     ]
     return "\n".join(lines)
