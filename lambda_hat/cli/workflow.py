@@ -21,7 +21,7 @@ __all__ = ["workflow"]
 
 @click.group()
 def workflow() -> None:
-    """Run a study, or experiments."""
+    """Run a study or experiments."""
 
 
 @workflow.command("optuna", cls=StudyCommand)
@@ -92,14 +92,14 @@ def _recommended(places: Mapping[str, Path]) -> list[Path]:
 
 
 def _again(options: RunOptions, workflow: str) -> list[str]:
-    """The words of the command that was given, without `--resume`."""
+    """Words of the command that was given, without `--resume`."""
     card = ["--local"] if options.local else ["--parsl-card", options.parsl_card] if options.parsl_card else []
     sets = [word for text in options.dotlist for word in ("--set", text)]
     return ["lambda-hat", "workflow", workflow, "--config", options.config, *card, *sets]
 
 
 def _print_next(*commands: Sequence[object]) -> None:
-    """What to type next, as a shell takes it."""
+    """Print commands to type next, quoted for a shell."""
     for number, words in enumerate(commands):
         click.echo(f"{'next' if number == 0 else '':13}  {shlex.join(map(str, words))}")
 
