@@ -1,4 +1,4 @@
-"""Names of the environment variables that processes of a run tell each other things by."""
+"""Names of the environment variables by which processes of a run pass information to each other."""
 
 from __future__ import annotations
 

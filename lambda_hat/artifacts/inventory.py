@@ -1,4 +1,4 @@
-"""What lies under a store's root: runs, and in each its problems, studies and trials. Reads only."""
+"""Reads what lies under a store's root: runs, and in each its problems, studies and trials."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _OF_THE_LOCK = ("lock", "lock.json")  # which whoever looks for what is old writ
 
 @dataclass(frozen=True)
 class Measure:
-    """Bytes on disk of everything in a folder, and when the last of it changed (seconds since 1970)."""
+    """Bytes on disk of everything in a folder, and the time of its last change (seconds since 1970)."""
 
     num_bytes: int
     changed: float
@@ -43,7 +43,7 @@ class Measure:
 
 
 def measure(folder: Path) -> Measure:
-    """Size and age of a file or folder; links are not followed, and what vanishes meanwhile does not count."""
+    """Size and age of a file or folder. Links are not followed; a file that vanishes meanwhile does not count."""
     num_bytes, changed = 0, 0.0
     for path in (folder, *_below(folder)):
         try:
@@ -69,7 +69,7 @@ def _mtime(path: Path) -> float:
 
 
 class RunFolder:
-    """One run: `root/namespace/layout_version`."""
+    """One run, in the folder `root/namespace/layout_version`."""
 
     def __init__(self, root: Path, folder: Path) -> None:
         self.name = folder.relative_to(root).as_posix()
@@ -77,12 +77,12 @@ class RunFolder:
 
     @property
     def folder(self) -> Path:
-        """Where it lies."""
+        """The run's folder."""
         return self.paths.root
 
     @property
     def ttl_days(self) -> float | None:
-        """`store.ttl_days` of its last command; None where that cannot be read."""
+        """`store.ttl_days` of the run's last command; None if that cannot be read."""
         try:
             return float((read_yaml(self.paths.resolved_config) or {})["store"]["ttl_days"])
         except (RunStateError, ValueError, TypeError, KeyError):
@@ -90,12 +90,12 @@ class RunFolder:
 
     @property
     def references(self) -> Path | None:
-        """`store.references` of its last command: the folder of problems that it shares with other runs."""
+        """`store.references` of the run's last command: a folder of problems that several runs share."""
         return shared_references(read_yaml(self.paths.resolved_config))
 
     @property
     def holder(self) -> str | None:
-        """The command that holds the run, in words; None where none is known to."""
+        """The command that holds the run, in words; None if no command is known to."""
         holder = read_json(self.paths.lock.with_name("lock.json")) or {}
         pid, host = holder.get("pid"), holder.get("host")
         if not isinstance(pid, int) or (host == socket.gethostname() and not _is_alive(pid)):
@@ -103,7 +103,7 @@ class RunFolder:
         return f"process {pid} on {host}"
 
     def problem_dirs(self) -> list[Path]:
-        """Folders of its own problems, by id."""
+        """Folders of the run's own problems, sorted by id."""
         return sorted(path for path in self.paths.root.glob("problems/p_*") if ID.fullmatch(path.name))
 
     def study_dirs(self) -> list[Path]:
@@ -111,11 +111,11 @@ class RunFolder:
         return sorted(path for path in self.paths.root.glob("trials/p_*/*") if path.is_dir())
 
     def trial_dirs(self) -> list[Path]:
-        """Folders of all trials."""
+        """Folders of all trials of the run."""
         return sorted(path for path in self.paths.root.glob("trials/p_*/*/r_*") if ID.fullmatch(path.name))
 
     def to_dict(self) -> dict[str, Any]:
-        """The run in figures."""
+        """Name, counts, size and age of the run, as plain data."""
         size, trials = measure(self.folder), self.trial_dirs()
         return {
             "run": self.name,
@@ -130,7 +130,7 @@ class RunFolder:
         }
 
     def problems(self) -> Iterator[dict[str, Any]]:
-        """Its problems in figures."""
+        """Reference, size and age of each of the run's own problems, as plain data."""
         for folder in self.problem_dirs():
             size, reference = measure(folder), read_json(folder / REFERENCE_JSON) or {}
             yield {
@@ -143,7 +143,7 @@ class RunFolder:
             }
 
     def studies(self) -> Iterator[dict[str, Any]]:
-        """Its studies in figures."""
+        """Trials, size and age of each of the run's studies, as plain data."""
         for folder in self.study_dirs():
             size = measure(folder)
             trials = [path for path in folder.glob("r_*") if ID.fullmatch(path.name)]
@@ -181,7 +181,7 @@ def runs_under(root: Path) -> list[RunFolder]:
 
 
 def borrowers(lender: RunFolder, runs: Iterable[RunFolder]) -> tuple[str, ...]:
-    """Names of those of the runs that take references from the lender's folder."""
+    """Names of the runs that take references from the lender's folder."""
     folder = lender.folder.resolve()
     return tuple(run.name for run in runs if run.references is not None and run.references.is_relative_to(folder))
 
@@ -196,7 +196,7 @@ class Found:
     path: Path
 
     def to_dict(self) -> dict[str, Any]:
-        """What is known of it: what it was asked to be, what came out, and its files."""
+        """Definition, result and files of the artifact, as plain data."""
         facts: dict[str, Any] = {"id": self.id, "kind": self.kind, "run": self.run, "path": str(self.path)}
         if self.kind == "problem":
             facts["problem"] = read_yaml(self.path / PROBLEM_YAML)
@@ -219,7 +219,7 @@ def _names(folder: Path) -> Iterator[str]:
 
 
 def find(root: Path, name: str) -> list[Found]:
-    """Everything whose id is `name` or begins with it: `p_…`, `r_…`, `p_…:method`. A whole id wins over prefixes."""
+    """Every artifact whose id is `name` or begins with it: `p_…`, `r_…`, `p_…:method`. Whole ids win over prefixes."""
     found: list[Found] = []
     for run in runs_under(root):
         found += [Found(path.name, "problem", run.name, path) for path in run.problem_dirs()]

@@ -1,4 +1,4 @@
-"""Rules that join several fields of one problem; the types of the schema cannot say them."""
+"""Rules that join several fields of one problem and that types cannot express."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["inconsistencies"]
 
 
 def inconsistencies(problem: Problem) -> Iterator[Finding]:
-    """What is wrong with fields that are each right alone; paths are those of the problem."""
+    """Findings on fields that are valid alone but not together. Paths are those of the problem."""
     match problem:
         case MLPProblem():
             yield from _of_loss(problem)

@@ -1,4 +1,7 @@
-"""A study or experiments file, its Parsl card and `--set` arguments, validated together: all faults or frozen data."""
+"""Reads a study or experiments file, its card and `--set` arguments, and validates them together.
+
+The result is frozen data, or an error with all faults.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,7 @@ _SHIPPED_CARDS = Path(str(files("lambda_hat.config") / "presets" / "card"))
 
 @dataclass(frozen=True)
 class LoadedFile(ABC):
-    """A valid file with the card it runs on."""
+    """A valid file with the card that it runs on."""
 
     card: AnyCard
     source: Path
@@ -53,11 +56,11 @@ class LoadedFile(ABC):
     @property
     @abstractmethod
     def sections(self) -> Study | Experiments:
-        """The file itself, for what does not depend on its kind."""
+        """The sections that every kind of file has."""
 
     @property
     def resolved(self) -> dict[str, Any]:
-        """The file as a plain dict that, written as YAML, is a file for the same runs."""
+        """The file as a plain dict. Written as YAML, it is a file for the same runs."""
         sections = self.sections
         values = sections.to_dict()
         values["execution"]["parsl_card"] = str(self.card_path)
@@ -66,13 +69,13 @@ class LoadedFile(ABC):
         return values
 
     def locate(self, fault: Fault, *, is_in_card: bool = False) -> Fault:
-        """The same fault with the file and line, or the `--set` argument, that its key comes from."""
+        """`fault` with the file and line, or the `--set` argument, that its key comes from."""
         return _located(self.card_document if is_in_card else self.document, fault)
 
 
 @dataclass(frozen=True)
 class LoadedStudy(LoadedFile):
-    """A valid study with the card it runs on."""
+    """A valid study with the card that it runs on."""
 
     study: Study
 
@@ -84,7 +87,7 @@ class LoadedStudy(LoadedFile):
 
 @dataclass(frozen=True)
 class LoadedExperiments(LoadedFile):
-    """Valid experiments with the card they run on."""
+    """Valid experiments with the card that they run on."""
 
     experiments: Experiments
 
@@ -96,19 +99,21 @@ class LoadedExperiments(LoadedFile):
 
 @dataclass(frozen=True)
 class LoadedCard:
-    """A valid card without a study, and where runs would lie."""
+    """A valid card without a study, and the folder where runs would lie."""
 
     card: AnyCard
     store: Store
     document: Document = field(repr=False, compare=False)
 
     def locate(self, fault: Fault) -> Fault:
-        """As `LoadedFile.locate`."""
+        """`fault` with the line of the card, or the `--set` argument, that its key comes from."""
         return _located(self.document, fault)
 
 
 def load_card(dotlist: Sequence[str] = (), *, parsl_card: str | None = None, local: bool = False) -> LoadedCard:
-    """The card at `parsl_card`, by default the local one, with `dotlist` written over it and over `store`, validated.
+    """The card at `parsl_card`, by default the local one, validated.
+
+    `dotlist` (`key=value`) overrides values of the card and of `store`.
 
     Raises:
         ConfigError: with every fault of the card and `dotlist`.
@@ -138,9 +143,10 @@ def load_card(dotlist: Sequence[str] = (), *, parsl_card: str | None = None, loc
 def load_cfg(
     path: str | Path, dotlist: Sequence[str] = (), *, parsl_card: str | None = None, local: bool = False
 ) -> LoadedStudy:
-    """The study at `path` with `dotlist` (`key=value`) written over it and over its card, validated.
+    """The study at `path` with its card, validated.
 
-    `parsl_card` wins over the study's own; `local` means `config/parsl/local.yaml`, here or as it ships.
+    `dotlist` (`key=value`) overrides values of the study and of the card. `parsl_card` overrides the study's own card;
+    `local` means `config/parsl/local.yaml`, in the current folder or as it ships.
 
     Raises:
         ConfigError: with every fault of the study file, the card and `dotlist`.
@@ -153,7 +159,7 @@ def load_cfg(
 def load_experiments(
     path: str | Path, dotlist: Sequence[str] = (), *, parsl_card: str | None = None, local: bool = False
 ) -> LoadedExperiments:
-    """The experiments at `path`; everything else is as in `load_cfg`."""
+    """The experiments at `path` with their card, validated. Arguments and errors are those of `load_cfg`."""
     experiments, rest = _load(_EXPERIMENTS, Path(path), dotlist, parsl_card, local)
     return LoadedExperiments(*rest, experiments)
 
@@ -161,7 +167,10 @@ def load_experiments(
 def load_file(
     path: str | Path, dotlist: Sequence[str] = (), *, parsl_card: str | None = None, local: bool = False
 ) -> LoadedStudy | LoadedExperiments:
-    """The study or the experiments at `path`, whichever it is by its keys; everything else is as in `load_cfg`."""
+    """The study or the experiments at `path`, told apart by their keys.
+
+    Arguments and errors are those of `load_cfg`.
+    """
     load = load_experiments if _is_like(_EXPERIMENTS, read_document(Path(path), str(path)).data) else load_cfg
     return load(path, dotlist, parsl_card=parsl_card, local=local)
 
@@ -224,7 +233,7 @@ def _load(
 
 
 def _is_like(kind: _Kind[Any], data: Mapping[str, Any] | None) -> bool:
-    """Whether the data has keys of this kind of file and none of the other's."""
+    """Whether the data has keys of this kind of file and none of the other kind."""
     counts = {other.name: sum(key in (data or {}) for key in other.own_keys) for other in (_STUDY, _EXPERIMENTS)}
     is_list = kind is _EXPERIMENTS and isinstance((data or {}).get("samplers"), list)
     return bool(counts[kind.name] or is_list) and not any(counts[name] for name in counts.keys() - {kind.name})
@@ -243,7 +252,7 @@ def _with_article(name: str) -> str:
 
 
 def find_card(name: str, beside: Path | None = None) -> Path | None:
-    """The card called `name` in a study: here, by the study `beside` or above it, or shipped."""
+    """The path of the card called `name`: in this folder, beside the study `beside` or above it, or as it ships."""
     folders = [Path()]
     if beside is not None:
         folders += [beside.parent, *beside.resolve().parents[1:]]
@@ -352,7 +361,7 @@ def _load_card(document: Document, overrides: list[Override], kind: _Kind[Any]) 
 
 
 def _in_order(faults: list[Fault], sources: list[str]) -> list[Fault]:
-    """By place, arguments last, and one fault per place: the second would only follow from the first."""
+    """The faults by place, arguments last, and only the first at each place: later ones follow from it."""
     by_place: dict[tuple[object, ...], Fault] = {}
     for fault in faults:
         by_place.setdefault((fault.source, fault.key, fault.line, fault.column), fault)
