@@ -1,4 +1,4 @@
-"""The errors a user can cause or meet, by family, each with the exit code the command line ends with."""
+"""Errors that a user can cause or meet, by family. Each family has the exit code of the command line."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ _STORAGE_ERRNOS = {
 
 
 class LambdaHatError(Exception):
-    """Base of every expected failure: shown without a traceback unless `--verbose`."""
+    """Base of every expected failure. It is shown without a traceback unless `--verbose` is given."""
 
     exit_code: int = 1
 
 
 class UsageError(LambdaHatError):
-    """The command line itself is wrong."""
+    """The command line is wrong."""
 
     exit_code = 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """One mistake in a configuration: where it is, what was found, what was expected, what to do."""
+    """One mistake in a configuration: its place, what was found, what was expected, and what to do."""
 
     key: str  # dotted: "search_space.sgld.eta_0"; "" for the whole file
     message: str  # one sentence: what was found and what is expected
@@ -83,7 +83,7 @@ class InputError(LambdaHatError, ValueError):
 
 
 class RunStateError(LambdaHatError):
-    """The run's folder is not in a state this command can work with (unfinished, locked, incompatible)."""
+    """The run's folder is not in a state that this command can work with (unfinished, locked, incompatible)."""
 
     exit_code = 2
 
@@ -93,7 +93,7 @@ class StorageError(LambdaHatError):
 
     @classmethod
     def from_os_error(cls, error: OSError, path: Path | None = None) -> Self | None:
-        """What `error` means for the file at `path` (default: the one it names); None where storage is not to blame."""
+        """The error that `error` means for `path` (default: its own file); None if storage is not to blame."""
         if error.errno not in _STORAGE_ERRNOS:
             return None
         what = path or error.filename or "A file"
@@ -112,7 +112,7 @@ class WorkerLostError(ExecutionError):
 
 
 class ExecutorLostError(WorkerLostError):
-    """The executor of a task went down, and the task with it: the task is not to blame."""
+    """The executor of a task went down and took the task with it; the task is not to blame."""
 
 
 class TargetError(LambdaHatError):

@@ -1,4 +1,4 @@
-"""Numbers as people read them."""
+"""Numbers in the form that people read."""
 
 from __future__ import annotations
 
@@ -10,23 +10,26 @@ MISSING = "–"
 
 
 def clock(seconds: float) -> str:
-    """`h:mm:ss`, whole seconds."""
+    """A duration in whole seconds as `h:mm:ss`."""
     minutes, second = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{second:02d}"
 
 
 def number(value: float | None, spec: str = ".4g") -> str:
-    """The value in the given format; a dash where there is none."""
+    """The value in the given format; a dash if there is none."""
     return MISSING if value is None or not math.isfinite(value) else format(value, spec)
 
 
 def count(num: int, what: str) -> str:
-    """`1 trial`, `2 trials`."""
+    """A number with its noun: `1 trial`, `2 trials`."""
     return f"{num} {what}{'' if num == 1 else 's'}"
 
 
 def estimate(value: float | None, se: float | None) -> str:
-    """`15.637 ± 0.007`: both to the second significant digit of the standard error; `0.390273 exactly` without one."""
+    """A value ± its standard error, both to the error's second significant digit: `15.637 ± 0.007`.
+
+    Without a standard error: `0.390273 exactly`.
+    """
     if value is None or not math.isfinite(value):
         return MISSING
     if se == 0:

@@ -1,4 +1,4 @@
-"""Writes what the code knows best: `python scripts/generate_docs.py [--check]`.
+"""Writes the generated pages and schemas: `python scripts/generate_docs.py [--check]`.
 
 That is `docs/configuration.md` (every key of the study file and the card), `docs/cli.md` (every command and option),
 the columns of the tables in `docs/results.md`, and `config/schema/*.json` (for editors). `--check` writes nothing and
@@ -34,12 +34,12 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 TABLES: dict[str, type[Row]] = {"optuna_trials": TrialRow, "confirmed": ConfirmedRow, "across_problems": AcrossRow}
 NOTE = "<!-- Written by scripts/generate_docs.py; change the code instead. -->\n"
 INTRODUCTION = """\
-A study is one YAML file. What it leaves out has the default given here. `lambda-hat config validate FILE` finds every
-mistake in it at once, `lambda-hat config show FILE` says what it means and where each value came from, and
-`--set KEY=VALUE` changes one value for one run.
+A study is one YAML file. Keys that it leaves out have the defaults given here. `lambda-hat config validate FILE`
+finds all mistakes at once. `lambda-hat config show FILE` prints the file with all defaults and says where each value
+came from. `--set KEY=VALUE` changes one value for one command.
 
-For editors with a YAML language server, the shipped files begin with a line such as
-`# yaml-language-server: $schema=../schema/study.json`; `lambda-hat config schema study` prints that schema.
+The shipped files begin with a line such as `# yaml-language-server: $schema=../schema/study.json`, for editors with a
+YAML language server. `lambda-hat config schema study` prints that schema.
 """
 EXIT_CODES = """\
 ## Exit codes
@@ -48,20 +48,20 @@ EXIT_CODES = """\
 | --- | --- |
 | 0 | success |
 | 1 | something failed while running: executors, a target, a full disk, a mistake in the program |
-| 2 | the command line, the configuration, or the state of the run's folder |
+| 2 | a mistake in the command line or the configuration, or a run's folder in the wrong state |
 | 3 | too many trials failed (`optuna.max_failed_fraction`) |
-| 4 | a reference could not be certified (`reference.on_uncertified: warn` goes on all the same) |
+| 4 | a reference could not be certified (`reference.on_uncertified: warn` continues all the same) |
 | 129 | hung up (SIGHUP) |
 | 130 | interrupted (Ctrl-C, SIGINT) |
 | 143 | terminated (SIGTERM) |
 
-Results go to stdout, everything else to stderr. `NO_COLOR` is honoured. Off a terminal, progress is one line per
-study every 30 seconds.
+Results go to stdout, everything else to stderr. `NO_COLOR` is honoured. If stderr is no terminal, progress is one line
+per study every 30 seconds.
 """
 
 
 def pages() -> dict[str, str]:
-    """By path in the repository, what should be there."""
+    """The text of every generated file, by its path in the repository."""
     schemas = {name: json_schema(name) for name in schema_names() if name not in METHODS}
     return {
         "docs/configuration.md": configuration(),
@@ -75,7 +75,7 @@ def pages() -> dict[str, str]:
 
 
 def configuration() -> str:
-    """Every key, by section."""
+    """The page of every key, by section."""
     parts = [
         f"# Configuration\n\n{NOTE}",
         INTRODUCTION,
@@ -84,14 +84,14 @@ def configuration() -> str:
     for path, model in walk(Study, ()):
         parts.append(section(path, model, 3))
     parts.append("## The experiments file\n")
-    parts.append("What `lambda-hat workflow llc` runs. Sections that a study has as well mean the same.\n")
+    parts.append("`lambda-hat workflow llc` runs this file. Sections that a study also has mean the same here.\n")
     for path, model in walk(Experiments, ()):
         if not path or path[0] == "samplers" or path == ("store",):
             parts.append(section(path, model, 3))
     parts.append("## Targets: what `overrides` may change\n")
     parts.append(
-        "An entry of `problems` names a target, presets (`mlp` only) and a seed. `overrides` has values over the "
-        "presets', dotted (`data.noise_scale: 0.2`) or nested.\n"
+        "An entry of `problems` names a target, presets (`mlp` only) and a seed. `overrides` changes values of the "
+        "presets. Keys are dotted (`data.noise_scale: 0.2`) or nested.\n"
     )
     first = next(iter(TARGETS))
     for name, problem in TARGETS.items():
@@ -134,7 +134,7 @@ def column_table(kind: type[Row]) -> str:
 
 
 def walk(annotation: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], type[BaseModel]]]:
-    """Every model below a type, with the path of its keys."""
+    """Every section below a type, with the path of its keys."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield path, annotation
         for name, field in fields_of(annotation).items():
@@ -151,7 +151,7 @@ def walk(annotation: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ..
 
 
 def section(path: tuple[str, ...], model: type[BaseModel], level: int, title: str = "") -> str:
-    """A heading, what the model is, and a table of its keys."""
+    """A heading, what the section is, and a table of its keys."""
     rows = []
     for name, field in fields_of(model).items():
         meaning = (field.description or "").replace("\n", " ")
@@ -185,7 +185,7 @@ def cell(text: str) -> str:
 
 
 def commands() -> str:
-    """Every command with its options."""
+    """The page of every command with its options."""
     parts = [f"# Command line\n\n{NOTE}"]
     parts += list(command_sections(cli, ("lambda-hat",)))
     parts.append(EXIT_CODES)

@@ -1,1 +1,1 @@
-"""Where a run's files lie, what they are called, and how they are written so that a crash never leaves half of one."""
+"""Where a run's files lie, how they are named, and how they are written whole in spite of crashes."""

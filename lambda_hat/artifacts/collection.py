@@ -1,4 +1,4 @@
-"""Removes what nothing refers to any more. Never anything of a run that another command holds."""
+"""Removes files that nothing refers to. It never touches a run that another command holds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DAYS_OF_TEMPORARY_FILES = 1.0  # of a writer that was killed; a living one need
 
 @dataclass(frozen=True)
 class Garbage:
-    """Something that can go, or has gone: what it is, and why nobody needs it."""
+    """A file or folder that can be removed, or was: its path, the reason, and its size in bytes."""
 
     path: Path
     reason: str
@@ -28,7 +28,7 @@ class Garbage:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A run that was left alone, and why."""
+    """A run that was left alone, and the reason."""
 
     run: str
     reason: str
@@ -43,12 +43,13 @@ def collect(
     borrowers: tuple[str, ...] = (),
     is_dry: bool,
 ) -> Iterator[Garbage | Skipped]:
-    """Remove (or, `is_dry`, only name) what is older than `older_than` days, by default the run's own `ttl_days`.
+    """Remove what is older than `older_than` days and not needed; with `is_dry`, only name it.
 
-    That is: trials and problems that neither the run's journal nor one of its tables mentions; logs of executors and
-    compiled programs; what killed writers left. With `with_whole_runs`, a run that is finished and as old as that goes
-    as a whole. Where other runs take references from it (`borrowers`), it stays with all its problems. The run's lock
-    is held meanwhile, so that no study can begin to need what is being removed.
+    `older_than` defaults to the run's own `ttl_days`. Removed are: trials and problems that neither the run's journal
+    nor one of its tables mentions; logs of executors; compiled programs; temporary files of killed writers. With
+    `with_whole_runs`, a finished run of that age goes as a whole. If other runs take references from it (`borrowers`),
+    it stays with all its problems. The run's lock is held meanwhile, so that no study can begin to need what is being
+    removed.
     """
     can_go_whole = with_whole_runs and is_finished
     days = run.ttl_days if older_than is None else older_than
@@ -101,7 +102,7 @@ def _if_old(path: Path, days: float, reason: str) -> Iterator[Garbage]:
 
 
 def _mentioned(run: RunFolder) -> set[str]:
-    """Every id in the run's journal, in what the last command began, and in a column of its tables."""
+    """Every id in the run's journal, in the record of the last command, and in a column of its tables."""
     ids: set[str] = set()
     for path in (run.paths.journal, run.paths.begun, run.paths.confirmations):
         ids |= set(ID.findall((read_bytes(path) or b"").decode(errors="replace")))
@@ -133,7 +134,7 @@ def _has_trials(run: RunFolder, pid: str) -> bool:
 
 
 def _logs(run: RunFolder) -> list[Path]:
-    """Numbered folders of Parsl's, one per start of an executor."""
+    """Numbered folders in which Parsl logs, one per start of an executor."""
     return sorted(path for path in run.folder.glob("*/*/[0-9][0-9][0-9]") if path.is_dir() and not path.is_symlink())
 
 

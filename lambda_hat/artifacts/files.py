@@ -1,6 +1,6 @@
-"""Files that are either whole or absent, whenever the writer is killed or the disk is full.
+"""Files that are either whole or absent, even if the writer is killed or the disk is full.
 
-Nothing is written through a symbolic link, and every new file gets the permissions that the umask leaves it.
+Nothing is written through a symbolic link. Every new file gets the permissions that the umask leaves it.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)  # neither 
 
 @contextmanager
 def writing(path: Path) -> Generator[None]:
-    """Turns what the system has against writing `path` into an error that says so.
+    """Turn an `OSError` while writing `path` into an error of this project.
 
     Raises:
         StorageError: the disk or a quota is full, or the disk is read-only or broken.
@@ -62,7 +62,10 @@ def writing(path: Path) -> Generator[None]:
 
 
 def write_all(descriptor: int, content: bytes) -> None:
-    """Write every byte: of those that still fit on a full disk, the system takes some before it refuses the rest."""
+    """Write every byte to a descriptor.
+
+    A nearly full disk takes only the bytes that fit, so one call of the system may not be enough.
+    """
     rest = memoryview(content)
     while rest:
         rest = rest[os.write(descriptor, rest) :]
@@ -85,7 +88,7 @@ def write_bytes_atomic(path: Path, content: bytes) -> None:
 
 
 def write_text_atomic(path: Path, text: str) -> None:
-    """Replace `path` by `text` in UTF-8, as `write_bytes_atomic` does."""
+    """Replace `path` by `text` in UTF-8, durably and whole or not at all."""
     write_bytes_atomic(path, text.encode())
 
 
@@ -95,7 +98,7 @@ def write_json_atomic(path: Path, obj: Any) -> None:
 
 
 def touch(path: Path) -> None:
-    """Make an empty file, or leave the one that is there as it is."""
+    """Make an empty file, or leave an existing one unchanged."""
     os.close(open_to_append(path))
 
 
@@ -107,7 +110,7 @@ def drop_link(path: Path) -> None:
 
 
 def make_dir(path: Path) -> None:
-    """Make a folder and those above it that are missing, each so that it survives the machine."""
+    """Make a folder and its missing parents, durably."""
     with writing(path):
         if path.is_dir():
             return
@@ -117,7 +120,7 @@ def make_dir(path: Path) -> None:
 
 
 def sync_dir(path: Path) -> None:
-    """Wait until the names in a folder would survive the machine."""
+    """Wait until the names in a folder are on disk."""
     if os.name != "posix":  # elsewhere a folder cannot be opened
         return
     descriptor = os.open(path, os.O_RDONLY)
@@ -128,15 +131,15 @@ def sync_dir(path: Path) -> None:
 
 
 def open_to_append(path: Path) -> int:
-    """A descriptor that reads anywhere in the file and writes at its end; the file is made where there is none."""
+    """A descriptor that reads anywhere in the file and writes at its end. A missing file is made."""
     with writing(path):
         return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | _NO_LINK, 0o666)
 
 
 def append_json_line(path: Path, obj: Any) -> None:
-    """Add one line of JSON, in one write, so that readers see all of it or its beginning.
+    """Append one line of JSON in one write, so that a reader sees the whole line or its beginning.
 
-    A line that a killed writer left unfinished is closed first, so that it costs itself and not its successor.
+    A line that a killed writer left unfinished is closed first. It is lost, but the new line is not.
     """
     line = _encoded(json.dumps(_plain(obj), separators=(",", ":"), ensure_ascii=False, allow_nan=False)) + b"\n"
     descriptor = open_to_append(path)
@@ -152,10 +155,10 @@ def append_json_line(path: Path, obj: Any) -> None:
 
 
 def read_bytes(path: Path) -> bytes | None:
-    """What is in `path`; None where there is no file.
+    """The content of `path`; None if there is no file.
 
     Raises:
-        RunStateError: something is there that cannot be read, such as a folder or another user's file.
+        RunStateError: the path cannot be read, for instance a folder or another user's file.
     """
     return _read_from(path, 0)[0]
 
@@ -174,10 +177,10 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def read_yaml(path: Path) -> dict[str, Any] | None:
-    """The mapping in `path`; None where there is no file, or one that is empty, torn or of another kind.
+    """The mapping in `path`; None if there is no file, or if it is empty, torn or holds something else.
 
     Raises:
-        RunStateError: as `read_bytes` does.
+        RunStateError: the path cannot be read, for instance a folder or another user's file.
     """
     try:
         content = yaml.safe_load(read_bytes(path) or b"")
@@ -187,22 +190,24 @@ def read_yaml(path: Path) -> dict[str, Any] | None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The object in `path`; None where there is no file, or one that is empty, torn or of another kind.
+    """The object in `path`; None if there is no file, or if it is empty, torn or holds something else.
 
     Raises:
-        RunStateError: as `read_bytes` does.
+        RunStateError: the path cannot be read, for instance a folder or another user's file.
     """
     content = read_bytes(path)
     return None if content is None else _object(content)
 
 
 def read_json_lines(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
-    """The objects added after byte `offset`, and the offset to go on from; a file that shrank is read from its start.
+    """The objects added after byte `offset`, and the offset of the next call; a file that shrank is read from its
+    start.
 
-    An unfinished last line is left for the next call. Lines that are no JSON object are what killed writers left.
+    An unfinished last line is left for the next call. Lines that hold no JSON object, which killed writers leave, are
+    skipped.
 
     Raises:
-        RunStateError: as `read_bytes` does.
+        RunStateError: the path cannot be read, for instance a folder or another user's file.
     """
     content, offset = _read_from(path, offset)
     if content is None:
@@ -213,7 +218,7 @@ def read_json_lines(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], 
 
 
 def _read_from(path: Path, offset: int) -> tuple[bytes | None, int]:
-    """The bytes from `offset` on, and that offset; from 0 where the file is shorter."""
+    """The bytes from `offset` on, with that offset; if the file is shorter, all bytes with offset 0."""
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):  # a pipe would wait for its writer

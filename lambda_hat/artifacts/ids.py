@@ -1,4 +1,4 @@
-"""Content-addressed names of problems and trials."""
+"""Names of problems and trials, derived from their content."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _NUM_HEX_DIGITS = 12
 def canonical_json(obj: Any) -> str:
     """The one JSON text of plain data: keys sorted, no spaces, shortest decimal form of floats.
 
-    Equal numbers give equal texts: `1.0` is written `1` (as RFC 8785 does), since YAML, pydantic and Optuna do not
-    agree on which of the two they hand on. Whole floats from 2**53 on keep their exponent, so there `10**16` and `1e16`
-    differ; booleans are never numbers; tuples are lists.
+    Equal numbers give equal texts: `1.0` is written `1` (as RFC 8785 does), because YAML, pydantic and Optuna differ in
+    which of the two they return. Whole floats from 2**53 on keep their exponent, so there `10**16` and `1e16` differ.
+    Booleans are never numbers; tuples are lists.
 
     Raises:
         InputError: NaN, an infinity, a key that is not text, or an object that JSON does not know.

@@ -1,4 +1,4 @@
-"""What lies under a store's root: runs, and in each its problems, studies and trials. Reads only."""
+"""Reads what lies under a store's root: runs, and in each its problems, studies and trials."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _OF_THE_LOCK = ("lock", "lock.json")  # which whoever looks for what is old writ
 
 @dataclass(frozen=True)
 class Measure:
-    """Bytes on disk of everything in a folder, and when the last of it changed (seconds since 1970)."""
+    """Bytes on disk of everything in a folder, and the time of its last change (seconds since 1970)."""
 
     num_bytes: int
     changed: float
@@ -53,7 +53,7 @@ class Measure:
 
 
 def measure(folder: Path) -> Measure:
-    """Size and age of a file or folder; links are not followed, and what vanishes meanwhile does not count."""
+    """Size and age of a file or folder. Links are not followed; a file that vanishes meanwhile does not count."""
     num_bytes, changed = 0, 0.0
     for path in (folder, *_below(folder)):
         try:
@@ -122,7 +122,7 @@ class StudyFigures:
 
 
 class RunFolder:
-    """One run: `root/namespace/layout_version`."""
+    """One run, in the folder `root/namespace/layout_version`."""
 
     def __init__(self, root: Path, folder: Path) -> None:
         self.name = folder.relative_to(root).as_posix()
@@ -130,12 +130,12 @@ class RunFolder:
 
     @property
     def folder(self) -> Path:
-        """Where it lies."""
+        """The run's folder."""
         return self.paths.root
 
     @property
     def ttl_days(self) -> float | None:
-        """`store.ttl_days` of its last command; None where that cannot be read."""
+        """`store.ttl_days` of the run's last command; None if that cannot be read."""
         try:
             return float((read_yaml(self.paths.resolved_config) or {})["store"]["ttl_days"])
         except (RunStateError, ValueError, TypeError, KeyError):
@@ -143,12 +143,12 @@ class RunFolder:
 
     @property
     def references(self) -> Path | None:
-        """`store.references` of its last command: the folder of problems that it shares with other runs."""
+        """`store.references` of the run's last command: a folder of problems that several runs share."""
         return shared_references(read_yaml(self.paths.resolved_config))
 
     @property
     def holder(self) -> str | None:
-        """The command that holds the run, in words; None where none is known to."""
+        """The command that holds the run, in words; None if no command is known to."""
         holder = read_json(self.paths.lock.with_name("lock.json")) or {}
         pid, host = holder.get("pid"), holder.get("host")
         if not isinstance(pid, int) or (host == socket.gethostname() and not _is_alive(pid)):
@@ -156,7 +156,7 @@ class RunFolder:
         return f"process {pid} on {host}"
 
     def problem_dirs(self) -> list[Path]:
-        """Folders of its own problems, by id."""
+        """Folders of the run's own problems, sorted by id."""
         return sorted(path for path in self.paths.root.glob("problems/p_*") if ID.fullmatch(path.name))
 
     def study_dirs(self) -> list[Path]:
@@ -164,7 +164,7 @@ class RunFolder:
         return sorted(path for path in self.paths.root.glob("trials/p_*/*") if path.is_dir())
 
     def trial_dirs(self) -> list[Path]:
-        """Folders of all trials."""
+        """Folders of all trials of the run."""
         return sorted(path for path in self.paths.root.glob("trials/p_*/*/r_*") if ID.fullmatch(path.name))
 
     def figures(self) -> RunFigures:
@@ -241,7 +241,7 @@ def runs_under(root: Path) -> list[RunFolder]:
 
 
 def borrowers(lender: RunFolder, runs: Iterable[RunFolder]) -> tuple[str, ...]:
-    """Names of those of the runs that take references from the lender's folder."""
+    """Names of the runs that take references from the lender's folder."""
     folder = lender.folder.resolve()
     return tuple(run.name for run in runs if run.references is not None and run.references.is_relative_to(folder))
 
@@ -256,7 +256,7 @@ class Found:
     path: Path
 
     def to_dict(self) -> dict[str, Any]:
-        """What is known of it: what it was asked to be, what came out, and its files."""
+        """Definition, result and files of the artifact, as plain data."""
         facts: dict[str, Any] = {"id": self.id, "kind": self.kind, "run": self.run, "path": str(self.path)}
         if self.kind == "problem":
             facts["problem"] = read_yaml(self.path / PROBLEM_YAML)
@@ -279,7 +279,7 @@ def _names(folder: Path) -> Iterator[str]:
 
 
 def find(root: Path, name: str) -> list[Found]:
-    """Everything whose id is `name` or begins with it: `p_…`, `r_…`, `p_…:method`. A whole id wins over prefixes."""
+    """Every artifact whose id is `name` or begins with it: `p_…`, `r_…`, `p_…:method`. Whole ids win over prefixes."""
     found: list[Found] = []
     for run in runs_under(root):
         found += [Found(path.name, "problem", run.name, path) for path in run.problem_dirs()]

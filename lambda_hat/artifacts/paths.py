@@ -1,4 +1,4 @@
-"""Where everything of a run lies, and one command's hold on it."""
+"""Paths of a run's files, and the lock by which one command holds the run."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
 class StoreLike(Protocol):
-    """What `Paths` needs of the study file's `store` section."""
+    """The fields of the study file's `store` section that `Paths` needs."""
 
     @property
     def root(self) -> str: ...
@@ -73,7 +73,7 @@ class StoreLike(Protocol):
 class Paths:
     """The files and folders of the run in `root`.
 
-    Every method that takes a name raises `InputError` for one that is no plain name, and `RunStateError` where a
+    Every method that takes a name raises `InputError` for one that is no plain name. It raises `RunStateError` if a
     symbolic link leads out of the root.
     """
 
@@ -95,7 +95,7 @@ class Paths:
 
     @property
     def problems_dir(self) -> Path:
-        """Folder that holds the problems, those of other runs too where they are shared."""
+        """Folder of the problems; shared problems of other runs are in it too."""
         return self.references or self._inside("problems")
 
     @property
@@ -116,7 +116,7 @@ class Paths:
         return self._inside("trials", _checked(pid), _checked(method), _checked(rid))
 
     def study_pickle(self, pid: str, method: str) -> Path:
-        """The study of one problem and method, for `pickle.load`."""
+        """Pickle of the study of one problem and method, for `pickle.load`."""
         return self._inside("studies", f"{_checked(pid)}:{_checked(method)}.pkl")
 
     @property
@@ -126,22 +126,22 @@ class Paths:
 
     @property
     def trials_table(self) -> Path:
-        """One row per trial of every study."""
+        """Table with one row per trial of every study."""
         return self._inside("tables", "optuna_trials.parquet")
 
     @property
     def runs_table(self) -> Path:
-        """One row per run of fixed settings."""
+        """Table with one row per run of fixed settings."""
         return self._inside("tables", "llc_runs.parquet")
 
     @property
     def confirmed_table(self) -> Path:
-        """One row per setting that was run again under new seeds."""
+        """Table with one row per setting that ran again under new seeds."""
         return self._inside("tables", "confirmed.parquet")
 
     @property
     def report(self) -> Path:
-        """The run as one HTML page."""
+        """Report of the run, one HTML page."""
         return self._inside("report.html")
 
     def diagnostics_dir(self, name: str) -> Path:
@@ -150,55 +150,55 @@ class Paths:
 
     @property
     def across_table(self) -> Path:
-        """One row per problem's winner and problem."""
+        """Table with one row for each pair of a winner's problem and another problem."""
         return self._inside("tables", "across_problems.parquet")
 
     @property
     def recommended_dir(self) -> Path:
-        """Holds a file of experiments per method, with its confirmed settings."""
+        """Folder with one experiments file per method, which holds its confirmed settings."""
         return self._inside("recommended")
 
     def recommended(self, method: str) -> Path:
-        """The confirmed settings of one method."""
+        """Experiments file with the confirmed settings of one method."""
         return self._inside("recommended", f"{_checked(method)}.yaml")
 
     @property
     def confirmations(self) -> Path:
-        """Which runs confirm which study."""
+        """Record of which runs confirm which study."""
         return self._inside("meta", "confirmations.json")
 
     @property
     def resolved_config(self) -> Path:
-        """The configuration that the last command worked with."""
+        """Configuration of the last command, with all defaults."""
         return self._inside("meta", "resolved_config.yaml")
 
     @property
     def begun(self) -> Path:
-        """Problems, methods or samplers, and number of trials of the last command."""
+        """Record of what the last command began: problems, methods or samplers, and number of trials."""
         return self._inside("meta", "begun.json")
 
     @property
     def events(self) -> Path:
-        """What the scheduler did, one line per event."""
+        """Log of the scheduler, one line per event."""
         return self._inside("meta", "events.jsonl")
 
     @property
     def lock(self) -> Path:
-        """Held by the one command that may write to the run."""
+        """Lock file of the one command that may write to the run."""
         return self._inside("meta", "lock")
 
     @property
     def parsl_dir(self) -> Path:
-        """Parsl's own files and the card it was started with."""
+        """Folder of Parsl's own files and of the card that was used."""
         return self._inside("parsl_runinfo")
 
     @property
     def cache_dir(self) -> Path:
-        """XLA's compiled programs."""
+        """Folder of XLA's compiled programs."""
         return self._inside("cache", "jax")
 
     def make_folders(self) -> None:
-        """Make the folders that every run has, after a look at all of them."""
+        """Make the folders that every run has, after checking that none leads out of the run."""
         folders = [self._inside(name) for name in ("problems", "trials", "studies", "tables", "meta")]
         for folder in (*folders, self.parsl_dir, self.cache_dir):
             make_dir(folder)
@@ -210,8 +210,8 @@ class Paths:
 class RunContext:
     """One command's hold on a run: its folders, its lock and its resolved configuration.
 
-    Entering makes the folders and takes the lock, or raises `RunStateError` that names the command which holds it.
-    The lock ends with its process, however that ends.
+    Entering makes the folders and takes the lock. It raises `RunStateError` with the name of the command that holds the
+    lock, if one does. The lock ends with its process, however the process ends.
     """
 
     def __init__(self, paths: Paths) -> None:
@@ -271,7 +271,7 @@ def _checked(name: str) -> str:
 
 
 def within(folder: Path, whose: str, *parts: str) -> Path:
-    """`folder/part/…`; raises `RunStateError` where a symbolic link on the way leads out of `folder`."""
+    """The path `folder/part/…`; raises `RunStateError` if a symbolic link on the way leads out of `folder`."""
     resolved, path = _resolved(folder), folder
     for part in parts:
         path /= part
@@ -283,7 +283,7 @@ def within(folder: Path, whose: str, *parts: str) -> Path:
 
 
 def shared_references(config: Mapping[str, Any] | None) -> Path | None:
-    """Folder of problems that the run of a resolved configuration shares with other runs; None: it has its own."""
+    """Folder of problems that the run of a resolved configuration shares with other runs; None if it has its own."""
     folder = ((config or {}).get("store") or {}).get("references")
     return None if folder is None else _resolved(Path(folder))
 

@@ -1,4 +1,4 @@
-"""The command `lambda-hat`: every command parses, calls and prints; what it calls is imported when it runs."""
+"""The command `lambda-hat`: each command parses, calls and prints, and imports what it calls when it runs."""
 
 from lambda_hat.cli.app import main
 

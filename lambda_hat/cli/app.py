@@ -1,4 +1,4 @@
-"""The command group, and what every command ends with: exit codes and messages of failures."""
+"""The command group, and how commands end: exit codes and messages of failures."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SIGINT_EXIT_CODE = 130
 
 
 class _Group(click.Group):
-    """Ends the process by the family of the error; `SystemExit`, which signals become, passes."""
+    """Ends the process with the exit code of the error's family; a `SystemExit` from a signal passes through."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -1,4 +1,4 @@
-"""`lambda-hat artifacts`: what lies under a store's root, and what of it can go."""
+"""`lambda-hat artifacts`: list, show and remove what lies under a store's root."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _root = click.option(
     type=click.Path(path_type=Path),
     default=Path("runs"),
     show_default=True,
-    help="The `store.root` to look in.",
+    help="Folder to look in, a study's `store.root`.",
 )
-_json = click.option("--json", "is_json", is_flag=True, help="As JSON.")
+_json = click.option("--json", "is_json", is_flag=True, help="Print JSON.")
 
 
 @click.group()
 def artifacts() -> None:
-    """List, show and clean up what runs have left."""
+    """List, show and clean up the files of runs."""
 
 
 @artifacts.command("ls")
@@ -62,7 +62,10 @@ def list_command(root: Path, is_json: bool) -> None:
 @_root
 @_json
 def show(id: str, root: Path, is_json: bool) -> None:
-    """Print what is known of ID: a problem `p_…`, a trial `r_…` or a study `p_…:method`; a prefix will do."""
+    """Print what is known about ID: a problem `p_…`, a trial `r_…` or a study `p_…:method`.
+
+    The beginning of an id is enough.
+    """
     from lambda_hat.artifacts.inventory import find
     from lambda_hat.config.explain import to_yaml
     from lambda_hat.errors import InputError
@@ -84,16 +87,21 @@ def show(id: str, root: Path, is_json: bool) -> None:
 
 
 @artifacts.command()
-@click.option("--dry-run", is_flag=True, help="Say what would go; remove nothing.")
-@click.option("--older-than", type=click.FloatRange(min=0), metavar="DAYS", help="Instead of each run's ttl_days.")
-@click.option("--whole-runs", is_flag=True, help="Also remove runs that are finished and as old as that.")
+@click.option("--dry-run", is_flag=True, help="List what would be removed; remove nothing.")
+@click.option(
+    "--older-than",
+    type=click.FloatRange(min=0),
+    metavar="DAYS",
+    help="Age in days to use instead of each run's `store.ttl_days`.",
+)
+@click.option("--whole-runs", is_flag=True, help="Also remove whole runs of that age that are finished.")
 @_root
 @_json
 def gc(dry_run: bool, older_than: float | None, whole_runs: bool, root: Path, is_json: bool) -> None:
-    """Remove what is older than the `store.ttl_days` of its run and no longer needed.
+    """Remove what is older than the run's `store.ttl_days` and not needed.
 
-    That is: trials and problems that no study and no table mentions, logs of executors, compiled programs, and what
-    killed writers left. Runs that a command works on are left alone.
+    This removes trials and problems that no study and no table mentions, logs of executors, compiled programs, and
+    temporary files of killed writers. It skips runs that a command is working on.
     """
     from lambda_hat.artifacts.collection import Skipped, collect
     from lambda_hat.artifacts.inventory import borrowers, runs_under

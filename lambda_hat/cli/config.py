@@ -22,8 +22,8 @@ def config() -> None:
 
 
 def _file_argument(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The file, as an argument or, as the other commands have it, as `--config`."""
-    option = click.option("--config", "config_file", metavar="FILE", help="The file, as an option.")
+    """Add the file, as an argument or as `--config`, which other commands use."""
+    option = click.option("--config", "config_file", metavar="FILE", help="The file, given as an option.")
     return click.argument("file", required=False)(option(function))
 
 
@@ -50,9 +50,9 @@ def validate(
     type=click.Choice(["study", "card", "problems", "samplers"]),
     default="study",
     show_default=True,
-    help="What to show.",
+    help="Which part to print.",
 )
-@click.option("--json", "is_json", is_flag=True, help="As JSON, without where the values came from.")
+@click.option("--json", "is_json", is_flag=True, help="Print JSON, without the origin of each value.")
 @file_options
 def show(
     file: str | None,
@@ -64,10 +64,10 @@ def show(
     parsl_card: str | None,
     dotlist: tuple[str, ...],
 ) -> None:
-    """Print what the study or experiments FILE means, with all defaults, as YAML, and where each value came from.
+    """Print FILE as YAML with all defaults, and say where each value came from.
 
-    `study` is itself such a file, `card` a Parsl card; `problems` are by id what presets and overrides make of them,
-    `samplers` by method (or name) the settings that are not searched.
+    `study` is the whole file, `card` the card it runs on. `problems` are the problems by id, with presets and overrides
+    applied. `samplers` are, by method or name, the settings that are not searched.
     """
     from lambda_hat.artifacts.ids import problem_id
     from lambda_hat.config.explain import to_explained_yaml
@@ -83,7 +83,7 @@ def show(
 @config.command()
 @click.argument("name")
 def schema(name: str) -> None:
-    """Print the JSON Schema of NAME: `study`, `experiments`, `card`, or the settings of a method such as `sgld`."""
+    """Print the JSON Schema of NAME: `study`, `experiments`, `card`, or a method such as `sgld`."""
     from lambda_hat.config.explain import json_schema, schema_names
     from lambda_hat.config.suggest import did_you_mean, one_of
 
@@ -101,7 +101,7 @@ def _load(
     parsl_card: str | None,
     dotlist: tuple[str, ...],
 ) -> LoadedFile:
-    """The study or experiments, checked as far as it can be without running it."""
+    """Load the study or experiments, and check everything that can be checked without running it."""
     if (file is None) == (config_file is None):
         raise click.UsageError("Give one file: `FILE`, or `--config FILE`.")
     from lambda_hat.config.load import load_file

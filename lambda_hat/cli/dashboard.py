@@ -11,11 +11,17 @@ __all__ = ["dashboard"]
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
-@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 takes any free one.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8080,
+    show_default=True,
+    help="Port to listen on; 0 takes any free one.",
+)
 def dashboard(run: Path, port: int) -> None:
-    """Show the studies of RUN, live, in Optuna's dashboard on this machine, by the extra `dashboard`; Ctrl-C ends it.
+    """Serve a live, read-only Optuna dashboard of RUN on this machine (needs the extra `dashboard`).
 
-    Nothing can be changed in it, and a study that is running is not disturbed.
+    Running studies are not disturbed. Ctrl-C ends the dashboard.
     """
     from lambda_hat.report.run_files import find_run
     from lambda_hat.tuning.dashboard import build_app, build_server

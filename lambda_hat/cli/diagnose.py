@@ -12,11 +12,12 @@ __all__ = ["diagnose"]
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
 @click.argument("names", nargs=-1, metavar="[ID]...")
-@click.option("--all", "with_all", is_flag=True, help="All references and trials that have draws.")
+@click.option("--all", "with_all", is_flag=True, help="Take all references and trials that have draws.")
 def diagnose(run: Path, names: tuple[str, ...], with_all: bool) -> None:
-    """Draw figures of references and trials of RUN, and write their draws for ArviZ, under RUN/diagnostics/ID.
+    """Draw figures of references and trials of RUN and write their draws for ArviZ, under RUN/diagnostics/ID.
 
-    By default of every reference and of every study's best trial; an ID may be cut short while it fits only one.
+    Without IDs, takes every reference and every study's best trial. The beginning of an ID is enough if it fits only
+    one.
     """
     if names and with_all:
         raise click.UsageError("--all and IDs exclude each other.")

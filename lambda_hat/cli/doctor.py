@@ -13,10 +13,10 @@ __all__ = ["doctor"]
 
 
 @click.command(cls=StudyCommand)
-@click.option("--config", metavar="FILE", help="The study or experiments file (YAML), to check that it fits the card.")
+@click.option("--config", metavar="FILE", help="Study or experiments file (YAML) to check against the card.")
 @click.option("--no-workers", is_flag=True, help="Do not start the card's executors.")
 @click.option("--timeout", type=float, default=300.0, show_default=True, help="Seconds to wait for workers.")
-@click.option("--json", "is_json", is_flag=True, help="Say it as JSON.")
+@click.option("--json", "is_json", is_flag=True, help="Print JSON.")
 @file_options
 @click.pass_context
 def doctor(
@@ -30,9 +30,9 @@ def doctor(
     parsl_card: str | None,
     dotlist: tuple[str, ...],
 ) -> None:
-    """Check the environment and a Parsl card, its workers included, and say what to mend.
+    """Check the environment and a card with its workers, and say what to fix.
 
-    Ends with code 1 if something failed. Nothing of a study is run.
+    Runs nothing of a study. Exits with code 1 if a check failed.
     """
     from lambda_hat.config.load import load_card, load_file
     from lambda_hat.workflows.doctor import examine

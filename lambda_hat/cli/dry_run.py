@@ -1,4 +1,4 @@
-"""A plan for readers: as text for people, as plain data for programs."""
+"""The plan of a dry run, printed as text for people or as plain data for programs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["plan_to_dict", "plan_to_text"]
 
 
 def plan_to_dict(plan: Plan) -> dict[str, Any]:
-    """The plan as JSON can hold it."""
+    """The plan as data that JSON can hold."""
     return {
         "config": plan.loaded.resolved,
         "card": plan.loaded.card.to_dict(),
@@ -41,7 +41,7 @@ def plan_to_dict(plan: Plan) -> dict[str, Any]:
 
 
 def plan_to_text(plan: Plan) -> str:
-    """The plan under headings; everything that is not the configuration stands after it, where a terminal shows it."""
+    """The plan under headings. The configuration comes first, so that a terminal ends with everything else."""
     sections = {
         f"Configuration ({plan.loaded.source})": to_yaml(plan.loaded.resolved).rstrip().splitlines(),
         f"Executors ({plan.loaded.card_path})": list(_executor_lines(plan)),

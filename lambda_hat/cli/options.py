@@ -1,4 +1,4 @@
-"""Options of the commands that work with a study file, and those that the study file has taken over."""
+"""Options that several commands share, and hints for options that the study file replaces."""
 
 from __future__ import annotations
 
@@ -61,10 +61,13 @@ class RunOptions:
 
 
 class StudyCommand(click.Command):
-    """A command whose settings are in the study file; of options it does not have it says which key they are."""
+    """A command whose settings are in the study file.
+
+    The error about an unknown option names the key of the study file that sets it.
+    """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse, or raise `click.UsageError` that names the key to set."""
+        """Parse the arguments, or raise `click.UsageError` with the key to set."""
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
@@ -78,7 +81,7 @@ class StudyCommand(click.Command):
 
 
 def file_options(function: Command) -> Command:
-    """Add which card to run on, and what to change in the study file and the card."""
+    """Add options that choose the card and change values of the study file and the card."""
     return _with_options(
         function,
         click.option("--local", is_flag=True, help="Run on this machine, with the local Parsl card."),
@@ -90,26 +93,28 @@ def file_options(function: Command) -> Command:
             metavar="KEY=VALUE",
             multiple=True,
             help="Change one value of the study file or of the card, e.g. `optuna.max_trials_per_method=24` or "
-            "`walltime=04:00:00`. May be given many times.",
+            "`walltime=04:00:00`. May be given several times.",
         ),
     )
 
 
 def run_options(function: Command) -> Command:
-    """Add which file to run, whether to run it at all, and how much to say."""
+    """Add options that choose the file, say whether to run it, and how much to print."""
     return _with_options(
         file_options(function),
-        click.option("--config", metavar="FILE", required=True, help="The file (YAML) that says what to run."),
-        click.option("--resume", is_flag=True, help="Go on with what is there and not finished."),
-        click.option("--dry-run", is_flag=True, help="Say what would run, and for how long; start and write nothing."),
-        click.option("--json", "is_json", is_flag=True, help="With --dry-run: say it as JSON."),
-        click.option("-v", "--verbose", count=True, callback=_keep_verbosity, help="Say more, and show tracebacks."),
-        click.option("-q", "--quiet", is_flag=True, help="Show warnings and errors only."),
+        click.option("--config", metavar="FILE", required=True, help="YAML file that says what to run."),
+        click.option("--resume", is_flag=True, help="Continue an unfinished run."),
+        click.option(
+            "--dry-run", is_flag=True, help="Print the plan with a bound on the time; start and write nothing."
+        ),
+        click.option("--json", "is_json", is_flag=True, help="With --dry-run: print the plan as JSON."),
+        click.option("-v", "--verbose", count=True, callback=_keep_verbosity, help="Print more, and show tracebacks."),
+        click.option("-q", "--quiet", is_flag=True, help="Print warnings and errors only."),
     )
 
 
 def verbosity(ctx: click.Context) -> int:
-    """How many `-v` were given to the command that runs."""
+    """How many `-v` the running command was given."""
     return ctx.meta.get(_VERBOSITY, 0)
 
 

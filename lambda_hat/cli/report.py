@@ -12,11 +12,14 @@ __all__ = ["report"]
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
 @click.option(
-    "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Default: RUN/report.html."
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="File to write; RUN/report.html by default.",
 )
-@click.option("--interactive", is_flag=True, help="Add figures to look closer at; needs the extra `plotly`.")
+@click.option("--interactive", is_flag=True, help="Add figures that you can zoom into (needs the extra `plotly`).")
 def report(run: Path, output: Path | None, interactive: bool) -> None:
-    """Write the report of RUN, a run's folder such as runs/quickstart/v1, as one HTML file that stands alone."""
+    """Write the report of RUN, a run's folder such as runs/quickstart/v1, as one self-contained HTML file."""
     from lambda_hat.report.html import write_report
     from lambda_hat.report.run_files import find_run
 

@@ -21,7 +21,7 @@ __all__ = ["workflow"]
 
 @click.group()
 def workflow() -> None:
-    """Run a study, or experiments."""
+    """Run a study or experiments."""
 
 
 @workflow.command("optuna", cls=StudyCommand)
@@ -106,7 +106,7 @@ def _again(options: RunOptions, workflow: str) -> list[str]:
 
 
 def _print_next(*commands: Sequence[object]) -> None:
-    """What to type next, as a shell takes it."""
+    """Print commands to type next, quoted for a shell."""
     for number, words in enumerate(commands):
         click.echo(f"{'next' if number == 0 else '':13}  {shlex.join(map(str, words))}")
 

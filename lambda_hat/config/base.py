@@ -1,4 +1,4 @@
-"""What every configuration object has in common."""
+"""The base class of every configuration object, and the words by which a field says what it expects."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _is_whole(annotation: Any) -> bool:
 
 
 def as_tuple(value: Any) -> Any:
-    """A list as a tuple, which cannot change; other values as they are. For lists that no field holds directly."""
+    """A list as a tuple, which cannot change; any other value unchanged. For lists that no field holds directly."""
     return tuple(value) if isinstance(value, list) else value
 
 

@@ -48,17 +48,17 @@ class LocalExecutor(Frozen):
     """One pool of worker processes on this machine."""
 
     label: Label
-    """By which tasks are sent here."""
+    """Name that tasks are sent to."""
     max_workers: PositiveInt | Literal["auto"] = "auto"
-    """Processes; `auto` shares the cores among the pools."""
+    """Number of worker processes; `auto` shares the cores among the pools."""
     cores_per_worker: PositiveFloat = 1.0
-    """Threads that each may use."""
+    """Threads that each worker may use."""
     available_accelerators: GpuNumber | tuple[GpuNumber | GpuName, ...] = 0
-    """How many GPUs, or which."""
+    """Number of GPUs, or a list of them."""
     memory_fraction: Share | None = None
-    """Of a GPU's memory, for each worker; null: an equal share of three quarters."""
+    """Fraction of a GPU's memory for each worker; null shares three quarters equally."""
     worker_init: str = ""
-    """Shell lines before a worker starts."""
+    """Shell lines that run before a worker starts."""
 
     @property
     def accelerators(self) -> tuple[str, ...]:
@@ -68,14 +68,14 @@ class LocalExecutor(Frozen):
 
 
 class LocalCard(Frozen):
-    """Pools on this machine; `auto` pools together never use more workers than there are cores."""
+    """Pools on this machine. Pools with `max_workers: auto` together never use more workers than there are cores."""
 
     type: Literal["local"] = "local"
     """Kind of card."""
     run_dir: RunDir = "parsl_runinfo"
-    """Folder of Parsl's files, in the run's."""
+    """Folder of Parsl's files, inside the run's folder."""
     retries: Retries = 1
-    """Of a task whose worker was lost."""
+    """How often a task is started again after its worker was lost."""
     executors: Annotated[tuple[LocalExecutor, ...], Field(min_length=1)]
     """Pools of workers."""
 
@@ -92,43 +92,43 @@ class InlineCard(Frozen):
 
 
 class BlockCard(Frozen):
-    """One pool of workers in blocks that somebody else's scheduler starts."""
+    """One pool of workers in blocks that another scheduler starts."""
 
     init_blocks: Annotated[int, Field(ge=0)] = 1
-    """At the start."""
+    """Number of blocks at the start."""
     min_blocks: Annotated[int, Field(ge=0)] = 1
-    """Kept while there is nothing to do."""
+    """Number of blocks that are kept while there is nothing to do."""
     max_blocks: PositiveInt = 1
-    """At once."""
+    """Largest number of blocks at once."""
     max_workers: PositiveInt | Literal["auto"] = "auto"
-    """Per node."""
+    """Workers on each node; `auto` derives it from `gpus_per_node` or `cores_per_node`."""
     cores_per_worker: PositiveFloat = 1.0
-    """Threads that each may use."""
+    """Threads that each worker may use."""
     cores_per_node: PositiveInt | None = None
-    """null: whole nodes."""
+    """Cores to ask for on each node; null asks for whole nodes."""
     mem_per_node: PositiveInt | None = None
-    """GiB."""
+    """Memory to ask for on each node, in GiB."""
     gpus_per_node: PositiveInt | None = None
-    """That workers of a node share."""
+    """GPUs to ask for on each node; its workers share them."""
     worker_init: str = ""
-    """Shell lines before the workers start."""
+    """Shell lines that run before the workers start."""
     retries: Retries = 1
-    """Of a task whose worker was lost."""
+    """How often a task is started again after its worker was lost."""
     run_dir: RunDir = "parsl_runinfo"
-    """Folder of Parsl's files, in the run's."""
+    """Folder of Parsl's files, inside the run's folder."""
 
 
 class BatchCard(BlockCard):
-    """Blocks that are jobs of a batch system, with an end of their own."""
+    """Blocks that are jobs of a batch system and end at their walltime."""
 
     account: str | None = None
-    """Charged for the jobs."""
+    """Account that the jobs are charged to."""
     nodes_per_block: PositiveInt = 1
-    """That one job asks for."""
+    """Number of nodes in one job."""
     walltime: Walltime = "01:00:00"
-    """Of a job; budgets must fit in it."""
+    """Wall time of a job; budgets must fit into it."""
     scheduler_options_extra: tuple[str, ...] = ()
-    """Whole lines of the job script."""
+    """Further lines of the job script."""
 
 
 class SlurmCard(BatchCard):
@@ -137,15 +137,15 @@ class SlurmCard(BatchCard):
     type: Literal["slurm"]
     """Kind of card."""
     label: Label = "htex_slurm"
-    """By which tasks are sent here."""
+    """Name that tasks are sent to."""
     partition: str | None = None
-    """Slurm's."""
+    """Slurm partition."""
     qos: str | None = None
-    """Quality of service."""
+    """Slurm quality of service."""
     constraint: str | None = None
-    """Features of nodes."""
+    """Features that nodes must have."""
     gpu_type: str | None = None
-    """Such as a100."""
+    """Type of GPU, such as `a100`."""
 
 
 class PBSCard(BatchCard):
@@ -154,20 +154,20 @@ class PBSCard(BatchCard):
     type: Literal["pbs"]
     """Kind of card."""
     label: Label = "htex_pbs"
-    """By which tasks are sent here."""
+    """Name that tasks are sent to."""
     queue: str | None = None
-    """PBS's."""
+    """PBS queue."""
     select_options: SelectOptions = ""
-    """What else a chunk needs, e.g. `gpu_model=a100`."""
+    """Further resources of a chunk, e.g. `gpu_model=a100`."""
 
 
 class Volume(Frozen):
-    """A persistent volume claim and where pods find it."""
+    """A persistent volume claim and the path at which pods mount it."""
 
     claim: str
-    """Its name."""
+    """Name of the claim."""
     path: AbsolutePath
-    """Where pods mount it."""
+    """Path at which pods mount it."""
 
 
 class KubernetesCard(BlockCard):
@@ -176,17 +176,17 @@ class KubernetesCard(BlockCard):
     type: Literal["kubernetes"]
     """Kind of card."""
     label: Label = "htex_kubernetes"
-    """By which tasks are sent here."""
+    """Name that tasks are sent to."""
     image: str
-    """With Python and this project in it."""
+    """Container image that has Python and this project."""
     namespace: Namespace = "default"
-    """Kubernetes' own."""
+    """Kubernetes namespace."""
     address: Address
-    """Of the controller, as pods reach it."""
+    """Host name or address at which pods reach the controller."""
     service_account: str | None = None
-    """Of the pods."""
+    """Service account of the pods."""
     persistent_volumes: tuple[Volume, ...] = ()
-    """The folder of the run must be on one."""
+    """Volumes of the pods. One of them must hold the run's folder."""
 
 
 ParslCard: TypeAlias = LocalCard | SlurmCard | PBSCard | KubernetesCard

@@ -1,6 +1,6 @@
-"""What the types of the schema cannot say: rules that join several fields, checked on the data as read.
+"""Rules that join several fields and that types cannot express, checked on the data as read.
 
-Every check skips what is not of the right type, since that is reported already, and goes on with the rest.
+Every check skips values of a wrong type, which are reported already, and continues with the rest.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def check_experiments(data: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def method_of(entry: Mapping[str, Any]) -> Any:
-    """The method of an entry of `samplers:`, which its name is where it has no other."""
+    """The method of an entry of `samplers:`; an entry without `method` has it as its name."""
     return entry.get("name") if entry.get("method") is None else entry["method"]
 
 
@@ -87,7 +87,7 @@ def _check_enqueued(
 
 
 def _outside(value: object, spec: Mapping[str, Any]) -> str | None:
-    """What a value has to be to lie in a distribution that is whole; None where it does."""
+    """What a value has to be to lie in a valid distribution; None if it does."""
     low, high, step = spec.get("low"), spec.get("high"), spec.get("step", 1)
     if isinstance(choices := spec.get("choices"), list):
         is_there = any(value == choice and isinstance(value, bool) == isinstance(choice, bool) for choice in choices)

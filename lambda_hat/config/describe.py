@@ -1,4 +1,4 @@
-"""What a field of the schema expects, in words, and which field stands at a path."""
+"""What a field of the schema expects, in words, and which field belongs to a path."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _is_tagged(model: type[BaseModel], data: Mapping[str, Any]) -> bool:
-    """Whether every field with a single possible value has that value in `data`, where it is given."""
+    """Whether `data` agrees with every field that has a single possible value. A missing field agrees."""
     bare = {name: _unwrap(field)[0] for name, field in fields_of(model).items() if name in data}
     tags = {name: get_args(item) for name, item in bare.items() if get_origin(item) is Literal}
     return all(data[name] == values[0] for name, values in tags.items() if len(values) == 1)
 
 
 def type_at(annotation: Any, data: Any, path: KeyPath) -> Any:
-    """The annotation of what stands at `path` of `data`, or None where the schema has nothing there."""
+    """The annotation of the value at `path` of `data`; None if the schema has nothing there."""
     for part in path:
         following = None
         for member in _members(annotation):
@@ -78,7 +78,7 @@ def type_at(annotation: Any, data: Any, path: KeyPath) -> Any:
 
 
 def names_at(annotation: Any, data: Any) -> tuple[str, ...]:
-    """The keys that a mapping of this type may have; empty where any text is one."""
+    """The keys that a mapping of this type may have; empty if any text is one."""
     for member in _members(annotation):
         bare, _ = _unwrap(member)
         if get_origin(bare) is dict:
@@ -103,7 +103,7 @@ def closed_set(annotation: Any) -> tuple[object, ...]:
 
 
 def scalar_types(annotation: Any) -> set[type]:
-    """The plain Python types a field takes: of `PositiveInt | None`, whole numbers and null."""
+    """The plain Python types that a field takes: for `PositiveInt | None`, whole numbers and null."""
     bare = [_unwrap(member)[0] for member in _members(annotation)]
     return {item for item in bare if item in _SCALARS} | {type(value) for value in closed_set(annotation)}
 

@@ -15,26 +15,27 @@ __all__ = ["Experiments", "FixedSampler", "SamplerEntry"]
 
 
 class ExperimentsStore(Store):
-    """Where the runs lie: `root/namespace/layout_version`."""
+    """Where the runs lie: in `root/namespace/layout_version`."""
 
     namespace: FolderName = "llc"
+    """Name of this file's run. Another name is another run."""
 
 
 class SamplerEntry(Frozen):
-    """One entry of `samplers:`: a label, the method that it stands for, and settings over those of the preset."""
+    """One entry of `samplers:`: a method with fixed settings, which its preset and `overrides` give."""
 
     name: FolderName
-    """Of your own, different from the others."""
+    """A name of your own, different from the other entries'."""
     method: Method | None = None
-    """null: the name is the method."""
+    """The method; null takes it from `name`."""
     overrides: dict[str, object] = {}
-    """Under the method's own names; `preset` names one of presets/sampler."""
+    """Settings over those of the preset, under the method's own names. `preset` names a file of presets/sampler."""
     seed: Annotated[int, Field(ge=0)] = 0
-    """Each run derives its own from it."""
+    """Seed from which each run derives its own."""
 
 
 class FixedSampler(Frozen):
-    """What an entry of `samplers:` becomes: every setting that its preset and its overrides give."""
+    """An entry of `samplers:` with every setting that its preset and its overrides give."""
 
     name: str
     method: Method
@@ -47,15 +48,15 @@ class Experiments(Frozen):
     """Every one of `samplers` on every one of `targets`."""
 
     targets: Annotated[tuple[ProblemEntry, ...], Field(min_length=1)]
-    """What is sampled."""
+    """Targets to sample."""
     samplers: Annotated[tuple[SamplerEntry, ...], Field(min_length=1)]
-    """Each runs on every target."""
+    """Methods with fixed settings. Each runs on every target."""
     execution: Execution = Execution()
-    """Where and how long."""
+    """Where tasks run and how long they may take."""
     store: ExperimentsStore = ExperimentsStore()
     """Where results lie."""
     posterior: PosteriorSpec | None = None
-    """null: each target's own default."""
+    """Posterior of every target; null keeps each target's own default."""
     reference: Annotated[ReferenceSpec, Expected("`hmc`, `exact` or a mapping")] = ReferenceSpec()
     """What samplers are judged against."""
 
@@ -66,5 +67,5 @@ class Experiments(Frozen):
 
     @property
     def per_executor(self) -> dict[str, int]:
-        """Bounds on the tasks in flight, by label: a file of fixed runs has none but the workers."""
+        """Bounds on the tasks in flight, by label. Fixed runs have none: only the number of workers limits them."""
         return {}

@@ -32,14 +32,14 @@ for _first, _resolvers in YamlLoader.yaml_implicit_resolvers.items():
 
 
 def to_yaml(values: Mapping[str, Any]) -> str:
-    """YAML text that reads back as the same plain data; lists and mappings of scalars stand in one line."""
+    """YAML text of plain data, which reads back as the same data. Lists and mappings of scalars are on one line."""
     return yaml.dump(
         dict(values), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120, default_flow_style=None
     )
 
 
 def to_explained_yaml(values: Mapping[str, Any], origin: Callable[[KeyPath], str]) -> str:
-    """The same YAML with a line for every value, and behind each, as a comment, where it came from."""
+    """YAML text of plain data, one line per value. A comment behind each value says where it came from."""
     lines = list(_explained(values, (), origin))
     width = min(max((len(text) for text, _ in lines), default=0), _COMMENT_COLUMN)
     return "".join(f"{text:<{width}}  # {comment}\n" if comment else f"{text}\n" for text, comment in lines)
@@ -75,12 +75,12 @@ def _inline(value: Any) -> str:
 
 
 def schema_names() -> tuple[str, ...]:
-    """What `json_schema` describes: the three files, and the settings of every method."""
+    """The names that `json_schema` takes: the three kinds of file, and every method."""
     return ("study", "experiments", "card", *METHODS)
 
 
 def json_schema(name: str) -> dict[str, Any]:
-    """JSON Schema of one of `schema_names()`, with a word on every key.
+    """JSON Schema of one of `schema_names()`, with a description of every key.
 
     Raises:
         KeyError: `name` is not one of `schema_names()`.

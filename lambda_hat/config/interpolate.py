@@ -1,4 +1,4 @@
-"""OmegaConf's `${...}` in a study file. Cards have none: there, `${...}` is the shell's."""
+"""Resolves OmegaConf's `${...}` in a study file. In cards `${...}` belongs to the shell and stays."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["resolve_interpolations"]
 
 
 def resolve_interpolations(data: dict[str, Any]) -> tuple[dict[str, Any], list[Finding]]:
-    """The data with every interpolation replaced; those that lead nowhere become findings and stay as they are."""
+    """The data with every interpolation replaced, and findings on those that lead nowhere."""
     texts = dict(_interpolated(data, ()))
     if not texts:
         return data, []

@@ -1,4 +1,7 @@
-"""A study or experiments file, its Parsl card and `--set` arguments, validated together: all faults or frozen data."""
+"""Reads a study or experiments file, its card and `--set` arguments, and validates them together.
+
+The result is frozen data, or an error with all faults.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +57,7 @@ class LoadedFile(ABC):
     @property
     @abstractmethod
     def sections(self) -> Study | Experiments:
-        """The file itself, for what does not depend on its kind."""
+        """The sections that every kind of file has."""
 
     @property
     @abstractmethod
@@ -63,7 +66,7 @@ class LoadedFile(ABC):
 
     @property
     def resolved(self) -> dict[str, Any]:
-        """The file as a plain dict that, written as YAML, is a file for the same runs."""
+        """The file as a plain dict. Written as YAML, it is a file for the same runs."""
         sections = self.sections
         values = sections.to_dict()
         values["execution"]["parsl_card"] = str(self.card_path)
@@ -72,13 +75,13 @@ class LoadedFile(ABC):
         return values
 
     def locate(self, fault: Fault, *, is_in_card: bool = False) -> Fault:
-        """The same fault with the file and line, or the `--set` argument, that its key comes from."""
+        """`fault` with the file and line, or the `--set` argument, that its key comes from."""
         return _located(self.card_document if is_in_card else self.document, fault)
 
 
 @dataclass(frozen=True)
 class LoadedStudy(LoadedFile):
-    """A valid study with the card it runs on."""
+    """A valid study with the card that it runs on."""
 
     study: Study
     samplers: Mapping[str, Mapping[str, object]]  # what is not searched, by method and by YAML's names
@@ -96,7 +99,7 @@ class LoadedStudy(LoadedFile):
 
 @dataclass(frozen=True)
 class LoadedExperiments(LoadedFile):
-    """Valid experiments with the card they run on."""
+    """Valid experiments with the card that they run on."""
 
     experiments: Experiments
     samplers: tuple[FixedSampler, ...]
@@ -114,14 +117,14 @@ class LoadedExperiments(LoadedFile):
 
 @dataclass(frozen=True)
 class LoadedCard:
-    """A valid card without a study, and where runs would lie."""
+    """A valid card without a study, and the folder where runs would lie."""
 
     card: AnyCard
     store: Store
     document: Document = field(repr=False, compare=False)
 
     def locate(self, fault: Fault) -> Fault:
-        """As `LoadedFile.locate`."""
+        """`fault` with the line of the card, or the `--set` argument, that its key comes from."""
         return _located(self.document, fault)
 
 
@@ -163,7 +166,7 @@ def load_cfg(
     local: bool = False,
     inline: bool = False,
 ) -> LoadedStudy:
-    """The study at `path` with `dotlist` (`key=value`) written over it and over its card, validated.
+    """The study at `path` with its card, validated.
 
     `parsl_card` wins over the study's own; `local` means `config/parsl/local.yaml`, and `inline` `inline.yaml` beside
     it, here or as they ship.
@@ -198,7 +201,10 @@ def load_file(
     local: bool = False,
     inline: bool = False,
 ) -> LoadedStudy | LoadedExperiments:
-    """The study or the experiments at `path`, whichever it is by its keys; everything else is as in `load_cfg`."""
+    """The study or the experiments at `path`, told apart by their keys.
+
+    Arguments and errors are those of `load_cfg`.
+    """
     load = load_experiments if _is_like(_EXPERIMENTS, read_document(Path(path), str(path)).data) else load_cfg
     return load(path, dotlist, parsl_card=parsl_card, local=local, inline=inline)
 
@@ -256,7 +262,7 @@ def _load(kind: _Kind[FileT], path: Path, dotlist: Sequence[str], card_path: Pat
 
 
 def _is_like(kind: _Kind[Any], data: Mapping[str, Any] | None) -> bool:
-    """Whether the data has keys of this kind of file and none of the other's."""
+    """Whether the data has keys of this kind of file and none of the other kind."""
     counts = {other.name: sum(key in (data or {}) for key in other.own_keys) for other in (_STUDY, _EXPERIMENTS)}
     is_list = kind is _EXPERIMENTS and isinstance((data or {}).get("samplers"), list)
     return bool(counts[kind.name] or is_list) and not any(counts[name] for name in counts.keys() - {kind.name})
@@ -275,7 +281,7 @@ def _with_article(name: str) -> str:
 
 
 def find_card(name: str, beside: Path | None = None) -> Path | None:
-    """The card called `name` in a study: here, by the study `beside` or above it, or shipped."""
+    """The path of the card called `name`: in this folder, beside the study `beside` or above it, or as it ships."""
     folders = [Path()]
     if beside is not None:
         folders += [beside.parent, *beside.resolve().parents[1:]]
@@ -381,7 +387,7 @@ def _load_card(
 
 
 def _in_order(faults: list[Fault], sources: list[str]) -> list[Fault]:
-    """By place, arguments last, and one fault per place: the second would only follow from the first."""
+    """The faults by place, arguments last, and only the first at each place: later ones follow from it."""
     by_place: dict[tuple[object, ...], Fault] = {}
     for fault in faults:
         by_place.setdefault((fault.source, fault.key, fault.line, fault.column), fault)

@@ -1,4 +1,4 @@
-"""YAML files read together with the line and column of everything in them."""
+"""Reads YAML files and keeps the line and column of every value."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _TAG = "tag:yaml.org,2002:"
 
 
 def dotted(path: KeyPath) -> str:
-    """The path as people write it: `executors.0.label`."""
+    """The path as people write it, for instance `executors.0.label`."""
     return ".".join(map(str, path))
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A fault that knows its place in the data but not yet in a file."""
+    """A fault with its place in the data, before it is known which file and line that is."""
 
     path: KeyPath
     message: str
@@ -34,12 +34,12 @@ class Finding:
     is_about_key: bool = False  # the key itself is wrong, not its value
 
     def under(self, prefix: KeyPath) -> Finding:
-        """The same finding in data that lies at `prefix` of something larger."""
+        """The finding at its place in larger data, where this data lies at `prefix`."""
         return Finding(prefix + self.path, self.message, self.hint, self.is_about_key)
 
 
 class YamlLoader(yaml.SafeLoader):
-    """Safe YAML with the types of YAML 1.2: 1e-6 is a number, 12:00:00 and `no` are text; and 5_000 is one too."""
+    """Safe YAML with the types of YAML 1.2: 1e-6 is a number, 12:00:00 and `no` are text. 5_000 is a number too."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
     yaml_constructors = {
@@ -49,7 +49,7 @@ class YamlLoader(yaml.SafeLoader):
     }
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
-        """The whole number written in decimal, 0x or 0o; a leading zero does not make it octal."""
+        """A whole number in decimal, 0x or 0o; a leading zero does not make it octal."""
         text = node.value.replace("_", "")
         return int(text, 0 if re.match(r"[-+]?0[xo]", text) else 10)
 
@@ -68,7 +68,7 @@ for _tag, _pattern, _first in (
 
 @dataclass(frozen=True)
 class Document:
-    """One YAML file: its data, where each part stands, and what is wrong with it as YAML."""
+    """One YAML file: its data, the place of each value, and what is wrong with it as YAML."""
 
     source: str
     data: dict[str, Any] | None  # None where the file cannot be used at all; `faults` says why
@@ -83,7 +83,7 @@ class Document:
         return _fault(self.source, finding, self._mark(finding))
 
     def origin(self, path: KeyPath) -> str | None:
-        """Where the value at `path` was written: `study.yaml:12`, or the `--set` argument; None where nowhere."""
+        """Where the value at `path` was written: `study.yaml:12`, or the `--set` argument; None if nowhere."""
         if argument := self._argument(path):
             return f'--set "{argument}"'
         node, line = self.root, 0
@@ -96,7 +96,7 @@ class Document:
         return f"{self.source}:{line}" if path else None
 
     def _argument(self, path: KeyPath) -> str | None:
-        """The last argument that wrote this place, something around it, or something in it that the file has not."""
+        """The last argument that wrote this place, something around it, or something in it that the file lacks."""
         is_in_file, node = True, self.root
         for part in path:
             child = _child(node, part)
@@ -140,7 +140,7 @@ def parse_value(text: str) -> Any:
 
 
 def read_document(path: Path, source: str) -> Document:
-    """The file at `path`, called `source` in messages; what is wrong with it is in `faults`."""
+    """The file at `path`, called `source` in messages. Its `faults` say what is wrong with it as YAML."""
     try:
         text = path.read_text(encoding="utf-8")
         root, findings = _compose(text)
@@ -174,7 +174,7 @@ def _fault(source: str, finding: Finding, mark: yaml.Mark | None) -> Fault:
 
 
 def _compose(text: str) -> tuple[yaml.Node | None, list[tuple[yaml.Mark, Finding]]]:
-    """The node tree without keys that are no text, and what is wrong with the keys."""
+    """The node tree without keys that are no text, and the faults of its keys."""
     try:
         loader = YamlLoader(text)
         root = loader.get_single_node()
@@ -194,7 +194,7 @@ def _construct(root: yaml.Node | None) -> Any:
 
 
 def _without_sharing(data: Any) -> Any:
-    """A copy in which what an alias repeats is separate, so that writing to one place changes one place."""
+    """A copy in which every alias has its own data, so that a write to one place changes one place."""
     if isinstance(data, dict):
         return {key: _without_sharing(value) for key, value in data.items()}
     return [_without_sharing(value) for value in data] if isinstance(data, list) else data

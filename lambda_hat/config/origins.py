@@ -21,9 +21,9 @@ PARTS = ("study", "card", "problems", "samplers")
 def part_of(
     loaded: LoadedFile, part: str, name_of: Callable[[dict[str, Any]], str], card_option: str | None = None
 ) -> tuple[dict[str, Any], Origins]:
-    """Plain data of one of `PARTS`, and where each value of it came from.
+    """Plain data of one of `PARTS`, and a function that says where each value came from.
 
-    `name_of` gives the id of a resolved problem; `card_option` is what chose the card, where the file did not.
+    `name_of` gives the id of a resolved problem. `card_option` is the option that chose the card, if one did.
     """
     match part:
         case "card":
@@ -56,7 +56,7 @@ def _of_study(loaded: LoadedFile, card_option: str | None) -> Origins:
 
 
 def _of_problem(loaded: LoadedFile, index: int, entry: ProblemEntry) -> Origins:
-    """Of one problem's values by their place in the resolved problem; overrides win over presets and the posterior."""
+    """The origin of one problem's values by their place; overrides win over presets and the posterior."""
     document, place = loaded.document, (_entries(loaded), index)
     written = written_overrides(entry)
     presets = {preset: load_preset(preset, getattr(entry, preset)) for preset in find_kind(entry.target).presets}
@@ -79,7 +79,7 @@ def _of_problem(loaded: LoadedFile, index: int, entry: ProblemEntry) -> Origins:
 
 
 def _samplers(loaded: LoadedFile) -> tuple[dict[str, Any], Origins]:
-    """The settings of every method or, of experiments, of every sampler, by name."""
+    """The settings of every method or, in an experiments file, of every sampler, by name."""
     if isinstance(loaded, LoadedExperiments):
         samplers = loaded.samplers
         values: dict[str, Any] = {sampler.name: sampler.settings for sampler in samplers}

@@ -1,4 +1,4 @@
-"""`--set key=value`: read, told apart by the file they belong to, written over that file's data."""
+"""Reads `--set key=value`, finds the file that each belongs to, and writes it over that file's data."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _CARDS: dict[str, type[BaseModel]] = {
 
 @dataclass(frozen=True)
 class Override:
-    """One `--set`: the argument as typed, its key in parts, its value as YAML reads it."""
+    """One `--set`: the argument as typed, the parts of its key, and its value as YAML reads it."""
 
     argument: str
     parts: tuple[str, ...]
@@ -41,7 +41,10 @@ class Override:
 def parse_overrides(
     dotlist: Sequence[str], model: type[BaseModel]
 ) -> tuple[list[Override], list[Override], list[Fault]]:
-    """What goes to the file that `model` describes, what may go to the card, and what is no `key=value` at all."""
+    """Overrides for the file that `model` describes, overrides that may be for the card, and faults.
+
+    Faulty are arguments that are no `key=value`, or whose value is no YAML.
+    """
     sections, other, faults = [], [], []
     for argument in dotlist:
         key, equals, text = argument.partition("=")
@@ -98,7 +101,10 @@ def _write(data: Any, override: Override) -> KeyPath | Finding:
 
 
 def _split(data: dict[str, Any], parts: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
-    """The key of `data` that the parts begin with; keys with dots are there in `overrides: {data.noise_scale: 1}`."""
+    """The longest key of `data` that the parts begin with, and the other parts.
+
+    Keys may have dots, as in `overrides: {data.noise_scale: 1}`.
+    """
     for end in range(len(parts), 1, -1):
         if ".".join(parts[:end]) in data:
             return ".".join(parts[:end]), parts[end:]
@@ -106,7 +112,7 @@ def _split(data: dict[str, Any], parts: tuple[str, ...]) -> tuple[str, tuple[str
 
 
 def _card_fields(card_type: str | None) -> tuple[str, ...]:
-    """The fields a card of this type has; those of every type where there is no such type."""
+    """The fields of a card of this type; if the type does not exist, the fields of every type."""
     models = [_CARDS[card_type]] if card_type in _CARDS else list(_CARDS.values())
     return tuple(dict.fromkeys(name for model in models for name in fields_of(model)))
 
@@ -114,7 +120,7 @@ def _card_fields(card_type: str | None) -> tuple[str, ...]:
 def misdirected(
     override: Override, card_type: str | None, card_source: str, model: type[BaseModel], file: str
 ) -> Fault | None:
-    """The fault of an argument that is neither for the `file` of `model` nor for a card of this type, if it is one."""
+    """The fault of an argument that belongs neither to the `file` of `model` nor to a card of this type; else None."""
     first = override.parts[0]
     if first in _card_fields(card_type):
         return None

@@ -36,83 +36,84 @@ FolderName = Annotated[
 
 
 class Objective(Frozen):
-    """What a trial is judged by: the distance of llc_hat from llc_ref, plus rhat_penalty · max(0, R̂ − 1.05)."""
+    """How a trial is judged: the distance of `llc_hat` from `llc_ref`, plus rhat_penalty · max(0, R̂ − 1.05)."""
 
     type: Literal["abs", "huber", "relative"] = "abs"
-    """Distance of λ̂ from the reference."""
+    """Distance of λ̂ from the reference: `abs` is |error|, `relative` is |error|/|llc_ref|, `huber` is quadratic up to
+    `delta` and linear beyond.
+    """
     delta: PositiveFloat = 0.1
-    """huber only: where quadratic turns linear."""
+    """Error at which `huber` turns from quadratic to linear."""
     rhat_penalty: Annotated[float, Field(ge=0)] = 0.0
-    """Times max(0, R̂ − 1.05), added."""
+    """Factor of max(0, R̂ − 1.05), which is added to the distance."""
 
 
 class Concurrency(Frozen):
-    """How many trials are in flight: per (problem, method), and per executor label over the whole run."""
+    """How many trials are in flight."""
 
     batch_size: PositiveInt = 16
-    """Trials in flight per problem and method."""
+    """Trials in flight for each problem and method."""
     per_executor: dict[str, PositiveInt] = {}
-    """Tasks in flight by label, over the whole run."""
+    """Largest number of tasks in flight for each executor label, over the whole run."""
     pack: PositiveInt | None = None
-    """Trials that a worker runs at once, as one program; null: 1. For GPUs that one small network leaves idle."""
+    """Trials that a worker runs at once, as one program. null means 1. More may help on GPUs that a small network
+    leaves idle.
+    """
 
 
 class SearchAlgorithm(Frozen):
-    """Optuna's sampler; `options` are its own keyword arguments."""
+    """The algorithm by which Optuna searches (Optuna calls it a sampler)."""
 
     type: Literal["tpe", "random", "qmc", "cmaes"] = "tpe"
-    """Optuna's sampler."""
+    """Name of Optuna's sampler."""
     seed: int = 42
-    """Of the search and of its trials."""
+    """Seed of the search and of its trials."""
     n_startup_trials: Annotated[int, Field(ge=0)] = 20
-    """Random ones at the start."""
+    """Number of random trials at the start."""
     options: dict[str, object] = {}
-    """Keyword arguments of Optuna's."""
+    """Further keyword arguments for Optuna's sampler."""
 
 
 class PrunerSpec(Frozen):
-    """Optuna's pruner; a step is one tenth of a trial's work."""
+    """Optuna's pruner, which stops hopeless trials early. Its step is one tenth of a trial's work."""
 
     type: Literal["median", "hyperband", "none"] = "median"
-    """Optuna's pruner."""
+    """Name of Optuna's pruner; `none` stops no trial."""
     n_startup_trials: Annotated[int, Field(ge=0)] = 10
-    """That are never stopped."""
+    """Number of trials at the start that are never stopped."""
     n_warmup_steps: Annotated[int, Field(ge=0)] = 1
-    """Tenths of a trial before it may be stopped."""
+    """Tenths of a trial's work before it may be stopped."""
 
 
 KnownSettings = Literal["preset"] | dict[str, bool | int | float | str | None]
 
 
 class OptunaSection(Frozen):
-    """How each study searches. `enqueue` has, by method, settings to try before the search's own; default [preset]."""
+    """How each study searches."""
 
     objective: Objective = Objective()
-    """What a trial is judged by."""
+    """How a trial is judged."""
     max_trials_per_method: PositiveInt = 100
-    """The total per problem and method, also after a resume."""
+    """Total number of trials for each problem and method, over all resumes."""
     concurrency: Concurrency = Concurrency()
-    """How many trials at once."""
+    """How many trials run at once."""
     sampler: SearchAlgorithm = SearchAlgorithm()
-    """Optuna's search, not the posterior's."""
+    """The algorithm that searches, not the one that samples the posterior."""
     pruner: PrunerSpec = PrunerSpec()
     """Which trials are stopped early."""
     max_failed_fraction: Annotated[float, Field(ge=0, le=1)] = 0.2
-    """Of the trials, beyond which a study ends."""
+    """A study ends early if a larger fraction of its trials fails."""
     enqueue: dict[Method, Annotated[tuple[KnownSettings, ...], BeforeValidator(as_tuple)]] = {}
-    """By method, settings tried before the search's own."""
+    """Settings to try before the search's own, for each method. The default is `preset`, the method's preset."""
 
 
 class Confirm(Frozen):
-    """How the best settings of each study are run again after its search: `top_k` of them under `num_seeds` new seeds.
-
-    `top_k: 0` leaves it out.
-    """
+    """How the best settings of each study run again after its search, under seeds that it never saw."""
 
     top_k: Annotated[int, Field(ge=0)] = 3
-    """Settings of each study; 0: none."""
+    """Number of settings of each study; 0 confirms nothing."""
     num_seeds: Annotated[int, Field(ge=2)] = 4
-    """Of each; two at least, for an uncertainty."""
+    """Number of seeds for each setting. Two is the least that gives an uncertainty."""
 
 
 class FloatDist(Frozen):
@@ -125,7 +126,7 @@ class FloatDist(Frozen):
     high: float
     """Largest value."""
     log: bool = False
-    """Whether evenly in the logarithm."""
+    """Spread values evenly in the logarithm."""
 
 
 class IntDist(Frozen):
@@ -138,9 +139,9 @@ class IntDist(Frozen):
     high: int
     """Largest value."""
     step: PositiveInt = 1
-    """Between neighbours."""
+    """Distance between neighbouring values."""
     log: bool = False
-    """Whether evenly in the logarithm."""
+    """Spread values evenly in the logarithm."""
 
 
 class CategoricalDist(Frozen):
@@ -149,77 +150,81 @@ class CategoricalDist(Frozen):
     dist: Literal["categorical"]
     """Kind of distribution."""
     choices: Annotated[tuple[bool | int | float | str | None, ...], Field(min_length=1)]
-    """That one is taken of."""
+    """Values to choose from."""
 
 
 Distribution = Annotated[FloatDist | IntDist | CategoricalDist, Field(discriminator="dist")]
 
 
 class Budget(Frozen):
-    """Wall seconds of one reference and of one trial."""
+    """Wall time of tasks, in seconds."""
 
     hmc_sec: PositiveFloat = 7200.0
-    """Of one reference."""
+    """Seconds for one reference."""
     trial_sec: PositiveFloat = 600.0
-    """Of one trial."""
+    """Seconds for one trial."""
 
 
 class ExecutorMap(Frozen):
-    """Executor labels; what is omitted falls to AUTO."""
+    """Which executor runs what. What is left out is chosen by precision (AUTO)."""
 
     hmc: str | None = None
-    """Label for references; null: chosen by precision."""
+    """Label of the executor for references; null chooses it by precision."""
     methods: dict[Method, str] = {}
-    """Label by method."""
+    """Label of the executor for each method's trials."""
 
 
 class Execution(Frozen):
-    """Where and how long tasks run."""
+    """Where tasks run and how long they may take."""
 
     parsl_card: str = "config/parsl/local.yaml"
-    """File that says where tasks run; taken from here, the study's folder or one above it."""
+    """File of the card, which says where tasks run. A relative path is looked for in the current folder, in the study's
+    folder and in those above it.
+    """
     budget: Budget = Budget()
-    """Wall seconds."""
+    """Wall time of tasks, in seconds."""
     executor_map: ExecutorMap = ExecutorMap()
-    """Which executor takes what."""
+    """Which executor runs what."""
 
 
 class Store(Frozen):
-    """Where a run lies: `root/namespace/layout_version`."""
+    """Where a run lies: in `root/namespace/layout_version`."""
 
     root: str = "runs"
     """Folder of all runs."""
     references: str | None = None
-    """Folder of problems and references that several runs share; null: each has its own."""
+    """Folder of problems and references that several runs share. With null each run has its own."""
     layout_version: FolderName = "v1"
-    """Last part of the run's folder."""
+    """Last part of the path of the run's folder."""
     namespace: FolderName = "optuna"
-    """Of this study: another one is another run."""
+    """Name of this study's run. Another name is another run."""
     ttl_days: Annotated[float, Field(ge=0)] = 30
-    """After which `artifacts gc` may remove what nothing refers to."""
+    """Age in days after which `artifacts gc` may remove what nothing refers to."""
 
 
 class ReferenceSpec(Frozen):
-    """The reference of each problem: certified HMC, or the exact value where it is known; `exact` alone will do."""
+    """The reference of each problem: certified HMC, or the exact value. `reference: exact` is short for `method:
+    exact`.
+    """
 
     method: Literal["hmc", "exact"] = "hmc"
-    """`exact` only where the value is known."""
+    """`hmc` samples; `exact` needs a target whose value is known."""
     num_chains: Annotated[int, Field(ge=4)] = 4
-    """At least 4, for R̂."""
+    """Number of chains; R̂ needs at least 4."""
     draws_per_round: Annotated[int, Field(ge=50)] = 250
-    """Per chain."""
+    """Draws of each chain in a round."""
     target_accept: Annotated[float, Field(gt=0, lt=1)] = 0.85
-    """That the step size is adapted to."""
+    """Acceptance rate that the step size is adapted to."""
     num_integration_steps: PositiveInt = 3
-    """Mean of a trajectory."""
+    """Mean number of leapfrog steps in a trajectory."""
     max_relative_mcse: PositiveFloat = 0.01
-    """Standard error over λ̂ that a certificate asks for."""
+    """Largest standard error over λ̂ that a certificate accepts."""
     cross_check: Literal["mclmc"] | None = None
-    """Another sampler that has to agree."""
+    """Another sampler that has to give the same λ̂."""
     seed: Annotated[int, Field(ge=0)] = 0
-    """Of its chains."""
+    """Seed of the chains."""
     on_uncertified: Literal["fail", "warn"] = "fail"
-    """`warn` tunes against it all the same."""
+    """`fail` ends the command; `warn` tunes against the uncertified reference."""
 
     @model_validator(mode="before")
     @classmethod
@@ -231,21 +236,21 @@ class Study(Frozen):
     """A whole study: problems, methods, how they are searched, where tasks run and results lie."""
 
     problems: Annotated[tuple[ProblemEntry, ...], Field(min_length=1)]
-    """What is studied: one reference, and one study per method, of each."""
+    """Problems to study. Each gets one reference, and one study per method."""
     methods: Annotated[tuple[Method, ...], Field(min_length=1)]
-    """What is tuned; each needs a search space."""
+    """Methods to tune. Each needs a search space."""
     optuna: OptunaSection = OptunaSection()
     """How to search."""
     search_space: dict[Method, dict[str, Distribution]] = {}
-    """By method, what may be tried."""
+    """Hyperparameters to search for each method, with their distributions."""
     confirm: Confirm = Confirm()
-    """What is run again after the search, under new seeds."""
+    """How the best settings run again after the search, under new seeds."""
     execution: Execution = Execution()
-    """Where and how long."""
+    """Where tasks run and how long they may take."""
     store: Store = Store()
     """Where results lie."""
     posterior: PosteriorSpec | None = None
-    """null: each target's own default."""
+    """Posterior of every problem; null keeps each target's own default."""
     reference: Annotated[ReferenceSpec, Expected("`hmc`, `exact` or a mapping")] = ReferenceSpec()
     """What methods are judged against."""
     samplers: dict[Method, dict[str, object]] = {}

@@ -1,4 +1,4 @@
-"""What somebody probably meant by a name that does not exist."""
+"""Suggestions for names that do not exist."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["did_you_mean", "one_of"]
 
 
 def did_you_mean(word: object, candidates: Iterable[object]) -> str:
-    """A question naming the candidate closest to `word`, or "" where none is close."""
+    """A question that names the candidate closest to `word`; empty if none is close."""
     if not isinstance(word, str):
         return ""
     by_lower = {candidate.lower(): candidate for candidate in candidates if isinstance(candidate, str)}

@@ -1,4 +1,4 @@
-"""pydantic's verdict on data, retold as findings in plain words."""
+"""Turns pydantic's validation errors into findings in plain words."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def is_number(value: object) -> TypeGuard[int | float]:
 
 
 def found(value: object) -> str:
-    """The value as a reader of YAML would call it: "'abc' (text)", "an empty list", "nothing (null)"."""
+    """The value in the words of someone who reads YAML: "'abc' (text)", "an empty list", "nothing (null)"."""
     if value is None:
         return "nothing (null)"
     if isinstance(value, bool):
@@ -41,7 +41,7 @@ def _shortened(text: str) -> str:
 
 
 def unknown_key(path: KeyPath, names: tuple[str, ...], what: str = "unknown key") -> Finding:
-    """A finding on a key that does not exist, with those that do."""
+    """A finding on a key that does not exist, with the keys that do."""
     message = f"{what}; expected {one_of(names)}" if names else what
     return Finding(path, message, did_you_mean(path[-1], names), is_about_key=True)
 
@@ -79,7 +79,7 @@ def _finding(kind: str, loc: tuple[str | int, ...], context: Mapping[str, Any], 
 
 
 def _follow(loc: tuple[str | int, ...], data: Any) -> tuple[KeyPath, Any]:
-    """The part of pydantic's `loc` that the data has (it also names members of unions), and what stands there."""
+    """The part of pydantic's `loc` that the data has, and the value there. `loc` also names members of unions."""
     path: KeyPath = ()
     for part in loc:
         try:

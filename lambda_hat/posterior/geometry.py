@@ -1,4 +1,4 @@
-"""Which whitening a model gets, by its size and structure, and what its spectrum at w0 says."""
+"""Chooses the whitening of a model by its size and structure, and reads its spectrum at w0."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Geometry(NamedTuple):
 
 
 def num_positions_to_average(dim: int) -> int:
-    """How many draws the curvature is averaged over: fewer where one costs more."""
+    """Number of draws that the curvature is averaged over: fewer if one costs more."""
     if dim > MAX_DENSE_DIM:
         return POSITIONS_OF_LARGE
     return max(POSITIONS_OF_LARGE, min(MAX_POSITIONS, MAX_HESSIAN_COLUMNS // dim))
@@ -50,10 +50,10 @@ def num_positions_to_average(dim: int) -> int:
 def average_whitening(
     posterior: LocalPosterior, positions: Float[Array, "draws d"], rng_key: Array
 ) -> tuple[Whitening, int]:
-    """Whitening by the curvature averaged over `positions`, and the passes over the data that it took.
+    """Whitening by the curvature averaged over `positions`, and the number of passes over the data.
 
-    Up to `MAX_DENSE_DIM` parameters the Hessian; above that Kronecker factors where the layers are known, else the
-    diagonal.
+    Up to `MAX_DENSE_DIM` parameters the curvature is the Hessian. Above, it is Kronecker factors if the layers are
+    known, else a diagonal.
     """
     num_positions = positions.shape[0]
     if posterior.dim <= MAX_DENSE_DIM:
@@ -64,7 +64,10 @@ def average_whitening(
 
 
 def geometry_at_w0(posterior: LocalPosterior, rng_key: Array) -> Geometry:
-    """Coordinates A0 and the spectrum at w0: of the whole Hessian up to `MAX_DENSE_DIM` parameters, else estimated."""
+    """Coordinates A0 and the spectrum at w0. Up to `MAX_DENSE_DIM` parameters both come from the whole Hessian.
+
+    Above, they are estimated.
+    """
     if posterior.dim <= MAX_DENSE_DIM:
         whitening, eigenvalues = hessian_whitening(posterior, posterior.w0[None])
         return Geometry(whitening, Spectrum.from_eigenvalues(eigenvalues), posterior.dim)
@@ -74,7 +77,7 @@ def geometry_at_w0(posterior: LocalPosterior, rng_key: Array) -> Geometry:
 
 
 def whitening_from_arrays(arrays: Mapping[str, np.ndarray], dtype: str) -> Whitening:
-    """The whitening that `to_arrays` took apart, in `dtype`.
+    """The whitening, in `dtype`, from the arrays that its `to_arrays` gave.
 
     Raises:
         KeyError: the arrays are not those of a whitening.

@@ -50,7 +50,7 @@ class KroneckerWhitening(Whitening):
         return jnp.concatenate([(block / scale).ravel() for block, scale in zip(blocks, self.scales, strict=True)])
 
     def pullback(self, gradient: Float[Array, " d"]) -> Float[Array, " d"]:
-        """Aᵀ g."""
+        """Aᵀ g, the gradient with respect to z."""
         blocks = self._rotated(self._blocks(gradient))
         return jnp.concatenate([(scale * block).ravel() for block, scale in zip(blocks, self.scales, strict=True)])
 
@@ -60,7 +60,7 @@ class KroneckerWhitening(Whitening):
         return sum((jnp.sum(jnp.log(scale)) for scale in self.scales), jnp.zeros(()))
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """Bases and scales of every layer, and where it lies."""
+        """Bases and scales of every layer, with the layer's place in the flat vector."""
         arrays = {"spans": np.asarray(self.spans)}
         for name in ("in_bases", "out_bases", "scales"):
             arrays |= {f"{name}.{i}": np.asarray(array) for i, array in enumerate(getattr(self, name))}
@@ -68,7 +68,7 @@ class KroneckerWhitening(Whitening):
 
     @classmethod
     def from_arrays(cls, arrays: Any, dtype: str) -> KroneckerWhitening:
-        """What `to_arrays` took apart."""
+        """The whitening from the arrays that `to_arrays` gave."""
         spans = tuple((int(start), int(end)) for start, end in arrays["spans"])
         in_bases, out_bases, scales = (
             tuple(jnp.asarray(arrays[f"{name}.{i}"], dtype=dtype) for i in range(len(spans)))

@@ -1,6 +1,6 @@
 """Linear coordinates w = w0 + A z in which the local posterior is close to a standard normal.
 
-Whitening changes coordinates, never the target: the localization stays in the original ones.
+Whitening changes coordinates, never the target: the localization stays in the original coordinates.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MAX_ABSOLUTE_DIM = 300
 
 
 class Whitening(eqx.Module):
-    """A linear map A of z to w − w0, and what samplers need of it."""
+    """A linear map A from z to w − w0, seen from every side that samplers need."""
 
     @abc.abstractmethod
     def displacement(self, z: Float[Array, " d"]) -> Float[Array, " d"]:
@@ -47,11 +47,11 @@ class Whitening(eqx.Module):
     @property
     @abc.abstractmethod
     def log_abs_det(self) -> Float[Array, ""]:
-        """log |det A|: a density in w is that in z, less this in logarithms."""
+        """log |det A|. The log density in w is that in z minus this."""
 
     @abc.abstractmethod
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """What `whitening_from_arrays` makes it from."""
+        """Arrays from which `whitening_from_arrays` restores the map."""
 
 
 class DenseWhitening(Whitening):
@@ -68,7 +68,7 @@ class DenseWhitening(Whitening):
         return jnp.linalg.solve(self.matrix, displacement)
 
     def pullback(self, gradient: Float[Array, " d"]) -> Float[Array, " d"]:
-        """Aᵀ g."""
+        """Aᵀ g, the gradient with respect to z."""
         return gradient @ self.matrix
 
     @property
@@ -77,12 +77,12 @@ class DenseWhitening(Whitening):
         return jnp.linalg.slogdet(self.matrix)[1]
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """The matrix."""
+        """The matrix A."""
         return {"dense": np.asarray(self.matrix)}
 
 
 class DiagonalWhitening(Whitening):
-    """A = diag(scale)."""
+    """A as a diagonal matrix, diag(scale)."""
 
     scale: Float[Array, " d"]
 
@@ -95,7 +95,7 @@ class DiagonalWhitening(Whitening):
         return displacement / self.scale
 
     def pullback(self, gradient: Float[Array, " d"]) -> Float[Array, " d"]:
-        """Aᵀ g."""
+        """Aᵀ g, the gradient with respect to z."""
         return self.scale * gradient
 
     @property
@@ -104,24 +104,24 @@ class DiagonalWhitening(Whitening):
         return jnp.sum(jnp.log(jnp.abs(self.scale)))
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """The scales."""
+        """The diagonal of A."""
         return {"diagonal": np.asarray(self.scale)}
 
 
 class Coordinates(eqx.Module):
-    """What is known of a posterior's shape: from the curvature at w0 alone (A0), and averaged over draws (A1)."""
+    """Two whitenings of a posterior: by the curvature at w0 (A0), and by curvature averaged over draws (A1)."""
 
     at_w0: Whitening
     averaged: Whitening
 
 
 def identity_whitening(posterior: LocalPosterior) -> DiagonalWhitening:
-    """z = w − w0."""
+    """The whitening that changes nothing: z = w − w0."""
     return DiagonalWhitening(jnp.ones_like(posterior.w0))
 
 
 def whitening_from_hessian(hessian: Float[Array, "d d"], localization: Float[Array, ""]) -> DenseWhitening:
-    """Eigenvectors of a Hessian of nβL_n with scales 1/√(|h| + γ_loc)."""
+    """Whitening by the eigenvectors of a Hessian of nβL_n, with scales 1/√(|h| + γ_loc)."""
     eigenvalues, eigenvectors = jnp.linalg.eigh(hessian)
     return DenseWhitening(eigenvectors / jnp.sqrt(jnp.abs(eigenvalues) + localization))
 

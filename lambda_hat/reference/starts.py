@@ -27,9 +27,9 @@ MIN_LOG_MASS = -10.0  # relative to w0's own well: what holds less than e^-10 of
 
 @dataclass(frozen=True)
 class Wells:
-    """Where descents from the localization's Gaussian ended, as far as it may hold a share of the posterior.
+    """Ends of descents from the localization's Gaussian that may hold a share of the posterior.
 
-    `log_masses` are Gaussian (Laplace) masses relative to that of w0; not a number where they were not computed.
+    `log_masses` are Gaussian (Laplace) masses relative to that of w0, in logarithms; NaN where they were not computed.
     """
 
     displacements: Float[np.ndarray, "wells d"]

@@ -1,4 +1,4 @@
-"""What a long computation has spent, stage by stage, and when it must end."""
+"""Time and evaluations that a long computation has spent, stage by stage, and its deadline."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["OutOfTime", "Progress", "Work"]
 
 @dataclass(frozen=True)
 class Progress:
-    """What is known after a stage or round."""
+    """Figures known after a stage or round of a reference."""
 
     stage: str
     seconds: float
@@ -25,7 +25,7 @@ class Progress:
 
 
 class Work:
-    """Seconds by stage and evaluations spent; `done` raises once the deadline (`time.monotonic`) has passed."""
+    """Seconds by stage, and evaluations spent. `done` raises once the deadline (`time.monotonic`) has passed."""
 
     def __init__(self, deadline: float = math.inf, on_progress: Callable[[Progress], None] = lambda _: None) -> None:
         self.deadline = deadline
@@ -36,7 +36,7 @@ class Work:
         self.num_curvature_passes = 0  # over the data: one per column of a Hessian or Lanczos step
 
     def pace(self) -> Pace:
-        """Chunk sizes of one sampler's chains, by this deadline."""
+        """Chunk sizes that keep this deadline, for the chains of one sampler."""
         return Pace(self.deadline, start=self.start)
 
     def check(self) -> None:
@@ -45,7 +45,7 @@ class Work:
             raise OutOfTime
 
     def done(self, stage: str, label: str = "", **figures: float) -> None:
-        """Book the time since the last call to `stage`, tell of it, and raise `OutOfTime` where there is none left."""
+        """Book the time since the last call to `stage`, report it, and raise `OutOfTime` if none is left."""
         self.book(stage)
         self.on_progress(Progress(label or stage, self.clock - self.start, **figures))
         self.check()

@@ -38,34 +38,34 @@ class Blocks(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Components of a block."""
+        """Number of components in a block."""
         return min(COMPONENTS_PER_BLOCK, self.num_slots)
 
     @property
     def number(self) -> Array:
-        """How many blocks there are."""
+        """Number of blocks."""
         return (self.num_components + self.size - 1) // self.size
 
     def numbers(self, i: Array) -> Array:
-        """Which components are in block i."""
+        """Indices of the components in block i."""
         return jnp.minimum(i * self.size, self.num_slots - self.size) + jnp.arange(self.size)
 
     def is_new(self, i: Array) -> Array:
-        """Which of them count, and were in no block before."""
+        """Which components of block i count and were in no earlier block."""
         numbers = self.numbers(i)
         return (numbers >= i * self.size) & (numbers < self.num_components)
 
     def of(self, i: Array, leaves: T) -> T:
-        """Block i of arrays that have an entry per component."""
+        """Block i of each array; the arrays have one entry per component."""
         first = self.numbers(i)[0]
         return jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, first, self.size), leaves)
 
 
 class Components(NamedTuple):
-    """What densities of components need, of y = (z − mean)/σ, with G = F/σ and b = (I + GᵀG)⁻¹ Gᵀ y.
+    """Precomputed factors for the densities of components, with y = (z − mean)/σ, G = F/σ, b = (I + GᵀG)⁻¹ Gᵀ y.
 
-    log π_k N(z) = `log_heights` − ½ (|y − G b|² + |b|²), a sum of squares that is yᵀ(I + GGᵀ)⁻¹y: Woodbury's
-    |y|² − |(I + GᵀG)^(−1/2) Gᵀ y|² would cancel in float32.
+    log π_k N(z) = `log_heights` − ½ (|y − G b|² + |b|²), a sum of squares that is yᵀ(I + GGᵀ)⁻¹y. Woodbury's form |y|²
+    − |(I + GᵀG)^(−1/2) Gᵀ y|² would cancel in float32.
     """
 
     log_heights: Float[Array, " components"]  # log π_k, and the log of the density at the mean
@@ -86,7 +86,7 @@ def _component_of(log_weight: Array, mean: Array, log_scale: Array, factors: Arr
 
 
 def components_of(mixture: Mixture, log_weights: Float[Array, " components"], blocks: Blocks) -> Components:
-    """The components of a mixture with these log π_k; slots without weight cost nothing."""
+    """The components of a mixture with these log π_k. Slots without weight cost nothing."""
 
     def add_block(i: Array, components: Components) -> Components:
         new = jax.vmap(_component_of)(*blocks.of(i, (log_weights, *mixture[1:])))
@@ -113,14 +113,14 @@ def _log_density_and_score(component: Components, z: Float[Array, " d"]) -> tupl
 
 
 def log_density(components: Components, z: Float[Array, " d"]) -> Array:
-    """log Σ_k π_k N(z)."""
+    """log Σ_k π_k N(z), the log density of the mixture."""
     return logsumexp(jax.vmap(_log_density_and_score, (0, None))(components, z)[0])
 
 
 def log_density_and_score(
     components: Components, z: Float[Array, "samples d"], blocks: Blocks
 ) -> tuple[Float[Array, " samples"], Float[Array, "samples d"]]:
-    """log Σ_k π_k N(z) and its gradient, for every sample; slots without weight cost nothing."""
+    """log Σ_k π_k N(z) and its gradient, for every sample. Slots without weight cost nothing."""
     of_block = jax.vmap(jax.vmap(_log_density_and_score, (0, None)), (None, 0))  # samples × components
 
     def add_block(i: Array, total: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:

@@ -74,7 +74,7 @@ def _cosine(turns: UInt32[Array, " size"]) -> Float[Array, " size"]:
 
 
 def _radius(words: UInt32[Array, " size"]) -> Float[Array, " size"]:
-    """Of a point with two standard normal coordinates."""
+    """Distance from the origin of a point whose two coordinates are standard normals."""
     return jnp.sqrt(-2 * _log((words.astype(jnp.float32) + 0.5) * 2.0**-32))
 
 
@@ -92,12 +92,15 @@ def normals(rng_key: Array, size: int, dtype: jnp.dtype) -> Float[Array, " size"
 
 
 def few_normals(rng_key: Array, size: int, dtype: jnp.dtype) -> Float[Array, " size"]:
-    """The same at twice the price, whose first numbers do not depend on `size`; unrelated to `normals`."""
+    """Independent standard normals, at twice the price of `normals`; the first ones do not depend on `size`.
+
+    They are unrelated to those of `normals`.
+    """
     i = 2 * lax.iota(jnp.uint32, size) + np.uint32(1 << 31)
     return (_radius(_words(rng_key, i)) * _cosine(_words(rng_key, i + 1))).astype(dtype)
 
 
 def indices(rng_key: Array, size: int, upper: int) -> Integer[Array, " size"]:
-    """Independent, uniform on 0 … upper − 1 but for a relative bias of at most upper/2³²; unrelated to the normals."""
+    """Independent uniform indices on 0 … upper − 1, unrelated to the normals; relative bias at most upper/2³²."""
     words = _words(rng_key, np.uint32(0xFFFFFFFF) - lax.iota(jnp.uint32, size))  # no stream of normals is as long
     return (words % np.uint32(upper)).astype(jnp.int32)

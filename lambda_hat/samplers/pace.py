@@ -19,16 +19,17 @@ Guard = Callable[[], AbstractContextManager[object]]
 class OutOfTime(BaseException):
     """The deadline has passed.
 
-    An alarm raises it anywhere in a computation, so it is no `Exception`, which code on the way may take for a failure
-    of its own: JAX goes on without its compilation cache.
+    An alarm raises it anywhere in a computation. It is no `Exception`, because code on the way would take that for a
+    failure of its own: JAX would go on without its compilation cache.
     """
 
 
 class Pace:
-    """Sizes of chunks that keep `deadline` (`time.monotonic`), by the seconds that a step took in the chunk before.
+    """Sizes of chunks that keep `deadline` (`time.monotonic`), by the seconds that steps took in the chunk before.
 
-    Chunks of 1, 1, 2, 4, … steps find out. The first one of every call may hold a compilation, and tells nothing.
-    A chunk runs within `guard()`, which may raise `OutOfTime` in it. Without a deadline chunks are as large as allowed.
+    The first chunks have 1, 1, 2, 4, … steps. The first one of every call may hold a compilation and is not used to
+    learn from. A chunk runs within `guard()`, which may raise `OutOfTime` in it. Without a deadline chunks are as large
+    as allowed.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class Pace:
         self._size = 1  # of the largest chunk that has been timed
 
     def size(self, largest: int) -> int:
-        """Steps of the next chunk, at most `largest`; 0 where not even one would end in time."""
+        """Number of steps of the next chunk, at most `largest`; 0 if not even one step would end in time."""
         if math.isinf(self.deadline):
             return largest
         remaining = self.deadline - time.monotonic()

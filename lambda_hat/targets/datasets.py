@@ -1,6 +1,6 @@
-"""Synthetic data: inputs of several shapes, labelled by a teacher network with noise of several kinds, or with classes.
+"""Synthetic data: inputs of several shapes, labelled by a teacher network with noise, or with classes.
 
-Each purpose has its own stream of random numbers, so that changing one (the noise, say) leaves the others as they were.
+Each purpose has its own stream of random numbers. A change of one, such as the noise, leaves the others as they were.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Rows = Float[np.ndarray, "n k"]
 
 
 class Stream(IntEnum):
-    """What random numbers are for."""
+    """Purposes of random numbers; each has a stream of its own."""
 
     INPUT_LAW = 0  # centres of a mixture, embedding of a manifold: shared by training and test rows
     INPUTS = 1
@@ -35,7 +35,7 @@ class Stream(IntEnum):
 
 
 def random_stream(seed: int, stream: Stream) -> np.random.Generator:
-    """Generator for one purpose, independent of all others of the same seed."""
+    """Generator for one purpose, independent of the generators for other purposes with the same seed."""
     return np.random.default_rng([seed, stream])
 
 

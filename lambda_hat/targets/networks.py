@@ -31,7 +31,7 @@ _GAINS: dict[str, float] = {"tanh": 1.0, "identity": 1.0, "relu": 2.0, "gelu": 2
 
 @dataclass(frozen=True)
 class Layer:
-    """Where one affine map lies in the flat vector: weights (in_dim, out_dim) in row-major order, then the bias."""
+    """Place of one affine map in the flat vector: weights (in_dim, out_dim) in row-major order, then the bias."""
 
     in_dim: int
     out_dim: int
@@ -40,16 +40,16 @@ class Layer:
 
     @property
     def weight(self) -> slice:
-        """Entries of the weights."""
+        """Slice of the weights in the flat vector."""
         return slice(self.weight_offset, self.weight_offset + self.in_dim * self.out_dim)
 
     def matrix(self, position: Float[Array, " d"]) -> Float[Array, "in out"]:
-        """The weights of a position."""
+        """Weights (in_dim, out_dim) at a position."""
         return position[self.weight].reshape(self.in_dim, self.out_dim)
 
     @property
     def bias(self) -> slice | None:
-        """Entries of the bias; None without one."""
+        """Slice of the bias in the flat vector; None without one."""
         return None if self.bias_offset is None else slice(self.bias_offset, self.bias_offset + self.out_dim)
 
 
