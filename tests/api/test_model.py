@@ -131,7 +131,7 @@ MODELS = [
 ARGUMENTS = [
     (
         {"sampler": "hcm"},
-        "sampler: found 'hcm', expected one of `sgld`, `vi`, `mclmc`, `hmc`.\n    Did you mean `hmc`?",
+        "sampler: found 'hcm', expected one of `sgld`, `vi`, `mclmc`, `hmc`, `sghmc`.\n    Did you mean `hmc`?",
     ),
     (
         {"sampler": "sgld", "eta_0": 1.0, "batch": "x"},

@@ -35,6 +35,15 @@ def test_bias(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_sghmc(tmp_path: Path) -> None:
+    run("sghmc.py", str(tmp_path), "--quick")
+    rows = json.loads((tmp_path / "sghmc.json").read_text(encoding="utf-8"))
+    assert {row["series"] for row in rows} == {"SGLD", "SGHMC 0.3", "SGHMC 0.1", "SGHMC 0.03"}
+    assert all(row["state"] == "COMPLETE" for row in rows)
+    assert (tmp_path / "sghmc.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
 def test_coverage() -> None:
     header, row = run("coverage.py", "--seeds", "3", "--method", "sgld whitened").splitlines()
     assert header.split()[:4] == ["method", "about", "coverage", "bias"]

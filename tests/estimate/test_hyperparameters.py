@@ -32,6 +32,7 @@ BASE = {
         "max_components": 4,
         "max_rank": 2,
     },
+    "sghmc": {"eta": 1e-3, "friction": 0.1, "batch": 32, "steps": 60, "num_chains": 1},
     "mclmc": {"step_size": 0.05, "target_accept": 0.7, "L": 1.0, "steps": 40, "num_chains": 1},
     "hmc": {"step_size": 0.1, "num_integration_steps": 2, "target_accept": 0.7, "steps": 40, "num_chains": 1},
 }
@@ -43,6 +44,9 @@ OTHER = {
     "vi": COMMON
     | {"lr": 2e-2, "M": 4, "r": 2, "whitening_mode": ["rmsprop", "adam", "hessian"], "steps": 30, "batch_size": 64}
     | {"num_draws": 200, "dtype": "float64"},
+    "sghmc": COMMON
+    | {"eta": 2e-3, "friction": 0.3, "noise_share": 0.2, "batch": 64, "steps": 80, "burn_in_fraction": 0.5}
+    | {"precond_type": "none", "dtype": "float64"},
     "mclmc": COMMON
     | {"step_size": 0.1, "target_accept": 0.95, "L": 2.0, "steps": 60, "adjusted": False, "dtype": "float32"}
     | {"burn_in_fraction": 0.5},
@@ -61,12 +65,13 @@ TOGETHER_WITH = {
 WITHOUT_EFFECT = {
     "sgld": {"chunk_size": 40},
     "vi": {"chunk_size": 15, "max_components": 2, "max_rank": 1, "burn_in_fraction": 0.5},
+    "sghmc": {"chunk_size": 40},
     "mclmc": {"chunk_size": 15},
     "hmc": {"chunk_size": 15},
 }
 CASES = [
     pytest.param(
-        method, name, value, marks=[] if method == "hmc" or name in STUDY["search_space"][method] else pytest.mark.slow
+        method, name, value, marks=[] if name in STUDY["search_space"].get(method, names) else pytest.mark.slow
     )
     for method, names in OTHER.items()
     for name in names

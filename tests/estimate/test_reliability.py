@@ -20,10 +20,11 @@ GOOD = {
 }  # fmt: skip
 EXTRAS = {
     "hmc": {"acceptance_rate": 0.8}, "mclmc": {"acceptance_rate": 0.9}, "sgld": {"predicted_bias": 0.02},
+    "sghmc": {"predicted_bias": 0.02},
     "vi": {"k_hat": 0.5, "llc_psis": 10.2},
 }  # fmt: skip
 SHAPE = (4, 100)
-ALL = ("hmc", "mclmc", "sgld", "vi")
+ALL = ("hmc", "mclmc", "sgld", "sghmc", "vi")
 
 
 def reasons(
@@ -85,6 +86,10 @@ CASES = [
     (("sgld",), {"extras": {}, "settings": {"precond_type": "adam"}},
      "The bias of sgld with `precond_type: adam` is not known. See whether a smaller `eta0` gives the same, or use "
      "hmc."),
+    (("sghmc",), {"extras": {"predicted_bias": 0.3}},
+     "predicted bias over λ̂ is 0.3, at most 0.05 wanted. Lower `eta`."),
+    (("sghmc",), {"extras": {}},
+     "The bias of sghmc is not known here. See whether a smaller `eta` gives the same, or use hmc."),
     (("mclmc",), {"settings": {"adjusted": False}},
      "The bias of mclmc with `adjusted: false` is not known. See whether a smaller `step_size` gives the same, or "
      "leave `adjusted` out."),
@@ -99,9 +104,9 @@ CASES = [
 def test_each_fault_has_its_sentence(method, fault, sentence):
     expected = sentence.format(
         rhat=1.01 if method in ("hmc", "mclmc") else 1.05,
-        ess=100 if method == "sgld" else 400,
+        ess=100 if method in ("sgld", "sghmc") else 400,
         more="num_draws" if method == "vi" else "steps",
-        step={"sgld": "Lower `eta0`", "vi": "Lower `lr`"}.get(method, "Raise `target_accept`"),
+        step={"sgld": "Lower `eta0`", "sghmc": "Lower `eta`", "vi": "Lower `lr`"}.get(method, "Raise `target_accept`"),
     )
     assert expected in reasons(method, **fault)
     if "acceptance_rate" not in fault.get("traces", {}) and method != "vi":

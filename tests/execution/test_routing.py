@@ -25,6 +25,7 @@ BOTH = ("htex64", "htex32")
         ("method", "hmc", BOTH, "htex64"),
         ("method", "mclmc", BOTH, "htex64"),
         ("method", "sgld", BOTH, "htex32"),
+        ("method", "sghmc", BOTH, "htex32"),
         ("method", "vi", BOTH, "htex32"),
         ("method", "vi", (*BOTH, "gpu"), "htex32"),
         ("hmc", "hmc", ("htex64", "gpu"), "htex64"),

@@ -89,6 +89,7 @@ RUNS = {
     "hmc": ("hmc", {"steps": 30, "num_integration_steps": 3}),
     "mclmc": ("mclmc", {"steps": 30, "L": 0.5}),
     "sgld": ("sgld", {"steps": 60, "batch": 5}),
+    "sghmc": ("sghmc", {"steps": 60, "batch": 5}),
     "sgld, full batch": ("sgld", {"steps": 30, "batch": 12}),
 }
 FITS = {

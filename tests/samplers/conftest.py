@@ -13,8 +13,8 @@ import pytest
 
 from lambda_hat.draws.info import drop_burn_in
 from lambda_hat.draws.llc import LLCEstimate, estimate_llc_from_traces
+from lambda_hat.samplers.base import MinibatchSampler
 from lambda_hat.samplers.runner import init_chains, run_chains
-from lambda_hat.samplers.sgld import SGLD
 
 NUM_CHAINS = 8
 
@@ -32,7 +32,7 @@ def sample_llc() -> Callable[..., LLCEstimate]:
         return estimate_llc_from_traces(
             drop_burn_in(chains.info, num_burn_in),
             float(posterior.nbeta),
-            has_minibatch_noise=isinstance(sampler, SGLD),
+            has_minibatch_noise=isinstance(sampler, MinibatchSampler),
         )
 
     return sample_llc

@@ -22,12 +22,15 @@ pytestmark = pytest.mark.usefixtures("float64")
 DIM, NUM_DATA, NUM_CHAINS, CHUNK_SIZE = 5, 40, 3, 10
 SGLD = {"initial_step_size": 1e-2, "batch_size": 16}
 VI = {"num_components": 2, "rank": 1, "max_components": 3, "max_rank": 2, "batch_size": 16}
+SGHMC = {"step_size": 1e-2, "batch_size": 16}
 VARIANTS = {
     "hmc": {},
     "mclmc": {},
     "mclmc unadjusted": {"is_adjusted": False},
     "sgld": SGLD,
     "sgld whitened": SGLD | {"preconditioner": "whitened"},
+    "sghmc": SGHMC,
+    "sghmc none": SGHMC | {"preconditioner": "none"},
     "vi": VI,
     "vi hessian": VI | {"whitening_mode": "hessian"},
 }
@@ -131,6 +134,7 @@ OTHER_VALUES = {
         {"square_decay": 0.9},
         {"damping": 0.3},
     ],
+    "sghmc": [{"step_size": 3e-3}, {"friction": 0.5}, {"noise_share": 0.2}, {"preconditioner": "none"}],
     "mclmc unadjusted": [{"step_size": 0.3}, {"decoherence_length": 2.0}],
     "vi": [
         {"learning_rate": 1e-3},

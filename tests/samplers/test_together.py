@@ -17,6 +17,7 @@ import pytest
 
 from lambda_hat.config.methods.hmc import HMCSettings
 from lambda_hat.config.methods.mclmc import MCLMCSettings
+from lambda_hat.config.methods.sghmc import SGHMCSettings
 from lambda_hat.config.methods.sgld import SGLDSettings
 from lambda_hat.config.methods.vi import VISettings
 from lambda_hat.draws.info import Info
@@ -33,6 +34,7 @@ pytestmark = pytest.mark.usefixtures("float64")
 
 SGLD = SGLDSettings(eta0=1e-3, batch=64, steps=300, dtype="float64")
 VI = VISettings(M=2, r=1, max_components=3, max_rank=2, steps=100, num_draws=200, batch_size=32, dtype="float64")
+SGHMC = SGHMCSettings(eta=1e-2, batch=64, steps=300, dtype="float64")
 MCLMC = MCLMCSettings(step_size=0.3, steps=80)
 HMC = HMCSettings(step_size=0.3, steps=80)
 
@@ -49,6 +51,13 @@ CASES = {
             changed(SGLD, preconditioner=preconditioner, gradient_decay=0.8, square_decay=0.9, damping=0.1),
         ]
         for preconditioner in ("none", "rmsprop", "adam", "whitened")
+    },
+    **{
+        f"sghmc {preconditioner}": [
+            changed(SGHMC, preconditioner=preconditioner, step_size=1e-4),
+            changed(SGHMC, preconditioner=preconditioner, step_size=2e-4, friction=0.3, noise_share=0.1, num_steps=450),
+        ]
+        for preconditioner in ("none", "whitened")
     },
     "vi": [
         changed(VI, whitening_mode="rmsprop"),
@@ -236,12 +245,13 @@ def test_other_shapes_and_other_branches_are_other_programs(groups):
         (SGLD, changed(SGLD, batch_size=32)),
         (SGLD, changed(SGLD, preconditioner="whitened")),
         (SGLD, changed(SGLD, num_chains=2)),
+        (SGHMC, changed(SGHMC, preconditioner="none")),
         (VI, changed(VI, max_components=4)),
         (MCLMC, changed(MCLMC, is_adjusted=False)),
         (HMC, changed(HMC, num_integration_steps=5)),
         (MCLMC, HMC),
     ],
-    ids=["minibatches", "preconditioner", "chains", "slots", "correction", "trajectories", "method"],
+    ids=["minibatches", "preconditioner", "chains", "coordinates", "slots", "correction", "trajectories", "method"],
 )
 def test_settings_say_which_runs_are_put_together(runs_of, one, other):
     """`MethodSettings.program` packs trials before there is a chunk: both have to agree on what goes together."""

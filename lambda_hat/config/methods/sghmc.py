@@ -1,0 +1,65 @@
+"""Settings of stochastic-gradient HMC, and how its runs are judged."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from lambda_hat.config.methods.base import PREDICTED_BIAS, Advised, MethodSettings, Report, bias_criteria
+from lambda_hat.draws.criteria import MIN_ESS_OF_NOISY_READINGS
+
+__all__ = ["SGHMCSettings"]
+
+
+class SGHMCSettings(MethodSettings):
+    """v ← (1 − α) v − η (nβ ĝ + γ_loc (w − w0)) + √(2 (α − β̂) η) ξ, then w ← w + v.
+
+    η = `eta`, α = `friction`, β̂ = `noise_share` · α. With `precond_type: whitened` that is done in z of w = w0 + A z.
+    """
+
+    method: ClassVar[str] = "sghmc"
+    reports: ClassVar[tuple[Report, ...]] = (PREDICTED_BIAS,)
+    colour: ClassVar[str | None] = "#882255"
+    precision: ClassVar[Literal["double", "single"]] = "single"
+    has_minibatches: ClassVar[bool] = True
+    min_ess: ClassVar[float] = MIN_ESS_OF_NOISY_READINGS
+    smaller_steps: ClassVar[str] = "Lower `eta`"
+
+    step_size: PositiveFloat = Field(default=1e-3, alias="eta")
+    """Learning rate η; constant. Whitened, in units of the posterior's variance."""
+    friction: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """α, the share of its velocity that a chain loses in a step. 1: SGLD with steps of 2η."""
+    noise_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """β̂/α: how much of the noise that friction calls for minibatches are taken to bring. 0: B̂ = 0."""
+    batch_size: PositiveInt = Field(default=128, alias="batch")
+    """Rows of a minibatch; all of the data where there are fewer."""
+    preconditioner: Literal["none", "whitened"] = Field(default="whitened", alias="precond_type")
+    """Coordinates: those of the weights, or those that the curvature gives."""
+    num_steps: PositiveInt = Field(default=10_000, alias="steps")
+    """Per chain."""
+    dtype: Literal["float32", "float64"] = "float32"
+    """Precision the method samples in."""
+    chunk_size: PositiveInt = 500
+    """Steps between two looks at the deadline and the stop flag."""
+
+    @property
+    def is_whitened(self) -> bool:
+        """Whether it samples in the coordinates of the curvature."""
+        return self.preconditioner == "whitened"
+
+    @property
+    def program(self) -> tuple[Hashable, ...]:
+        """Another size of minibatches is another shape, other coordinates another branch."""
+        return *super().program, self.batch_size, self.preconditioner
+
+    def criteria(self, llc: float, reports: Mapping[str, float]) -> Iterator[Advised]:
+        """The predicted bias must be small."""
+        yield from bias_criteria(reports, self.smaller_steps)
+
+    def unknown_bias(self, reports: Mapping[str, float]) -> str:
+        """There is no prediction where the whitening is not one of this posterior."""
+        if PREDICTED_BIAS.name in reports:
+            return ""
+        return "The bias of sghmc is not known here. See whether a smaller `eta` gives the same, or use hmc."
