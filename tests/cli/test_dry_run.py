@@ -91,11 +91,11 @@ def test_every_kind_of_card_is_understood_without_its_cluster(invoke, card, sets
         ("local", (), {"htex64": 1, "htex32": 1}),
         ("local", ("optuna.concurrency.pack=4",), {"htex64": 1, "htex32": 4}),
         ("local", ("optuna.concurrency.pack=4", "optuna.concurrency.batch_size=3"), {"htex64": 1, "htex32": 3}),
-        ("local-gpu", ("executors.1.available_accelerators=2",), {"htex64": 1, "htex32": 8}),
+        ("local-gpu", ("executors.1.available_accelerators=2",), {"htex64": 1, "htex32": 1}),
         (
             "local-gpu",
-            ("executors.1.available_accelerators=2", "optuna.concurrency.pack=1"),
-            {"htex64": 1, "htex32": 1},
+            ("executors.1.available_accelerators=2", "optuna.concurrency.pack=8"),
+            {"htex64": 1, "htex32": 8},
         ),
     ],
 )

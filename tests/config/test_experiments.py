@@ -9,6 +9,7 @@ import pytest
 
 from lambda_hat.config.explain import json_schema, to_yaml
 from lambda_hat.config.load import LoadedExperiments, LoadedStudy, load_cfg, load_experiments, load_file
+from lambda_hat.config.methods import METHODS, hyperparameter_names
 from lambda_hat.errors import ConfigError
 
 Write = Callable[..., str]
@@ -106,7 +107,7 @@ samplers:
         "experiments.yaml:7:12  samplers.3.name: found 'a b', expected a name of letters, digits, `-` and `_`\n"
         "experiments.yaml:8:34  samplers.4.seed: found -1, expected a whole number of at least 0\n"
         "experiments.yaml:8:58  samplers.4.overrides.preset: found 'hmmc', expected a sampler preset: one of `hmc`, "
-        "`mclmc`, `sgld`, `vi`\n"
+        "`mclmc`, `sghmc`, `sgld`, `vi`\n"
         "    Did you mean `hmc`?"
     )
 
@@ -136,7 +137,7 @@ def test_the_schema_knows_what_each_method_takes(repository: Path) -> None:
     schema = json_schema("experiments")
     assert schema["properties"].keys() == load_experiments("config/experiments.yaml").resolved.keys()
     rules = schema["$defs"]["SamplerEntry"]["allOf"]
-    names = [rule["then"]["properties"]["overrides"]["properties"].keys() for rule in rules]
-    assert [{"preset", name} <= known for name, known in zip(("eta0", "M", "L", "steps"), names, strict=True)] == [
-        True
-    ] * 4
+    known = [rule["then"]["properties"]["overrides"]["properties"].keys() for rule in rules]
+    assert len(known) == len(METHODS)
+    for method, names in zip(METHODS, known, strict=True):
+        assert {"preset", *hyperparameter_names(method)} == set(names)
