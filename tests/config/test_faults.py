@@ -185,7 +185,8 @@ SECTIONS = {
     ),
     "preset that does not exist": (
         "samplers: {sgld: {preset: sgdl}}",
-        "7:27  samplers.sgld.preset: found 'sgdl', expected a sampler preset: one of `hmc`, `mclmc`, `sghmc`, `sgld`, `vi`\n"
+        "7:27  samplers.sgld.preset: found 'sgdl', expected a sampler preset: one of `hmc`, `mclmc`, "
+        "`sghmc`, `sgld`, `vi`\n"
         "    Did you mean `sgld`?",
     ),
     "preset of another method": (
@@ -459,10 +460,14 @@ def test_arguments(study_file: Write, name: str) -> None:
 
 
 CARDS = {
-    "no type": ("executors: [{label: a}]\n", "  type: missing; expected one of `local`, `inline`, `slurm`, `pbs`, `kubernetes`"),
+    "no type": (
+        "executors: [{label: a}]\n",
+        "  type: missing; expected one of `local`, `inline`, `slurm`, `pbs`, `kubernetes`",
+    ),
     "unknown type": (
         "type: slurmm\n",
-        ":1:7  type: found 'slurmm', expected one of `local`, `inline`, `slurm`, `pbs`, `kubernetes`\n    Did you mean `slurm`?",
+        ":1:7  type: found 'slurmm', expected one of `local`, `inline`, `slurm`, `pbs`, `kubernetes`\n"
+        "    Did you mean `slurm`?",
     ),
     "unknown field": (
         "type: local\nexecutors: [{label: a}]\nretry: 1\n",
