@@ -17,6 +17,7 @@ from lambda_hat.artifacts.files import make_dir, write_text_atomic
 from lambda_hat.artifacts.paths import within
 from lambda_hat.config.card import ParslCard
 from lambda_hat.errors import ConfigError, ExecutionError
+from lambda_hat.execution.parsl import lean as lean  # before Parsl
 from lambda_hat.execution.parsl.pool import Pool
 from lambda_hat.execution.parsl.private import check_parsl
 from lambda_hat.execution.resources import check_card, compilation_cache

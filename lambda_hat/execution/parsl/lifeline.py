@@ -54,4 +54,5 @@ def _end_unless(is_alive: Callable[[], bool]) -> None:
 if __name__ == "__main__":
     end_with_parent(int(sys.argv[1]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the controller, which still needs its interchange
+    importlib.import_module("lambda_hat.execution.parsl.lean")
     importlib.import_module("lambda_hat.execution.parsl.private").run_interchange()

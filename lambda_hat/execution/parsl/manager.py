@@ -15,7 +15,6 @@ import threading
 
 from lambda_hat.environment import CONTROLLER_VARIABLE
 from lambda_hat.execution.parsl.lifeline import end_with, end_with_parent
-from lambda_hat.execution.parsl.private import bound_silence, manager_program, silence_allowed
 
 _PID_VARIABLE = "LAMBDA_HAT_MANAGER_PID"
 
@@ -25,15 +24,20 @@ def _end(failure: threading.ExceptHookArgs) -> None:
     os._exit(1)
 
 
+# First, since the import of Parsl takes its time.
 if __name__ == "__main__":
     os.environ[_PID_VARIABLE] = str(os.getpid())
     if controller := os.environ.get(CONTROLLER_VARIABLE):
         end_with(int(controller))
-    bound_silence(silence_allowed(sys.argv))
-    threading.excepthook = _end
 elif __name__ == "__mp_main__":
     end_with_parent(int(os.environ[_PID_VARIABLE]))
 
 if __name__ in ("__main__", "__mp_main__"):
+    from lambda_hat.execution.parsl import lean as lean  # before Parsl
+    from lambda_hat.execution.parsl.private import bound_silence, manager_program, silence_allowed
+
+    if __name__ == "__main__":
+        bound_silence(silence_allowed(sys.argv))
+        threading.excepthook = _end
     # Parsl's own main module runs in this namespace, where the processes that it starts look for its functions.
     exec(manager_program())
