@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import HANGING
+from tests.conftest import HANGING, wait_until
 from tests.workflows.conftest import SmallStudy
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
@@ -91,7 +91,7 @@ class SlurmStudy(SmallStudy):
         assert table["run_id"].is_unique
         assert [len(ends) for ends in self.events("ended")] == [1] * num_trials, "no finished trial was run again"
         self.slurm.wait_for(lambda: not self.jobs())
-        self.wait_until_nothing_is_left(15)
+        self.wait_until_nothing_is_left()
 
 
 def builder(folder: Path, slurm) -> Iterator[Callable[..., SlurmStudy]]:
@@ -147,7 +147,7 @@ def beside(tmp_path_factory, slurm):
                     hit[study.folder.name] = job
             return len(hit) == 2
 
-        cancelled.wait_for(are_hit, 180)
+        wait_until(are_hit)
         killed.end(-signal.SIGKILL)
         killed.begin("--resume")
         yield Beside(expiring, cancelled, killed, hit["killed"])
@@ -176,12 +176,12 @@ def test_a_whole_study(begin):
 )
 def test_jobs_of_an_interrupted_controller_are_cancelled(begin, slurm, number, code, size, num_jobs):
     study = begin("interrupted", 500, **LONG | {size: 2})
-    study.wait_for(lambda: study.num_running() >= 2, 180)
+    wait_until(lambda: study.num_running() >= 2)
     assert len(study.jobs()) == num_jobs
     study.send(study.process, number)
     study.end(code)
     slurm.wait_for(lambda: not study.jobs())
-    study.wait_until_nothing_is_left(15)
+    study.wait_until_nothing_is_left()
 
 
 @pytest.mark.nightly
@@ -211,9 +211,9 @@ def test_the_job_of_a_killed_controller_ends_and_its_study_can_be_resumed_at_onc
 @pytest.mark.nightly
 def test_a_study_goes_on_in_the_next_block_when_the_walltime_is_over(beside, slurm):
     study = beside.expiring
-    study.wait_for(lambda: study.num_blocks() >= 2, 180)
+    wait_until(lambda: study.num_blocks() >= 2)
     num_before = study.num_ended()
-    study.wait_for(lambda: study.num_ended() > num_before, 120)
+    wait_until(lambda: study.num_ended() > num_before)
     study.send(study.process, signal.SIGTERM)  # how many trials a block takes depends on the machine
     study.end(143)
     num_trials = study.num_ended() + 2
