@@ -8,8 +8,8 @@ coordinates of the Hessian at w0. Prints JSON; the error of a reading is its dif
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from pathlib import Path
 
 import equinox as eqx
@@ -58,7 +58,10 @@ def read(posterior: LocalPosterior, position: jax.Array, batches: jax.Array) -> 
     return posterior.nbeta * truth, posterior.nbeta * unpaired, posterior.nbeta * paired
 
 
-def main(path: Path) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("file", type=Path, help="the figure")
+    path = parser.parse_args().file
     with jax.enable_x64(True):
         posterior = relu45_posterior()
         positions = sample_positions(posterior)
@@ -114,4 +117,4 @@ def draw(path: Path, draws: np.ndarray, unpaired: np.ndarray, paired: np.ndarray
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main()

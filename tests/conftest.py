@@ -8,6 +8,7 @@ import shutil
 import signal
 import tempfile
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,8 +28,24 @@ FailingWrites = "Callable[..., AbstractContextManager[Writes]]"
 
 MAX_DEVIATION = 4.0  # Monte Carlo standard errors
 
+# Seconds after which a process or an event will never come. Nothing that is tested takes a tenth of it on a quiet
+# machine, so no test fails because a machine is slow or busy.
+HANGING = 900.0
 
 CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
+# Most of the time of the tests is XLA's, which compiles thousands of small programs. These halve it or better, and what
+# is compiled is about as fast. An empty XLA_FLAGS in the environment tests what users run.
+QUICK_COMPILATION = (
+    "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=1 --xla_cpu_parallel_codegen_split_count=1"
+)
+
+
+def wait_until(is_so: Callable[[], object], story: Callable[[], str] = lambda: "it hangs") -> None:
+    """Wait for an event that must come, looking every 50 ms; `story` says what there was instead."""
+    deadline = time.monotonic() + HANGING
+    while not is_so():
+        assert time.monotonic() < deadline, story()
+        time.sleep(0.05)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -38,13 +55,21 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     os.environ.setdefault("PJRT_NPROC", "1")  # of XLA's threads: as in a worker, and several files are tested at a time
+    os.environ.setdefault("XLA_FLAGS", QUICK_COMPILATION)
+    # Small programs are kept too: there are thousands of them, and most are compiled by several processes.
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
     if CACHE_VARIABLE not in os.environ and not hasattr(config, "workerinput"):
         folder = os.environ[CACHE_VARIABLE] = tempfile.mkdtemp(prefix="lambda-hat-tests-")
         config.add_cleanup(partial(shutil.rmtree, folder, ignore_errors=True))
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m` is applied
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with the most slow tests come first: several files run at a time, and a long one should not be the last."""
+    """Nightly tests are slow ones. Files with the most slow tests come first, so that no long file starts last."""
+    for item in items:
+        if item.get_closest_marker("nightly"):
+            item.add_marker("slow")
     num_slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
     first = {path: -index for index, path in reversed(list(enumerate(item.path for item in items)))}
     items.sort(key=lambda item: (num_slow[item.path], first[item.path]), reverse=True)

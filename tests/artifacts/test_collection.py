@@ -14,6 +14,7 @@ from lambda_hat.artifacts.files import append_json_line
 from lambda_hat.artifacts.inventory import borrowers, runs_under
 from lambda_hat.artifacts.paths import Paths, RunContext
 from lambda_hat.errors import RunStateError
+from tests.conftest import HANGING
 
 NEEDED, STRAY, STRAY_PROBLEM = ("r_aaaaaaaaaaaa", "r_bbbbbbbbbbbb"), "r_cccccccccccc", "p_0123456789cc"
 
@@ -128,7 +129,7 @@ def test_no_trial_of_a_running_study_is_lost_to_a_race(store):
     """A study begins trials while another thread collects everything of any age, until each had its turn often."""
     begun: list[str] = []
     lost: list[str] = []
-    num_collections, deadline = 0, time.monotonic() + 60
+    num_collections, deadline = 0, time.monotonic() + HANGING
 
     def begin(rid: str) -> None:
         with RunContext(store.paths):

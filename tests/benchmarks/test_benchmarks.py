@@ -1,8 +1,9 @@
-"""The benchmark scripts run, in their short form."""
+"""The benchmark scripts can be started; at night they run, in their short form."""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,23 @@ from pathlib import Path
 import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+SCRIPTS = sorted(path.name for path in BENCHMARKS.glob("*.py"))
+LIBRARIES = {"known.py"}  # of the other scripts
+ELSEWHERE = {"devinterp_steps.py"}  # for an environment that has torch
+
+# One process for all of them, as importing JAX, Optuna and Parsl takes seconds. They set variables of the environment.
+ASK_FOR_HELP = """
+import contextlib, io, json, runpy, sys
+answers = {}
+for path in sys.argv[1:]:
+    sys.argv = [path, "--help"]
+    with contextlib.redirect_stdout(io.StringIO()) as printed, contextlib.suppress(SystemExit):
+        runpy.run_path(path, run_name="__main__")
+    answers[path] = printed.getvalue()
+print(json.dumps(answers))
+"""
 
 
 def run(script: str, *arguments: str) -> str:
@@ -20,6 +38,17 @@ def run(script: str, *arguments: str) -> str:
 
 
 @pytest.mark.slow
+def test_every_script_says_what_it_takes() -> None:
+    scripts = [name for name in SCRIPTS if name not in LIBRARIES | ELSEWHERE]
+    command = [sys.executable, "-c", ASK_FOR_HELP, *(str(BENCHMARKS / name) for name in scripts)]
+    environment = os.environ | {"PYTHONPATH": str(BENCHMARKS)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    for path, answer in json.loads(done.stdout).items():
+        assert answer.startswith(f"usage: {Path(path).name}"), f"{path} prints {answer!r}"
+
+
+@pytest.mark.nightly
 def test_bias(tmp_path: Path) -> None:
     run("bias.py", str(tmp_path), "--quick")
     rows = json.loads((tmp_path / "bias.json").read_text(encoding="utf-8"))
@@ -34,7 +63,7 @@ def test_bias(tmp_path: Path) -> None:
     assert (tmp_path / "bias.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_sghmc(tmp_path: Path) -> None:
     run("sghmc.py", str(tmp_path), "--quick")
     rows = json.loads((tmp_path / "sghmc.json").read_text(encoding="utf-8"))
@@ -43,14 +72,14 @@ def test_sghmc(tmp_path: Path) -> None:
     assert (tmp_path / "sghmc.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_coverage() -> None:
     header, row = run("coverage.py", "--seeds", "3", "--method", "sgld whitened").splitlines()
     assert header.split()[:4] == ["method", "about", "coverage", "bias"]
     assert row.startswith("sgld whitened")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_reference(tmp_path: Path) -> None:
     row = run("reference.py", str(tmp_path), "small-small-_null:0.1", "--seconds", "4")
     assert row.startswith("case=small-small-_null:0.1  d=45  n=100  localization=56.158  ")
@@ -58,7 +87,7 @@ def test_reference(tmp_path: Path) -> None:
     assert stored["laplace"] == pytest.approx(8.32, abs=0.01)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_scaling(tmp_path: Path) -> None:
     run("scaling.py", str(tmp_path), "--case", "tpe 2 x 30")
     result = json.loads((tmp_path / "tpe_2_x_30.json").read_text(encoding="utf-8"))
@@ -67,7 +96,7 @@ def test_scaling(tmp_path: Path) -> None:
     assert all(row["cpu_ms"] > 0 and row["wall_ms"] > 0 for row in result["rows"])
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_scheduler(tmp_path: Path) -> None:
     run("scheduler.py", str(tmp_path), "--seconds", "0.5", "--trials", "4", "--workers", "2")
     result = json.loads((tmp_path / "scheduler.json").read_text(encoding="utf-8"))
@@ -76,7 +105,7 @@ def test_scheduler(tmp_path: Path) -> None:
     assert all(0 < row["asleep"] <= row["in_flight"] <= 1 for row in result["executors"])
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_warm(tmp_path: Path) -> None:
     run("warm.py", str(tmp_path), "--quick")
     methods = json.loads((tmp_path / "warm.json").read_text(encoding="utf-8"))["methods"]
@@ -86,7 +115,7 @@ def test_warm(tmp_path: Path) -> None:
         assert 0 < row["warm_outside"] < row["warm_seconds"]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_growth(tmp_path: Path) -> None:
     run("growth.py", str(tmp_path), "--quick")
     results = json.loads((tmp_path / "growth.json").read_text(encoding="utf-8"))
@@ -100,7 +129,7 @@ def test_growth(tmp_path: Path) -> None:
     assert (tmp_path / "growth.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_gradient(tmp_path: Path) -> None:
     run("gradient.py", str(tmp_path), "--quick")
     rows = json.loads((tmp_path / "gradient.json").read_text(encoding="utf-8"))
@@ -108,7 +137,7 @@ def test_gradient(tmp_path: Path) -> None:
     assert all(0 < row["share_of_matrix_rate"] < 1.5 and row["times_as_fast_as_one_piece"] > 0 for row in rows)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_packs(tmp_path: Path) -> None:
     run("packs.py", str(tmp_path), "--quick", "--size", "2")
     rows = json.loads((tmp_path / "packs.json").read_text(encoding="utf-8"))
@@ -116,7 +145,7 @@ def test_packs(tmp_path: Path) -> None:
     assert all(row["alone_seconds"] > 0 and row["times_as_fast"] > 0 for row in rows)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_all_and_sgld(tmp_path: Path) -> None:
     printed = run("all.py", str(tmp_path), "--only", "sgld").splitlines()
     assert printed[0].split()[:3] == ["sgld", "case", "run"]

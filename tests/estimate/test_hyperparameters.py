@@ -69,10 +69,19 @@ WITHOUT_EFFECT = {
     "mclmc": {"chunk_size": 15},
     "hmc": {"chunk_size": 15},
 }
+# Each of these compiles all of a method anew: tested at night, and of one method always.
+RECOMPILED = {"num_chains", "num_draws", "batch_size", "dtype", "adjusted"}
+
+
+def marks_of(method: str, name: str, value: object) -> list[pytest.MarkDecorator]:
+    if name in RECOMPILED:
+        return [pytest.mark.slow if method == "sgld" else pytest.mark.nightly]
+    is_quick = name in STUDY["search_space"].get(method, OTHER[method]) and value != "hessian"
+    return [] if is_quick else [pytest.mark.slow]
+
+
 CASES = [
-    pytest.param(
-        method, name, value, marks=[] if name in STUDY["search_space"].get(method, names) else pytest.mark.slow
-    )
+    pytest.param(method, name, value, marks=marks_of(method, name, value))
     for method, names in OTHER.items()
     for name in names
     for value in np.atleast_1d(names[name]).tolist()
@@ -130,7 +139,12 @@ def test_changing_a_hyperparameter_changes_the_run(posteriors, baselines, method
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("method", "name"), [(method, name) for method, names in WITHOUT_EFFECT.items() for name in names]
+    ("method", "name"),
+    [
+        pytest.param(method, name, marks=[] if method == "sgld" else pytest.mark.nightly)
+        for method, names in WITHOUT_EFFECT.items()
+        for name in names
+    ],
 )
 def test_what_must_change_nothing(posteriors, baselines, method, name) -> None:
     changed = llc(posteriors, method, {**BASE[method], name: WITHOUT_EFFECT[method][name]})

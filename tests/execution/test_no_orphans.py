@@ -13,6 +13,8 @@ import psutil
 import pytest
 import zmq
 
+from tests.conftest import HANGING, wait_until
+
 ENTER = """
 import os, select, sys, time
 from pathlib import Path
@@ -32,6 +34,7 @@ with Cluster(card, Path(sys.argv[1])) as cluster:
     if sys.stdin.readline() == "raise\\n":
         raise RuntimeError("on purpose")
 """
+PARSL_WAITS = 120  # seconds for the answer of an interchange
 IDLE = f"{ENTER}\nwith Cluster(card, Path(sys.argv[1])): time.sleep(600)"
 
 
@@ -58,11 +61,8 @@ is_manager = partial(runs, name="lambda_hat.execution.parsl.manager")
 is_interchange = partial(runs, name="lifeline.py")
 
 
-def assert_nothing_is_left(mark, seconds):
-    deadline = time.monotonic() + seconds
-    while (left := family(mark)) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert left == []
+def wait_until_nothing_is_left(mark):
+    wait_until(lambda: not family(mark), lambda: f"{family(mark)} are left")
 
 
 @pytest.mark.slow
@@ -104,8 +104,8 @@ def test_nothing_outlives_the_controller(tmp_path, ending, code):
             os.killpg(controller.pid, ending)  # as a terminal does
         else:
             controller.send_signal(ending)
-        assert controller.wait(60) == code
-    assert_nothing_is_left(mark, 15 if code == -signal.SIGKILL else 2)
+        assert controller.wait(HANGING) == code
+    wait_until_nothing_is_left(mark)
 
 
 @pytest.mark.slow
@@ -126,7 +126,7 @@ def test_a_manager_that_is_still_starting_ends_with_its_controller(tmp_path, del
             time.sleep(0.02)
         time.sleep(delay)
         controller.kill()
-    assert_nothing_is_left(mark, 15)
+    wait_until_nothing_is_left(mark)
 
 
 @pytest.mark.slow
@@ -162,14 +162,14 @@ def test_a_cluster_that_is_still_starting_ends_at_once(tmp_path, is_for_all, num
         else:
             controller.send_signal(number)
         try:
-            _, stderr = controller.communicate(timeout=20)
+            _, stderr = controller.communicate(timeout=PARSL_WAITS - 20)
         except subprocess.TimeoutExpired:
             controller.kill()
             raise
         assert controller.returncode == code, stderr
     if is_for_all is None:
         assert "the interchange of `only` ended with code -9 before it was ready" in stderr
-    assert_nothing_is_left(mark, 15)
+    wait_until_nothing_is_left(mark)
 
 
 @pytest.mark.slow
@@ -179,7 +179,7 @@ def test_a_manager_does_not_wait_for_an_interchange_that_is_gone(tmp_path, num_a
     """As on a node of a cluster, where no controller can be watched. Parsl would wait for ever after one answer."""
     mark = uuid.uuid4().hex
     with zmq.Context() as context, context.socket(zmq.ROUTER) as interchange:
-        interchange.rcvtimeo, interchange.linger = 60_000, 0
+        interchange.rcvtimeo, interchange.linger = int(1000 * HANGING), 0
         port = interchange.bind_to_random_port("tcp://127.0.0.1")
         module = [sys.executable, "-P", "-m", "lambda_hat.execution.parsl.manager"]
         options = f"--max_workers_per_node=1 -a 127.0.0.1 --port={port} -m None -c 0.001 --cert_dir None -l {tmp_path}"
@@ -194,8 +194,8 @@ def test_a_manager_does_not_wait_for_an_interchange_that_is_gone(tmp_path, num_a
             assert pickle.loads(question) == {"type": "connection_probe"}
             for _ in range(num_answers):
                 interchange.send_multipart([sender, question])
-            assert manager.wait(60) == 1
+            assert manager.wait(HANGING) == 1
         finally:
             manager.kill()
             manager.wait()
-    assert_nothing_is_left(mark, 2)
+    wait_until_nothing_is_left(mark)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-import time
 
 import jax
 import jax.numpy as jnp
@@ -97,11 +96,11 @@ def test_an_interrupted_reference_can_be_gone_on_from(build_quadratic, monkeypat
         if progress.stage == stage:
             interrupt(1)
 
-    broken = sample_reference(posterior, spec, deadline=time.monotonic() + 600, on_progress=on_progress)
+    broken = sample_reference(posterior, spec, deadline=math.inf, on_progress=on_progress)
     assert not broken.certificate.is_certified
     assert "unfinished" in broken.seconds
     monkeypatch.undo()
-    whole = sample_reference(posterior, spec, deadline=time.monotonic() + 600, stored=broken.arrays)
+    whole = sample_reference(posterior, spec, deadline=math.inf, stored=broken.arrays)
     assert whole.certificate.is_certified, whole.certificate.reasons
     assert is_within(whole.llc, whole.se, target.exact_llc(float(posterior.nbeta), 10.0))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -120,7 +120,7 @@ def test_a_reference_counts_what_the_host_counts():
     with jax.enable_x64(True):
         posterior = build("float64")
         Tally.restart()
-        reference = sample_reference(posterior, spec, deadline=time.monotonic() + 600)
+        reference = sample_reference(posterior, spec, deadline=math.inf)
         forward, backward = Tally.passes()
     assert forward == backward
     # A Hessian is one pass of this counter, whose tangents share their primal values, but one per column of the other.

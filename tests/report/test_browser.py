@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from lambda_hat.report.html import write_report
+from tests.conftest import HANGING
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -64,7 +65,7 @@ def browse(tmp_path):
         assert CHROMIUM is not None, "CI needs Chromium (Debian package chromium)"
         flags = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--virtual-time-budget=2000"]
         command = [CHROMIUM, *flags, f"--user-data-dir={tmp_path}", "--dump-dom", f"{page.as_uri()}{fragment}"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=HANGING, check=True)
         return done.stdout, re.findall(r"CONSOLE[:(]\d+\)?\] (.*)", done.stderr)
 
     return browse

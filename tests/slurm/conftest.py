@@ -9,13 +9,14 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
+
+from tests.conftest import HANGING, wait_until
 
 PROGRAMS = ("munged", "mungekey", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "setpriv")
 PARTITION = "cpu"  # as in config/parsl/slurm/cpu.yaml
@@ -59,17 +60,14 @@ class Slurm:
         self.folder = folder
 
     def ask(self, *command: str) -> str:
-        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.strip()
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=HANGING).stdout.strip()
 
     def jobs(self) -> list[str]:
         """Numbers of jobs that wait, run or end."""
         return self.ask("squeue", "--noheader", "--format=%i").split()
 
-    def wait_for(self, is_so: Callable[[], object], seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        while not is_so():
-            assert time.monotonic() < deadline, self.logs()
-            time.sleep(0.2)
+    def wait_for(self, is_so: Callable[[], object]) -> None:
+        wait_until(is_so, self.logs)
 
     def logs(self) -> str:
         return "\n".join(path.read_text(errors="replace")[-3000:] for path in sorted(self.folder.glob("*.log")))
@@ -150,13 +148,13 @@ def slurm() -> Iterator[Slurm]:
         try:
             start_munge(folder / "munge")
             for daemon in (["slurmctld"], *(["slurmd", "-N", node] for node in NODES)):
-                subprocess.run([*daemon, "-f", str(conf)], check=True, timeout=60)
-            running.wait_for(lambda: running.ask("sinfo", "--noheader", "--format=%D %T") == f"{len(NODES)} idle", 60)
+                subprocess.run([*daemon, "-f", str(conf)], check=True, timeout=HANGING)
+            running.wait_for(lambda: running.ask("sinfo", "--noheader", "--format=%D %T") == f"{len(NODES)} idle")
             yield running
         finally:
             with suppress(Exception):
                 running.ask("scancel", f"--partition={PARTITION}")
-                running.wait_for(lambda: not running.jobs(), 30)
+                running.wait_for(lambda: not running.jobs())
             for name in (*NODES, "slurmctld", "munge/munge"):
                 end(folder / f"{name}.pid")
             shutil.rmtree(folder, ignore_errors=True)

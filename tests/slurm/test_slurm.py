@@ -1,4 +1,4 @@
-"""The shipped Slurm card on a real Slurm.
+"""The shipped Slurm card on a real Slurm: a whole study each time, and what a cluster does to studies at night.
 
 Most of the time is waiting. So the studies that lose a block or their controller run beside the others, and come last.
 """
@@ -6,29 +6,27 @@ Most of the time is waiting. So the studies that lose a block or their controlle
 from __future__ import annotations
 
 import json
-import re
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import HANGING, wait_until
 from tests.workflows.conftest import SmallStudy
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 
 CARD = Path(__file__).parents[2] / "config" / "parsl" / "slurm" / "cpu.yaml"
 NODE = {
-    "walltime": "00:15:00",
+    "walltime": "01:00:00",
     "cores_per_node": 1,
     "mem_per_node": None,
     "max_workers": 1,
     "max_blocks": 1,
     "optuna.pruner.type": "none",
 }
-LIFE_OF_AN_ORPHAN = 45  # until the job of a controller that was killed has ended: heartbeats are missed for 30 s
 SPACES = {
     "sgld": {
         "eta0": {"dist": "float", "low": 1e-4, "high": 1e-3},
@@ -62,7 +60,7 @@ class SlurmStudy(SmallStudy):
 
     def end(self, code: int) -> str:
         """stderr of a command that has to end with `code`."""
-        _, stderr = self.process.communicate(timeout=300)
+        _, stderr = self.process.communicate(timeout=HANGING)
         assert self.process.returncode == code, stderr
         return stderr
 
@@ -92,8 +90,8 @@ class SlurmStudy(SmallStudy):
         assert list(table["state"]) == ["COMPLETE"] * num_trials
         assert table["run_id"].is_unique
         assert [len(ends) for ends in self.events("ended")] == [1] * num_trials, "no finished trial was run again"
-        self.slurm.wait_for(lambda: not self.jobs(), 15)
-        self.wait_until_nothing_is_left(15)
+        self.slurm.wait_for(lambda: not self.jobs())
+        self.wait_until_nothing_is_left()
 
 
 def builder(folder: Path, slurm) -> Iterator[Callable[..., SlurmStudy]]:
@@ -110,7 +108,7 @@ def builder(folder: Path, slurm) -> Iterator[Callable[..., SlurmStudy]]:
     for study in studies:
         if study.process.poll() is None:
             study.process.terminate()
-            study.process.communicate(timeout=60)
+            study.process.communicate(timeout=HANGING)
 
 
 @pytest.fixture
@@ -126,7 +124,6 @@ class Beside:
     cancelled: SlurmStudy
     killed: SlurmStudy
     orphan: str  # the job of the controller that was killed
-    time_of_kill: datetime
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +133,7 @@ def beside(tmp_path_factory, slurm):
     try:
         expiring = begin("expiring", 500, **LONG | {"walltime": "00:01:00"})
         cancelled, killed = (begin(name, 3, **LONG) for name in ("cancelled", "killed"))
-        hit: dict[str, tuple[str, datetime]] = {}
+        hit: dict[str, str] = {}
 
         def are_hit() -> bool:
             """Hit each as soon as it is in the middle of its trials: neither waits for the other."""
@@ -147,18 +144,17 @@ def beside(tmp_path_factory, slurm):
                         slurm.ask("scancel", job)
                     else:
                         study.send(study.process, signal.SIGKILL)
-                    hit[study.folder.name] = job, datetime.now()
+                    hit[study.folder.name] = job
             return len(hit) == 2
 
-        cancelled.wait_for(are_hit, 180)
+        wait_until(are_hit)
         killed.end(-signal.SIGKILL)
         killed.begin("--resume")
-        yield Beside(expiring, cancelled, killed, *hit["killed"])
+        yield Beside(expiring, cancelled, killed, hit["killed"])
     finally:
         next(builders, None)
 
 
-@pytest.mark.usefixtures("beside")
 def test_a_whole_study(begin):
     study = begin("whole", 3, methods=list(SPACES), search_space=SPACES)
     study.end(0)
@@ -172,6 +168,7 @@ def test_a_whole_study(begin):
     )
 
 
+@pytest.mark.nightly
 @pytest.mark.usefixtures("beside")
 @pytest.mark.parametrize(
     ("number", "code", "size", "num_jobs"),
@@ -179,20 +176,22 @@ def test_a_whole_study(begin):
 )
 def test_jobs_of_an_interrupted_controller_are_cancelled(begin, slurm, number, code, size, num_jobs):
     study = begin("interrupted", 500, **LONG | {size: 2})
-    study.wait_for(lambda: study.num_running() >= 2, 180)
+    wait_until(lambda: study.num_running() >= 2)
     assert len(study.jobs()) == num_jobs
     study.send(study.process, number)
     study.end(code)
-    slurm.wait_for(lambda: not study.jobs(), 15)
-    study.wait_until_nothing_is_left(15)
+    slurm.wait_for(lambda: not study.jobs())
+    study.wait_until_nothing_is_left()
 
 
+@pytest.mark.nightly
 @pytest.mark.usefixtures("beside")
 def test_a_job_that_slurm_refuses_ends_the_study_with_what_slurm_said(begin):
     study = begin("refused", 3, partition="nosuch")
     assert "its first block is refused: sbatch: error: invalid partition specified: nosuch" in study.end(1)
 
 
+@pytest.mark.nightly
 def test_a_cancelled_block_is_replaced_and_its_trial_retried(beside):
     study = beside.cancelled
     study.end(0)
@@ -201,20 +200,20 @@ def test_a_cancelled_block_is_replaced_and_its_trial_retried(beside):
     assert study.num_blocks() == 2
 
 
+@pytest.mark.nightly
 def test_the_job_of_a_killed_controller_ends_and_its_study_can_be_resumed_at_once(beside, slurm):
     study = beside.killed
     study.end(0)
     study.assert_complete(3)
-    (end,) = re.findall(r"EndTime=(\S+)", slurm.ask("scontrol", "show", "job", beside.orphan))
-    seconds = (datetime.fromisoformat(end) - beside.time_of_kill).total_seconds()
-    assert seconds < LIFE_OF_AN_ORPHAN
+    slurm.wait_for(lambda: beside.orphan not in slurm.jobs())  # an hour before its walltime: it misses heartbeats
 
 
+@pytest.mark.nightly
 def test_a_study_goes_on_in_the_next_block_when_the_walltime_is_over(beside, slurm):
     study = beside.expiring
-    study.wait_for(lambda: study.num_blocks() >= 2, 180)
+    wait_until(lambda: study.num_blocks() >= 2)
     num_before = study.num_ended()
-    study.wait_for(lambda: study.num_ended() > num_before, 120)
+    wait_until(lambda: study.num_ended() > num_before)
     study.send(study.process, signal.SIGTERM)  # how many trials a block takes depends on the machine
     study.end(143)
     num_trials = study.num_ended() + 2

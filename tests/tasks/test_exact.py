@@ -20,6 +20,7 @@ from lambda_hat.config.problems import (
 from lambda_hat.config.study import ReferenceSpec
 from lambda_hat.targets import build_target
 from lambda_hat.tasks import reference_task, trial_task
+from tests.conftest import HANGING
 
 REGRESSION = LinearRegressionProblem(dim=4, num_data=100)
 POTENTIAL = PotentialProblem(num_data=100, posterior=PosteriorSpec(localization=10.0))
@@ -35,7 +36,7 @@ def write_problem(folder, problem):
     "problem", [POTENTIAL, pytest.param(REGRESSION, marks=pytest.mark.slow)], ids=lambda problem: problem.target
 )
 def test_a_trial_agrees_with_an_exact_reference(tmp_path, problem, is_within):
-    reference = reference_task(write_problem(tmp_path, problem), EXACT, 60.0).to_json()
+    reference = reference_task(write_problem(tmp_path, problem), EXACT, HANGING).to_json()
     assert reference == read_json(tmp_path / "ref.json")
     with jax.enable_x64(True):
         target = build_target(problem)
@@ -63,7 +64,7 @@ def test_a_trial_agrees_with_an_exact_reference(tmp_path, problem, is_within):
         "hyperparams": {},
         "settings": settings,
         "seed": 1,
-        "budget": {"trial_sec": 60.0},
+        "budget": {"trial_sec": HANGING},
     }
     (trial / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     metrics = trial_task(str(trial), str(tmp_path)).to_json()
@@ -75,7 +76,7 @@ def test_a_trial_agrees_with_an_exact_reference(tmp_path, problem, is_within):
 
 def test_a_reference_whose_value_is_not_known_fails_and_says_so(tmp_path):
     problem = MLPProblem(training=TrainingSpec(num_steps=1, max_polish_steps=0))
-    result = reference_task(write_problem(tmp_path, problem), EXACT, 60.0).to_json()
+    result = reference_task(write_problem(tmp_path, problem), EXACT, HANGING).to_json()
     assert result["state"] == "FAIL"
     assert result["reason"] == "InputError: the exact value of target `mlp` is not known"
     assert result == read_json(tmp_path / "failure.json")

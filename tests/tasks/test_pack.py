@@ -20,6 +20,7 @@ from lambda_hat.errors import StorageError
 from lambda_hat.estimate.traces import Traces
 from lambda_hat.records.manifest import Manifest
 from lambda_hat.tasks import pack_task, trial_task
+from tests.conftest import HANGING
 
 SGLD = {"eta0": 2e-3, "steps": 2000, "batch": 64}
 MANIFEST = Manifest.of("p_0", "sgld", hyperparams={}, settings=SGLD, seed=0, trial_sec=60.0)
@@ -29,7 +30,7 @@ CASES = {
 }
 
 
-def write_trial(folder: Path, method: str, settings: dict[str, Any], seed: int = 0, trial_sec: float = 60.0) -> Path:
+def write_trial(folder: Path, method: str, settings: dict[str, Any], seed: int = 0, trial_sec: float = HANGING) -> Path:
     folder.mkdir(parents=True)
     manifest = {
         "pid": "p_0",
@@ -75,7 +76,8 @@ def log_of(folder: Path) -> list[str | int]:
 MEASURED = {"timings", "started", "finished", "num_together"}
 
 
-@pytest.mark.parametrize("method", CASES)
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["sgld", pytest.param("mclmc", marks=pytest.mark.nightly)])
 def test_each_trial_leaves_the_files_that_it_leaves_alone(write_pack, run_pack, quadratic_dir, method):
     packed, alone = write_pack(CASES[method], method), write_pack(CASES[method], method, "alone")
     for folder, other, metrics in zip(packed, alone, run_pack(packed), strict=True):
@@ -161,11 +163,12 @@ def test_the_budget_of_one_is_not_that_of_another(tmp_path, run_pack):
     assert [(row["state"], row["num_steps_done"]) for row in others] == [("COMPLETE", 2000)] * 2
 
 
+@pytest.mark.nightly
 def test_a_trial_out_of_time_keeps_its_estimate_and_the_others_go_on(tmp_path, run_pack):
     short, long = run_pack(
         [
-            write_trial(tmp_path / "short", "sgld", SGLD | {"steps": 10**9}, trial_sec=3.0),
-            write_trial(tmp_path / "long", "sgld", SGLD | {"steps": 20_000}, trial_sec=600.0),
+            write_trial(tmp_path / "short", "sgld", SGLD | {"steps": 10**9}, trial_sec=20.0),
+            write_trial(tmp_path / "long", "sgld", SGLD | {"steps": 20_000}, trial_sec=HANGING),
         ]
     )
     assert (short["state"], short["is_truncated"]) == ("COMPLETE", True)
@@ -181,7 +184,7 @@ def test_a_full_disk_ends_all_and_no_watchdog_waits_for_them(write_pack, quadrat
         pack_task([str(folder) for folder in folders], str(quadratic_dir))
     assert not any((folder / "metrics.json").exists() for folder in folders)
     for dog in [thread for thread in threading.enumerate() if thread.name == "watchdog"]:
-        dog.join(10)
+        dog.join(HANGING)
         assert not dog.is_alive()
 
 
@@ -203,7 +206,7 @@ pack_task(sys.argv[3:], sys.argv[2])
 """
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("how", "state", "reason"),
     [

@@ -16,16 +16,13 @@ import pytest
 
 from lambda_hat.artifacts.files import read_json, read_json_lines
 from lambda_hat.config.explain import to_yaml
-from lambda_hat.config.problems import QuadraticProblem
-from lambda_hat.config.study import ReferenceSpec
 from lambda_hat.estimate.traces import Traces
 from lambda_hat.records.base import append_line
 from lambda_hat.targets import build_target
 from lambda_hat.tasks import reference_task, trial_task
 from lambda_hat.tasks import trial as trial_module
-
-PROBLEM = QuadraticProblem(dim=4, num_data=200)
-SPEC = ReferenceSpec(num_chains=4, max_relative_mcse=0.03)
+from tests.conftest import HANGING
+from tests.tasks.conftest import QUADRATIC, SPEC
 
 SGLD = {"eta0": 2e-3, "steps": 4000, "chunk_size": 1000, "batch": 64}
 MCLMC = {"steps": 600, "chunk_size": 200, "step_size": 0.5}
@@ -34,21 +31,13 @@ MCLMC = {"steps": 600, "chunk_size": 200, "step_size": 0.5}
 @pytest.fixture(scope="module")
 def exact() -> float:
     with jax.enable_x64(True):
-        target = build_target(PROBLEM)
-        return target.exact_llc(PROBLEM.posterior.nbeta(200), 1.0)
+        target = build_target(QUADRATIC)
+        return target.exact_llc(QUADRATIC.posterior.nbeta(200), 1.0)
 
 
-def write_problem(folder: Path, problem=PROBLEM) -> Path:
+def write_problem(folder: Path, problem=QUADRATIC) -> Path:
     folder.mkdir(exist_ok=True)
     (folder / "problem.yaml").write_text(to_yaml(problem.to_dict()), encoding="utf-8")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def problem_dir(tmp_path_factory) -> Path:
-    """A problem whose reference is there."""
-    folder = write_problem(tmp_path_factory.mktemp("problem"))
-    assert reference_task(str(folder), SPEC, 600.0).state == "COMPLETE"
     return folder
 
 
@@ -58,10 +47,10 @@ def make_reference(folder: Path, budget: float, **changes):
 
 
 @pytest.fixture
-def run(problem_dir, tmp_path):
+def run(quadratic_dir, tmp_path):
     """Runs one trial in `tmp_path`."""
 
-    def run(method, settings, *, trial_sec=60.0, seed=3, **more):
+    def run(method, settings, *, trial_sec=HANGING, seed=3, **more):
         manifest = {
             "pid": "p_0",
             "method": method,
@@ -73,13 +62,13 @@ def run(problem_dir, tmp_path):
         }
         (tmp_path / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
         (tmp_path / "metrics.json").unlink(missing_ok=True)
-        return trial_task(str(tmp_path), str(problem_dir)).to_json()
+        return trial_task(str(tmp_path), str(quadratic_dir)).to_json()
 
     return run
 
 
-def test_reference_is_certified_and_right(problem_dir, exact, is_within):
-    reference = read_json(problem_dir / "ref.json")
+def test_reference_is_certified_and_right(quadratic_dir, exact, is_within):
+    reference = read_json(quadratic_dir / "ref.json")
     assert reference["state"] == "COMPLETE"
     assert reference["is_certified"], reference["reasons"]
     assert reference["reasons"] == []
@@ -97,15 +86,15 @@ def test_reference_is_certified_and_right(problem_dir, exact, is_within):
     assert {"certificate", "step_size", "stages", "seconds", "host", "pid", "device", "versions"} <= reference.keys()
     assert reference["format"] == 2
     first, *stages, last = [
-        line.get("stage", line.get("event")) for line in read_json_lines(problem_dir / "progress.jsonl")[0]
+        line.get("stage", line.get("event")) for line in read_json_lines(quadratic_dir / "progress.jsonl")[0]
     ]
     assert (first, stages[0], last) == ("started", "training", "ended")
     assert "half step size" in stages
 
 
-def test_reference_arrays(problem_dir):
-    reference = read_json(problem_dir / "ref.json")
-    with np.load(problem_dir / "ref.npz", allow_pickle=False) as arrays:
+def test_reference_arrays(quadratic_dir):
+    reference = read_json(quadratic_dir / "ref.json")
+    with np.load(quadratic_dir / "ref.npz", allow_pickle=False) as arrays:
         assert arrays["at_w0.dense"].shape == arrays["averaged.dense"].shape == (4, 4)
         trace = arrays["chains.excess_loss"]
         assert trace.shape == arrays["chains.squared_distance"].shape
@@ -118,13 +107,13 @@ def test_reference_arrays(problem_dir):
         assert reference["spectrum"]["largest"] == pytest.approx(curvatures[-1])
 
 
-def test_a_larger_budget_extends_a_reference(problem_dir, tmp_path, exact, is_within):
+def test_a_larger_budget_extends_a_reference(quadratic_dir, tmp_path, exact, is_within):
     """Tighter bounds later go on from the chains that are there; another seed starts afresh."""
     folder = tmp_path / "problem"
-    shutil.copytree(problem_dir, folder)
+    shutil.copytree(quadratic_dir, folder)
     before = read_json(folder / "ref.json")
     assert make_reference(folder, 0.0, max_relative_mcse=1e-6)["num_extensions"] == 1
-    tighter = make_reference(folder, 600.0, max_relative_mcse=0.02)
+    tighter = make_reference(folder, HANGING, max_relative_mcse=0.02)
     assert tighter["is_certified"], tighter["reasons"]
     assert tighter["num_extensions"] == 2
     assert tighter["num_draws"] > before["num_draws"]
@@ -137,9 +126,9 @@ def test_a_larger_budget_extends_a_reference(problem_dir, tmp_path, exact, is_wi
     assert (afresh["num_extensions"], afresh["num_draws"]) == (0, 0)
 
 
-def test_reference_out_of_time_is_not_certified(problem_dir, tmp_path):
+def test_reference_out_of_time_is_not_certified(quadratic_dir, tmp_path):
     folder = write_problem(tmp_path / "problem")
-    shutil.copy(problem_dir / "target.npz", folder)
+    shutil.copy(quadratic_dir / "target.npz", folder)
     reference = make_reference(folder, 1e-6)
     assert reference["state"] == "COMPLETE"
     assert reference["is_certified"] is False
@@ -158,7 +147,7 @@ def test_reference_out_of_time_in_training_fails_and_says_which_budget(tmp_path)
     )
     assert result == read_json(folder / "failure.json")
     assert not (folder / "ref.json").exists()
-    assert make_reference(folder, 600.0)["state"] == "COMPLETE"
+    assert make_reference(folder, HANGING)["state"] == "COMPLETE"
     assert not (folder / "failure.json").exists()
     events = [line for line in read_json_lines(folder / "progress.jsonl")[0] if "event" in line]
     assert [(line["event"], line.get("state")) for line in events] == [
@@ -166,9 +155,9 @@ def test_reference_out_of_time_in_training_fails_and_says_which_budget(tmp_path)
     ]  # fmt: skip
 
 
-def test_a_reference_of_another_format_is_not_gone_on_from(problem_dir, tmp_path):
+def test_a_reference_of_another_format_is_not_gone_on_from(quadratic_dir, tmp_path):
     folder = tmp_path / "problem"
-    shutil.copytree(problem_dir, folder)
+    shutil.copytree(quadratic_dir, folder)
     content = read_json(folder / "ref.json")
     (folder / "ref.json").write_text(json.dumps(content | {"format": 1}), encoding="utf-8")
     assert make_reference(folder, 0.0)["num_extensions"] == 0
@@ -225,10 +214,10 @@ def test_progress_grows_chunk_by_chunk(run, tmp_path):
     assert chunks[-1]["llc_hat"] == pytest.approx(metrics["llc_hat"], rel=1e-4)
 
 
-def test_a_trial_that_has_ended_is_not_run_again(run, problem_dir, tmp_path):
+def test_a_trial_that_has_ended_is_not_run_again(run, quadratic_dir, tmp_path):
     first = run("sgld", SGLD)
     log = (tmp_path / "progress.jsonl").read_bytes()
-    assert trial_task(str(tmp_path), str(problem_dir)).to_json() == first
+    assert trial_task(str(tmp_path), str(quadratic_dir)).to_json() == first
     assert (tmp_path / "progress.jsonl").read_bytes() == log
 
 
@@ -287,10 +276,10 @@ def test_bad_manifest_fails_with_its_traceback(run, tmp_path, method, settings, 
 
 
 @pytest.mark.parametrize("text", [None, '{"method": "sgld", '], ids=["missing", "torn"])
-def test_manifest_that_cannot_be_read(tmp_path, problem_dir, text):
+def test_manifest_that_cannot_be_read(tmp_path, quadratic_dir, text):
     if text is not None:
         (tmp_path / "manifest.json").write_text(text, encoding="utf-8")
-    metrics = trial_task(str(tmp_path), str(problem_dir)).to_json()
+    metrics = trial_task(str(tmp_path), str(quadratic_dir)).to_json()
     assert metrics["state"] == "FAIL"
     assert "manifest.json is missing or torn" in metrics["reason"]
     assert read_json(tmp_path / "metrics.json")["state"] == "FAIL"
@@ -305,7 +294,7 @@ for folder in sys.argv[2:]:
 
 
 @pytest.mark.slow
-def test_one_worker_serves_both_precisions_bit_by_bit(problem_dir, tmp_path):
+def test_one_worker_serves_both_precisions_bit_by_bit(quadratic_dir, tmp_path):
     trials = {"sgld": SGLD, "mclmc": MCLMC}
 
     def run_process(name: str, methods: list[str]) -> list[float]:
@@ -319,11 +308,11 @@ def test_one_worker_serves_both_precisions_bit_by_bit(problem_dir, tmp_path):
                 "hyperparams": {},
                 "settings": trials[method],
                 "seed": 3,
-                "budget": {"trial_sec": 60},
+                "budget": {"trial_sec": HANGING},
             }
             (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
             folders.append(folder)
-        subprocess.run([sys.executable, "-c", ALONE, problem_dir, *folders], check=True)
+        subprocess.run([sys.executable, "-c", ALONE, quadratic_dir, *folders], check=True)
         metrics = [read_json(folder / "metrics.json") for folder in folders]
         assert [row["dtype"] for row in metrics] == [{"sgld": "float32", "mclmc": "float64"}[m] for m in methods]
         return [row["llc_hat"] for row in metrics]

@@ -10,6 +10,7 @@ import jax
 import pytest
 
 from lambda_hat.tasks import trial_task
+from tests.conftest import HANGING
 
 VI = {"max_components": 3, "max_rank": 2, "num_draws": 200, "batch_size": 32}
 # The first trial may compile; the others change every number that a search may, and each choice that shares a shape.
@@ -50,7 +51,7 @@ def test_a_warm_trial_compiles_nothing(method: str, quadratic_dir: Path, tmp_pat
             "hyperparams": {},
             "settings": settings,
             "seed": number,
-            "budget": {"trial_sec": 60.0},
+            "budget": {"trial_sec": HANGING},
         }
         (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
         return trial_task(str(folder), str(quadratic_dir)).to_json()

@@ -15,6 +15,7 @@ from optuna.storages import JournalStorage
 from lambda_hat.errors import RunStateError, UsageError
 from lambda_hat.tuning.dashboard import JournalReader, build_app, build_server
 from lambda_hat.tuning.journal import ControllerJournal
+from tests.conftest import HANGING
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def address(controller):
 def fetch(url, method="GET", **headers):
     request = urllib.request.Request(url, method=method, headers=headers)
     try:
-        with urllib.request.urlopen(request, timeout=20) as answer:
+        with urllib.request.urlopen(request, timeout=HANGING) as answer:
             return answer.status, json.loads(answer.read())
     except urllib.error.HTTPError as error:
         with error:

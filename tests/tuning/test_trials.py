@@ -1,9 +1,9 @@
 """A study's trials from manifest to told value, with workers that only write files."""
 
 import pickle
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Semaphore
 
 import pytest
 
@@ -21,6 +21,7 @@ from lambda_hat.tuning.objective import WORST_VALUE
 from lambda_hat.tuning.plan import StudyPlan
 from lambda_hat.tuning.study import StudyStore
 from lambda_hat.tuning.trials import TrialLane
+from tests.conftest import HANGING
 
 SPACE = {
     "eta0": FloatDist(dist="float", low=1e-6, high=1e-1, log=True),
@@ -162,17 +163,20 @@ def test_too_many_failures_end_the_study(paths):
 
 @pytest.mark.parametrize(("is_diverged", "value"), [(False, 7.0), (True, WORST_VALUE)])
 def test_a_hopeless_trial_is_asked_to_stop_and_keeps_its_last_value_unless_it_diverges(paths, is_diverged, value):
+    looks = Semaphore(0)  # of the scheduler at the one trial that runs
+
     def slow(trial_dir, problem_dir):
         folder = Path(trial_dir)
         is_hopeless = Manifest.read(folder / MANIFEST_JSON).hyperparams == {"eta0": 1e-1, "steps": 1000}
         for tenth in range(1, 4):
             llc_hat = 9.0 if is_hopeless else 2.1
             append_json_line(folder / PROGRESS_JSONL, {"step": tenth, "llc_hat": llc_hat, "fraction": tenth / 10})
-            deadline = time.monotonic() + (5.0 if is_hopeless else 0.1)
-            while time.monotonic() < deadline:
-                if (folder / STOP_FLAG).exists():
-                    return Metrics(state=State.PRUNED, reason="an end", is_diverged=is_diverged, llc_hat=9.0)
-                time.sleep(0.01)
+            while looks.acquire(blocking=False):
+                pass
+            for _ in range(2):  # the first look may have been under way when the line was written
+                assert looks.acquire(timeout=HANGING)
+            if (folder / STOP_FLAG).exists():
+                return Metrics(state=State.PRUNED, reason="an end", is_diverged=is_diverged, llc_hat=9.0)
         return Metrics(state=State.COMPLETE, llc_hat=2.1)
 
     spec = SPEC.model_copy(update={"max_trials_per_method": 4, "concurrency": Concurrency(batch_size=1)})
@@ -180,6 +184,8 @@ def test_a_hopeless_trial_is_asked_to_stop_and_keeps_its_last_value_unless_it_di
         lane = build_lane(store, paths, slow, spec)
         for params in ({"steps": 100}, {"steps": 150}, {"steps": 200}, {"eta0": 1e-1, "steps": 1000}):
             lane.study.enqueue(params)
+        on_progress = lane.on_progress
+        lane.on_progress = lambda task: (on_progress(task), looks.release())[0]
         run(lane, poll_interval=0.02)
         trials = lane.study.trials
     assert [trial.state for trial in trials] == ["COMPLETE"] * 3 + ["PRUNED"]

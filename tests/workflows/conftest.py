@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +20,7 @@ from click.testing import CliRunner, Result
 
 from lambda_hat.cli.app import cli
 from lambda_hat.records.tables import read_frame
+from tests.conftest import HANGING, wait_until
 
 MARK = "LAMBDA_HAT_TEST_MARK"
 ONE_WORKER = {"label": "only", "max_workers": 1, "worker_init": "export JAX_ENABLE_X64=false"}
@@ -34,15 +34,15 @@ SGLD_SPACE = {
 RunInline = Callable[..., Result]
 
 
+def run_workflow_inline(folder: Path, name: str, *arguments: str) -> Result:
+    """Run `lambda-hat workflow NAME --inline` in this process, on files in `folder`."""
+    with contextlib.chdir(folder):
+        return CliRunner().invoke(cli, ["workflow", name, "--inline", *arguments], prog_name="lambda-hat")
+
+
 @pytest.fixture(scope="session")
 def run_inline() -> RunInline:
-    """Runs `lambda-hat workflow NAME --inline` in this process, on files in `folder`."""
-
-    def run_inline(folder: Path, name: str, *arguments: str) -> Result:
-        with contextlib.chdir(folder):
-            return CliRunner().invoke(cli, ["workflow", name, "--inline", *arguments], prog_name="lambda-hat")
-
-    return run_inline
+    return run_workflow_inline
 
 
 @pytest.fixture(scope="session")
@@ -59,9 +59,8 @@ def run_study(run_inline: RunInline) -> Callable[..., Result]:
 class SmallStudy:
     """A study of SGLD on a quadratic with an exact reference: in this process, or with one worker of Parsl's."""
 
-    def __init__(self, folder: Path, run_inline: RunInline) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._run_inline = run_inline
         self.root = folder / "runs" / "optuna" / "v1"
         self.mark = uuid.uuid4().hex
         self.study = {
@@ -79,7 +78,7 @@ class SmallStudy:
 
     def run(self, *arguments: str, code: int = 0) -> tuple[str, str]:
         """stdout and stderr of a command in this process that has to end with `code`."""
-        result = self._run_inline(self.folder, "optuna", "--config", "study.yaml", *arguments)
+        result = run_workflow_inline(self.folder, "optuna", "--config", "study.yaml", *arguments)
         assert result.exit_code == code, result.stderr
         return result.stdout, result.stderr
 
@@ -99,9 +98,9 @@ class SmallStudy:
     def run_with_workers(self, *arguments: str) -> None:
         """A command as a user starts it, which has to end well and to leave no process."""
         process = self.start(*arguments)
-        _, stderr = process.communicate(timeout=300)
+        _, stderr = process.communicate(timeout=HANGING)
         assert process.returncode == 0, stderr
-        self.wait_until_nothing_is_left(2)
+        self.wait_until_nothing_is_left()
 
     def send(self, process: subprocess.Popen[str], number: signal.Signals) -> None:
         """A signal as it comes: Ctrl-C to all that the terminal started, others to the command alone."""
@@ -109,12 +108,6 @@ class SmallStudy:
             os.killpg(process.pid, number)
         else:
             process.send_signal(number)
-
-    def wait_for(self, is_so: Callable[[], object], seconds: float = 120) -> None:
-        deadline = time.monotonic() + seconds
-        while not is_so():
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
 
     def processes(self) -> list[psutil.Process]:
         found = []
@@ -128,8 +121,8 @@ class SmallStudy:
                 continue
         return found
 
-    def wait_until_nothing_is_left(self, seconds: float) -> None:
-        self.wait_for(lambda: not self.processes(), seconds)
+    def wait_until_nothing_is_left(self) -> None:
+        wait_until(lambda: not self.processes(), lambda: f"{self.processes()} are left")
 
     @property
     def table(self) -> pd.DataFrame:
@@ -140,5 +133,5 @@ class SmallStudy:
 
 
 @pytest.fixture
-def small_study(tmp_path: Path, run_inline: RunInline) -> SmallStudy:
-    return SmallStudy(tmp_path, run_inline)
+def small_study(tmp_path: Path) -> SmallStudy:
+    return SmallStudy(tmp_path)

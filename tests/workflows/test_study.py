@@ -153,7 +153,7 @@ def test_workers_find_what_this_process_finds(finished: tuple[Path, Result], tmp
     (tmp_path / "card.yaml").write_text(yaml.safe_dump(TWO_POOLS))
     command = [sys.executable, "-m", "lambda_hat", "workflow", "optuna", "--config", "study.yaml"]
     words = [*command, "--parsl-card", "card.yaml"]
-    result = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=400, check=False)
+    result = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=HANGING, check=False)
     assert result.returncode == 0, result.stderr
     assert not [line for line in map(words_of, psutil.process_iter(["cmdline"])) if str(tmp_path) in line]
     assert (tmp_path / "runs/optuna/v1/parsl_runinfo/selected_parsl_card.yaml").is_file()
