@@ -63,7 +63,7 @@ CASES = {  # settings, the truth, and what it is known to relatively
 }
 
 
-@pytest.mark.parametrize("sampler", CASES)
+@pytest.mark.parametrize("sampler", ["hmc", "mclmc", "sgld", pytest.param("vi", marks=pytest.mark.slow)])
 def test_a_linear_regression_in_closed_form(sampler):
     settings, truth, tolerance = CASES[sampler]
     SEEN.clear()
@@ -191,6 +191,7 @@ def test_a_step_that_is_far_too_large_diverges_and_says_so():
     assert "not reliable" in repr(result)
 
 
+@pytest.mark.slow
 def test_many_parameters_without_a_hessian(monkeypatch):
     monkeypatch.setattr(surroundings, "geometry_at_w0", None)
     rng = np.random.default_rng(0)

@@ -86,6 +86,7 @@ def test_block_means():
     assert block_means(trace, 11) is trace
 
 
+@pytest.mark.slow
 def test_no_worker_pays_for_labelled_arrays():
     code = """
 import sys

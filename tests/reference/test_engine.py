@@ -147,6 +147,7 @@ def test_a_later_call_goes_on_from_what_is_stored(build_quadratic) -> None:
     assert reference(posterior, stored=beginning.arrays, **fields).certificate.is_certified
 
 
+@pytest.mark.slow
 def test_a_start_that_is_no_minimum_is_refused(build_quadratic) -> None:
     target, posterior = build_quadratic()
     elsewhere = build_posterior(

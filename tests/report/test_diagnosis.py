@@ -168,6 +168,7 @@ def test_odd_draws_are_shown_as_far_as_they_can_be(run, spoil):
     path.unlink()
 
 
+@pytest.mark.slow
 def test_the_gallery_of_a_run(run, tmp_path):
     script = Path(__file__).parents[2] / "benchmarks" / "gallery.py"
     command = [sys.executable, str(script), str(run.paths.root), str(tmp_path / "gallery")]

@@ -92,7 +92,14 @@ def test_state_keeps_its_shapes_and_dtypes(method, dtype):
         assert shapes(sampler.with_numbers(step_size=sampler.step_size * 2)) == shapes(sampler)
 
 
-@pytest.mark.parametrize("method", [method for method in VARIANTS if method != "vi hessian"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        method if method in ("hmc", "sgld") else pytest.param(method, marks=pytest.mark.slow)
+        for method in VARIANTS
+        if method != "vi hessian"
+    ],
+)
 def test_chains_equal_a_loop_over_them(method):
     sampler = build(method)
     together = run(sampler, 4).info

@@ -158,7 +158,10 @@ def test_every_chunk_of_runs_that_adapt_is_what_it_is_alone(runs_of, monkeypatch
 
 @pytest.mark.parametrize(
     "settings",
-    [changed(SGLD, dtype="float32"), pytest.param(changed(VI, dtype="float32"), marks=pytest.mark.nightly)],
+    [
+        pytest.param(changed(SGLD, dtype="float32"), marks=pytest.mark.slow),
+        pytest.param(changed(VI, dtype="float32"), marks=pytest.mark.nightly),
+    ],
     ids=["sgld", "vi"],
 )
 def test_in_single_precision_runs_agree_to_its_rounding(build_quadratic, settings):

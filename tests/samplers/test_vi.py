@@ -151,7 +151,7 @@ class WrongSign(VI):
         return readings, jax.tree.map(jnp.negative, gradient)
 
 
-@pytest.mark.parametrize("broken", [WithoutEntropy, WrongSign])
+@pytest.mark.parametrize("broken", [WithoutEntropy, pytest.param(WrongSign, marks=pytest.mark.slow)])
 def test_the_criterion_sees_a_broken_fit(broken: type[VI]) -> None:
     posterior, llc, _ = regression_posterior()
     sound = VI.from_settings(posterior, at_w0(posterior), SETTINGS, jax.random.key(0))
@@ -196,6 +196,7 @@ def test_the_gradient_is_that_of_the_exact_elbo() -> None:
         assert float(jnp.max(jnp.abs(truth) / error)) > 20, name  # the comparison is not vacuous
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["rmsprop", "hessian"])
 def test_log_q_is_the_mixture_density(mode: str) -> None:
     posterior, _, _ = regression_posterior(random_rotation(CURVATURE.size), dtype="float64")
@@ -241,6 +242,7 @@ def test_draws_follow_q() -> None:
     assert ratios.mean() == pytest.approx(1.0, abs=4 * ratios.std() / math.sqrt(ratios.size))
 
 
+@pytest.mark.slow
 def test_masked_slots_change_nothing() -> None:
     posterior, _, _ = regression_posterior()
     settings = SETTINGS.model_copy(update={"num_steps": 300, "num_components": 1})
@@ -262,8 +264,8 @@ CHANGES = [
     {"rank": 0},
     {"whitening_mode": "none"},
     {"whitening_mode": "adam"},
-    {"whitening_mode": "hessian"},
-    {"batch_size": 32},
+    pytest.param({"whitening_mode": "hessian"}, marks=pytest.mark.slow),
+    pytest.param({"batch_size": 32}, marks=pytest.mark.slow),
     {"num_steps": 400},
 ]
 

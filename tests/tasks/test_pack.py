@@ -22,6 +22,8 @@ from lambda_hat.records.manifest import Manifest
 from lambda_hat.tasks import pack_task, trial_task
 from tests.conftest import HANGING
 
+pytestmark = pytest.mark.slow
+
 SGLD = {"eta0": 2e-3, "steps": 2000, "batch": 64}
 MANIFEST = Manifest.of("p_0", "sgld", hyperparams={}, settings=SGLD, seed=0, trial_sec=60.0)
 CASES = {
@@ -76,7 +78,6 @@ def log_of(folder: Path) -> list[str | int]:
 MEASURED = {"timings", "started", "finished", "num_together"}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("method", ["sgld", pytest.param("mclmc", marks=pytest.mark.nightly)])
 def test_each_trial_leaves_the_files_that_it_leaves_alone(write_pack, run_pack, quadratic_dir, method):
     packed, alone = write_pack(CASES[method], method), write_pack(CASES[method], method, "alone")
