@@ -162,8 +162,8 @@ def test_a_relu_network_with_a_known_answer(is_within):
             settings = SGLDSettings(eta0=step_size, precond_type="whitened", steps=20_000, num_chains=16)
             run = run_method(relu45("float32"), settings, coordinates=Coordinates(whitening, whitening), seed=0)
             error, se = run.estimate.llc / 15.637 - 1, run.estimate.se / 15.637
-            # First order, on a posterior that is no Gaussian: the prediction is good to a third of itself.
-            margin = run.extras["predicted_bias"] / 3 / MAX_DEVIATION
+            # First order, on a posterior that is no Gaussian: the prediction is good to two fifths of itself.
+            margin = 0.4 * run.extras["predicted_bias"] / MAX_DEVIATION
             assert is_within(error, np.hypot(se, margin), run.extras["predicted_bias"])
             assert abs(error) < bound
             assert run.estimate.rhat_loss < 1.03
