@@ -179,6 +179,9 @@ run_method = to_completion(sample_method)
 
 
 def _num_gradient_evaluations(chains: Chains, num_data: int) -> float:
-    """Of all steps, on the full-data scale: rows are counted whole, since B/n in float32 would not add up."""
+    """Gradient evaluations of all steps, on the full-data scale.
+
+    Rows are counted whole, because sums of B/n in float32 would not add up.
+    """
     per_step = np.asarray(chains.info.num_gradient_evaluations, np.float64)
     return float(np.sum(np.rint(per_step * num_data))) / num_data

@@ -92,7 +92,7 @@ class Traces:
 
     @classmethod
     def of_reference(cls, arrays: Mapping[str, np.ndarray], nbeta: float) -> Self | None:
-        """Those of the chains in `ref.npz`, without their first quarter; None where there are none.
+        """Traces of the chains in `ref.npz`, without their first quarter; None where there are none.
 
         `work` is that of these chains alone, since they were warm.
         """

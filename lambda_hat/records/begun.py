@@ -29,4 +29,4 @@ class Confirmations(Record):
     spec: Confirm
     """How many settings and seeds were wanted."""
     lanes: Mapping[str, tuple[str, ...]] = {}
-    """By lane of the scheduler, the folders of its runs in the folder of the run."""
+    """Folders of runs, relative to the run's folder, by the lane of the scheduler that runs them."""

@@ -116,7 +116,7 @@ def _figures_of(subject: Subject) -> Iterator[tuple[str, Draw]]:
 
 
 def _settings(subject: Subject) -> MethodSettings:
-    """Those of a trial; of a reference, the defaults of what sampled it."""
+    """Settings of a trial; for a reference, the default settings of the method that sampled it."""
     return parse_settings(subject.method, dict(subject.settings))
 
 

@@ -44,11 +44,11 @@ class Tuner(eqx.Module):
         return Tuner(state, self.target_accept)
 
     def step_size(self, is_warmup: Array) -> Array:
-        """Of the next step."""
+        """Step size of the next step: the current one in warm-up, the average after it."""
         return jnp.exp(jnp.where(is_warmup, self.state.log_step_size, self.state.log_step_size_avg))
 
     def adapted(self, *, is_warmup: bool) -> Array:
-        """The same by NumPy, whatever the device is at."""
+        """The adapted step size, computed by NumPy so that it does not wait for the device."""
         log_step_size = np.asarray(self.state.log_step_size if is_warmup else self.state.log_step_size_avg)
         return jax.device_put(np.asarray(np.exp(log_step_size), log_step_size.dtype))
 

@@ -60,9 +60,9 @@ class Judgement(NamedTuple):
 
     reports: Mapping[str, float] = MappingProxyType({})
     estimate: LLCEstimate | None = None
-    """In place of the one that the readings of the chains give."""
+    """An estimate that replaces the one from the readings of the chains; None keeps that."""
     fit_draws: FitDraws | None = None
-    """That the estimate comes from, `(num_fits, num_draws)`."""
+    """Draws of fitted densities that the estimate comes from, `(num_fits, num_draws)`; None without a fit."""
     num_gradient_evaluations: float = 0.0
     """Spent on it, on the full-data scale."""
 

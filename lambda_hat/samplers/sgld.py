@@ -142,7 +142,7 @@ class SGLD(MinibatchSampler):
         return self._step_diagonal(state, drift, noise, step_size, scale), first, second
 
     def _second_moment(self, state: SGLDState, gradient: Array) -> tuple[Float[Array, " d"], Float[Array, " d"]]:
-        """Of the gradient, and the preconditioner that it makes."""
+        """Second moment of the gradient after this step, and the diagonal preconditioner that it makes."""
         second = self.square_decay * state.second_moment + (1 - self.square_decay) * gradient**2
         count = (state.num_steps + 1).astype(gradient.dtype)
         return second, 1 / (jnp.sqrt(second / (1 - self.square_decay**count)) + self.damping)

@@ -38,17 +38,17 @@ class PackedLane:
 
     @property
     def name(self) -> str:
-        """That of the lane."""
+        """Name of the wrapped lane."""
         return self._lane.name
 
     @property
     def label(self) -> str:
-        """That of the lane."""
+        """Label of the wrapped lane."""
         return self._lane.label
 
     @property
     def max_in_flight(self) -> int:
-        """That of the lane, whose tasks are counted one by one here."""
+        """Bound of the wrapped lane; each task of a pack counts as one."""
         return self._lane.max_in_flight
 
     def next_task(self) -> Task[Any] | None:

@@ -50,7 +50,7 @@ class Limits:
 
     @property
     def deadline(self) -> float:
-        """Of the sampling."""
+        """When the sampling has to end (`time.monotonic`)."""
         return self.start + self.seconds - self.reserve
 
     @property
@@ -65,7 +65,7 @@ class Limits:
 
     @property
     def end(self) -> float:
-        """Of the worker, if need be."""
+        """When the watchdog ends the worker (`time.monotonic`)."""
         return self.start + self.seconds + self._overrun - EXIT_SEC
 
     @property

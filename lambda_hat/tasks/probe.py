@@ -18,7 +18,7 @@ __all__ = ["run_probe"]
 
 
 def run_probe(folder: str) -> Probe:
-    """See `lambda_hat.tasks.probe_task`."""
+    """Say what this worker finds where it runs: `lambda_hat.tasks.probe_task`."""
     place, label = Path(folder), executor_label()
     shared = place / "controller"
     sees_controller = shared.is_file()

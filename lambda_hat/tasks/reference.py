@@ -55,7 +55,7 @@ MAX_RESERVE_SEC = 30.0
 
 
 def run_reference(problem_dir: str, spec: ReferenceSpec, hmc_sec: float) -> ReferenceRecord | ReferenceFailure:
-    """See `lambda_hat.tasks.reference_task`."""
+    """Train or load the target of a problem, sample its reference and write both: `lambda_hat.tasks.reference_task`."""
     folder, started = Path(problem_dir), now()
     limits = Limits(time.monotonic(), hmc_sec, min(RESERVE * hmc_sec, MAX_RESERVE_SEC))
     (folder / FAILURE_JSON).unlink(missing_ok=True)

@@ -33,13 +33,13 @@ RESERVE = 0.1  # of the budget, for what comes after the sampling: losses of a f
 
 
 def run_trial(trial_dir: str, problem_dir: str) -> Metrics:
-    """See `lambda_hat.tasks.trial_task`."""
+    """Run the trial that the manifest in a folder describes: `lambda_hat.tasks.trial_task`."""
     (metrics,) = run_trials([trial_dir], problem_dir).values()
     return metrics
 
 
 def run_trials(trial_dirs: Sequence[str], problem_dir: str) -> dict[str, Metrics]:
-    """See `lambda_hat.tasks.pack_task`."""
+    """Run trials of one problem side by side: `lambda_hat.tasks.pack_task`."""
     trials = [_Trial(Path(folder), Path(problem_dir)) for folder in trial_dirs]
     for dtype in ("float32", "float64"):  # one after the other: a process has one precision at a time
         with jax.enable_x64(dtype == "float64"):

@@ -36,7 +36,7 @@ class Candidate:
 
     @property
     def key(self) -> str:
-        """The same for equal settings."""
+        """Canonical text of the settings: equal settings have equal keys."""
         return canonical_json(self.params)
 
 

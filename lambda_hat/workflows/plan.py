@@ -294,7 +294,7 @@ def _planned_problem(paths: Paths, pid: str, title: str, spec: ReferenceSpec) ->
 def _bounds(
     what: str, plan: Plan, groups: Sequence[PlannedStudy | PlannedConfirmation | PlannedRun], batch_size: int
 ) -> Iterable[TimeBound]:
-    """Of tasks in groups, each of which has at most `batch_size` in flight."""
+    """Bounds on the time of tasks in groups, each of which has at most `batch_size` in flight."""
     for label, cap in plan.caps.items():
         counts = [group.num_to_run for group in groups if group.label == label and group.num_to_run]
         if counts:

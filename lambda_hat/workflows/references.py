@@ -36,7 +36,7 @@ def stored_reference(paths: Paths, pid: str, spec: ReferenceSpec) -> ReferenceRe
 
 
 def judge_stored_reference(paths: Paths, pid: str, spec: ReferenceSpec) -> tuple[ReferenceRecord | None, str]:
-    """As `stored_reference`, and in words why what is there will not do."""
+    """The stored reference if it will do for `spec`, and else the reason in words; raises as `stored_reference`."""
     try:
         reference = ReferenceRecord.read(paths.problem_dir(pid) / REFERENCE_JSON)
     except FormatError as error:

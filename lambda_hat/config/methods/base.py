@@ -83,7 +83,7 @@ class MethodSettings(Frozen):
     reports: ClassVar[tuple[Report, ...]] = ()
     """What its runs report beside the estimate."""
     colour: ClassVar[str | None] = None
-    """In figures; None: one that the name chooses."""
+    """Colour in figures; None picks one by the method's name."""
     figures: ClassVar[tuple[str, ...]] = ()
     """Figures of a single run beside those that every method has, by their names in `report.diagnosis`."""
     precision: ClassVar[Literal["double", "single"]] = "double"
@@ -103,18 +103,18 @@ class MethodSettings(Frozen):
     smaller_steps: ClassVar[str]
     """What to do where steps fail numerically."""
     slots: ClassVar[Mapping[str, str]] = {}
-    """By setting that fixes a compiled shape: the hyperparameter whose largest searched value it takes."""
+    """Settings that fix a compiled shape, each with the hyperparameter whose largest searched value it takes."""
     without_effect: ClassVar[tuple[WithoutEffect, ...]] = ()
     """Hyperparameters that mean nothing beside certain values of others."""
 
     num_steps: PositiveInt = Field(default=1000, alias="steps")
-    """Per chain."""
+    """Steps of each chain."""
     num_chains: Annotated[int, Field(ge=1)] = 4
-    """Independent ones."""
+    """Independent chains."""
     burn_in_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.25
-    """Of the steps, left out of the estimate."""
+    """Share of the steps that the estimate leaves out, at the start of each chain."""
     dtype: Literal["float32", "float64"] = "float64"
-    """Precision the method samples in."""
+    """Precision of the sampling."""
     chunk_size: PositiveInt = 250
     """Steps between two looks at the deadline and the stop flag."""
 

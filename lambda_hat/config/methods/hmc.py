@@ -32,13 +32,13 @@ class HMCSettings(MethodSettings):
     smaller_steps: ClassVar[str] = "Raise `target_accept`"
 
     step_size: PositiveFloat = 0.3
-    """Start of the adaptation, whitened units."""
+    """Step size at the start of the adaptation, in whitened units."""
     num_integration_steps: PositiveInt = 4
-    """Mean; each trajectory draws uniformly from 1 … 2·mean − 1."""
+    """Mean number of leapfrog steps. Each trajectory draws its own uniformly from 1 … 2·mean − 1."""
     target_accept: OpenUnit = 0.8
-    """That the step size is adapted to."""
+    """Acceptance rate that the step size is adapted to."""
     num_steps: PositiveInt = Field(default=1000, alias="steps")
-    """Draws per chain."""
+    """Draws of each chain."""
     chunk_size: PositiveInt = 50
     """Steps between two looks at the deadline and the stop flag."""
 

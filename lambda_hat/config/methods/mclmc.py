@@ -49,13 +49,13 @@ class MCLMCSettings(MethodSettings):
     )
 
     step_size: PositiveFloat = 0.1
-    """Whitened units; adjusted: where the adaptation starts."""
+    """Step size in whitened units. Adjusted chains start their adaptation from it."""
     target_accept: OpenUnit = 0.9
-    """adjusted only."""
+    """Acceptance rate that the step size is adapted to; for adjusted chains only."""
     decoherence_length: PositiveFloat = Field(default=1.0, alias="L")
-    """Of a trajectory."""
+    """Length of a trajectory, in units of √d whitened standard deviations."""
     num_steps: PositiveInt = Field(default=1000, alias="steps")
-    """Draws per chain."""
+    """Draws of each chain."""
     is_adjusted: bool = Field(default=True, alias="adjusted")
     """Whether a Metropolis decision removes the bias of the step size."""
     chunk_size: PositiveInt = 50
@@ -68,7 +68,7 @@ class MCLMCSettings(MethodSettings):
 
     @property
     def wanted_acceptance(self) -> float | None:
-        """That of adjusted chains; the others accept every step."""
+        """The target acceptance of adjusted chains; None for the others, which accept every step."""
         return self.target_accept if self.is_adjusted else None
 
     @property

@@ -28,19 +28,19 @@ class SGHMCSettings(MethodSettings):
     smaller_steps: ClassVar[str] = "Lower `eta`"
 
     step_size: PositiveFloat = Field(default=1e-3, alias="eta")
-    """Learning rate η; constant. Whitened, in units of the posterior's variance."""
+    """Constant step η. Whitened, it is in units of the posterior's variance."""
     friction: Annotated[float, Field(gt=0, le=1)] = 0.1
-    """α, the share of its velocity that a chain loses in a step. 1: SGLD with steps of 2η."""
+    """Share α of its velocity that a chain loses in a step. With 1 it is SGLD with steps of 2η."""
     noise_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """β̂/α: how much of the noise that friction calls for minibatches are taken to bring. 0: B̂ = 0."""
+    """β̂/α, the share of the injected noise that minibatches are taken to bring themselves. 0 means B̂ = 0."""
     batch_size: PositiveInt = Field(default=128, alias="batch")
-    """Rows of a minibatch; all of the data where there are fewer."""
+    """Rows of a minibatch. Data with fewer rows are used whole."""
     preconditioner: Literal["none", "whitened"] = Field(default="whitened", alias="precond_type")
-    """Coordinates: those of the weights, or those that the curvature gives."""
+    """Coordinates: `none` takes those of the weights, `whitened` those that the curvature gives."""
     num_steps: PositiveInt = Field(default=10_000, alias="steps")
-    """Per chain."""
+    """Steps of each chain."""
     dtype: Literal["float32", "float64"] = "float32"
-    """Precision the method samples in."""
+    """Precision of the sampling."""
     chunk_size: PositiveInt = 500
     """Steps between two looks at the deadline and the stop flag."""
 

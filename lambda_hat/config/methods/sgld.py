@@ -28,23 +28,23 @@ class SGLDSettings(MethodSettings):
     initial_step_size: PositiveFloat = Field(default=1e-4, alias="eta0")
     """Step size η_0 at the start."""
     annealing_exponent: Annotated[float, Field(ge=0)] = Field(default=0.0, alias="gamma")
-    """0: constant steps."""
+    """Annealing exponent of the step size; 0 keeps it constant."""
     annealing_offset: PositiveFloat = Field(default=1000.0, alias="t0")
-    """Steps."""
+    """Steps t0 until annealing sets in."""
     batch_size: PositiveInt = Field(default=128, alias="batch")
-    """Rows of a minibatch; all of the data where there are fewer."""
+    """Rows of a minibatch. Data with fewer rows are used whole."""
     preconditioner: Literal["none", "rmsprop", "adam", "whitened"] = Field(default="none", alias="precond_type")
-    """P."""
+    """Preconditioner P. `whitened` takes it from the curvature; `rmsprop` and `adam` follow the gradients."""
     num_steps: PositiveInt = Field(default=10_000, alias="steps")
-    """Per chain."""
+    """Steps of each chain."""
     gradient_decay: OpenUnit = Field(default=0.9, alias="b1")
-    """Adam's first moment."""
+    """Decay of the first moment, for `adam`."""
     square_decay: OpenUnit = Field(default=0.999, alias="b2")
-    """Second moment."""
+    """Decay of the second moment, for `rmsprop` and `adam`."""
     damping: PositiveFloat = Field(default=1e-2, alias="eps")
-    """The ε in P = 1/(√v + ε)."""
+    """The ε in P = 1/(√v + ε), for `rmsprop` and `adam`."""
     dtype: Literal["float32", "float64"] = "float32"
-    """Precision the method samples in."""
+    """Precision of the sampling."""
     chunk_size: PositiveInt = 500
     """Steps between two looks at the deadline and the stop flag."""
 

@@ -47,27 +47,27 @@ class VISettings(MethodSettings):
     slots: ClassVar[Mapping[str, str]] = {"max_components": "M", "max_rank": "r"}
 
     learning_rate: PositiveFloat = Field(default=1e-2, alias="lr")
-    """Adam's, falling to 0."""
+    """Learning rate of Adam. It falls linearly to 0."""
     num_components: PositiveInt = Field(default=4, alias="M")
     """Gaussians of the mixture."""
     rank: Annotated[int, Field(ge=0)] = Field(default=2, alias="r")
-    """Columns of each factor."""
+    """Columns of each Gaussian's low-rank factor."""
     whitening_mode: Literal["none", "rmsprop", "adam", "hessian"] = "none"
-    """What scales the coordinates."""
+    """Coordinates of the fit: `hessian` takes them from the curvature at w0, the others scale each parameter."""
     num_steps: PositiveInt = Field(default=5_000, alias="steps")
-    """Of Adam."""
+    """Steps of Adam."""
     batch_size: PositiveInt = 128
     """Rows of a minibatch."""
     num_chains: Annotated[int, Field(ge=1)] = 2
     """Independent fits."""
     num_draws: Annotated[int, Field(ge=100)] = 2000
-    """From each fit, for λ̂ and importance sampling."""
+    """Draws from each fit, for λ̂ and importance sampling."""
     max_components: PositiveInt | None = None
-    """Mixture slots compiled; null means num_components."""
+    """Gaussians that are compiled; null compiles `M` of them."""
     max_rank: PositiveInt | None = None
-    """Columns compiled; null means rank."""
+    """Columns that are compiled; null compiles `r` of them."""
     dtype: Literal["float32", "float64"] = "float32"
-    """Precision the method fits in."""
+    """Precision of the fit."""
 
     @property
     def is_whitened(self) -> bool:

@@ -18,16 +18,16 @@ class LocalizationRadius(Frozen):
     """Localization from a radius relative to |w0|: γ_loc = d / (ρ |w0|)²."""
 
     radius: PositiveFloat = 0.1
-    """Ρ, relative to |w0|."""
+    """Radius ρ, relative to |w0|."""
 
 
 class PosteriorSpec(Frozen):
     """The local posterior π(w) ∝ exp(−nβ L_n(w) − (γ_loc/2) |w − w0|²)."""
 
     localization: PositiveFloat | LocalizationRadius = LocalizationRadius()
-    """Γ_loc, or a radius it follows from."""
+    """γ_loc, or a radius that it follows from."""
     inverse_temperature: PositiveFloat | None = None
-    """Β; null means 1/log n."""
+    """β; null means 1/log n."""
 
     def nbeta(self, num_data: int) -> float:
         """n·β, the factor of L_n in the local posterior."""

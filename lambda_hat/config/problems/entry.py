@@ -18,15 +18,15 @@ class ProblemEntry(Frozen):
     target: Annotated[str, OneOf(tuple(TARGETS), installed_names)] = next(iter(TARGETS))
     """Kind of target."""
     model: str = "small"
-    """Preset of the network (mlp)."""
+    """Preset of the network, for `mlp`."""
     data: str = "small"
-    """Preset of the data (mlp)."""
+    """Preset of the data, for `mlp`."""
     teacher: str = "_null"
-    """Preset of the network that labels them (mlp)."""
+    """Preset of the network that labels the data, for `mlp`."""
     seed: Annotated[int, Field(ge=0)] = 0
-    """Of data, training and everything random in the target."""
+    """Seed of the data, the training and everything else that is random in the target."""
     overrides: dict[str, object] = {}
-    """Values over the presets', dotted or nested."""
+    """Values that replace those of the presets. Keys are dotted or nested."""
 
     @property
     def title(self) -> str:

@@ -98,7 +98,7 @@ class Pool:
         return not any(status.state.name == "RUNNING" for status in executor.block_states.values())
 
     def submit(self, task: Callable[..., Any], *args: Any) -> Future[Any]:
-        """See `Cluster.submit`."""
+        """Run `task(*args)` on a worker of this pool; the future raises as that of `Cluster.submit`."""
         kernel = self.await_start()
         future: Future[Any] = Future()
         future.set_running_or_notify_cancel()

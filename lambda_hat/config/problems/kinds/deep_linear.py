@@ -20,11 +20,13 @@ class DeepLinearProblem(LinearNetworkProblem):
     order: ClassVar[int] = 4
 
     target: Literal["deep_linear"] = "deep_linear"
+    """Kind of target."""
     widths: Annotated[
         tuple[PositiveInt, ...],
         Field(min_length=3),
         Expected("a list of at least three whole numbers greater than 0"),
     ] = (5, 5, 5, 5)
+    """Inputs, units of each hidden layer, outputs."""
 
     def inconsistencies(self) -> Iterator[Finding]:
         """What does not fit the widths."""

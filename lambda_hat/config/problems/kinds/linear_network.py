@@ -19,15 +19,18 @@ class LinearNetworkProblem(ProblemSpec):
     built_by: ClassVar[str] = "lambda_hat.targets.linear_network:KIND"
 
     rank: Annotated[int, Field(ge=0)] = 2
-    """Of the product."""
+    """Rank of the product of the layers."""
     fibre: Literal["lowest", "full_rank"] = "lowest"
-    """Where on the fibre of equal products w0 lies: where the learning coefficient is lowest, or where all layers
-    but the last have full rank."""
+    """Where w0 lies among the factorisations of the product: `lowest` where the learning coefficient is lowest,
+    `full_rank` where all layers but the last have full rank."""
     num_data: Annotated[int, Field(ge=2)] = 1000
+    """Rows of data n."""
     noise_scale: PositiveFloat = 0.1
-    """Σ of the loss |f − y|²/(2σ²)."""
+    """Scale σ of the loss |f − y|²/(2σ²)."""
     posterior: PosteriorSpec = PosteriorSpec(localization=1.0)
+    """The local posterior around w0."""
     seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of everything that is random in the target."""
 
 
 def inconsistencies_of(problem: LinearNetworkProblem, widths: tuple[int, ...]) -> Iterator[Finding]:

@@ -19,11 +19,16 @@ class LinearRegressionProblem(ProblemSpec):
     has_exact_llc: ClassVar[bool] = True
 
     target: Literal["linear_regression"] = "linear_regression"
+    """Kind of target."""
     dim: PositiveInt = 10
+    """Parameters d."""
     num_data: Annotated[int, Field(ge=2)] = 1000
+    """Rows of data n."""
     input_condition: Annotated[float, Field(ge=1)] = 10.0
     """Largest over smallest variance of the inputs."""
     noise_scale: PositiveFloat = 1.0
-    """Σ."""
+    """Standard deviation σ of the noise."""
     posterior: PosteriorSpec = PosteriorSpec(localization=1.0)
+    """The local posterior around w0."""
     seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of everything that is random in the target."""

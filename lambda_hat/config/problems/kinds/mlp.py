@@ -20,21 +20,30 @@ class ModelSpec(Frozen):
     """A fully connected network: `depth` hidden layers of `width` units."""
 
     in_dim: PositiveInt = 4
+    """Inputs."""
     out_dim: PositiveInt = 1
+    """Outputs."""
     depth: PositiveInt = 2
+    """Hidden layers."""
     width: PositiveInt = 4
+    """Units of each hidden layer."""
     activation: Activation = "tanh"
+    """Activation of the hidden units."""
     bias: bool = True
+    """Whether layers have biases."""
 
 
 class TeacherSpec(Frozen):
     """The network that labels the data; a null depth, width or activation is the student's own."""
 
     depth: PositiveInt | None = None
+    """Hidden layers; null takes the student's."""
     width: PositiveInt | None = None
+    """Units of each hidden layer; null takes the student's."""
     activation: Activation | None = None
+    """Activation of the hidden units; null takes the student's."""
     weight_scale: PositiveFloat = 1.0
-    """Standard deviation of its weights, times 1/√fan_in."""
+    """Standard deviation of the weights, times 1/√fan_in."""
 
 
 class DataSpec(Frozen):
@@ -46,35 +55,44 @@ class DataSpec(Frozen):
     """
 
     num_data: Annotated[int, Field(ge=2)] = 100
+    """Rows of data n."""
     num_test: Annotated[int, Field(ge=0)] = 0
+    """Rows to measure a test loss on; 0 measures none."""
     inputs: Literal["gauss_iso", "gauss_aniso", "mixture", "lowdim_manifold", "heavy_tail"] = "gauss_iso"
+    """Distribution of the inputs."""
     input_condition: Annotated[float, Field(ge=1)] = 10.0
-    """gauss_aniso: largest over smallest variance."""
+    """Largest over smallest variance of the inputs, for `gauss_aniso`."""
     num_mixture: PositiveInt = 4
-    """mixture: number of Gaussians."""
+    """Gaussians, for `mixture`."""
     manifold_dim: PositiveInt = 2
-    """lowdim_manifold: dimension before embedding."""
+    """Dimension of the inputs before they are embedded, for `lowdim_manifold`."""
     input_dof: Annotated[float, Field(gt=2)] = 4.0
-    """heavy_tail: degrees of freedom of the t distribution."""
+    """Degrees of freedom of the t distribution, for `heavy_tail`."""
     noise: Literal["gauss", "hetero", "student_t", "outliers"] = "gauss"
+    """Distribution of the noise in the labels."""
     noise_scale: PositiveFloat = 0.1
+    """Standard deviation of the noise; with `cross_entropy`, the temperature of the classes."""
     noise_dof: Annotated[float, Field(gt=2)] = 4.0
-    """Student_t."""
+    """Degrees of freedom of the t distribution, for `student_t`."""
     outlier_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    """Outliers."""
+    """Share of the labels that are outliers, for `outliers`."""
     outlier_scale: PositiveFloat = 10.0
-    """outliers: their noise over noise_scale."""
+    """Standard deviation of the noise of outliers over `noise_scale`, for `outliers`."""
 
 
 class TrainingSpec(Frozen):
     """Adam on minibatches, then full-batch second-order steps until the gradient is small."""
 
     learning_rate: PositiveFloat = 1e-2
+    """Learning rate of Adam."""
     batch_size: PositiveInt = 500
+    """Rows of a minibatch."""
     num_steps: Annotated[int, Field(ge=0)] = 6000
+    """Steps of Adam."""
     max_polish_steps: Annotated[int, Field(ge=0)] = 300
+    """Second-order steps on the full data that follow, at most."""
     tolerance: PositiveFloat = 1e-4
-    """Largest nβ × (decrease of L_n still available) per parameter of a minimum."""
+    """Largest nβ × (decrease of L_n still available) per parameter that a minimum may have."""
 
 
 class MLPProblem(ProblemSpec):
@@ -85,15 +103,23 @@ class MLPProblem(ProblemSpec):
     presets: ClassVar[tuple[str, ...]] = ("model", "data", "teacher")
 
     target: Literal["mlp"] = "mlp"
+    """Kind of target."""
     model: ModelSpec = ModelSpec()
+    """The student network, which is trained."""
     data: DataSpec = DataSpec()
+    """The data."""
     teacher: TeacherSpec = TeacherSpec()
+    """The network that labels the data."""
     training: TrainingSpec = TrainingSpec()
+    """How the student is trained."""
     loss: Literal["gaussian_nll", "mse", "student_t_nll", "cross_entropy"] = "gaussian_nll"
+    """Loss per row."""
     loss_dof: Annotated[float, Field(gt=2)] | None = None
-    """student_t_nll: degrees of freedom; null means data.noise_dof."""
+    """Degrees of freedom of `student_t_nll`; null takes `data.noise_dof`."""
     posterior: PosteriorSpec = PosteriorSpec()
+    """The local posterior around w0."""
     seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of the data, the training and everything else that is random in the target."""
 
     def inconsistencies(self) -> Iterator[Finding]:
         """Settings of one loss that another one does not know."""

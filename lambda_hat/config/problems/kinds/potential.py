@@ -19,10 +19,16 @@ class PotentialProblem(ProblemSpec):
     has_exact_llc: ClassVar[bool] = True
 
     target: Literal["potential"] = "potential"
+    """Kind of target."""
     k: PositiveInt = 1
+    """Exponent of w₁ is 2k."""
     l: PositiveInt = 1  # noqa: E741
+    """Exponent of w₂ is 2l."""
     num_data: Annotated[int, Field(ge=2)] = 1000
+    """Rows of data n."""
     gradient_noise: Annotated[float, Field(ge=0)] = 0.1
     """Standard deviation of each coordinate of g_i."""
     posterior: PosteriorSpec = PosteriorSpec(localization=1.0)
+    """The local posterior around w0."""
     seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of everything that is random in the target."""

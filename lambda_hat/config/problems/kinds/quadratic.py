@@ -21,17 +21,23 @@ class QuadraticProblem(ProblemSpec):
     has_exact_llc: ClassVar[bool] = True
 
     target: Literal["quadratic"] = "quadratic"
+    """Kind of target."""
     dim: PositiveInt = 10
+    """Parameters d."""
     num_data: Annotated[int, Field(ge=2)] = 1000
+    """Rows of data n."""
     smallest_curvature: PositiveFloat = 0.1
-    """Eigenvalues of H are spaced evenly in logarithm between these two."""
+    """Smallest eigenvalue of H. The others are spaced evenly in logarithm."""
     largest_curvature: PositiveFloat = 10.0
+    """Largest eigenvalue of H."""
     is_rotated: bool = True
-    """Eigenvectors drawn at random instead of the axes."""
+    """Whether the eigenvectors are drawn at random; else they are the axes."""
     gradient_noise: Annotated[float, Field(ge=0)] = 1.0
     """Standard deviation of each coordinate of g_i."""
     posterior: PosteriorSpec = PosteriorSpec(localization=1.0)
+    """The local posterior around w0."""
     seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of everything that is random in the target."""
 
     def inconsistencies(self) -> Iterator[Finding]:
         """Curvatures the wrong way round."""

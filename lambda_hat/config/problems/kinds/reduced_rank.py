@@ -19,9 +19,13 @@ class ReducedRankProblem(LinearNetworkProblem):
     order: ClassVar[int] = 5
 
     target: Literal["reduced_rank"] = "reduced_rank"
+    """Kind of target."""
     in_dim: PositiveInt = 5
+    """Inputs."""
     hidden_dim: PositiveInt = 3
+    """Hidden units."""
     out_dim: PositiveInt = 5
+    """Outputs."""
 
     @property
     def widths(self) -> tuple[int, int, int]:
