@@ -128,7 +128,7 @@ class LocalPosterior(eqx.Module):
         return vector.astype(self.evaluation_dtype)
 
     def evaluated_in(self, dtype: str) -> LocalPosterior:
-        """The same posterior with losses and gradients evaluated in `dtype`; positions and sums stay as they are."""
+        """This posterior with losses and gradients evaluated in `dtype`; positions and sums keep their precision."""
 
         def cast(array: Array) -> Array:
             return array.astype(dtype) if jnp.issubdtype(array.dtype, jnp.floating) else array
