@@ -150,7 +150,7 @@ class ReferenceRecord(Record):
 
     @classmethod
     def read_current(cls, path: Path) -> Self | None:
-        """The record in `path`; None where there is none, or a torn one, or one of an older format: those are made anew."""
+        """The record in `path`; None where there is none, a torn one, or one of an older format, which is made anew."""
         try:
             return cls.read(path)
         except FormatError as error:
