@@ -17,6 +17,7 @@ import yaml
 from click.testing import Result
 
 from lambda_hat.records.tables import read_frame
+from tests.conftest import HANGING
 
 STUDY = {
     "problems": [{"target": "quadratic", "seed": 3, "overrides": {"dim": 4, "num_data": 200}}],
