@@ -62,7 +62,7 @@ builtins.__import__ = strict
     ("package", "heavy", "statement"),
     [
         ("parsl", "sqlalchemy", "from lambda_hat.execution.parsl.cluster import Cluster as found"),
-        ("arviz_stats", "xarray", "from lambda_hat.estimate.array_stats import array_stats as found; found.ess"),
+        ("arviz_stats", "xarray", "from lambda_hat.draws.array_stats import array_stats as found; found.ess"),
     ],
 )
 def test_parsl_and_arviz_are_imported_even_if_they_need_what_is_left_out(package, heavy, statement):
