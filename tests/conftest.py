@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 if TYPE_CHECKING:
@@ -62,6 +63,10 @@ def pytest_configure(config: pytest.Config) -> None:
     if CACHE_VARIABLE not in os.environ and not hasattr(config, "workerinput"):
         folder = os.environ[CACHE_VARIABLE] = tempfile.mkdtemp(prefix="lambda-hat-tests-")
         config.add_cleanup(partial(shutil.rmtree, folder, ignore_errors=True))
+    hypothesis.settings.register_profile(
+        "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    )
+    hypothesis.settings.load_profile("any machine")
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` is applied

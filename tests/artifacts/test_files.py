@@ -108,7 +108,7 @@ def test_a_file_that_shrank_is_read_from_its_start(tmp_path):
     assert read_json_lines(path, offset)[0] == [{"step": 7}]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(OBJECTS, st.data())
 def test_of_a_cut_file_nothing_is_read_and_of_cut_lines_the_whole_ones(obj, data):
     with tempfile.TemporaryDirectory() as folder:

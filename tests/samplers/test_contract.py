@@ -67,6 +67,19 @@ def run(sampler, num_steps: int, **options: Any):
     return run_chains(sampler, jax.random.key(1), states, num_steps, chunk_size=CHUNK_SIZE, **options)
 
 
+def trace_a_step(sampler, dtype: str = "float64"):
+    """Shapes and dtypes of the states before and after a step, of its info and its displacement. Compiles nothing."""
+    key = jax.random.key(0)
+    state = eqx.filter_eval_shape(sampler.init, key, jnp.zeros(DIM, dtype))
+    after, info = eqx.filter_eval_shape(sampler.step, key, state)
+    return state, after, info, eqx.filter_eval_shape(sampler.displacement, state)
+
+
+def quick_for_two(methods):
+    """Parameters; those of all but two methods are slow, as each compiles its own programs."""
+    return [method if method in ("hmc", "sgld") else pytest.param(method, marks=pytest.mark.slow) for method in methods]
+
+
 def shapes(tree):
     return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
 
@@ -79,12 +92,9 @@ def test_every_method_is_here():
 @pytest.mark.parametrize("method", VARIANTS)
 def test_state_keeps_its_shapes_and_dtypes(method, dtype):
     sampler = build(method, dtype)
-    key = jax.random.key(0)
-    state = eqx.filter_eval_shape(sampler.init, key, jnp.zeros(DIM, dtype))
-    after, info = eqx.filter_eval_shape(sampler.step, key, state)
+    state, after, info, displacement = trace_a_step(sampler, dtype)
     assert shapes(after) == shapes(state)
     assert {(leaf.shape, leaf.dtype) for leaf in info} == {((), np.dtype(dtype))}
-    displacement = eqx.filter_eval_shape(sampler.displacement, state)
     assert (displacement.shape, displacement.dtype) == ((DIM,), np.dtype(dtype))
     floats = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.floating)]
     assert {leaf.dtype for leaf in floats} == {np.dtype(dtype)}
@@ -92,14 +102,7 @@ def test_state_keeps_its_shapes_and_dtypes(method, dtype):
         assert shapes(sampler.with_numbers(step_size=sampler.step_size * 2)) == shapes(sampler)
 
 
-@pytest.mark.parametrize(
-    "method",
-    [
-        method if method in ("hmc", "sgld") else pytest.param(method, marks=pytest.mark.slow)
-        for method in VARIANTS
-        if method != "vi hessian"
-    ],
-)
+@pytest.mark.parametrize("method", quick_for_two(method for method in VARIANTS if method != "vi hessian"))
 def test_chains_equal_a_loop_over_them(method):
     sampler = build(method)
     together = run(sampler, 4).info
@@ -114,7 +117,7 @@ def test_chains_equal_a_loop_over_them(method):
             np.testing.assert_allclose([field[chain, t] for field in together], info, rtol=1e-8, atol=1e-12)
 
 
-@pytest.mark.parametrize("method", VARIANTS)
+@pytest.mark.parametrize("method", quick_for_two(VARIANTS))
 def test_chunks_change_nothing_and_stopping_leaves_the_first_part(method):
     sampler = build(method)
     whole, parts = run(sampler, 25), run(sampler, 25, min_chunks=7)
@@ -153,12 +156,12 @@ OTHER_VALUES = {
 }
 
 
-@pytest.mark.parametrize("method", OTHER_VALUES)
+@pytest.mark.parametrize("method", quick_for_two(OTHER_VALUES))
 def test_numbers_are_traced(method):
     run(build(method), 12)  # whatever there is to compile
     before = CountingLoss.num_traces
     for change in OTHER_VALUES[method]:
         run(build(method, **change), 25)
     assert CountingLoss.num_traces == before
-    run_chains(build(method), jax.random.key(1), start(build(method), jax.random.key(0)), 1, chunk_size=CHUNK_SIZE + 1)
-    assert CountingLoss.num_traces > before  # a new shape is counted
+    trace_a_step(build(method))
+    assert CountingLoss.num_traces > before  # what is traced is counted

@@ -66,7 +66,7 @@ def truth(mixture: Mixture, num_components: int, z: np.ndarray) -> float:
 
 
 @pytest.mark.slow  # every number of components compiles
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(1, 9), st.integers(0, 3), st.data())
 def test_density_and_score_of_any_number_of_components(num_slots: int, rank: int, data: st.DataObject) -> None:
     num_components = data.draw(st.integers(1, num_slots))

@@ -12,7 +12,7 @@ from scipy import stats
 
 from lambda_hat.samplers.noise import few_normals, indices, normals
 
-NUM_STEPS, NUM_CHAINS, DIM = 2000, 4, 1001
+NUM_STEPS, NUM_CHAINS, DIM = 600, 4, 1001
 MAX_DEVIATION = 4.5  # standard errors, of a few hundred figures
 UPPER = 1000
 

@@ -33,7 +33,7 @@ def stationary_llc(target, posterior, settings: SGHMCSettings) -> float:
     """λ̂ of the discretised, noisy chain at stationarity, exactly: (z, v) is a linear recursion."""
     (rows,) = target.data
     dim, nbeta = rows.shape[1], float(posterior.nbeta)
-    hessian, identity = nbeta * target.per_example_loss_fn.geometry.hessian, np.eye(dim)
+    hessian, identity = nbeta * target.loss_fn.geometry.hessian, np.eye(dim)
     a = np.asarray(a0(posterior).matrix, np.float64) if settings.is_whitened else identity
     curvature = a.T @ (hessian + LOCALIZATION * identity) @ a
     noise = nbeta**2 * a.T @ (rows.T @ rows / len(rows) / settings.batch_size) @ a
@@ -182,7 +182,7 @@ def test_steps_follow_the_formula(preconditioner, build):
         step_size=1e-3, friction=0.3, noise_share=0.2, batch_size=32, preconditioner=preconditioner
     )
     sampler, _, target = build(settings)
-    nbeta, hessian = float(sampler.posterior.nbeta), target.per_example_loss_fn.geometry.hessian
+    nbeta, hessian = float(sampler.posterior.nbeta), target.loss_fn.geometry.hessian
     a = np.asarray(sampler.whitening.matrix) if preconditioner == "whitened" else np.eye(5)
     u = np.linspace(-0.1, 0.2, 5)
     state = eqx.filter_jit(sampler.init)(jax.random.key(0), jnp.asarray(u))

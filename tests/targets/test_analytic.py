@@ -38,7 +38,7 @@ def test_loss_is_the_quadratic_form_plus_zero_sum_linear_terms(target):
     assert target.data[0].std() == pytest.approx(1.0, rel=0.1)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(nbeta=st.floats(0.1, 1e4), localization=st.floats(1e-3, 1e3))
 def test_exact_llc_is_the_gaussian_expectation(nbeta, localization):
     loss = QuadraticLoss.from_problem(PROBLEM)

@@ -85,7 +85,7 @@ def test_initial_weights_have_variance_gain_over_fan_in_and_biases_are_zero(acti
     assert not position[first.bias].any()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(weight=st.floats(0.1, 100.0))
 def test_equal_losses_are_one_static_argument(weight):
     first, second = (SquaredError(MLP((2, 3, 1)), weight) for _ in range(2))

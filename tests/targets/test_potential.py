@@ -29,7 +29,7 @@ def test_known_values_at_nbeta_1000(k, l, localization, truth):  # noqa: E741
     assert PotentialLLC(l, k)(1000.0, localization) == pytest.approx(truth, abs=5.1e-7)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(nbeta=st.floats(1e-2, 1e9), localization=st.floats(1e-2, 1e3))
 def test_w1_w2_squared_in_closed_form(nbeta, localization):
     a = localization**2 / (8 * nbeta)
