@@ -15,8 +15,8 @@ from lambda_hat.samplers.runner import run_together
 pytestmark = pytest.mark.usefixtures("float64")
 
 SETTINGS = {"hmc": HMCSettings(steps=400), "mclmc": MCLMCSettings(steps=400)}
-# By number of seeds, the coverage of honest intervals: 0.95 within about two of its own standard errors.
-BOUNDS = {60: (0.89, 0.99), 400: (0.925, 0.975)}
+# By number of seeds, the coverage of honest intervals: 0.95 within two to three of its own standard errors.
+BOUNDS = {200: (0.90, 0.98), 400: (0.92, 0.975)}
 
 
 def coverage(estimates: list, truth: float, factor: float = 1.0) -> float:
@@ -24,7 +24,7 @@ def coverage(estimates: list, truth: float, factor: float = 1.0) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("num_seeds", [60, pytest.param(400, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("num_seeds", [200, pytest.param(400, marks=pytest.mark.nightly)])
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
 def test_intervals_cover_the_truth(build_quadratic, settings: MethodSettings, num_seeds: int) -> None:
     target, posterior = build_quadratic()
