@@ -116,7 +116,7 @@ def test_a_run_counts_what_the_host_counts(name):
 
 @pytest.mark.slow
 def test_a_reference_counts_what_the_host_counts():
-    spec = ReferenceSpec(num_chains=4, draws_per_round=50, max_relative_mcse=0.3)
+    spec = ReferenceSpec(num_chains=4, draws_per_round=50, max_relative_mcse=0.3, num_integration_steps=1)
     with jax.enable_x64(True):
         posterior = build("float64")
         Tally.restart()
