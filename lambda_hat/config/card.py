@@ -41,6 +41,17 @@ Address = Annotated[str, Field(pattern=r"^[A-Za-z0-9.:-]+$"), Expected("the name
 SelectOptions = Annotated[
     str, Field(pattern=r"^([^:\s].*)?$"), Expected("text like `ngpus=4:mem=8gb`, with no `:` in front")
 ]
+Word = Annotated[str, Field(pattern=r"^\S+$"), Expected("text without spaces")]  # one that a scheduler knows
+Arguments = Annotated[str, Field(pattern=r"^[^\n]*$"), Expected("one line of text")]
+Option = Annotated[str, Field(pattern=r"^--?[a-z][a-z-]*$"), Expected("an option such as `--bind-to`")]
+Interface = Annotated[str, Field(pattern=r"^\w[\w.:@-]*$"), Expected("the name of a network interface")]
+_CORES = r"\d+(-\d+)?(,\d+(-\d+)?)*"
+CpuAffinity = Annotated[
+    str,
+    Field(pattern=rf"^(none|block|block-reverse|alternating|list(:{_CORES})+)$"),
+    Expected("`none`, `block`, `block-reverse`, `alternating` or text like `list:0-3:4-7`"),
+]
+UserId = Annotated[int, Field(ge=1)]
 AbsolutePath = Annotated[str, Field(pattern=r"^/"), Expected("a path that begins with `/`")]
 
 
@@ -97,7 +108,7 @@ class BlockCard(Frozen):
     init_blocks: Annotated[int, Field(ge=0)] = 1
     """Number of blocks at the start."""
     min_blocks: Annotated[int, Field(ge=0)] = 1
-    """Number of blocks that are kept while there is nothing to do."""
+    """Number of blocks that are kept while there is nothing to do. With 0, idle blocks end after two minutes."""
     max_blocks: PositiveInt = 1
     """Largest number of blocks at once."""
     max_workers: PositiveInt | Literal["auto"] = "auto"
@@ -110,6 +121,8 @@ class BlockCard(Frozen):
     """Memory to ask for on each node, in GiB."""
     gpus_per_node: PositiveInt | None = None
     """GPUs to ask for on each node; its workers share them."""
+    cpu_affinity: CpuAffinity = "none"
+    """Cores that each worker is pinned to, as Parsl names it; `list:0-3:4-7` names those of two workers."""
     worker_init: str = ""
     """Shell lines that run before the workers start."""
     retries: Retries = 1
@@ -121,14 +134,22 @@ class BlockCard(Frozen):
 class BatchCard(BlockCard):
     """Blocks that are jobs of a batch system and end at their walltime."""
 
-    account: str | None = None
+    account: Word | None = None
     """Account that the jobs are charged to."""
+    address: Address | None = None
+    """Host name or address at which jobs reach the controller; null has them try every address of this machine."""
+    interface: Interface | None = None
+    """Network interface of this machine at which jobs reach the controller, such as `bond0`; null means any."""
     nodes_per_block: PositiveInt = 1
     """Number of nodes in one job."""
     walltime: Walltime = "01:00:00"
     """Wall time of a job; budgets must fit into it."""
     scheduler_options_extra: tuple[str, ...] = ()
     """Further lines of the job script."""
+    launcher_overrides: Arguments | None = None
+    """Arguments for the launcher's command; null means `--cpu-bind=none` for `srun` and none for others."""
+    cmd_timeout: Annotated[int, Field(ge=1)] = 60
+    """Seconds that a command of the scheduler may take."""
 
 
 class SlurmCard(BatchCard):
@@ -138,14 +159,27 @@ class SlurmCard(BatchCard):
     """Kind of card."""
     label: Label = "htex_slurm"
     """Name that tasks are sent to."""
-    partition: str | None = None
+    partition: Word | None = None
     """Slurm partition."""
-    qos: str | None = None
+    qos: Word | None = None
     """Slurm quality of service."""
-    constraint: str | None = None
+    constraint: Word | None = None
     """Features that nodes must have."""
-    gpu_type: str | None = None
+    reservation: Word | None = None
+    """Slurm reservation."""
+    exclusive: bool | None = None
+    """Whether to ask for nodes without other jobs (`--exclusive`); null does if `cores_per_node` is null."""
+    gpu_type: Word | None = None
     """Type of GPU, such as `a100`."""
+    gpu_directive: Literal["gres", "gpus-per-node", "none"] = "gres"
+    """Option that asks for GPUs; `none` is for partitions whose nodes come with all of theirs."""
+    launcher: Literal["auto", "single_node", "srun", "mpirun"] = "auto"
+    """What starts the workers; `auto` is `single_node`, or `srun` where a block has several nodes."""
+
+    @property
+    def starts_with(self) -> Literal["single_node", "srun", "mpirun"]:
+        """The launcher, chosen."""
+        return self.launcher if self.launcher != "auto" else "single_node" if self.nodes_per_block == 1 else "srun"
 
 
 class PBSCard(BatchCard):
@@ -155,10 +189,21 @@ class PBSCard(BatchCard):
     """Kind of card."""
     label: Label = "htex_pbs"
     """Name that tasks are sent to."""
-    queue: str | None = None
-    """PBS queue."""
+    queue: Word | None = None
+    """PBS queue, or the queue of a reservation."""
     select_options: SelectOptions = ""
     """Further resources of a chunk, e.g. `gpu_model=a100`."""
+    resources: dict[Word, Word | int] = {}
+    """Resources of the whole job, e.g. `{filesystems: "home:eagle", place: scatter}`: a line `#PBS -l` for each."""
+    launcher: Literal["auto", "single_node", "mpiexec", "mpirun"] = "auto"
+    """What starts the workers; `auto` is `single_node`, or `mpiexec` where a block has several nodes."""
+    bind_cmd: Option = "--bind-to"
+    """Option by which `mpiexec` is told `none`, to leave all cores to the workers; `--cpu-bind` on Cray systems."""
+
+    @property
+    def starts_with(self) -> Literal["single_node", "mpiexec", "mpirun"]:
+        """The launcher, chosen."""
+        return self.launcher if self.launcher != "auto" else "single_node" if self.nodes_per_block == 1 else "mpiexec"
 
 
 class Volume(Frozen):
@@ -177,7 +222,7 @@ class KubernetesCard(BlockCard):
     """Kind of card."""
     label: Label = "htex_kubernetes"
     """Name that tasks are sent to."""
-    image: str
+    image: Word
     """Container image that has Python and this project."""
     namespace: Namespace = "default"
     """Kubernetes namespace."""
@@ -185,6 +230,12 @@ class KubernetesCard(BlockCard):
     """Host name or address at which pods reach the controller."""
     service_account: str | None = None
     """Service account of the pods."""
+    secret: Word | None = None
+    """Secret with which the image is pulled."""
+    user_id: UserId | None = None
+    """User that the pods run as; needs `group_id`."""
+    group_id: UserId | None = None
+    """Group that the pods run as; needs `user_id`."""
     persistent_volumes: tuple[Volume, ...] = ()
     """Volumes of the pods. One of them must hold the run's folder."""
 

@@ -6,13 +6,14 @@ Every check skips values of a wrong type, which are reported already, and contin
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import ValidationError
 
 from lambda_hat.config.describe import fields_of, scalar_types
-from lambda_hat.config.locate import Finding, KeyPath
+from lambda_hat.config.locate import Finding, KeyPath, dotted
 from lambda_hat.config.methods import METHODS, hyperparameter_names
 from lambda_hat.config.problems import TARGETS, ProblemEntry, find_kind
 from lambda_hat.config.resolve import load_preset, resolve_sampler, unknown_preset
@@ -21,8 +22,9 @@ from lambda_hat.config.suggest import did_you_mean, one_of
 from lambda_hat.config.validation import findings_of, found, is_number
 from lambda_hat.errors import TargetError
 
-__all__ = ["check_card", "check_experiments", "check_study"]
+__all__ = ["check_card", "check_experiments", "check_filled_in", "check_study"]
 
+_PLACEHOLDER = re.compile(r"<[^<>]+>")
 _FOLDERS_OF_RUNS = ("problems", "trials", "studies", "tables", "meta", "cache")
 
 
@@ -215,8 +217,18 @@ def _check_fixed(path: KeyPath, method: str, fixed: Mapping[str, Any], space: Ma
             yield Finding((*path, moot.setting if moot.setting in fixed else "preset"), message, hint)
 
 
+def check_filled_in(data: object, path: KeyPath = ()) -> Iterator[Finding]:
+    """Values of a card such as `<account>`, which only its user knows."""
+    if isinstance(data, str) and _PLACEHOLDER.fullmatch(data):
+        hint = f"Give it with `--set {dotted(path)}=NAME`, or write it into the card."
+        yield Finding(path, f"`{data}` is not filled in", hint)
+    children = data.items() if isinstance(data, Mapping) else enumerate(_list(data))
+    for key, value in children:
+        yield from check_filled_in(value, (*path, key))
+
+
 def check_card(data: Mapping[str, Any]) -> Iterator[Finding]:
-    """Faults of executors' labels and GPUs, of the number of blocks and of the folder of Parsl's files."""
+    """Faults of executors' labels and GPUs, of blocks and their launcher and of the folder of Parsl's files."""
     labels: list[object] = []
     for index, executor in enumerate(_list(data.get("executors"))):
         yield from _check_gpus(_mapping(executor), ("executors", index))
@@ -238,6 +250,37 @@ def check_card(data: Mapping[str, Any]) -> Iterator[Finding]:
         least, most = data.get(name, 1), data.get(bound, 1)
         if isinstance(least, int) and isinstance(most, int) and least > most:
             yield Finding((name,), f"found {least}, expected at most `{bound}` ({most})")
+    yield from _check_launcher(data)
+    yield from _check_scheduler(data)
+
+
+def _check_launcher(data: Mapping[str, Any]) -> Iterator[Finding]:
+    launcher, nodes = data.get("launcher", "auto"), data.get("nodes_per_block", 1)
+    if not is_number(nodes):
+        return
+    if launcher == "single_node" and nodes > 1:
+        message = f"found 'single_node', which would start all workers of {nodes} nodes on the first, expected `auto`"
+        yield Finding(("launcher",), message)
+    starts_on_one = launcher == "single_node" or (launcher == "auto" and nodes == 1)
+    if data.get("launcher_overrides") is not None and starts_on_one:
+        given = found(data["launcher_overrides"])
+        message = f"found {given}, which has no effect with `launcher: {launcher}` on one node"
+        yield Finding(("launcher_overrides",), message, "Name the `launcher`, or remove it.", is_about_key=True)
+
+
+def _check_scheduler(data: Mapping[str, Any]) -> Iterator[Finding]:
+    if data.get("address") is not None and data.get("interface") is not None:
+        yield Finding(("interface",), "found beside `address`; expected one of the two", is_about_key=True)
+    if data.get("gpu_type") is not None and (data.get("gpus_per_node") is None or data.get("gpu_directive") == "none"):
+        asked = "`gpus_per_node`" if data.get("gpus_per_node") is None else "another `gpu_directive`"
+        message = f"found {found(data['gpu_type'])}, which has no effect without {asked}"
+        yield Finding(("gpu_type",), message, "Remove it.", is_about_key=True)
+    for name, other in (("select", "select_options"), ("walltime", "walltime")):
+        if name in _mapping(data.get("resources")):
+            yield Finding(("resources", name), f"this is what `{other}` is for", "Remove it here.", is_about_key=True)
+    for name, other in (("user_id", "group_id"), ("group_id", "user_id")):
+        if data.get(name) is not None and data.get(other) is None:
+            yield Finding((name,), f"has no effect without `{other}`", f"Give `{other}` too.", is_about_key=True)
 
 
 def _check_gpus(executor: Mapping[str, Any], path: KeyPath) -> Iterator[Finding]:

@@ -15,7 +15,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from lambda_hat.config.card import AnyCard, Card
-from lambda_hat.config.checks import check_card, check_experiments, check_study, method_of
+from lambda_hat.config.checks import check_card, check_experiments, check_filled_in, check_study, method_of
 from lambda_hat.config.experiments import Experiments, FixedSampler, SamplerEntry
 from lambda_hat.config.interpolate import resolve_interpolations
 from lambda_hat.config.locate import Document, Finding, KeyPath, read_document
@@ -377,7 +377,8 @@ def _load_card(
         return None, document, faults
     document, more = apply(document, fitting)
     faults += more
-    card, findings, data = None, [], document.data or {}
+    card, data = None, document.data or {}
+    findings = list(check_filled_in(data))
     try:
         card = TypeAdapter(Card).validate_python(data)
     except ValidationError as error:

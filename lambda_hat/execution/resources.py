@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 import os
+import socket
 from collections.abc import Sequence
 from pathlib import Path
+
+import psutil
 
 from lambda_hat.config.card import AnyCard, BatchCard, BlockCard, InlineCard, LocalCard, LocalExecutor
 from lambda_hat.config.study import Budget
@@ -18,6 +21,7 @@ __all__ = [
     "check_card",
     "compilation_cache",
     "memory_fraction",
+    "own_addresses",
     "process_variables",
     "walltime_seconds",
     "workers_per_node",
@@ -91,7 +95,9 @@ def walltime_seconds(card: AnyCard) -> float | None:
 
 def check_card(card: AnyCard) -> list[Fault]:
     """Faults of a card that its schema cannot see."""
-    return _check_workers(card) if isinstance(card, BlockCard) else []
+    if not isinstance(card, BlockCard):
+        return []
+    return _check_workers(card) or [*_check_affinity(card), *_check_interface(card)]
 
 
 def _check_workers(card: BlockCard) -> list[Fault]:
@@ -99,6 +105,36 @@ def _check_workers(card: BlockCard) -> list[Fault]:
         return []
     message = "`auto` needs `cores_per_node` or `gpus_per_node`; the card has neither."
     return [Fault(key="max_workers", message=message, hint="Give a number, or describe the node.")]
+
+
+def _check_affinity(card: BlockCard) -> list[Fault]:
+    kind, *cores = card.cpu_affinity.split(":")
+    num_workers = workers_per_node(card)
+    if kind == "list" and len(cores) != num_workers:
+        message = f"names the cores of {len(cores)}, but a node has {num_workers} (`max_workers`)."
+        return [Fault(key="cpu_affinity", message=message, hint="Name the cores of each worker.")]
+    if kind != "none" and card.cores_per_node is not None and num_workers > card.cores_per_node:
+        message = f"pins workers to cores of their own, but {num_workers} share {card.cores_per_node}."
+        return [Fault(key="cpu_affinity", message=message, hint="Lower `max_workers`, or set it to `none`.")]
+    return []
+
+
+def _check_interface(card: BlockCard) -> list[Fault]:
+    if not isinstance(card, BatchCard) or card.interface is None or own_addresses(card.interface):
+        return []
+    names = ", ".join(f"`{name}`" for name in psutil.net_if_addrs() if own_addresses(name))
+    message = f"this machine has no interface `{card.interface}` with an IPv4 address; it has {names}."
+    return [Fault(key="interface", message=message, hint="Null lets jobs try all addresses.")]
+
+
+def own_addresses(interface: str | None = None) -> set[str]:
+    """IPv4 addresses of this machine, or of one network interface of it; names are not resolved."""
+    return {
+        entry.address
+        for name, entries in psutil.net_if_addrs().items()
+        for entry in entries
+        if entry.family == socket.AF_INET and interface in (None, name)
+    }
 
 
 def check_budget(card: AnyCard, budget: Budget) -> list[Fault]:

@@ -21,6 +21,7 @@ from lambda_hat.config.load import load_cfg
 from lambda_hat.config.locate import YamlLoader, dotted
 from lambda_hat.errors import ConfigError
 from lambda_hat.workflows.plan import check_execution
+from tests.sites import SITES, filled_in
 
 Write = Callable[..., str]
 
@@ -117,7 +118,7 @@ wall_time: "01:00:00"
 run_dir: ../elsewhere
 """,
         """\
-card.yaml:2:8  queue: found 7, expected text or null
+card.yaml:2:8  queue: found 7, expected text without spaces or null
     Put quotes around it.
 card.yaml:3:17  select_options: found ':ngpus=4', expected text like `ngpus=4:mem=8gb`, with no `:` in front
 card.yaml:4:38  scheduler_options_extra.1: found 3, expected text
@@ -169,13 +170,89 @@ def test_all_faults_of_a_card_come_at_once_each_in_its_place(study_file: Write, 
     assert fields_of_unknown_keys(str(caught.value)) == expected
 
 
+JOINT = {  # by the text of a card: its fault
+    "type: slurm\nnodes_per_block: 2\nlauncher: single_node\ncores_per_node: 4\n": "card.yaml:3:11  launcher: found "
+    "'single_node', which would start all workers of 2 nodes on the first, expected `auto`",
+    "type: pbs\nlauncher_overrides: --ppn 1\ncores_per_node: 4\n": "card.yaml:2:1  launcher_overrides: found '--ppn 1' "
+    "(text), which has no effect with `launcher: auto` on one node\n    Name the `launcher`, or remove it.",
+    "type: pbs\nlauncher: srun\ncores_per_node: 4\n": "card.yaml:2:11  launcher: found 'srun', expected one of `auto`, "
+    "`single_node`, `mpiexec`, `mpirun`\n    Did you mean `mpirun`?",
+    "type: slurm\naddress: 10.0.0.1\ninterface: lo\ncores_per_node: 4\n": "card.yaml:3:1  interface: found beside "
+    "`address`; expected one of the two",
+    "type: slurm\ngpu_type: a100\ncores_per_node: 4\n": "card.yaml:2:1  gpu_type: found 'a100' (text), which has no "
+    "effect without `gpus_per_node`\n    Remove it.",
+    "type: slurm\ngpu_type: a100\ngpu_directive: none\ngpus_per_node: 4\n": "card.yaml:2:1  gpu_type: found 'a100' "
+    "(text), which has no effect without another `gpu_directive`\n    Remove it.",
+    "type: pbs\nresources: {walltime: '1'}\ncores_per_node: 4\n": "card.yaml:2:13  resources.walltime: this is what "
+    "`walltime` is for\n    Remove it here.",
+    "type: pbs\nresources: {place: a b}\ncores_per_node: 4\n": "card.yaml:2:20  resources.place: found 'a b', expected "
+    "text without spaces or a whole number",
+    "type: kubernetes\nimage: i\naddress: h\nuser_id: 1000\ncores_per_node: 4\n": "card.yaml:4:1  user_id: has no "
+    "effect without `group_id`\n    Give `group_id` too.",
+    "type: slurm\ncpu_affinity: packed\ncores_per_node: 4\n": "card.yaml:2:15  cpu_affinity: found 'packed', expected "
+    "`none`, `block`, `block-reverse`, `alternating` or text like `list:0-3:4-7`",
+    "type: slurm\naccount: my project\ncores_per_node: 4\n": "card.yaml:2:10  account: found 'my project', expected "
+    "text without spaces or null",
+}
+
+
+@pytest.mark.parametrize("text", JOINT)
+def test_fields_that_contradict_each_other_are_faults(study_file: Write, text: str) -> None:
+    Path("card.yaml").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_cfg(study_file(), parsl_card="card.yaml")
+    assert str(caught.value) == JOINT[text]
+
+
+FAULTS_OF_NODES = {
+    "cpu_affinity: list:0-3:4-7\nmax_workers: 3\n": "cpu_affinity: names the cores of 2, but a node has 3 "
+    "(`max_workers`).",
+    "cpu_affinity: block\ncores_per_node: 4\nmax_workers: 8\n": "cpu_affinity: pins workers to cores of their own, "
+    "but 8 share 4.",
+    "interface: none0\nmax_workers: 1\n": "interface: this machine has no interface `none0` with an IPv4 address; it "
+    "has `lo`",
+}
+
+
+@pytest.mark.parametrize("text", FAULTS_OF_NODES)
+def test_workers_and_addresses_that_cannot_be_are_faults(study_file: Write, text: str) -> None:
+    Path("card.yaml").write_text(f'type: slurm\n{text}walltime: "48:00:00"\n')
+    (fault,) = check_execution(load_cfg(study_file(), parsl_card="card.yaml"))
+    assert f"{fault.key}: {fault.message}".startswith(FAULTS_OF_NODES[text])
+    assert (fault.source, fault.line) == ("card.yaml", 2)
+
+
+@pytest.mark.parametrize("card", SITES, ids=lambda card: card.stem)
+def test_the_card_of_a_site_is_refused_until_it_is_filled_in(card: Path) -> None:
+    arguments = filled_in(card)
+    with pytest.raises(ConfigError) as caught:
+        load_cfg(STUDY, parsl_card=str(card))
+    assert [fault.key for fault in caught.value.faults] == [argument.partition("=")[0] for argument in arguments]
+    for fault in caught.value.faults:
+        assert "is not filled in" in fault.message
+        assert f"`--set {fault.key}=NAME`" in fault.hint
+    assert check_execution(load_cfg(STUDY, arguments, parsl_card=str(card))) == []
+
+
+def test_a_placeholder_in_an_argument_is_a_fault_of_it() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_cfg(STUDY, ["account=<your account>"], parsl_card=str(REPOSITORY / "config/parsl/pbs.yaml"))
+    assert str(caught.value).startswith('--set "account=<your account>"  account: `<your account>` is not filled in\n')
+
+
 GPUS = "executors.1.available_accelerators"
 OPTIONS = "scheduler_options_extra"
 
 
 @pytest.mark.parametrize(
     ("name", "model"),
-    [("pbs", PBSCard), ("kubernetes", KubernetesCard), ("local-gpu", LocalCard), ("inline", InlineCard)],
+    [
+        ("slurm/cpu", SlurmCard),
+        ("pbs", PBSCard),
+        ("kubernetes", KubernetesCard),
+        ("local-gpu", LocalCard),
+        ("inline", InlineCard),
+    ],
 )
 def test_examples_show_every_field(name: str, model: type[BaseModel]) -> None:
     shown = yaml.safe_load((REPOSITORY / f"config/parsl/{name}.yaml").read_text(encoding="utf-8"))

@@ -11,6 +11,7 @@ from lambda_hat.config.explain import json_schema, to_yaml
 from lambda_hat.config.load import LoadedExperiments, LoadedStudy, load_cfg, load_experiments, load_file
 from lambda_hat.config.methods import METHODS, hyperparameter_names
 from lambda_hat.errors import ConfigError
+from tests.sites import filled_in
 
 Write = Callable[..., str]
 EXPERIMENTS = """\
@@ -56,7 +57,7 @@ def test_what_it_resolves_to_is_a_file_for_the_same_runs(study_file: Write) -> N
 
 def test_the_shipped_file_loads_with_every_shipped_card(repository: Path) -> None:
     for card in Path("config/parsl").rglob("*.yaml"):
-        loaded = load_experiments("config/experiments.yaml", parsl_card=str(card))
+        loaded = load_experiments("config/experiments.yaml", filled_in(card), parsl_card=str(card))
         assert len(loaded.experiments.targets) * len(loaded.experiments.samplers) == 6
 
 

@@ -489,11 +489,12 @@ CARDS = {
     "kubernetes": (
         "type: kubernetes\nimage: 5\nadress: 10.0.0.1\npersistent_volumes: [{claim: runs, pth: /x}]\nrun_dir: ../x\n",
         "  address: missing; expected the name or number of a host\n"
-        "card.yaml:2:8  image: found 5, expected text\n"
+        "card.yaml:2:8  image: found 5, expected text without spaces\n"
         "    Put quotes around it.\n"
         "card.yaml:3:1  adress: unknown key; expected one of `init_blocks`, `min_blocks`, `max_blocks`, `max_workers`, "
-        "`cores_per_worker`, `cores_per_node`, `mem_per_node`, `gpus_per_node`, `worker_init`, `retries`, `run_dir`, "
-        "`type`, `label`, `image`, `namespace`, `address`, `service_account`, `persistent_volumes`\n"
+        "`cores_per_worker`, `cores_per_node`, `mem_per_node`, `gpus_per_node`, `cpu_affinity`, `worker_init`, "
+        "`retries`, `run_dir`, `type`, `label`, `image`, `namespace`, `address`, `service_account`, `secret`, "
+        "`user_id`, `group_id`, `persistent_volumes`\n"
         "    Did you mean `address`?\n"
         "card.yaml:4:22  persistent_volumes.0.path: missing; expected a path that begins with `/`\n"
         "card.yaml:4:36  persistent_volumes.0.pth: unknown key; expected one of `claim`, `path`\n"

@@ -6,19 +6,18 @@ import logging
 import math
 import os
 import shlex
-import socket
 import sys
 import sysconfig
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import psutil
 from parsl.config import Config
 from parsl.errors import OptionalModuleMissing
 from parsl.executors.status_handling import BlockProviderExecutor
 from parsl.jobs.errors import TooManyJobFailuresError
 from parsl.jobs.states import JobState, JobStatus
-from parsl.launchers import MpiExecLauncher, SingleNodeLauncher, SrunLauncher
+from parsl.launchers import MpiExecLauncher, MpiRunLauncher, SingleNodeLauncher, SrunLauncher
+from parsl.launchers.base import Launcher
 from parsl.logconfigs.file import FileLogging
 from parsl.providers import LocalProvider
 from parsl.providers.base import ExecutionProvider
@@ -48,6 +47,7 @@ from lambda_hat.execution.resources import (
     capacity,
     compilation_cache,
     memory_fraction,
+    own_addresses,
     process_variables,
     walltime_seconds,
     workers_per_node,
@@ -74,7 +74,7 @@ def load_parsl_config_from_card(
     run_dir = run_dir.resolve()
     cache_dir = (cache_dir or compilation_cache(run_dir)).resolve()
     if not isinstance(card, LocalCard):
-        executors = [_block_executor(card, cache_dir)]
+        executors = [_block_executor(card, run_dir, cache_dir)]
     else:
         workers = capacity(card)
         executors = [
@@ -109,14 +109,15 @@ def _local_executor(pool: LocalExecutor, num_workers: int, cache_dir: Path) -> E
     )
 
 
-def _block_executor(card: SlurmCard | PBSCard | KubernetesCard, cache_dir: Path) -> Executor:
+def _block_executor(card: SlurmCard | PBSCard | KubernetesCard, run_dir: Path, cache_dir: Path) -> Executor:
     num_workers, num_gpus = workers_per_node(card), card.gpus_per_node or 0
     worker_init = _worker_init(card, card.label, cache_dir, memory_fraction(num_workers, num_gpus))
     match card:
         case SlurmCard():
             provider = _slurm_provider(card, worker_init)
         case PBSCard():
-            provider = _pbs_provider(card, worker_init)
+            # Jobs of PBS begin in the user's home, where Parsl's launchers leave a list of nodes.
+            provider = _pbs_provider(card, f"{worker_init}\ncd {shlex.quote(str(run_dir))}")
         case KubernetesCard():
             provider = _kubernetes_provider(card, worker_init)
     return _executor(
@@ -126,7 +127,8 @@ def _block_executor(card: SlurmCard | PBSCard | KubernetesCard, cache_dir: Path)
         accelerators=_pinned(tuple(map(str, range(num_gpus))), num_workers),
         heartbeat=(5, 30),
         bind_to="0.0.0.0",  # not what workers are told: nothing can be bound to a host's name or a service's address
-        addresses={card.address} if isinstance(card, KubernetesCard) else _own_addresses(),
+        addresses=_addresses(card),
+        cpu_affinity=card.cpu_affinity,
     )
 
 
@@ -139,6 +141,7 @@ def _executor(
     heartbeat: tuple[int, int],  # seconds: period, and without one until a process counts as lost
     bind_to: str,
     addresses: set[str],
+    cpu_affinity: str = "none",
 ) -> Executor:
     return build_executor(
         addresses,
@@ -147,6 +150,7 @@ def _executor(
         max_workers_per_node=num_workers,
         cores_per_worker=0.001,  # the number of workers is settled; Parsl must not lower it
         available_accelerators=accelerators,
+        cpu_affinity=cpu_affinity,
         heartbeat_period=heartbeat[0],
         heartbeat_threshold=heartbeat[1],
         launch_cmd=manager_command(),
@@ -166,8 +170,19 @@ def _pinned(gpus: Sequence[str], num_workers: int) -> list[str]:
     return [names[worker % len(names)] for worker in range(num_workers)] if names else []
 
 
+def _addresses(card: SlurmCard | PBSCard | KubernetesCard) -> set[str]:
+    if card.address is not None:
+        return {card.address}
+    return own_addresses(card.interface)
+
+
 def _slurm_provider(card: SlurmCard, worker_init: str) -> ExecutionProvider:
-    gpus = card.gpus_per_node
+    gpus = ":".join([card.gpu_type or "", str(card.gpus_per_node)]).lstrip(":") if card.gpus_per_node else None
+    lines = list(card.scheduler_options_extra)
+    if card.reservation:
+        lines.append(f"#SBATCH --reservation={card.reservation}")
+    if gpus and card.gpu_directive == "gpus-per-node":  # not Parsl's own option, which takes no type
+        lines.append(f"#SBATCH --gpus-per-node={gpus}")
     return Slurm(
         partition=card.partition,
         account=card.account,
@@ -176,17 +191,17 @@ def _slurm_provider(card: SlurmCard, worker_init: str) -> ExecutionProvider:
         nodes_per_block=card.nodes_per_block,
         cores_per_node=card.cores_per_node,
         mem_per_node=card.mem_per_node,
-        gres=":".join(["gpu", *([card.gpu_type] if card.gpu_type else []), str(gpus)]) if gpus else None,
+        gres=f"gpu:{gpus}" if gpus and card.gpu_directive == "gres" else None,
         init_blocks=card.init_blocks,
         min_blocks=card.min_blocks,
         max_blocks=card.max_blocks,
         walltime=_clock(walltime_seconds(card) or 0.0),
-        scheduler_options="\n".join(card.scheduler_options_extra),
+        scheduler_options="\n".join(lines),
         worker_init=worker_init,
-        exclusive=card.cores_per_node is None,  # a part of a node can be asked for only by its size
-        cmd_timeout=60,
-        # Else a site's automatic binding can keep a node's manager, and so all its workers, on one core.
-        launcher=SingleNodeLauncher() if card.nodes_per_block == 1 else SrunLauncher(overrides="--cpu-bind=none"),
+        # A part of a node can be asked for only by its size.
+        exclusive=card.cores_per_node is None if card.exclusive is None else card.exclusive,
+        cmd_timeout=card.cmd_timeout,
+        launcher=_launcher(card.starts_with, card.launcher_overrides),
     )
 
 
@@ -194,11 +209,12 @@ def _pbs_provider(card: PBSCard, worker_init: str) -> ExecutionProvider:
     """PBS Professional asks for chunks: `select=1:ncpus=4:...`."""
     asked = {"mem": f"{card.mem_per_node}gb" if card.mem_per_node else None, "ngpus": card.gpus_per_node}
     options = [f"{name}={value}" for name, value in asked.items() if value is not None]
+    resources = [f"#PBS -l {name}={value}" for name, value in card.resources.items()]
     return Pbs(
-        queue=card.queue,
-        account=card.account,
+        queue=card.queue and shlex.quote(card.queue),  # these two become words of a command
+        account=card.account and shlex.quote(card.account),
         select_options=":".join([*options, *filter(None, [card.select_options])]),
-        scheduler_options="\n".join(card.scheduler_options_extra),
+        scheduler_options="\n".join([*card.scheduler_options_extra, *resources]),
         worker_init=worker_init,
         nodes_per_block=card.nodes_per_block,
         cpus_per_node=card.cores_per_node or max(1, math.ceil(workers_per_node(card) * card.cores_per_worker)),
@@ -206,9 +222,23 @@ def _pbs_provider(card: PBSCard, worker_init: str) -> ExecutionProvider:
         min_blocks=card.min_blocks,
         max_blocks=card.max_blocks,
         walltime=_clock(walltime_seconds(card) or 0.0),
-        cmd_timeout=60,
-        launcher=SingleNodeLauncher() if card.nodes_per_block == 1 else MpiExecLauncher(),  # pyright: ignore[reportArgumentType]
+        cmd_timeout=card.cmd_timeout,
+        launcher=_launcher(card.starts_with, card.launcher_overrides, card.bind_cmd),  # pyright: ignore[reportArgumentType]
     )
+
+
+def _launcher(name: str, overrides: str | None, bind_cmd: str = "") -> Launcher:
+    """What starts one manager on each node, with all cores that its job has there."""
+    match name:
+        case "srun":
+            # Else a site's automatic binding can keep a node's manager, and so all its workers, on one core.
+            return SrunLauncher(overrides="--cpu-bind=none" if overrides is None else overrides)
+        case "mpiexec":
+            return MpiExecLauncher(bind_cmd=bind_cmd, overrides=overrides or "")
+        case "mpirun":
+            return MpiRunLauncher(overrides=overrides or "")
+        case _:
+            return SingleNodeLauncher()
 
 
 def _kubernetes_provider(card: KubernetesCard, worker_init: str) -> ExecutionProvider:
@@ -220,6 +250,10 @@ def _kubernetes_provider(card: KubernetesCard, worker_init: str) -> ExecutionPro
             image=card.image,
             namespace=card.namespace,
             service_account_name=card.service_account,
+            secret=card.secret,
+            user_id=None if card.user_id is None else str(card.user_id),
+            group_id=None if card.group_id is None else str(card.group_id),
+            run_as_non_root=card.user_id is not None,
             persistent_volumes=[(volume.claim, volume.path) for volume in card.persistent_volumes],
             init_blocks=card.init_blocks,
             min_blocks=card.min_blocks,
@@ -286,11 +320,6 @@ def _worker_init(
         pool.worker_init,
     ]
     return "\n".join(lines)
-
-
-def _own_addresses() -> set[str]:
-    interfaces = psutil.net_if_addrs().values()
-    return {entry.address for entries in interfaces for entry in entries if entry.family == socket.AF_INET}
 
 
 def _clock(seconds: float) -> str:
