@@ -18,7 +18,7 @@ import pytest
 
 from tests.conftest import HANGING, wait_until
 
-PROGRAMS = ("munged", "mungekey", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "setpriv")
+PROGRAMS = ("munged", "mungekey", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "scontrol", "setpriv")
 PARTITION = "cpu"  # as in config/parsl/slurm/cpu.yaml
 NODES = ("node0", "node1")  # both are this machine
 NUM_CORES = 4  # of each node, whatever the machine has
@@ -28,7 +28,7 @@ ClusterName=lambda-hat
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={ctld_port}
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge/socket
+AuthInfo=socket={folder}/munge/socket,cred_expire=20
 CredType=cred/munge
 SlurmUser=root
 StateSaveLocation={folder}/state
@@ -65,6 +65,17 @@ class Slurm:
     def jobs(self) -> list[str]:
         """Numbers of jobs that wait, run or end."""
         return self.ask("squeue", "--noheader", "--format=%i").split()
+
+    def restarts(self, job: str) -> int:
+        """How often a job was put back into the queue."""
+        words = self.ask("scontrol", "--oneliner", "show", "job", job).split()
+        (number,) = (word.removeprefix("Restarts=") for word in words if word.startswith("Restarts="))
+        return int(number)
+
+    def preempt(self, job: str, *, sending: str) -> None:
+        """Tell all processes of a job that it ends, then put it back into the queue, as for a more urgent one."""
+        self.ask("scancel", "--full", f"--signal={sending}", job)
+        self.ask("scontrol", "requeue", job)
 
     def wait_for(self, is_so: Callable[[], object]) -> None:
         wait_until(is_so, self.logs)

@@ -6,7 +6,9 @@ Most of the time is waiting. So the studies that lose a block or their controlle
 from __future__ import annotations
 
 import json
+import shlex
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +59,15 @@ class SlurmStudy(SmallStudy):
 
     def begin(self, *arguments: str) -> None:
         self.process = self.start(*self.arguments, *arguments)
+
+    def submit(self) -> str:
+        """Begin it in a job of its own, which resumes it when it runs again; the job's number."""
+        command = ["exec", sys.executable, "-m", "lambda_hat", "workflow", "optuna", "--config", "study.yaml"]
+        words = shlex.join([*command, "--parsl-card=card.yaml", *self.arguments])
+        script = self.folder / "job.sh"
+        script.write_text(f"#!/bin/sh\n{words} ${{SLURM_RESTART_COUNT:+--resume}}\n")
+        options = ("--parsable", "--requeue", "--ntasks=1", f"--chdir={self.folder}", "--output=job.log")
+        return self.slurm.ask("sbatch", *options, "--open-mode=append", str(script))
 
     def end(self, code: int) -> str:
         """stderr of a command that has to end with `code`."""
@@ -155,6 +166,34 @@ def beside(tmp_path_factory, slurm):
         next(builders, None)
 
 
+@pytest.fixture(scope="module")
+def begin_early(tmp_path_factory, slurm):
+    """As `begin`, for studies that wait while others are tested."""
+    yield from builder(tmp_path_factory.mktemp("early"), slurm)
+
+
+def is_amid_trials(study: SlurmStudy) -> bool:
+    return study.num_running() > 0 and study.num_ended() > 0
+
+
+@pytest.fixture(scope="module")
+def preempted(begin_early, slurm) -> tuple[SlurmStudy, str]:
+    """A study that begins without a block, and whose only job is put back into the queue amid its trials."""
+    study = begin_early("preempted", 3, **LONG | {"init_blocks": 0, "min_blocks": 0})
+    wait_until(lambda: is_amid_trials(study))
+    (job,) = study.jobs()
+    slurm.preempt(job, sending="TERM")
+    return study, job
+
+
+def assert_goes_on_in_the_same_job(study: SlurmStudy, job: str) -> None:
+    study.end(0)
+    study.assert_complete(3)
+    assert sum(map(len, study.events("started"))) == 4, "only the trial that was hit is begun again"
+    assert (study.slurm.restarts(job), study.num_blocks()) == (1, 1)
+
+
+@pytest.mark.usefixtures("preempted")  # which goes on meanwhile
 def test_a_whole_study(begin):
     study = begin("whole", 3, methods=list(SPACES), search_space=SPACES)
     study.end(0)
@@ -166,6 +205,33 @@ def test_a_whole_study(begin):
     assert {path.name for path in study.folder.iterdir()} == {"card.yaml", "runs", "study.yaml"}, (
         "jobs write there, too"
     )
+
+
+def test_a_preempted_job_goes_on_when_it_runs_again(preempted):
+    assert_goes_on_in_the_same_job(*preempted)
+
+
+@pytest.mark.nightly
+def test_a_signal_that_announces_the_end_loses_nothing_either(begin, slurm):
+    study = begin("announced", 3, **LONG)
+    wait_until(lambda: is_amid_trials(study))
+    (job,) = study.jobs()
+    slurm.preempt(job, sending="USR1")
+    assert_goes_on_in_the_same_job(study, job)
+
+
+@pytest.mark.nightly
+def test_a_controller_in_a_preempted_job_resumes_its_study(tmp_path, slurm):
+    study = SlurmStudy(tmp_path / "controller", slurm, **LONG | {"optuna.max_trials_per_method": 3})
+    job = study.submit()
+    try:
+        wait_until(lambda: is_amid_trials(study))
+        slurm.preempt(job, sending="TERM")
+        slurm.wait_for(lambda: not study.jobs())
+        study.assert_complete(3)
+        assert slurm.restarts(job) == 1
+    finally:
+        slurm.ask("scancel", *study.jobs(), job)
 
 
 @pytest.mark.nightly
