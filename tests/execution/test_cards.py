@@ -2,6 +2,7 @@ import math
 import os
 import re
 import time
+from concurrent.futures import Future
 from types import SimpleNamespace
 
 import pytest
@@ -237,6 +238,28 @@ def test_a_block_knows_nothing_of_the_job_that_the_controller_runs_in(tmp_path, 
         monkeypatch.setenv(name, "1")
     code, output, _ = executor.provider.execute_wait("sbatch script")
     assert (code, output) == (0, "SBATCH_ACCOUNT=1\nSLURM_CONF=1\n")
+
+
+def test_an_executor_whose_jobs_stay_in_the_queue_is_told_of_once(tmp_path, monkeypatch):
+    told, states = [], {}
+    cluster = Cluster(SlurmCard(type="slurm", max_workers=1), tmp_path / "parsl_runinfo", notify=told.append)
+    (pool,) = cluster._pools.values()
+    monkeypatch.setattr(pool, "_executor", SimpleNamespace(provider=None, block_states=states))
+
+    def look(num_looks):
+        for _ in range(num_looks):
+            cluster._tell_if_queued(pool)
+        return len(told)
+
+    assert look(100) == 0, "it has no task that could wait"
+    pool._pending.add(Future())
+    assert look(59) == 0
+    assert look(100) == 1
+    assert told == ["The executor `htex_slurm` waits for its scheduler to start a job; its tasks begin then."]
+    states["0"] = JobStatus(JobState.RUNNING)
+    assert look(100) == 1
+    states["0"] = JobStatus(JobState.PENDING)  # preempted
+    assert look(100) == 2
 
 
 def test_compiled_programs_go_where_the_environment_says(tmp_path, monkeypatch):

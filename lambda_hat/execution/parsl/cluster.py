@@ -29,6 +29,7 @@ __all__ = ["SELECTED_CARD_YAML", "Cluster"]
 SELECTED_CARD_YAML = "selected_parsl_card.yaml"
 
 _WATCH_PERIOD = 1.0  # seconds
+_LOOKS_BEFORE_TOLD = 60  # of the watcher at an executor that waits in a queue
 _MAX_RESTARTS = 3  # of one executor, with no task done in between
 
 
@@ -61,6 +62,7 @@ class Cluster:
         files = within(self._run_dir.parent, "the run's", card.run_dir)
         self._pools = {label: Pool(card, label, files / label, cache_dir) for label in self.labels}
         self._restarts: dict[str, int] = dict.fromkeys(self.labels, 0)  # in a row
+        self._looks: dict[str, int] = dict.fromkeys(self.labels, 0)  # in a row, at one that waits in a queue
         self._is_open = False
         self._is_ending = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="cluster-watch", daemon=True)
@@ -138,6 +140,13 @@ class Cluster:
         while not self._is_ending.wait(_WATCH_PERIOD):
             for pool in self._pools.values():
                 pool.watch()
+                self._tell_if_queued(pool)
+
+    def _tell_if_queued(self, pool: Pool) -> None:
+        """Say so, once, where tasks wait for a job that the scheduler does not start: nothing else shows it."""
+        self._looks[pool.label] = self._looks[pool.label] + 1 if pool.is_queued else 0
+        if self._looks[pool.label] == _LOOKS_BEFORE_TOLD:
+            self._notify(f"The executor `{pool.label}` waits for its scheduler to start a job; its tasks begin then.")
 
     def _end(self) -> None:
         """End every process of the cluster; a second interruption only hurries."""

@@ -97,6 +97,11 @@ class Pool:
             return False
         return not any(status.state.name == "RUNNING" for status in executor.block_states.values())
 
+    @property
+    def is_queued(self) -> bool:
+        """Whether it has tasks, and no block that could run them."""
+        return bool(self._pending) and self.is_waiting_for_blocks
+
     def submit(self, task: Callable[..., Any], *args: Any) -> Future[Any]:
         """Run `task(*args)` on a worker of this pool; the future raises as that of `Cluster.submit`."""
         kernel = self.await_start()
