@@ -18,6 +18,7 @@ from lambda_hat.errors import ConfigError, ExecutionError
 from lambda_hat.execution.parsl import private
 from lambda_hat.execution.parsl.cards import load_parsl_config_from_card
 from lambda_hat.execution.parsl.cluster import Cluster
+from lambda_hat.execution.parsl.pool import Pool
 from lambda_hat.execution.resources import (
     _local_capacity,
     capacity,
@@ -242,8 +243,9 @@ def test_a_block_knows_nothing_of_the_job_that_the_controller_runs_in(tmp_path, 
 
 def test_an_executor_whose_jobs_stay_in_the_queue_is_told_of_once(tmp_path, monkeypatch):
     told, states = [], {}
-    cluster = Cluster(SlurmCard(type="slurm", max_workers=1), tmp_path / "parsl_runinfo", notify=told.append)
-    (pool,) = cluster._pools.values()
+    card = SlurmCard(type="slurm", max_workers=1)
+    cluster = Cluster(card, tmp_path / "parsl_runinfo", notify=told.append)
+    pool = Pool(card, card.label, tmp_path, tmp_path)
     monkeypatch.setattr(pool, "_executor", SimpleNamespace(provider=None, block_states=states))
 
     def look(num_looks):
