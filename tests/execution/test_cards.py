@@ -229,6 +229,13 @@ def test_blocks_that_end_before_a_worker_reported_end_the_executor_even_where_on
     assert scheduler.num_cancelled == 4, "the block that runs is not left to its walltime"
 
 
+def test_blocks_that_were_given_back_say_nothing_against_the_executor(scheduler):
+    scheduler.executor.scale_out_facade(4)
+    scheduler.state_is(JobState.SCALED_IN, "0", "1", "2", "3")
+    assert scheduler.reason_given_up() is None
+    assert scheduler.executor.scale_out_facade(1) == ["4"]
+
+
 def test_a_block_knows_nothing_of_the_job_that_the_controller_runs_in(tmp_path, monkeypatch):
     (executor,) = load_parsl_config_from_card(SlurmCard(type="slurm", max_workers=1), tmp_path).executors
     sbatch = tmp_path / "sbatch"
