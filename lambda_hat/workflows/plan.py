@@ -15,6 +15,7 @@ from lambda_hat.config.experiments import Experiments, FixedSampler
 from lambda_hat.config.load import LoadedExperiments, LoadedFile, LoadedStudy
 from lambda_hat.config.study import Confirm, ReferenceSpec
 from lambda_hat.errors import ConfigError, Fault
+from lambda_hat.execution.plain import check_folder
 from lambda_hat.execution.resources import capacity, check_budget, check_card
 from lambda_hat.execution.routing import Route, check_labels, effective_map, labels_of, single_executor_warning
 from lambda_hat.scheduling.fixed import FixedTrial, fixed_trial
@@ -161,6 +162,7 @@ def check_execution(loaded: LoadedFile) -> list[Fault]:
     execution, labels = sections.execution, labels_of(loaded.card)
     joint = check_labels(execution.executor_map, sections.per_executor, loaded.methods, labels)
     joint += check_budget(loaded.card, execution.budget)
+    joint += check_folder(Paths.from_store(sections.store).root, loaded.card)
     return faults + [loaded.locate(fault) for fault in joint]
 
 
