@@ -1,7 +1,7 @@
 """Paths that every program takes as they are. Needs no Parsl.
 
-Parsl writes the path of its folder into shell scripts, job scripts and patterns. There a blank, a `$` or a bracket would
-be code. So its programs see a link of our own with a plain name, wherever the user's folder has another.
+Parsl writes the path of its folder into shell scripts, job scripts and patterns, where a blank, a `$` or a bracket means
+something. So its programs see a link of our own with a plain name, wherever the user's folder has another.
 """
 
 from __future__ import annotations
@@ -125,11 +125,12 @@ def _places(folder: Path, card: AnyCard) -> Iterator[Path]:
     if isinstance(card, LocalCard):
         with suppress(FileNotFoundError):
             yield Path(tempfile.gettempdir())
-        yield from map(Path, ("/tmp", "/var/tmp"))  # noqa: S108
+        yield from map(Path, ("/tmp", "/var/tmp"))
     else:  # above the folder, as far as its own file system goes, whatever workers see of it they see there too
         yield from _above(folder, card)
     if not isinstance(card, KubernetesCard):
-        yield Path(os.path.expanduser("~"))
+        with suppress(RuntimeError):
+            yield Path.home()
 
 
 def _above(folder: Path, card: AnyCard) -> Iterable[Path]:

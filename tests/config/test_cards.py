@@ -235,7 +235,9 @@ WRONG_SETS = {
     "`auto`",
     "executors.0.max_worker=4": "executors.0.max_worker: unknown key; expected one of `label`, `max_workers`, "
     "`cores_per_worker`, `available_accelerators`, `memory_fraction`, `worker_init`\n    Did you mean `max_workers`?",
-    "run_dir=#logs": "run_dir: `#` begins a comment in YAML, expected a value\n    Put quotes around it.",
+    "run_dir=#logs": "run_dir: found '#logs', expected a name of letters, digits, `-` and `_`",
+    "retries=2 # of a kind": "retries: the value is not valid YAML: `#` begins a comment\n"
+    "    Put quotes around the value.",
     "executors=[]": "executors: found an empty list, expected a list with at least one entry",
     "executors.1.label=htex64": "executors.1.label: found 'htex64' again, expected labels that differ\n"
     "    `executors.0` has it already.",

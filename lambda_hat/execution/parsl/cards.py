@@ -64,8 +64,8 @@ def load_parsl_config_from_card(
     """Parsl's configuration for `card`, or for one executor of it, with everything of Parsl's own under `run_dir`.
 
     `cache_dir` holds XLA's compiled programs, for all workers and later commands; default: what the environment's
-    JAX_COMPILATION_CACHE_DIR names, else `cache/jax` beside `run_dir`. Parsl writes `run_dir` into scripts as it stands:
-    `lambda_hat.execution.plain` gives one that no shell reads anything into.
+    JAX_COMPILATION_CACHE_DIR names, else `cache/jax` beside `run_dir`. Parsl writes
+    `run_dir` into scripts as it stands: `lambda_hat.execution.plain` gives one that no shell reads anything into.
     Parsl never retries: it would repeat errors of the code as well as lost workers.
 
     Raises:
