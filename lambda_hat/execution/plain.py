@@ -1,7 +1,7 @@
 """Paths that every program takes as they are. Needs no Parsl.
 
-Parsl writes the path of its folder into shell scripts, job scripts and patterns, where a blank, a `$` or a bracket means
-something. So its programs see a link of our own with a plain name, wherever the user's folder has another.
+Parsl writes the path of its folder into shell scripts, job scripts and patterns. A blank, a `$` or a bracket means
+something there. So its programs see a link of our own with a plain name wherever the user's folder has another.
 """
 
 from __future__ import annotations

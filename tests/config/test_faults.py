@@ -102,7 +102,8 @@ SECTIONS = {
     "what resolving fills in": (
         "resolved_samplers: {}",
         "7:1  resolved_samplers: unknown key; expected one of `problems`, `methods`, `optuna`, `search_space`, "
-        "`confirm`, `execution`, `store`, `posterior`, `reference`, `samplers`, `relative_to`\n    Did you mean `samplers`?",
+        "`confirm`, `execution`, `store`, `posterior`, `reference`, `samplers`, `relative_to`\n"
+        "    Did you mean `samplers`?",
     ),
     "unknown key": (
         "optuna: {pruner: {tipe: none}}",
