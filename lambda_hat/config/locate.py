@@ -54,8 +54,14 @@ class YamlLoader(yaml.SafeLoader):
         text = node.value.replace("_", "")
         return int(text, 0 if re.match(r"[-+]?0[xo]", text) else 10)
 
+    def construct_yaml_str(self, node: yaml.ScalarNode) -> str:
+        """Text, in which two escapes of JSON's may together be one sign: `"\\ud83d\\ude00"`."""
+        text = super().construct_yaml_str(node)
+        return text.encode("utf-16", "surrogatepass").decode("utf-16")
+
 
 YamlLoader.add_constructor(_TAG + "int", YamlLoader.construct_yaml_int)
+YamlLoader.add_constructor(_TAG + "str", YamlLoader.construct_yaml_str)
 for _tag, _pattern, _first in (
     ("null", _NULL, ["~", "n", "N", ""]),
     ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
