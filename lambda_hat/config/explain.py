@@ -25,6 +25,13 @@ _COMMENT_COLUMN = 60  # of the comments, where no line before them is longer
 class _Dumper(yaml.SafeDumper):
     """Quotes text that either YAML 1.1 or `YamlLoader` would read as something else."""
 
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        """Text; with line breaks and the like as escapes, since other quotes fold them."""
+        style = None if data.isprintable() else '"'
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
 
 for _first, _resolvers in YamlLoader.yaml_implicit_resolvers.items():
     for _tag, _pattern in _resolvers:
@@ -73,10 +80,7 @@ def _explained_entry(entry: Any, path: KeyPath, origin: Callable[[KeyPath], str]
 
 
 def _inline(value: Any) -> str:
-    style = None if not isinstance(value, str) or value.isprintable() else '"'  # else on several lines
-    text = yaml.dump(
-        value, Dumper=_Dumper, allow_unicode=True, width=sys.maxsize, default_flow_style=True, default_style=style
-    )
+    text = yaml.dump(value, Dumper=_Dumper, allow_unicode=True, width=sys.maxsize, default_flow_style=True)
     return text.removesuffix("...\n").strip()
 
 

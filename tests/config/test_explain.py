@@ -32,6 +32,7 @@ def test_yaml_reads_back_as_the_same_data(values: dict[str, object]) -> None:
 def test_what_is_explained_reads_back_as_the_same_data(text: str) -> None:
     values = {"a": text, "b": [text, {"c": text}], text[:20]: {"d": [text]}, "none": {}}  # keys are short in YAML
     assert parse_value(to_explained_yaml(values, lambda _: text)) == values
+    assert parse_value(to_yaml(values)) == values
     assert parse_value(json.dumps(values)) == values, "JSON is YAML, its pairs of surrogates too"
 
 
