@@ -305,3 +305,17 @@ def test_any_value_loads_or_is_a_fault_of_its_argument(place: Any, value: object
     argument = f"{dotted(path)}={json.dumps(value)}"
     with contextlib.suppress(ConfigError):
         load_cfg(STUDY, [argument], parsl_card=str(card))
+
+
+@pytest.mark.parametrize("text", ["my project", "a\n#SBATCH --uid=0", "a#b", '"a"', "a\\"])
+@pytest.mark.parametrize("name", ["account", "partition", "qos", "constraint", "gpu_type"])
+def test_a_word_of_a_job_script_is_one_word(repository: Path, name: str, text: str) -> None:
+    argument = f"{name}={json.dumps(text)}"
+    with pytest.raises(ConfigError, match=f"{name}: found .* expected one word, as it can stand in a job script"):
+        load_cfg(STUDY, [argument], parsl_card="config/parsl/slurm/cpu.yaml")
+
+
+def test_what_nodes_must_have_may_be_an_expression(repository: Path) -> None:
+    words = ["constraint=[rack1*2&rack2*4]|a100-80", "account=m1234_g", "partition=cpu,long"]
+    card = load_cfg(STUDY, words, parsl_card="config/parsl/slurm/cpu.yaml").card
+    assert card.to_dict()["constraint"] == "[rack1*2&rack2*4]|a100-80"

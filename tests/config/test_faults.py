@@ -208,11 +208,13 @@ SECTIONS = {
     ),
     "interpolation that leads nowhere": (
         'store: {root: "${stor.namespace}"}',
-        "7:15  store.root: `${stor.namespace}` cannot be resolved: Interpolation key 'stor.namespace' not found",
+        "7:15  store.root: `${stor.namespace}` cannot be resolved: Interpolation key 'stor.namespace' not found\n"
+        r"    Write `\${` where the text itself has `${`.",
     ),
     "interpolation that cannot be read": (
         'store: {root: "${stor"}',
-        "7:15  store.root: `${stor` is not a valid interpolation\n    Expected `${section.key}`.",
+        "7:15  store.root: `${stor` is not a valid interpolation\n    Expected `${section.key}`. "
+        r"Write `\${` where the text itself has `${`.",
     ),
     "exact values of a network": (
         "reference: exact",
