@@ -1,10 +1,12 @@
-"""Numbers in the form that people read."""
+"""Numbers in the form that people read, and text and paths in the form that they write."""
 
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 
-__all__ = ["clock", "count", "estimate", "number"]
+__all__ = ["clock", "count", "escaped", "estimate", "number", "unescaped", "user_path"]
 
 MISSING = "–"
 
@@ -38,3 +40,22 @@ def estimate(value: float | None, se: float | None) -> str:
         return f"{value:.4g} ± ?"
     decimals = max(0, 1 - math.floor(math.log10(se)))
     return f"{value:.{decimals}f} ± {se:.{decimals}f}"
+
+
+def escaped(text: str) -> str:
+    """The text as a study file says it: `${` would begin an interpolation, `\\${` does not."""
+    return re.sub(r"(\\*)\$\{", lambda found: 2 * found[1] + r"\${", text)
+
+
+def unescaped(text: str) -> str:
+    """What `escaped` was given."""
+    return re.sub(r"(\\*)\\\$\{", lambda found: found[1][: len(found[1]) // 2] + "${", text)
+
+
+def user_path(text: str | Path) -> Path:
+    """A path as people write it: `~` or `~name` at its beginning is a home."""
+    path = Path(text)
+    try:
+        return path.expanduser()
+    except RuntimeError:  # there is nobody of that name
+        return path

@@ -13,8 +13,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-import yaml
-
 from lambda_hat.artifacts.files import (
     make_dir,
     read_json,
@@ -24,6 +22,7 @@ from lambda_hat.artifacts.files import (
     writing,
 )
 from lambda_hat.errors import InputError, RunStateError
+from lambda_hat.formatting import unescaped
 
 __all__ = [
     "FAILURE_JSON",
@@ -67,6 +66,8 @@ class StoreLike(Protocol):
     def layout_version(self) -> str: ...
     @property
     def references(self) -> str | None: ...
+    @property
+    def run(self) -> str | None: ...
 
 
 @dataclass(frozen=True)
@@ -82,9 +83,14 @@ class Paths:
 
     @classmethod
     def from_store(cls, store: StoreLike) -> Self:
-        """Paths under `root/namespace/layout_version`; a relative root is taken from the working directory."""
-        root = _resolved(Path(store.root))
+        """Paths under `root/namespace/layout_version`, or in the folder `run` where the store names one.
+
+        A relative path is taken from the working directory.
+        """
         references = None if store.references is None else _resolved(Path(store.references))
+        if store.run is not None:
+            return cls(_resolved(Path(store.run)), references)
+        root = _resolved(Path(store.root))
         return cls(root / _checked(store.namespace) / _checked(store.layout_version), references)
 
     def problem_dir(self, pid: str) -> Path:
@@ -173,6 +179,11 @@ class Paths:
         return self._inside("meta", "resolved_config.yaml")
 
     @property
+    def card(self) -> Path:
+        """Card of the last command, with all defaults and overrides."""
+        return self._inside("meta", "card.yaml")
+
+    @property
     def begun(self) -> Path:
         """Record of what the last command began: problems, methods or samplers, and number of trials."""
         return self._inside("meta", "begun.json")
@@ -244,9 +255,8 @@ class RunContext:
             self._holder.unlink(missing_ok=True)
         self._lock.release()
 
-    def save_config(self, config: dict[str, Any]) -> None:
-        """Replace `meta/resolved_config.yaml`."""
-        text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=120)
+    def save_config(self, text: str) -> None:
+        """Replace `meta/resolved_config.yaml` by this text."""
         write_text_atomic(self.paths.resolved_config, text)
 
     def _held_message(self) -> str:
@@ -285,7 +295,7 @@ def within(folder: Path, whose: str, *parts: str) -> Path:
 def shared_references(config: Mapping[str, Any] | None) -> Path | None:
     """Folder of problems that the run of a resolved configuration shares with other runs; None if it has its own."""
     folder = ((config or {}).get("store") or {}).get("references")
-    return None if folder is None else _resolved(Path(folder))
+    return None if folder is None else _resolved(Path(unescaped(folder)))
 
 
 def _resolved(path: Path) -> Path:

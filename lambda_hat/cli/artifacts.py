@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lambda_hat.cli.options import UserPath
 from lambda_hat.formatting import count, estimate
 
 if TYPE_CHECKING:  # commands import what they need when they run
@@ -20,7 +21,7 @@ __all__ = ["artifacts"]
 
 _root = click.option(
     "--root",
-    type=click.Path(path_type=Path),
+    type=UserPath(),
     default=Path("runs"),
     show_default=True,
     help="Folder to look in, a study's `store.root`.",

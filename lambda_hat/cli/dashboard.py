@@ -6,11 +6,13 @@ from pathlib import Path
 
 import click
 
+from lambda_hat.cli.options import UserPath
+
 __all__ = ["dashboard"]
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
+@click.argument("run", type=UserPath(), metavar="RUN")
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import click
 
+from lambda_hat.cli.options import UserPath
+
 __all__ = ["diagnose"]
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
+@click.argument("run", type=UserPath(), metavar="RUN")
 @click.argument("names", nargs=-1, metavar="[ID]...")
 @click.option("--all", "with_all", is_flag=True, help="Take all references and trials that have draws.")
 def diagnose(run: Path, names: tuple[str, ...], with_all: bool) -> None:

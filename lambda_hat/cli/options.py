@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import click
 
-__all__ = ["RunOptions", "StudyCommand", "file_options", "run_options", "verbosity"]
+from lambda_hat.formatting import user_path
+
+__all__ = ["RunOptions", "StudyCommand", "UserPath", "file_options", "run_options", "verbosity"]
 
 Command = Callable[..., Any]
 
@@ -78,6 +81,17 @@ class StudyCommand(click.Command):
             if error.option_name == "--storage":
                 message = "There is no --storage: the studies' journal lies under `store.root`. "
             raise click.UsageError(f"{message}For one run, use `--set {key}=VALUE`.", ctx) from error
+
+
+class UserPath(click.Path):
+    """A path in which `~` is a home, also where the shell leaves it, as in `--root=~/runs`."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(path_type=Path, **options)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path with the home in it."""
+        return super().convert(user_path(value), param, ctx)
 
 
 def file_options(function: Command) -> Command:

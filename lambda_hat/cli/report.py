@@ -6,14 +6,16 @@ from pathlib import Path
 
 import click
 
+from lambda_hat.cli.options import UserPath
+
 __all__ = ["report"]
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
+@click.argument("run", type=UserPath(), metavar="RUN")
 @click.option(
     "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=UserPath(dir_okay=False),
     metavar="FILE",
     help="File to write; RUN/report.html by default.",
 )

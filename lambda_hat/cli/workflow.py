@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lambda_hat.cli.options import RunOptions, StudyCommand, run_options
+from lambda_hat.formatting import user_path
 
 if TYPE_CHECKING:
     from lambda_hat.workflows.plan import Plan
@@ -57,7 +58,7 @@ def optuna_command(**arguments: Any) -> None:
     more = f"optuna.max_trials_per_method={2 * loaded.study.optuna.max_trials_per_method}"
     _print_next(
         ["lambda-hat", "diagnose", outcome.places["run"]],
-        [*_again(options, "optuna"), "--resume", "--set", more],
+        [*_again(options, "optuna", outcome.places), "--resume", "--set", more],
         *(["lambda-hat", "workflow", "llc", "--config", path, "--dry-run"] for path in _recommended(outcome.places)),
     )
 
@@ -99,10 +100,13 @@ def _recommended(places: Mapping[str, Path]) -> list[Path]:
     return sorted(folder.glob("*.yaml")) if folder else []
 
 
-def _again(options: RunOptions, workflow: str) -> list[str]:
-    """The words of the command that was given, without `--resume`."""
+def _again(options: RunOptions, workflow: str, places: Mapping[str, Path]) -> list[str]:
+    """The words of the command that was given, without `--resume`; a pipe cannot be read again."""
+    begin = ["lambda-hat", "workflow", workflow, "--config"]
+    if not user_path(options.config).is_file():
+        return [*begin, str(places["configuration"])]
     sets = [word for text in options.dotlist for word in ("--set", text)]
-    return ["lambda-hat", "workflow", workflow, "--config", options.config, *options.card_words, *sets]
+    return [*begin, options.config, *options.card_words, *sets]
 
 
 def _print_next(*commands: Sequence[object]) -> None:

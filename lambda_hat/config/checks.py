@@ -25,6 +25,7 @@ from lambda_hat.errors import TargetError
 __all__ = ["check_card", "check_experiments", "check_filled_in", "check_study"]
 
 _PLACEHOLDER = re.compile(r"<[^<>]+>")
+_WORDS = ("partition", "account", "qos", "constraint", "gpu_type", "queue", "select_options")  # in job scripts
 _FOLDERS_OF_RUNS = ("problems", "trials", "studies", "tables", "meta", "cache")
 
 
@@ -246,6 +247,10 @@ def check_card(data: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding(("run_dir",), f"found {found(data['run_dir'])}, expected none of the run's own folders ({names})")
     if data.get("type") == "local":
         return
+    for name in _WORDS:
+        value = data.get(name)
+        if isinstance(value, str) and not re.fullmatch(r"[^\s#\"'\\\x00-\x1f]*", value):
+            yield Finding((name,), f"found {found(value)}, expected one word, as it can stand in a job script")
     for name, bound in (("min_blocks", "max_blocks"), ("init_blocks", "max_blocks")):
         least, most = data.get(name, 1), data.get(bound, 1)
         if isinstance(least, int) and isinstance(most, int) and least > most:

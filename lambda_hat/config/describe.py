@@ -13,7 +13,7 @@ from lambda_hat.config.base import Expected, OneOf
 from lambda_hat.config.locate import KeyPath
 from lambda_hat.config.suggest import one_of
 
-__all__ = ["closed_set", "expected", "fields_of", "names_at", "scalar_types", "tags_of", "type_at"]
+__all__ = ["closed_set", "expected", "fields_of", "is_text", "names_at", "scalar_types", "tags_of", "type_at"]
 
 _SCALARS = {int: "a whole number", float: "a number", str: "text", bool: "`true` or `false`", NoneType: "null"}
 
@@ -106,6 +106,12 @@ def scalar_types(annotation: Any) -> set[type]:
     """The plain Python types that a field takes: for `PositiveInt | None`, whole numbers and null."""
     bare = [_unwrap(member)[0] for member in _members(annotation)]
     return {item for item in bare if item in _SCALARS} | {type(value) for value in closed_set(annotation)}
+
+
+def is_text(annotation: Any) -> bool:
+    """Whether every value of the field is any text, or null."""
+    bare = {_unwrap(member)[0] for member in _members(annotation)}
+    return str in bare and bare <= {str, NoneType}
 
 
 def expected(annotation: Any) -> str:

@@ -9,7 +9,7 @@ from pydantic import Field
 from lambda_hat.config.base import Expected, Frozen
 from lambda_hat.config.methods import Method
 from lambda_hat.config.problems import PosteriorSpec, ProblemEntry
-from lambda_hat.config.study import Execution, FolderName, ReferenceSpec, Store
+from lambda_hat.config.study import Execution, FolderName, ReferenceSpec, RelativeTo, Store
 
 __all__ = ["Experiments", "FixedSampler", "SamplerEntry"]
 
@@ -59,6 +59,8 @@ class Experiments(Frozen):
     """Posterior of every target; null keeps each target's own default."""
     reference: Annotated[ReferenceSpec, Expected("`hmc`, `exact` or a mapping")] = ReferenceSpec()
     """What samplers are judged against."""
+    relative_to: RelativeTo = "cwd"
+    """Where relative paths of this file begin: in the folder where the command runs (`cwd`), or in its own (`file`)."""
 
     @property
     def entries(self) -> tuple[ProblemEntry, ...]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -25,6 +25,13 @@ _COMMENT_COLUMN = 60  # of the comments, where no line before them is longer
 class _Dumper(yaml.SafeDumper):
     """Quotes text that either YAML 1.1 or `YamlLoader` would read as something else."""
 
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        """Text; with line breaks and the like as escapes, since other quotes fold them."""
+        style = None if data.isprintable() else '"'
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
 
 for _first, _resolvers in YamlLoader.yaml_implicit_resolvers.items():
     for _tag, _pattern in _resolvers:
@@ -42,7 +49,12 @@ def to_explained_yaml(values: Mapping[str, Any], origin: Callable[[KeyPath], str
     """YAML text of plain data, one line per value. A comment behind each value says where it came from."""
     lines = list(_explained(values, (), origin))
     width = min(max((len(text) for text, _ in lines), default=0), _COMMENT_COLUMN)
-    return "".join(f"{text:<{width}}  # {comment}\n" if comment else f"{text}\n" for text, comment in lines)
+    return "".join(f"{text:<{width}}  # {_one_line(comment)}\n" if comment else f"{text}\n" for text, comment in lines)
+
+
+def _one_line(comment: str) -> str:
+    """The comment with its line breaks and other characters that YAML does not take in comments as escapes."""
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in comment)
 
 
 def _explained(values: Mapping[str, Any], path: KeyPath, origin: Callable[[KeyPath], str]) -> Iterator[tuple[str, str]]:
@@ -68,9 +80,7 @@ def _explained_entry(entry: Any, path: KeyPath, origin: Callable[[KeyPath], str]
 
 
 def _inline(value: Any) -> str:
-    if isinstance(value, str) and "\n" in value:
-        return json.dumps(value, ensure_ascii=False)  # YAML's double quotes mean the same
-    text = yaml.dump(value, Dumper=_Dumper, allow_unicode=True, width=10_000, default_flow_style=True)
+    text = yaml.dump(value, Dumper=_Dumper, allow_unicode=True, width=sys.maxsize, default_flow_style=True)
     return text.removesuffix("...\n").strip()
 
 

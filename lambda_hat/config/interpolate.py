@@ -10,6 +10,8 @@ from lambda_hat.config.locate import Finding, KeyPath
 
 __all__ = ["resolve_interpolations"]
 
+_PLAIN = r"Write `\${` where the text itself has `${`."
+
 
 def resolve_interpolations(data: dict[str, Any]) -> tuple[dict[str, Any], list[Finding]]:
     """The data with every interpolation replaced, and findings on those that lead nowhere."""
@@ -24,7 +26,9 @@ def resolve_interpolations(data: dict[str, Any]) -> tuple[dict[str, Any], list[F
         try:
             OmegaConf.create([text])
         except OmegaConfBaseException:
-            findings.append(Finding(path, f"`{text}` is not a valid interpolation", "Expected `${section.key}`."))
+            findings.append(
+                Finding(path, f"`{text}` is not a valid interpolation", f"Expected `${{section.key}}`. {_PLAIN}")
+            )
             _put(readable, path, None)
     broken = {finding.path for finding in findings}
     configuration = OmegaConf.create(readable)
@@ -34,7 +38,7 @@ def resolve_interpolations(data: dict[str, Any]) -> tuple[dict[str, Any], list[F
             _put(resolved, path, OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value)
         except (OmegaConfBaseException, RecursionError) as error:
             reason = str(error).splitlines()[0] if not isinstance(error, RecursionError) else "it refers to itself"
-            findings.append(Finding(path, f"`{texts[path]}` cannot be resolved: {reason}"))
+            findings.append(Finding(path, f"`{texts[path]}` cannot be resolved: {reason}", _PLAIN))
     return resolved, findings
 
 

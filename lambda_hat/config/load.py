@@ -14,6 +14,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from lambda_hat.config.anchor import anchored
 from lambda_hat.config.card import AnyCard, Card
 from lambda_hat.config.checks import check_card, check_experiments, check_filled_in, check_study, method_of
 from lambda_hat.config.experiments import Experiments, FixedSampler, SamplerEntry
@@ -26,6 +27,7 @@ from lambda_hat.config.resolve import problem_or_findings, resolve_sampler
 from lambda_hat.config.study import Execution, Store, Study
 from lambda_hat.config.validation import findings_of
 from lambda_hat.errors import ConfigError, Fault, UsageError
+from lambda_hat.formatting import escaped, user_path
 
 __all__ = [
     "LoadedCard",
@@ -72,7 +74,7 @@ class LoadedFile(ABC):
         values["execution"]["parsl_card"] = str(self.card_path)
         if sections.posterior:  # what the user did not set stays each target's own choice
             values["posterior"] = sections.posterior.model_dump(mode="json", exclude_unset=True)
-        return values
+        return _escaped(values)
 
     def locate(self, fault: Fault, *, is_in_card: bool = False) -> Fault:
         """`fault` with the file and line, or the `--set` argument, that its key comes from."""
@@ -137,13 +139,14 @@ def load_card(
         ConfigError: with every fault of the card and `dotlist`.
         UsageError: more than one of `parsl_card`, `local` and `inline` is given.
     """
-    path = str(_chosen_card(parsl_card, local, inline) or find_card(_LOCAL_CARD))
+    path = _chosen_card(parsl_card, local, inline) or find_card(_LOCAL_CARD)
+    assert path is not None  # one ships
     for_study, for_card, faults = parse_overrides(dotlist, Study)
     for override in for_study:
         if override.parts[0] != "store":
             faults.append(override.fault("there is no study file that this could change", "Give one: `--config FILE`."))
     overrides = [override for override in for_study if override.parts[0] == "store"]
-    study, more = apply(Document("the study", {"store": {}}), overrides)
+    study, more = apply(Document("the study", {"store": {}}), overrides, Study)
     faults += more
     store = None
     values = (study.data or {})["store"]
@@ -151,10 +154,10 @@ def load_card(
         store = Store.model_validate(values)
     except ValidationError as error:
         faults += [study.locate(finding.under(("store",))) for finding in findings_of(error, Store, values)]
-    card, document, more = _load_card(read_document(Path(path), path), for_card, _STUDY)
+    card, document, more = _load_card(read_document(path, str(path)), for_card, _STUDY)
     faults += more
     if faults or store is None or card is None:
-        raise ConfigError(_in_order(faults, [path]))
+        raise ConfigError(_in_order(faults, [str(path)]))
     return LoadedCard(card, store, document)
 
 
@@ -175,9 +178,7 @@ def load_cfg(
         ConfigError: with every fault of the study file, the card and `dotlist`.
         UsageError: more than one of `parsl_card`, `local` and `inline` is given.
     """
-    study, rest = _load(_STUDY, Path(path), dotlist, _chosen_card(parsl_card, local, inline))
-    samplers = {method: resolve_sampler(method, study.samplers.get(method, {})) for method in study.methods}
-    return LoadedStudy(*rest, study, samplers)
+    return _loaded_study(_read(path), dotlist, _chosen_card(parsl_card, local, inline))
 
 
 def load_experiments(
@@ -189,8 +190,7 @@ def load_experiments(
     inline: bool = False,
 ) -> LoadedExperiments:
     """The experiments at `path`; everything else is as in `load_cfg`."""
-    experiments, rest = _load(_EXPERIMENTS, Path(path), dotlist, _chosen_card(parsl_card, local, inline))
-    return LoadedExperiments(*rest, experiments, tuple(map(_fixed_sampler, experiments.samplers)))
+    return _loaded_experiments(_read(path), dotlist, _chosen_card(parsl_card, local, inline))
 
 
 def load_file(
@@ -205,8 +205,32 @@ def load_file(
 
     Arguments and errors are those of `load_cfg`.
     """
-    load = load_experiments if _is_like(_EXPERIMENTS, read_document(Path(path), str(path)).data) else load_cfg
-    return load(path, dotlist, parsl_card=parsl_card, local=local, inline=inline)
+    file = _read(path)
+    load = _loaded_experiments if _is_like(_EXPERIMENTS, file.document.data) else _loaded_study
+    return load(file, dotlist, _chosen_card(parsl_card, local, inline))
+
+
+def _loaded_study(file: _File, dotlist: Sequence[str], card_path: Path | None) -> LoadedStudy:
+    study, rest = _load(_STUDY, file, dotlist, card_path)
+    samplers = {method: resolve_sampler(method, study.samplers.get(method, {})) for method in study.methods}
+    return LoadedStudy(*rest, study, samplers)
+
+
+def _loaded_experiments(file: _File, dotlist: Sequence[str], card_path: Path | None) -> LoadedExperiments:
+    experiments, rest = _load(_EXPERIMENTS, file, dotlist, card_path)
+    return LoadedExperiments(*rest, experiments, tuple(map(_fixed_sampler, experiments.samplers)))
+
+
+class _File(NamedTuple):
+    """A file that was read, once: it may be a pipe."""
+
+    path: Path
+    document: Document
+
+
+def _read(path: str | Path) -> _File:
+    path = user_path(path)
+    return _File(path, read_document(path, str(path)))
 
 
 FileT = TypeVar("FileT", Study, Experiments)
@@ -233,16 +257,18 @@ class _Rest(NamedTuple):
     card_document: Document
 
 
-def _load(kind: _Kind[FileT], path: Path, dotlist: Sequence[str], card_path: Path | None) -> tuple[FileT, _Rest]:
+def _load(kind: _Kind[FileT], file: _File, dotlist: Sequence[str], card_path: Path | None) -> tuple[FileT, _Rest]:
     for_file, for_card, faults = parse_overrides(dotlist, kind.model)
 
-    document = read_document(path, str(path))
+    path, document = file
     _refuse_other_kind(kind, document)
     sections, problems, data, findings = None, (), None, []
     if document.data is not None:
-        document, more = apply(document, for_file)
+        document, more = apply(document, for_file, kind.model)
         faults += more
         data, findings = resolve_interpolations(document.data or {})
+        data, more = anchored(data, path, document.arguments)
+        findings += more
         sections, problems, more = _validated(kind, data)
         findings += more
 
@@ -285,9 +311,10 @@ def find_card(name: str, beside: Path | None = None) -> Path | None:
     folders = [Path()]
     if beside is not None:
         folders += [beside.parent, *beside.resolve().parents[1:]]
+    path = user_path(name)
     for folder in folders:
-        if (folder / name).is_file():
-            return folder / name
+        if (folder / path).exists() and not (folder / path).is_dir():  # it may be a pipe
+            return folder / path
     return _SHIPPED_CARDS / Path(name).name if name in (_LOCAL_CARD, _INLINE_CARD) else None
 
 
@@ -296,7 +323,7 @@ def _chosen_card(parsl_card: str | None, local: bool, inline: bool) -> Path | No
     chosen = {
         "`--local`": find_card(_LOCAL_CARD) if local else None,
         "`--inline`": find_card(_INLINE_CARD) if inline else None,
-        "`--parsl-card`": None if parsl_card is None else Path(parsl_card),
+        "`--parsl-card`": None if parsl_card is None else user_path(parsl_card),
     }
     given = {option: path for option, path in chosen.items() if path is not None}
     if len(given) > 1:
@@ -375,7 +402,7 @@ def _load_card(
             fitting.append(override)
     if document.data is None:
         return None, document, faults
-    document, more = apply(document, fitting)
+    document, more = apply(document, fitting, Card)
     faults += more
     card, data = None, document.data or {}
     findings = list(check_filled_in(data))
@@ -385,6 +412,15 @@ def _load_card(
         findings += findings_of(error, Card, data)
     findings += check_card(data)
     return card, document, faults + [document.locate(finding) for finding in findings]
+
+
+def _escaped(data: Any) -> Any:
+    """Plain data in which no text is an interpolation any more."""
+    if isinstance(data, dict):
+        return {key: _escaped(value) for key, value in data.items()}
+    if isinstance(data, list):
+        return [_escaped(value) for value in data]
+    return escaped(data) if isinstance(data, str) else data
 
 
 def _in_order(faults: list[Fault], sources: list[str]) -> list[Fault]:

@@ -13,10 +13,11 @@ import yaml
 from lambda_hat.config.suggest import did_you_mean
 from lambda_hat.errors import Fault
 
-__all__ = ["Document", "Finding", "KeyPath", "YamlLoader", "dotted", "parse_value", "read_document"]
+__all__ = ["Document", "Finding", "KeyPath", "YamlLoader", "dotted", "parse_argument", "parse_value", "read_document"]
 
 KeyPath = tuple[str | int, ...]
 _TAG = "tag:yaml.org,2002:"
+_NULL = r"~|null|Null|NULL|"
 
 
 def dotted(path: KeyPath) -> str:
@@ -53,10 +54,16 @@ class YamlLoader(yaml.SafeLoader):
         text = node.value.replace("_", "")
         return int(text, 0 if re.match(r"[-+]?0[xo]", text) else 10)
 
+    def construct_yaml_str(self, node: yaml.ScalarNode) -> str:
+        """Text, in which two escapes of JSON's may together be one sign: `"\\ud83d\\ude00"`."""
+        text = super().construct_yaml_str(node)
+        return text.encode("utf-16", "surrogatepass").decode("utf-16")
+
 
 YamlLoader.add_constructor(_TAG + "int", YamlLoader.construct_yaml_int)
+YamlLoader.add_constructor(_TAG + "str", YamlLoader.construct_yaml_str)
 for _tag, _pattern, _first in (
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("null", _NULL, ["~", "n", "N", ""]),
     ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
     ("int", r"[-+]?[0-9][0-9_]*|[-+]?0x[0-9a-fA-F_]+|[-+]?0o[0-7_]+", list("-+0123456789")),
     ("float", r"[-+]?(?:[0-9][0-9_]*(?:\.[0-9_]*)?|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?", list("-+.0123456789")),
@@ -137,6 +144,31 @@ def parse_value(text: str) -> Any:
     if findings:
         raise yaml.YAMLError(findings[0][1].message)
     return _construct(root)
+
+
+def parse_argument(text: str, *, is_text: bool, may_be_null: bool) -> Any:
+    """The value that `--set key=text` means: YAML, or with `is_text` the text as it stands.
+
+    Quotes around the whole text are YAML's even then, and so are the words for null where there may be one.
+
+    Raises:
+        yaml.YAMLError: it has to be YAML and is not, or has a comment, which would be lost.
+    """
+    text = text.strip()
+    if not is_text:
+        value, root = parse_value(text), _compose(text)[0]
+        if text.startswith("#") or (root is not None and text[root.end_mark.index :].lstrip().startswith("#")):
+            raise yaml.MarkedYAMLError(problem="`#` begins a comment")
+        return value
+    if not text or (may_be_null and re.fullmatch(_NULL, text)):
+        return None
+    if text[0] in "\"'":
+        try:
+            value = parse_value(text)
+        except yaml.YAMLError:
+            return text
+        return value if isinstance(value, str) else text
+    return text
 
 
 def read_document(path: Path, source: str) -> Document:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from types import NoneType
 from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel
 
 from lambda_hat.config.card import AnyCard
-from lambda_hat.config.describe import fields_of, names_at, type_at
-from lambda_hat.config.locate import Document, Finding, KeyPath, dotted, parse_value
+from lambda_hat.config.describe import fields_of, is_text, names_at, scalar_types, type_at
+from lambda_hat.config.locate import Document, Finding, KeyPath, dotted, parse_argument
 from lambda_hat.config.suggest import did_you_mean, one_of
 from lambda_hat.config.validation import found
 from lambda_hat.errors import Fault
@@ -26,11 +27,11 @@ _CARDS: dict[str, type[BaseModel]] = {
 
 @dataclass(frozen=True)
 class Override:
-    """One `--set`: the argument as typed, the parts of its key, and its value as YAML reads it."""
+    """One `--set`: the argument as typed, the parts of its key, and the text behind its `=`."""
 
     argument: str
     parts: tuple[str, ...]
-    value: Any
+    text: str
 
     def fault(self, message: str, hint: str = "", key: str | None = None) -> Fault:
         """A fault of this argument."""
@@ -43,33 +44,27 @@ def parse_overrides(
 ) -> tuple[list[Override], list[Override], list[Fault]]:
     """Overrides for the file that `model` describes, overrides that may be for the card, and faults.
 
-    Faulty are arguments that are no `key=value`, or whose value is no YAML.
+    Faulty are arguments that are no `key=value`.
     """
     sections, other, faults = [], [], []
     for argument in dotlist:
         key, equals, text = argument.partition("=")
-        override = Override(argument, tuple(key.strip().split(".")), None)
+        override = Override(argument, tuple(key.strip().split(".")), text)
         if not equals or not all(override.parts):
             faults.append(override.fault("expected `key=value`, the key's parts joined by dots", key=""))
-            continue
-        if text.lstrip().startswith("#"):  # as the lines of job scripts do
-            faults.append(override.fault("`#` begins a comment in YAML, expected a value", "Put quotes around it."))
-            continue
-        try:
-            override = Override(argument, override.parts, parse_value(text))
-        except yaml.YAMLError as error:
-            problem = getattr(error, "problem", None) or str(error)
-            faults.append(override.fault(f"the value is not valid YAML: {problem}", "Put quotes around the value."))
             continue
         (sections if override.parts[0] in fields_of(model) else other).append(override)
     return sections, other, faults
 
 
-def apply(document: Document, overrides: Iterable[Override]) -> tuple[Document, list[Fault]]:
-    """The document with the values written over its data and a note of which argument wrote what; what did not fit."""
+def apply(document: Document, overrides: Iterable[Override], annotation: Any) -> tuple[Document, list[Fault]]:
+    """The document with the values written over its data and a note of which argument wrote what; what did not fit.
+
+    `annotation` is the type of the data. A value is YAML, or the text as it stands where that type takes any text.
+    """
     data, arguments, faults = copy.deepcopy(document.data), dict(document.arguments), []
     for override in overrides:
-        outcome = _write(data, override)
+        outcome = _write(data, override, annotation)
         if isinstance(outcome, Finding):
             faults.append(override.fault(outcome.message, outcome.hint, dotted(outcome.path)))
         else:
@@ -77,9 +72,9 @@ def apply(document: Document, overrides: Iterable[Override]) -> tuple[Document, 
     return replace(document, data=data, arguments=arguments), faults
 
 
-def _write(data: Any, override: Override) -> KeyPath | Finding:
+def _write(data: Any, override: Override, annotation: Any) -> KeyPath | Finding:
     part: Any
-    path: KeyPath = ()
+    whole, path = data, ()
     rest = override.parts
     while True:
         if isinstance(data, list):
@@ -95,9 +90,15 @@ def _write(data: Any, override: Override) -> KeyPath | Finding:
             return Finding(path, f"found {found(data)}, expected a mapping that could hold `{'.'.join(rest)}`")
         path = (*path, part)
         if not rest:
-            data[part] = override.value
-            return path
+            break
         data = data[part]
+    kind = type_at(annotation, whole, path)
+    try:
+        data[part] = parse_argument(override.text, is_text=is_text(kind), may_be_null=NoneType in scalar_types(kind))
+    except yaml.YAMLError as error:
+        problem = getattr(error, "problem", None) or str(error)
+        return Finding(path, f"the value is not valid YAML: {problem}", "Put quotes around the value.")
+    return path
 
 
 def _split(data: dict[str, Any], parts: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:

@@ -25,11 +25,13 @@ __all__ = [
     "OptunaSection",
     "PrunerSpec",
     "ReferenceSpec",
+    "RelativeTo",
     "SearchAlgorithm",
     "Store",
     "Study",
 ]
 
+RelativeTo = Literal["cwd", "file"]
 FolderName = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$"), Expected("a name of letters, digits, `-` and `_`")
 ]
@@ -191,7 +193,11 @@ class Store(Frozen):
     """Where a run lies: in `root/namespace/layout_version`."""
 
     root: str = "runs"
-    """Folder of all runs."""
+    """Folder of all runs. `~` is your home."""
+    run: str | None = None
+    """Folder of a run that is there already, whatever `root`, `namespace` and `layout_version` say. The configuration
+    that a run keeps names its own.
+    """
     references: str | None = None
     """Folder of problems and references that several runs share. With null each run has its own."""
     layout_version: FolderName = "v1"
@@ -255,6 +261,8 @@ class Study(Frozen):
     """What methods are judged against."""
     samplers: dict[Method, dict[str, object]] = {}
     """Fixed settings per method; `preset` names one of presets/sampler."""
+    relative_to: RelativeTo = "cwd"
+    """Where relative paths of this file begin: in the folder where the command runs (`cwd`), or in its own (`file`)."""
 
     @property
     def entries(self) -> tuple[ProblemEntry, ...]:

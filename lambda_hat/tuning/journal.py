@@ -12,7 +12,8 @@ from typing import Any
 from optuna.storages.journal import BaseJournalBackend
 
 from lambda_hat.artifacts.files import open_to_append, sync_dir, write_all, writing
-from lambda_hat.errors import RunStateError, StorageError
+from lambda_hat.errors import StorageError
+from lambda_hat.tuning.stored import parse_records
 
 __all__ = ["ControllerJournal"]
 
@@ -71,15 +72,7 @@ class ControllerJournal(BaseJournalBackend):
             whole = content.rfind(b"\n") + 1
             self._file.truncate(whole)
             sync_dir(self._path.parent)
-        try:
-            records = [json.loads(line) for line in content[:whole].splitlines()]
-            if not all(isinstance(record, dict) and {"op_code", "worker_id"} <= record.keys() for record in records):
-                raise ValueError("a line is no record of Optuna's")
-        except (ValueError, RecursionError) as error:
-            raise RunStateError(
-                f"{self._path} is damaged ({error}). Move it away to begin the studies of this run anew."
-            ) from error
-        return records
+        return parse_records(content[:whole], self._path)
 
     @contextmanager
     def _writing(self) -> Generator[None]:

@@ -6,10 +6,12 @@ import math
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 
+from lambda_hat.config.methods import METHODS
+from lambda_hat.config.study import CategoricalDist, Distribution, IntDist, Objective
 from lambda_hat.records.metrics import Metrics
 from lambda_hat.records.reference import ReferenceRecord
 
-__all__ = ["StudyPlan"]
+__all__ = ["StudyPlan", "conditions", "definition", "with_slots"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +38,38 @@ class StudyPlan:
         """Standard error of the reference."""
         return math.nan if self.reference.se is None else self.reference.se
 
-    def conditions(self, searched: Container[str]) -> dict[str, object]:
-        """What makes two trials comparable beside the search space, under YAML's names; none of it may change."""
-        settings = {
-            f"samplers.{self.method}.{name}": value for name, value in self.settings.items() if name not in searched
-        }
-        return {**settings, "reference": {"llc": self.reference.llc, "se": self.reference.se}}
+
+def with_slots(settings: Mapping[str, object], method: str, space: Mapping[str, Distribution]) -> dict[str, object]:
+    """The fixed settings, with slots for the largest value searched of each hyperparameter that has them.
+
+    So one program serves all values.
+    """
+    found: dict[str, object] = {**settings}
+    for slot, name in METHODS[method].slots.items():
+        match space.get(name):
+            case CategoricalDist(choices=choices):
+                found[slot] = max(int(choice) for choice in choices if isinstance(choice, int))
+            case IntDist(high=high):
+                found[slot] = high
+            case _:
+                pass
+    return found
+
+
+def conditions(
+    method: str, settings: Mapping[str, object], searched: Container[str], reference: ReferenceRecord
+) -> dict[str, object]:
+    """What makes two trials comparable beside search space and objective, under YAML's names; none of it may change."""
+    fixed = {f"samplers.{method}.{name}": value for name, value in settings.items() if name not in searched}
+    return {**fixed, "reference": {"llc": reference.llc, "se": reference.se}}
+
+
+def definition(
+    method: str, objective: Objective, space: Mapping[str, Distribution], conditions: Mapping[str, object]
+) -> dict[str, object]:
+    """What a study keeps of what all its trials have in common, under YAML's names; none of it may change."""
+    return {
+        "optuna.objective": objective.to_dict(),
+        **{f"search_space.{method}.{name}": distribution.to_dict() for name, distribution in space.items()},
+        **conditions,
+    }

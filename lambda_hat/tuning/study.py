@@ -19,13 +19,14 @@ from lambda_hat.artifacts.files import write_bytes_atomic
 from lambda_hat.artifacts.ids import canonical_json
 from lambda_hat.artifacts.paths import Paths
 from lambda_hat.config.study import Distribution, OptunaSection
-from lambda_hat.errors import RunStateError
 from lambda_hat.records.base import Value
 from lambda_hat.records.state import State
 from lambda_hat.tuning.algorithms import NUM_REPORT_STEPS, build_pruner, build_search_algorithm
 from lambda_hat.tuning.journal import ControllerJournal
 from lambda_hat.tuning.objective import clipped
+from lambda_hat.tuning.plan import definition
 from lambda_hat.tuning.space import suggest_params_from_yaml
+from lambda_hat.tuning.stored import refuse_another_definition
 
 __all__ = ["AskedTrial", "StudyStore", "StudyTrial", "TuningStudy"]
 
@@ -120,15 +121,10 @@ class StudyStore:
             RunStateError: its trials are of another search space, objective or other conditions.
             ConfigError: the search algorithm cannot be built.
         """
-        definition = {
-            "optuna.objective": self._spec.objective.to_dict(),
-            **{f"search_space.{method}.{name}": distribution.to_dict() for name, distribution in space.items()},
-            **(conditions or {}),
-        }
         return TuningStudy(
             name=f"{pid}:{method}",
             space=space,
-            definition=definition,
+            definition=definition(method, self._spec.objective, space, conditions or {}),
             spec=self._spec,
             storage=self._storage,
             journal=self._journal,
@@ -296,10 +292,4 @@ class TuningStudy:
         if stored is None:
             self._study.set_user_attr("definition", json.loads(canonical_json(definition)))
             return
-        keys = sorted(stored.keys() | definition.keys())
-        changed = [key for key in keys if canonical_json(stored.get(key)) != canonical_json(definition.get(key))]
-        if changed:
-            raise RunStateError(
-                f"The study {self.name} was begun with another {', '.join(f'`{key}`' for key in changed)}. "
-                "Restore it, or choose another `store.namespace`."
-            )
+        refuse_another_definition(self.name, stored, definition)

@@ -27,6 +27,7 @@ from lambda_hat.artifacts.paths import Paths
 from lambda_hat.config.card import AnyCard, InlineCard, KubernetesCard, LocalCard, ParslCard, PBSCard, SlurmCard
 from lambda_hat.config.load import LoadedCard, LoadedFile
 from lambda_hat.errors import ConfigError, ExecutionError
+from lambda_hat.execution.plain import check_folder
 from lambda_hat.execution.port import open_executors
 from lambda_hat.execution.resources import capacity, check_card
 from lambda_hat.records.probe import Probe
@@ -68,7 +69,9 @@ def examine(loaded: LoadedFile | LoadedCard, *, with_workers: bool, timeout: flo
     if isinstance(loaded, LoadedFile):
         faults, store = check_execution(loaded), loaded.sections.store
     else:
-        faults, store = [loaded.locate(fault) for fault in check_card(loaded.card)], loaded.store
+        store, found = loaded.store, check_card(loaded.card)
+        found += check_folder(Paths.from_store(store).root, loaded.card)
+        faults = [loaded.locate(fault) for fault in found]
     if faults:
         raise ConfigError(faults)
     yield from _check_packages()

@@ -20,6 +20,7 @@ from lambda_hat.tasks import hard_limit, trial_task
 from lambda_hat.workflows.changes import save_begun_runs
 from lambda_hat.workflows.plan import Plan, build_llc_plan, run_of
 from lambda_hat.workflows.run import Controller, Outcome, refuse_to_begin
+from lambda_hat.workflows.snapshot import save_snapshot
 
 __all__ = ["run_llc"]
 
@@ -37,11 +38,12 @@ def run_llc(loaded: LoadedExperiments, *, resume: bool, progress: Progress) -> O
     plan = build_llc_plan(loaded)
     refuse_to_begin(plan, resume=resume)
     with RunContext(plan.paths) as context:
-        context.save_config(loaded.resolved)
+        plan = build_llc_plan(loaded)  # again: what was there before may have changed while others held the folder
+        refuse_to_begin(plan, resume=resume)
+        save_snapshot(context, loaded)
         samplers = [sampler.name for sampler in loaded.experiments.samplers]
         pids = [problem.pid for problem in plan.problems]
         save_begun_runs(plan.paths, pids, samplers, [run.run_id for run in plan.runs])
-        plan = build_llc_plan(loaded)  # again: what was there before may have changed while others held the folder
         return Controller(plan, _Experiments(loaded, plan), progress).carry_out()
 
 

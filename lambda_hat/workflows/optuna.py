@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from lambda_hat.artifacts.paths import RunContext
 from lambda_hat.config.load import LoadedStudy
-from lambda_hat.config.methods import METHODS
-from lambda_hat.config.study import CategoricalDist, Distribution, IntDist
 from lambda_hat.errors import LambdaHatError, TooManyFailedTrials
 from lambda_hat.records.reference import ReferenceRecord
 from lambda_hat.records.rows import ConfirmedRow, TrialRow
@@ -19,13 +17,14 @@ from lambda_hat.report.progress import Progress, StudyLine
 from lambda_hat.scheduling.packing import packed
 from lambda_hat.scheduling.scheduler import AnyLane
 from lambda_hat.tasks import hard_limit, pack_task, trial_task
-from lambda_hat.tuning.plan import StudyPlan
+from lambda_hat.tuning.plan import StudyPlan, conditions, with_slots
 from lambda_hat.tuning.study import StudyStore
 from lambda_hat.tuning.trials import TrialLane
 from lambda_hat.workflows.changes import save_begun_studies
 from lambda_hat.workflows.confirm import Confirmation
 from lambda_hat.workflows.plan import Plan, build_plan
 from lambda_hat.workflows.run import Controller, Outcome, refuse_to_begin
+from lambda_hat.workflows.snapshot import save_snapshot
 
 __all__ = ["run_optuna"]
 
@@ -43,11 +42,12 @@ def run_optuna(loaded: LoadedStudy, *, resume: bool, progress: Progress) -> Outc
     plan, study = build_plan(loaded), loaded.study
     refuse_to_begin(plan, resume=resume)
     with RunContext(plan.paths) as context:
-        context.save_config(loaded.resolved)
+        plan = build_plan(loaded)  # again: what was there before may have changed while others held the run
+        refuse_to_begin(plan, resume=resume)
         pids = [problem.pid for problem in plan.problems]
+        save_snapshot(context, loaded)
         save_begun_studies(plan.paths, pids, list(study.methods), study.optuna.max_trials_per_method)
         with StudyStore(plan.paths, study.optuna) as store:
-            plan = build_plan(loaded)  # again: what was there before may have changed while others held the run
             story = _Search(loaded, plan, store)
             return replace(Controller(plan, story, progress).carry_out(), confirmed=story.confirmed)
 
@@ -72,18 +72,19 @@ class _Search:
         lanes: list[TrialLane] = []
         for method in self._study.methods:
             space = self._study.search_space[method]
+            settings = with_slots(self._samplers[method], method, space)
             plan = StudyPlan(
                 pid=pid,
                 method=method,
                 label=self._plan.routes[f"methods.{method}"].label,
-                settings={**self._samplers[method], **_slots(METHODS[method].slots, space)},
+                settings=settings,
                 reference=reference,
                 seed=self._study.optuna.sampler.seed,
                 trial_sec=self._study.execution.budget.trial_sec,
                 max_seconds=hard_limit(self._study.execution.budget.trial_sec),
                 function=trial_task,
             )
-            study = self._store.open(pid, method, space, plan.conditions(space))
+            study = self._store.open(pid, method, space, conditions(method, settings, space, reference))
             lane = TrialLane(study, plan, self._study.optuna, self._plan.paths, self._confirmation.open_lanes)
             lane.settle_interrupted()
             lane.enqueue_known()
@@ -152,17 +153,3 @@ def _study_line(lane: TrialLane, total: int) -> StudyLine:
         total=total,
         best=best.value if best else None,
     )
-
-
-def _slots(slots: Mapping[str, str], space: Mapping[str, Distribution]) -> dict[str, int]:
-    """Slots for the largest value searched of each hyperparameter that has them: one program serves them all."""
-    found: dict[str, int] = {}
-    for slot, name in slots.items():
-        match space.get(name):
-            case CategoricalDist(choices=choices):
-                found[slot] = max(int(choice) for choice in choices if isinstance(choice, int))
-            case IntDist(high=high):
-                found[slot] = high
-            case _:
-                pass
-    return found

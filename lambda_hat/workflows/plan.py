@@ -10,11 +10,12 @@ from typing import Literal
 from lambda_hat.artifacts.files import read_json
 from lambda_hat.artifacts.ids import derive_seed, problem_id
 from lambda_hat.artifacts.paths import REFERENCE_JSON, TARGET_NPZ, Paths
-from lambda_hat.config.card import InlineCard
+from lambda_hat.config.card import AnyCard, InlineCard
 from lambda_hat.config.experiments import Experiments, FixedSampler
 from lambda_hat.config.load import LoadedExperiments, LoadedFile, LoadedStudy
-from lambda_hat.config.study import Confirm, ReferenceSpec
+from lambda_hat.config.study import Confirm, ReferenceSpec, Store
 from lambda_hat.errors import ConfigError, Fault
+from lambda_hat.execution.plain import check_folder
 from lambda_hat.execution.resources import capacity, check_budget, check_card
 from lambda_hat.execution.routing import Route, check_labels, effective_map, labels_of, single_executor_warning
 from lambda_hat.scheduling.fixed import FixedTrial, fixed_trial
@@ -161,7 +162,20 @@ def check_execution(loaded: LoadedFile) -> list[Fault]:
     execution, labels = sections.execution, labels_of(loaded.card)
     joint = check_labels(execution.executor_map, sections.per_executor, loaded.methods, labels)
     joint += check_budget(loaded.card, execution.budget)
+    joint += _check_store(sections.store, loaded.card)
     return faults + [loaded.locate(fault) for fault in joint]
+
+
+def _check_store(store: Store, card: AnyCard) -> list[Fault]:
+    paths = Paths.from_store(store)
+    faults = check_folder(paths.root, card)
+    if store.run is not None and not paths.begun.is_file():
+        message, hint = f"there is no run in {paths.root}", "Remove `store.run`: without it a new run begins."
+        faults.append(Fault(key="store.run", message=f"found {store.run!r}, but {message}", hint=hint))
+    if paths.references is not None and not (paths.references.is_dir() or paths.references.parent.is_dir()):
+        message = f"found {store.references!r}, but there is no folder {paths.references.parent}"
+        faults.append(Fault(key="store.references", message=message, hint="Name one that is there, or make it."))
+    return faults
 
 
 def problem_titles(loaded: LoadedFile) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,8 +16,11 @@ from lambda_hat.records.base import Value
 from lambda_hat.records.rows import AcrossRow, ConfirmedRow
 from lambda_hat.report.analysis import doubts_of_settings
 from lambda_hat.workflows.plan import problem_titles
+from lambda_hat.workflows.snapshot import portable
 
 __all__ = ["recommended_yaml"]
+
+_TAKEN = ("execution", "posterior", "reference", "relative_to")
 
 
 def recommended_yaml(
@@ -26,7 +30,8 @@ def recommended_yaml(
 
     `confirmed` and `across` are the method's rows of the tables of these names. The references are those of the study.
     """
-    study, resolved = loaded.study, loaded.resolved
+    study, folder = loaded.study, paths.recommended_dir
+    resolved = portable(loaded, paths, folder)
     winners = sorted((row for row in confirmed if row.rank == 1), key=lambda row: not _is_best(row, across))
     fixed = {str(name): settings for name, settings in study.samplers.items()}.get(method, {})
     found = {canonical_json(row.hyperparameters): row.hyperparameters for row in winners}
@@ -46,15 +51,15 @@ def recommended_yaml(
     values = {
         "targets": resolved["problems"],
         "samplers": samplers,
-        **{key: resolved[key] for key in Experiments.model_fields if key in ("execution", "posterior", "reference")},
+        **{key: resolved[key] for key in Experiments.model_fields if key in _TAKEN},
         "store": {
             **resolved["store"],
-            "references": store.references or str(paths.problem_dir(confirmed[0].pid).parent),
+            "references": resolved["store"]["references"] or os.path.relpath(paths.problems_dir, folder),
             "namespace": f"{store.namespace}-recommended",
         },
     }
     values["execution"] = {**resolved["execution"], "executor_map": _routes(resolved, method)}
-    comments = _header(paths, method, problem_titles(loaded), winners, names, across)
+    comments = _header(method, problem_titles(loaded), winners, names, across)
     return "".join(f"# {line}\n".replace("#  \n", "#\n") for line in comments) + "\n" + to_yaml(values)
 
 
@@ -69,7 +74,6 @@ def _is_best(row: ConfirmedRow, across: Sequence[AcrossRow]) -> bool:
 
 
 def _header(
-    paths: Paths,
     method: str,
     titles: Mapping[str, str],
     winners: Sequence[ConfirmedRow],
@@ -80,7 +84,7 @@ def _header(
         return names[canonical_json(settings)]
 
     yield f"Settings of {method} that were confirmed under seeds which the search had not seen."
-    yield f"  lambda-hat workflow llc --config {paths.recommended(method)}"
+    yield "Run them with `lambda-hat workflow llc --config` and this file, which has to stay in its run's folder."
     for row in winners:
         yield f"{name_of(row.hyperparameters)}: best on {row.pid} ({titles.get(row.pid, '')})"
         yield (

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import time
 from pathlib import Path
@@ -22,7 +23,7 @@ class Store:
         self.root = root
         self.paths = Paths(root / "optuna" / "v1")
         with RunContext(self.paths) as context:
-            context.save_config({"store": {"ttl_days": 30}})
+            context.save_config(json.dumps({"store": {"ttl_days": 30}}))
         for pid in (PROBLEM, STRAY_PROBLEM):
             folder = self.paths.problem_dir(pid)
             folder.mkdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import threading
 import time
@@ -81,7 +82,7 @@ def test_a_run_whose_references_another_one_takes_stays_with_all_its_problems(st
     other = Paths(store.root / "recommended" / "v1")
     with RunContext(other) as context:
         references = folder.relative_to(store.root.parent) if is_relative else folder
-        context.save_config({"store": {"ttl_days": 90, "references": str(references)}})
+        context.save_config(json.dumps({"store": {"ttl_days": 90, "references": str(references)}}))
     store.grow_old(31)
     items = gc(store, with_whole_runs=True)
     assert [item.reason for item in items if isinstance(item, Skipped)] == [

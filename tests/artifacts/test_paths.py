@@ -1,5 +1,6 @@
 """Nothing leaves the run's folder, and one command at a time works in it."""
 
+import json
 import os
 import subprocess
 import sys
@@ -116,8 +117,8 @@ def test_context_makes_folders_and_keeps_the_configuration(tmp_path):
     paths = Paths(tmp_path / "run")
     with RunContext(paths) as context:
         assert not paths.resolved_config.exists()
-        context.save_config({"methods": ["sgld"], "x": 1e-06})
-    assert read_yaml(paths.resolved_config) == {"methods": ["sgld"], "x": 1e-06}
+        context.save_config(json.dumps({"methods": ["sgld"], "x": 0.5}))
+    assert read_yaml(paths.resolved_config) == {"methods": ["sgld"], "x": 0.5}
     assert (paths.root / "studies").is_dir()
 
 

@@ -15,7 +15,7 @@ PID, OTHER, RID = "p_0123456789ab", "p_0123cccccccc", "r_aaaaaaaaaaaa"
 def runs(folder: Path) -> Paths:
     paths = Paths(folder / "runs" / "optuna" / "v1")
     with RunContext(paths) as context:
-        context.save_config({"store": {"ttl_days": 7}})
+        context.save_config(json.dumps({"store": {"ttl_days": 7}}))
     for pid in (PID, OTHER):
         paths.problem_dir(pid).mkdir()
         write_text_atomic(paths.problem_dir(pid) / "problem.yaml", "target: mlp\n")

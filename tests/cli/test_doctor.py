@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -190,9 +191,12 @@ def test_the_package_that_kubernetes_needs(ask, monkeypatch):
 
 
 @pytest.mark.usefixtures("no_jax")
-def test_a_root_that_cannot_be_written(ask):
-    Path("file").touch()
-    code, checks = ask(LOCAL, "--no-workers", "--set", "store.root=file")
+def test_a_root_that_cannot_be_written(ask, monkeypatch):
+    def refuse(*_args, **_kwargs):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(doctor.tempfile, "TemporaryDirectory", refuse)
+    code, checks = ask(LOCAL, "--no-workers")
     assert code == 1
     assert checks["folder"]["state"] == "failed"
     assert "Set `store.root`" in checks["folder"]["advice"]

@@ -312,7 +312,9 @@ WRONG_SETS = {
     "`auto`",
     "executors.0.max_worker=4": "executors.0.max_worker: unknown key; expected one of `label`, `max_workers`, "
     "`cores_per_worker`, `available_accelerators`, `memory_fraction`, `worker_init`\n    Did you mean `max_workers`?",
-    "run_dir=#logs": "run_dir: `#` begins a comment in YAML, expected a value\n    Put quotes around it.",
+    "run_dir=#logs": "run_dir: found '#logs', expected a name of letters, digits, `-` and `_`",
+    "retries=2 # of a kind": "retries: the value is not valid YAML: `#` begins a comment\n"
+    "    Put quotes around the value.",
     "executors=[]": "executors: found an empty list, expected a list with at least one entry",
     "executors.1.label=htex64": "executors.1.label: found 'htex64' again, expected labels that differ\n"
     "    `executors.0` has it already.",
@@ -380,3 +382,17 @@ def test_any_value_loads_or_is_a_fault_of_its_argument(place: Any, value: object
     argument = f"{dotted(path)}={json.dumps(value)}"
     with contextlib.suppress(ConfigError):
         load_cfg(STUDY, [argument], parsl_card=str(card))
+
+
+@pytest.mark.parametrize("text", ["my project", "a\n#SBATCH --uid=0", "a#b", '"a"', "a\\"])
+@pytest.mark.parametrize("name", ["account", "partition", "qos", "constraint", "gpu_type"])
+def test_a_word_of_a_job_script_is_one_word(repository: Path, name: str, text: str) -> None:
+    argument = f"{name}={json.dumps(text)}"
+    with pytest.raises(ConfigError, match=f"{name}: found .* expected one word, as it can stand in a job script"):
+        load_cfg(STUDY, [argument], parsl_card="config/parsl/slurm/cpu.yaml")
+
+
+def test_what_nodes_must_have_may_be_an_expression(repository: Path) -> None:
+    words = ["constraint=[rack1*2&rack2*4]|a100-80", "account=m1234_g", "partition=cpu,long"]
+    card = load_cfg(STUDY, words, parsl_card="config/parsl/slurm/cpu.yaml").card
+    assert card.to_dict()["constraint"] == "[rack1*2&rack2*4]|a100-80"

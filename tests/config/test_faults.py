@@ -97,12 +97,13 @@ SECTIONS = {
     "unknown section": (
         "optunna: {}",
         "7:1  optunna: unknown key; expected one of `problems`, `methods`, `optuna`, `search_space`, `confirm`, "
-        "`execution`, `store`, `posterior`, `reference`, `samplers`\n    Did you mean `optuna`?",
+        "`execution`, `store`, `posterior`, `reference`, `samplers`, `relative_to`\n    Did you mean `optuna`?",
     ),
     "what resolving fills in": (
         "resolved_samplers: {}",
         "7:1  resolved_samplers: unknown key; expected one of `problems`, `methods`, `optuna`, `search_space`, "
-        "`confirm`, `execution`, `store`, `posterior`, `reference`, `samplers`\n    Did you mean `samplers`?",
+        "`confirm`, `execution`, `store`, `posterior`, `reference`, `samplers`, `relative_to`\n"
+        "    Did you mean `samplers`?",
     ),
     "unknown key": (
         "optuna: {pruner: {tipe: none}}",
@@ -207,11 +208,13 @@ SECTIONS = {
     ),
     "interpolation that leads nowhere": (
         'store: {root: "${stor.namespace}"}',
-        "7:15  store.root: `${stor.namespace}` cannot be resolved: Interpolation key 'stor.namespace' not found",
+        "7:15  store.root: `${stor.namespace}` cannot be resolved: Interpolation key 'stor.namespace' not found\n"
+        r"    Write `\${` where the text itself has `${`.",
     ),
     "interpolation that cannot be read": (
         'store: {root: "${stor"}',
-        "7:15  store.root: `${stor` is not a valid interpolation\n    Expected `${section.key}`.",
+        "7:15  store.root: `${stor` is not a valid interpolation\n    Expected `${section.key}`. "
+        r"Write `\${` where the text itself has `${`.",
     ),
     "exact values of a network": (
         "reference: exact",
@@ -405,8 +408,8 @@ ARGUMENTS = {
     "no value": ("optuna", '--set "optuna"  expected `key=value`, the key\'s parts joined by dots'),
     "empty part": ("optuna..x=1", '--set "optuna..x=1"  expected `key=value`, the key\'s parts joined by dots'),
     "not YAML": (
-        "store.root=[",
-        '--set "store.root=["  store.root: the value is not valid YAML: expected the node content, '
+        "optuna.enqueue=[",
+        '--set "optuna.enqueue=["  optuna.enqueue: the value is not valid YAML: expected the node content, '
         "but found '<stream end>'\n    Put quotes around the value.",
     ),
     "wrong value": (
@@ -416,7 +419,7 @@ ARGUMENTS = {
     ),
     "unknown key that it created": (
         "store.rot.x=1",
-        '--set "store.rot.x=1"  store.rot: unknown key; expected one of `root`, `references`, `layout_version`, '
+        '--set "store.rot.x=1"  store.rot: unknown key; expected one of `root`, `run`, `references`, `layout_version`, '
         "`namespace`, `ttl_days`\n    Did you mean `root`?",
     ),
     "without its section": (

@@ -7,13 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lambda_hat.config.card import InlineCard, LocalCard, SlurmCard
 from lambda_hat.config.explain import to_yaml
 from lambda_hat.config.load import load_cfg
+from lambda_hat.config.locate import parse_argument
 from lambda_hat.config.problems import LocalizationRadius, QuadraticProblem
 from lambda_hat.config.study import CategoricalDist, FloatDist, IntDist, ReferenceSpec
-from lambda_hat.errors import UsageError
+from lambda_hat.errors import ConfigError, UsageError
 
 Write = Callable[..., str]
 DEFAULT = "config/optuna/default.yaml"
@@ -198,3 +201,98 @@ print(*sorted(set(sys.modules) & set({slow!r})))
 """
     output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=repository)
     assert output.stdout == "\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "root"),
+    [
+        ("/tmp/run #3", "/tmp/run #3"),
+        ("# 3", "# 3"),
+        ("a: b", "a: b"),
+        ("[0.1]", "[0.1]"),
+        ("5_000", "5_000"),
+        ("yes", "yes"),
+        ("~", "~"),
+        ("'tis", "'tis"),
+        ("  spaced  ", "spaced"),
+        ('"a\\tb #3"', "a\tb #3"),
+        ("' spaced '", " spaced "),
+        (r"a\b\${c}", r"a\b${c}"),
+    ],
+)
+def test_text_is_taken_as_it_stands(study_file: Write, text: str, root: str) -> None:
+    loaded = load_cfg(study_file(), [f"store.root={text}"], inline=True)
+    assert loaded.study.store.root == root
+
+
+@given(st.text(min_size=1))
+def test_any_text_is_taken_as_it_stands(text: str) -> None:
+    value = parse_argument(text, is_text=True, may_be_null=False)
+    stripped = text.strip()
+    assert value == (stripped or None) or stripped[0] in "\"'"
+
+
+@pytest.mark.parametrize("text", ["null", "~", ""])
+def test_text_that_may_be_missing_has_words_for_that(study_file: Write, text: str) -> None:
+    assert load_cfg(study_file(), [f"store.references={text}"], inline=True).study.store.references is None
+
+
+def test_the_comment_of_a_number_is_refused(study_file: Write) -> None:
+    with pytest.raises(ConfigError, match=r"the value is not valid YAML: `#` begins a comment"):
+        load_cfg(study_file(), ["optuna.max_trials_per_method=24 # a day"], inline=True)
+
+
+def test_a_home_is_a_home_everywhere(study_file: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = "type: local\nexecutors: [{label: at-home}]\n"
+    for name in ("card.yaml", "study.yaml"):
+        (tmp_path / "home").mkdir(exist_ok=True)
+        (tmp_path / "home" / name).write_text(card if name == "card.yaml" else Path(study_file()).read_text())
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for arguments in ({"parsl_card": "~/card.yaml"}, {"dotlist": ["execution.parsl_card=~/card.yaml"]}):
+        card_of = load_cfg("~/study.yaml", **arguments).card
+        assert isinstance(card_of, LocalCard)
+        assert card_of.executors[0].label == "at-home"
+
+
+def test_a_file_may_be_a_pipe(study_file: Write, repository: Path, tmp_path: Path) -> None:
+    for name in (DEFAULT, "config/experiments.yaml"):
+        command = f'{sys.executable} -m lambda_hat config validate <(cat "$1") --parsl-card <(cat "$2")'
+        words = ["bash", "-c", command, "bash", name, "config/parsl/local.yaml"]
+        done = subprocess.run(words, cwd=repository, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+class TestRelativeToFile:
+    """Paths of a file that says `relative_to: file`."""
+
+    TAIL = "relative_to: file\nstore: {root: ../runs, references: refs}\nexecution: {parsl_card: card.yaml}\n"
+
+    @pytest.fixture
+    def file(self, study_file: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        folder = tmp_path / "of the file"
+        (folder / "refs").mkdir(parents=True)
+        (folder / "card.yaml").write_text("type: inline\n")
+        (folder / "study.yaml").write_text(Path(study_file(tail=self.TAIL)).read_text())
+        (tmp_path / "card.yaml").write_text("type: local\nexecutors: [{label: a}]\n")
+        return folder / "study.yaml"
+
+    def test_begin_in_its_folder(self, file: Path, tmp_path: Path) -> None:
+        loaded = load_cfg(file)
+        store = loaded.study.store
+        assert (store.root, store.references) == (str(tmp_path / "runs"), str(tmp_path / "of the file" / "refs"))
+        assert isinstance(loaded.card, InlineCard), "the card beside it, not the one in this folder"
+        assert load_cfg(file, ["store.root=here"]).study.store.root == "here", "the command line's begin here"
+
+    def test_are_shown_so_that_they_can_be_read_anywhere(self, file: Path) -> None:
+        first = load_cfg(file)
+        Path("shown.yaml").write_text(to_yaml(first.resolved))
+        assert load_cfg("shown.yaml").resolved == first.resolved
+
+    def test_a_folder_that_is_gone_is_said(self, file: Path) -> None:
+        (file.parent / "refs").rmdir()
+        with pytest.raises(ConfigError, match=r"store.references: found 'refs', but there is no folder .*of the file"):
+            load_cfg(file)
+
+    def test_default_root(self, file: Path) -> None:
+        file.write_text(file.read_text().replace("root: ../runs, ", ""))
+        assert load_cfg(file).study.store.root == str(file.parent / "runs")

@@ -269,6 +269,12 @@ def test_an_executor_whose_jobs_stay_in_the_queue_is_told_of_once(tmp_path, monk
     assert look(100) == 1
     states["0"] = JobStatus(JobState.PENDING)  # preempted
     assert look(100) == 2
+def test_no_name_of_a_variable_is_run(tmp_path, monkeypatch):
+    (executor,) = load_parsl_config_from_card(SlurmCard(type="slurm", max_workers=1), tmp_path).executors
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SLURM_;touch MARK;", "1")
+    assert executor.provider.execute_wait("true")[0] == 0
+    assert list(tmp_path.glob("MARK*")) == []
 
 
 def test_compiled_programs_go_where_the_environment_says(tmp_path, monkeypatch):
@@ -352,8 +358,10 @@ def test_kubernetes_card_to_parsl(tmp_path, monkeypatch):
     monkeypatch.setattr(kube, "config", SimpleNamespace(load_kube_config=lambda: None), raising=False)
     monkeypatch.setattr(kube, "client", SimpleNamespace(CoreV1Api=object), raising=False)
     assert capacity(KUBERNETES) == {"htex_kubernetes": 8}
-    (executor,) = load_parsl_config_from_card(KUBERNETES, tmp_path).executors
+    card = KUBERNETES.model_copy(update={"worker_init": 'export X=$$ Y="$(hostname)"'})
+    (executor,) = load_parsl_config_from_card(card, tmp_path).executors
     provider = executor.provider
+    assert provider.worker_init.splitlines()[-1] == 'export X=$$$$ Y="$$(hostname)"', "`$$` is a `$` in what pods run"
     assert (executor.all_addresses, executor.workers_per_node) == ({"controller.example"}, 4)
     assert executor.address == "0.0.0.0", "the interchange cannot be bound to a name"
     assert (provider.image, provider.max_cpu, provider.max_mem) == ("i:1", 4, "8Gi")

@@ -21,6 +21,7 @@ from tests.workflows.conftest import SmallStudy
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 
 CARD = Path(__file__).parents[2] / "config" / "parsl" / "slurm" / "cpu.yaml"
+HOSTILE = "a b$(touch MARK)`touch MARK`;\"'[0.1]{x}%j%N#\\é~*&|!"
 NODE = {
     "walltime": "01:00:00",
     "cores_per_node": 1,
@@ -195,8 +196,10 @@ def assert_goes_on_in_the_same_job(study: SlurmStudy, job: str) -> None:
 
 @pytest.mark.usefixtures("preempted")  # which goes on meanwhile
 def test_a_whole_study(begin):
-    study = begin("whole", 3, methods=list(SPACES), search_space=SPACES)
+    study = begin(HOSTILE, 3, methods=list(SPACES), search_space=SPACES)
     study.end(0)
+    names = [path.name for path in study.folder.parent.iterdir()]
+    assert names == [HOSTILE], "the link is gone, and no shell ran what the name says"
     study.assert_complete(6)
     table = study.table
     assert set(table["executor"]) == {"htex_slurm"}

@@ -105,7 +105,7 @@ def test_everything_in_a_run_has_the_permissions_that_the_umask_leaves(tmp_path,
     old = os.umask(umask)
     try:
         with RunContext(paths) as context:
-            context.save_config({"methods": ["sgld"]})
+            context.save_config(json.dumps({"methods": ["sgld"]}))
             run_study(paths, [])
             found = {path.relative_to(paths.root): path.stat().st_mode for path in paths.root.rglob("*")}
     finally:

@@ -64,15 +64,16 @@ def load_parsl_config_from_card(
     """Parsl's configuration for `card`, or for one executor of it, with everything of Parsl's own under `run_dir`.
 
     `cache_dir` holds XLA's compiled programs, for all workers and later commands; default: what the environment's
-    JAX_COMPILATION_CACHE_DIR names, else `cache/jax` beside `run_dir`.
+    JAX_COMPILATION_CACHE_DIR names, else `cache/jax` beside `run_dir`. Parsl writes
+    `run_dir` into scripts as it stands: `lambda_hat.execution.plain` gives one that no shell reads anything into.
     Parsl never retries: it would repeat errors of the code as well as lost workers.
 
     Raises:
         ConfigError: a card does not say how many workers a node takes.
         ExecutionError: a package that its type needs is missing.
     """
-    run_dir = run_dir.resolve()
-    cache_dir = (cache_dir or compilation_cache(run_dir)).resolve()
+    run_dir = run_dir.absolute()  # a link stays one
+    cache_dir = (cache_dir or compilation_cache(run_dir.resolve())).resolve()
     if not isinstance(card, LocalCard):
         executors = [_block_executor(card, run_dir, cache_dir)]
     else:
@@ -264,7 +265,7 @@ def _kubernetes_provider(card: KubernetesCard, worker_init: str) -> ExecutionPro
             max_mem=memory,
             extra_requests=gpus,
             extra_limits=gpus,
-            worker_init=worker_init,
+            worker_init=worker_init.replace("$", "$$"),  # Kubernetes' own way to write one
         )
     except OptionalModuleMissing as error:
         raise ExecutionError(

@@ -20,6 +20,7 @@ from lambda_hat.errors import ConfigError, ExecutionError
 from lambda_hat.execution.parsl import lean as lean  # before Parsl
 from lambda_hat.execution.parsl.pool import Pool
 from lambda_hat.execution.parsl.private import check_parsl
+from lambda_hat.execution.plain import plain_path
 from lambda_hat.execution.resources import check_card, compilation_cache
 from lambda_hat.execution.routing import labels_of
 from lambda_hat.execution.signals import signals_exit
@@ -58,23 +59,25 @@ class Cluster:
         self._card = card
         self._run_dir = run_dir.resolve()
         self._notify = notify
-        cache_dir = (cache_dir or compilation_cache(self._run_dir)).resolve()
-        files = within(self._run_dir.parent, "the run's", card.run_dir)
-        self._pools = {label: Pool(card, label, files / label, cache_dir) for label in self.labels}
+        self._cache_dir = (cache_dir or compilation_cache(self._run_dir)).resolve()
+        within(self._run_dir.parent, "the run's", card.run_dir)
+        self._pools: dict[str, Pool] = {}  # from the entry on
         self._restarts: dict[str, int] = dict.fromkeys(self.labels, 0)  # in a row
         self._looks: dict[str, int] = dict.fromkeys(self.labels, 0)  # in a row, at one that waits in a queue
         self._is_open = False
         self._is_ending = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="cluster-watch", daemon=True)
-        self._signals = ExitStack()
+        self._block = ExitStack()
 
     def __enter__(self) -> Self:
         check_parsl()
         make_dir(self._run_dir)
         write_text_atomic(self._run_dir / SELECTED_CARD_YAML, yaml.safe_dump(self._card.to_dict(), sort_keys=False))
         logging.getLogger("parsl").propagate = False  # it has files of its own under the run's folder
-        self._signals.enter_context(signals_exit())
+        self._block.enter_context(signals_exit())
         try:
+            files = self._block.enter_context(plain_path(self._run_dir.parent, self._card)) / self._card.run_dir
+            self._pools = {label: Pool(self._card, label, files / label, self._cache_dir) for label in self.labels}
             for pool in self._pools.values():
                 pool.begin_start()
             for pool in self._pools.values():
@@ -159,4 +162,4 @@ class Cluster:
                 for pool in self._pools.values():
                     pool.end()
             finally:
-                self._signals.close()
+                self._block.close()

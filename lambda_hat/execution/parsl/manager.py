@@ -11,12 +11,14 @@ main module, which is this one, under the name `__mp_main__`.
 
 import os
 import sys
+import tempfile
 import threading
 
 from lambda_hat.environment import CONTROLLER_VARIABLE
 from lambda_hat.execution.parsl.lifeline import end_with, end_with_parent
 
 _PID_VARIABLE = "LAMBDA_HAT_MANAGER_PID"
+_MAX_TEMPORARY_BYTES = 64  # of 108 (104 on a Mac) for a socket's path, 32 of which are names of multiprocessing's
 
 
 def _end(failure: threading.ExceptHookArgs) -> None:
@@ -29,6 +31,8 @@ if __name__ == "__main__":
     os.environ[_PID_VARIABLE] = str(os.getpid())
     if controller := os.environ.get(CONTROLLER_VARIABLE):
         end_with(int(controller))
+    if len(os.fsencode(tempfile.gettempdir())) > _MAX_TEMPORARY_BYTES:
+        os.environ["TMPDIR"], tempfile.tempdir = "/tmp", None
 elif __name__ == "__mp_main__":
     end_with_parent(int(os.environ[_PID_VARIABLE]))
 

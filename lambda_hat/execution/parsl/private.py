@@ -218,7 +218,11 @@ class Slurm(_AsksOften, SlurmProvider):
 
     def execute_wait(self, cmd: str, timeout: int | None = None) -> tuple[int, str, str]:
         """Run `cmd` without what Slurm says of the job around it."""
-        of_job = [name for name in os.environ if name.startswith(("SLURM_", "SRUN_")) and name not in _OF_SITE]
+        of_job = [
+            name
+            for name in os.environ
+            if name.startswith(("SLURM_", "SRUN_")) and name not in _OF_SITE and name.isidentifier() and name.isascii()
+        ]
         return super().execute_wait(f"unset {' '.join(of_job)}; {cmd}" if of_job else cmd, timeout)
 
 
