@@ -6,10 +6,9 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import PositiveFloat
-
 from lambda_hat.config.base import Frozen
 from lambda_hat.config.locate import Finding
+from lambda_hat.config.numbers import PositiveFloat
 
 __all__ = ["LocalizationRadius", "PosteriorSpec", "ProblemSpec"]
 

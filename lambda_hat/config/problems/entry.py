@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
-
 from lambda_hat.config.base import Frozen, OneOf
+from lambda_hat.config.numbers import Seed
 from lambda_hat.config.problems.registry import TARGETS, find_kind, installed_names
 
 __all__ = ["ProblemEntry"]
@@ -23,7 +22,7 @@ class ProblemEntry(Frozen):
     """Preset of the data, for `mlp`."""
     teacher: str = "_null"
     """Preset of the network that labels the data, for `mlp`."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     """Seed of the data, the training and everything else that is random in the target."""
     overrides: dict[str, object] = {}
     """Values that replace those of the presets. Keys are dotted or nested."""
