@@ -190,7 +190,7 @@ def accepts(annotation: Any, value: Any) -> bool:
     """Whether a value is one of this type."""
     bare, constraints = _unwrap(annotation)
     constraints = [item for item in constraints if not isinstance(item, FieldInfo)]
-    whole = Annotated[bare, *constraints] if constraints else bare
+    whole: Any = Annotated[bare, *constraints] if constraints else bare
     try:
         TypeAdapter(whole).validate_python(value, strict=True)
     except ValidationError:

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from lambda_hat.config.card import AnyCard, Card
 from lambda_hat.config.checks import check_card, check_experiments, check_study, method_of
+from lambda_hat.config.describe import fields_of, names_at
 from lambda_hat.config.experiments import Experiments, FixedSampler, SamplerEntry
 from lambda_hat.config.interpolate import resolve_interpolations
 from lambda_hat.config.locate import Document, Finding, KeyPath, read_document
@@ -121,6 +122,7 @@ class LoadedCard:
 
     card: AnyCard
     store: Store
+    source: Path
     document: Document = field(repr=False, compare=False)
 
     def locate(self, fault: Fault) -> Fault:
@@ -138,6 +140,11 @@ def load_card(
         UsageError: more than one of `parsl_card`, `local` and `inline` is given.
     """
     path = str(_chosen_card(parsl_card, local, inline) or find_card(_LOCAL_CARD))
+    return _card_alone(read_document(Path(path), path), dotlist)
+
+
+def _card_alone(document: Document, dotlist: Sequence[str]) -> LoadedCard:
+    source = document.source
     for_study, for_card, faults = parse_overrides(dotlist, Study)
     for override in for_study:
         if override.parts[0] != "store":
@@ -151,11 +158,11 @@ def load_card(
         store = Store.model_validate(values)
     except ValidationError as error:
         faults += [study.locate(finding.under(("store",))) for finding in findings_of(error, Store, values)]
-    card, document, more = _load_card(read_document(Path(path), path), for_card, _STUDY)
+    card, document, more = _load_card(document, for_card, _STUDY)
     faults += more
     if faults or store is None or card is None:
-        raise ConfigError(_in_order(faults, [path]))
-    return LoadedCard(card, store, document)
+        raise ConfigError(_in_order(faults, [source]))
+    return LoadedCard(card, store, Path(source), document)
 
 
 def load_cfg(
@@ -175,7 +182,11 @@ def load_cfg(
         ConfigError: with every fault of the study file, the card and `dotlist`.
         UsageError: more than one of `parsl_card`, `local` and `inline` is given.
     """
-    study, rest = _load(_STUDY, Path(path), dotlist, _chosen_card(parsl_card, local, inline))
+    return _study_in(read_document(Path(path), str(path)), dotlist, _chosen_card(parsl_card, local, inline))
+
+
+def _study_in(document: Document, dotlist: Sequence[str], card_path: Path | None) -> LoadedStudy:
+    study, rest = _load(_STUDY, document, dotlist, card_path)
     samplers = {method: resolve_sampler(method, study.samplers.get(method, {})) for method in study.methods}
     return LoadedStudy(*rest, study, samplers)
 
@@ -189,7 +200,11 @@ def load_experiments(
     inline: bool = False,
 ) -> LoadedExperiments:
     """The experiments at `path`; everything else is as in `load_cfg`."""
-    experiments, rest = _load(_EXPERIMENTS, Path(path), dotlist, _chosen_card(parsl_card, local, inline))
+    return _experiments_in(read_document(Path(path), str(path)), dotlist, _chosen_card(parsl_card, local, inline))
+
+
+def _experiments_in(document: Document, dotlist: Sequence[str], card_path: Path | None) -> LoadedExperiments:
+    experiments, rest = _load(_EXPERIMENTS, document, dotlist, card_path)
     return LoadedExperiments(*rest, experiments, tuple(map(_fixed_sampler, experiments.samplers)))
 
 
@@ -200,13 +215,19 @@ def load_file(
     parsl_card: str | None = None,
     local: bool = False,
     inline: bool = False,
-) -> LoadedStudy | LoadedExperiments:
-    """The study or the experiments at `path`, told apart by their keys.
+) -> LoadedStudy | LoadedExperiments | LoadedCard:
+    """The study, the experiments or the card at `path`, told apart by their keys. The file is read once.
 
-    Arguments and errors are those of `load_cfg`.
+    Arguments and errors are those of `load_cfg`; a card takes no other card.
     """
-    load = load_experiments if _is_like(_EXPERIMENTS, read_document(Path(path), str(path)).data) else load_cfg
-    return load(path, dotlist, parsl_card=parsl_card, local=local, inline=inline)
+    card_path = _chosen_card(parsl_card, local, inline)
+    document = read_document(Path(path), str(path))
+    if _is_card(document.data):
+        if card_path is not None:
+            raise UsageError(f"{path} is a Parsl card: leave `--local`, `--inline` and `--parsl-card` out")
+        return _card_alone(document, dotlist)
+    load = _experiments_in if _is_like(_EXPERIMENTS, document.data) else _study_in
+    return load(document, dotlist, card_path)
 
 
 FileT = TypeVar("FileT", Study, Experiments)
@@ -233,10 +254,12 @@ class _Rest(NamedTuple):
     card_document: Document
 
 
-def _load(kind: _Kind[FileT], path: Path, dotlist: Sequence[str], card_path: Path | None) -> tuple[FileT, _Rest]:
+def _load(
+    kind: _Kind[FileT], document: Document, dotlist: Sequence[str], card_path: Path | None
+) -> tuple[FileT, _Rest]:
+    path = Path(document.source)
     for_file, for_card, faults = parse_overrides(dotlist, kind.model)
 
-    document = read_document(path, str(path))
     _refuse_other_kind(kind, document)
     sections, problems, data, findings = None, (), None, []
     if document.data is not None:
@@ -268,7 +291,16 @@ def _is_like(kind: _Kind[Any], data: Mapping[str, Any] | None) -> bool:
     return bool(counts[kind.name] or is_list) and not any(counts[name] for name in counts.keys() - {kind.name})
 
 
+def _is_card(data: Mapping[str, Any] | None) -> bool:
+    """Whether the data has keys of a card and none of a study or of experiments."""
+    sections = {*fields_of(Study), *fields_of(Experiments)}
+    return bool(data) and not sections & data.keys() and bool(data.keys() & set(names_at(Card, None)))
+
+
 def _refuse_other_kind(kind: _Kind[Any], document: Document) -> None:
+    if _is_card(document.data):
+        message = f"found the keys of a Parsl card, expected {_with_article(kind.name)}"
+        raise ConfigError([document.locate(Finding((), message, "Give it with `--parsl-card`, beside a file to run."))])
     for other in (_STUDY, _EXPERIMENTS):
         if other is not kind and _is_like(other, document.data):
             message = f"found the keys of {_with_article(other.name)}, expected {_with_article(kind.name)}"
@@ -365,6 +397,10 @@ def _resolved_problems(data: dict[str, Any], section: str) -> tuple[list[Problem
 def _load_card(
     document: Document, overrides: list[Override], kind: _Kind[Any]
 ) -> tuple[AnyCard | None, Document, list[Fault]]:
+    for file in (_STUDY, _EXPERIMENTS):
+        if _is_like(file, document.data):
+            message = f"found the keys of {_with_article(file.name)}, expected a Parsl card"
+            return None, document, [document.locate(Finding((), message, "Give it with `--config`."))]
     found = (document.data or {}).get("type")
     card_type = found if isinstance(found, str) else None
     faults, fitting = list(document.faults), []

@@ -10,10 +10,11 @@ from typing import Literal
 from lambda_hat.artifacts.files import read_json
 from lambda_hat.artifacts.ids import derive_seed, problem_id
 from lambda_hat.artifacts.paths import REFERENCE_JSON, TARGET_NPZ, Paths
+from lambda_hat.config.batches import oversized_batches
 from lambda_hat.config.card import InlineCard
 from lambda_hat.config.experiments import Experiments, FixedSampler
-from lambda_hat.config.load import LoadedExperiments, LoadedFile, LoadedStudy
-from lambda_hat.config.study import Confirm, ReferenceSpec
+from lambda_hat.config.load import LoadedCard, LoadedExperiments, LoadedFile, LoadedStudy
+from lambda_hat.config.study import Confirm, ReferenceSpec, Study
 from lambda_hat.errors import ConfigError, Fault
 from lambda_hat.execution.resources import capacity, check_budget, check_card
 from lambda_hat.execution.routing import Route, check_labels, effective_map, labels_of, single_executor_warning
@@ -33,6 +34,7 @@ __all__ = [
     "check_execution",
     "problem_titles",
     "run_of",
+    "warnings_of",
 ]
 
 
@@ -154,14 +156,34 @@ class Plan:
         return sum(max(bound.seconds for bound in self.bounds if bound.what == kind) for kind in kinds)
 
 
-def check_execution(loaded: LoadedFile) -> list[Fault]:
+def check_execution(loaded: LoadedFile | LoadedCard) -> list[Fault]:
     """Faults of file and card together: labels that do not exist, budgets that outlast the walltime, and the like."""
+    if isinstance(loaded, LoadedCard):
+        return [loaded.locate(fault) for fault in check_card(loaded.card)]
     sections = loaded.sections
     faults = [loaded.locate(fault, is_in_card=True) for fault in check_card(loaded.card)]
     execution, labels = sections.execution, labels_of(loaded.card)
     joint = check_labels(execution.executor_map, sections.per_executor, loaded.methods, labels)
     joint += check_budget(loaded.card, execution.budget)
+    if isinstance(loaded, LoadedStudy):
+        joint += _check_search(loaded.study)
     return faults + [loaded.locate(fault) for fault in joint]
+
+
+def _check_search(study: Study) -> list[Fault]:
+    """Faults of the search. Without options there are none, unless a package is missing."""
+    if not study.optuna.sampler.options and study.optuna.sampler.type != "cmaes":
+        return []
+    from lambda_hat.tuning.algorithms import check_search  # here, since it imports Optuna, which takes a second
+
+    return check_search(study)
+
+
+def warnings_of(loaded: LoadedFile) -> tuple[str, ...]:
+    """What is allowed and may surprise, in a sentence each. The file has no faults."""
+    labels = labels_of(loaded.card)
+    routes = effective_map(loaded.sections.execution.executor_map, loaded.methods, labels)
+    return tuple(filter(None, (single_executor_warning(routes, labels), oversized_batches(loaded))))
 
 
 def problem_titles(loaded: LoadedFile) -> dict[str, str]:
@@ -269,7 +291,6 @@ def _plan_of_references(loaded: LoadedFile) -> Plan:
     paths, workers = Paths.from_store(sections.store), capacity(loaded.card)
     caps = {label: min(number, sections.per_executor.get(label, number)) for label, number in workers.items()}
     routes = effective_map(sections.execution.executor_map, loaded.methods, labels)
-    warning = single_executor_warning(routes, labels)
     problems = tuple(
         _planned_problem(paths, pid, title, sections.reference) for pid, title in problem_titles(loaded).items()
     )
@@ -280,7 +301,7 @@ def _plan_of_references(loaded: LoadedFile) -> Plan:
         parallel = min(caps[label], num_references)
         budget = sections.execution.budget.hmc_sec
         bounds = (TimeBound("references", label, num_references, parallel, rounds, budget),)
-    return Plan(loaded, paths, workers, caps, routes, (warning,) if warning else (), problems, bounds)
+    return Plan(loaded, paths, workers, caps, routes, warnings_of(loaded), problems, bounds)
 
 
 def _planned_problem(paths: Paths, pid: str, title: str, spec: ReferenceSpec) -> PlannedProblem:

@@ -63,6 +63,11 @@ class ProblemSpec(Frozen):
         """What `target` calls the kind."""
         return cls.model_fields["target"].default
 
+    @property
+    def num_rows(self) -> int | None:
+        """Rows of data n; None for a kind whose settings do not say it as `num_data`."""
+        return getattr(self, "num_data", None)
+
     def inconsistencies(self) -> Iterator[Finding]:
         """What is wrong with fields that are each right alone; the findings' paths are those of the problem."""
         yield from ()

@@ -123,6 +123,11 @@ class MLPProblem(ProblemSpec):
     seed: Seed = 0
     """Seed of the data, the training and everything else that is random in the target."""
 
+    @property
+    def num_rows(self) -> int:
+        """Rows of data n."""
+        return self.data.num_data
+
     def inconsistencies(self) -> Iterator[Finding]:
         """Settings of one loss that another one does not know."""
         if self.loss_dof is not None and self.loss != "student_t_nll":
