@@ -14,7 +14,7 @@ from optuna.storages.journal import BaseJournalBackend
 from lambda_hat.artifacts.files import open_to_append, sync_dir, write_all, writing
 from lambda_hat.errors import RunStateError, StorageError
 
-__all__ = ["ControllerJournal"]
+__all__ = ["ControllerJournal", "StoredJournal"]
 
 
 class ControllerJournal(BaseJournalBackend):
@@ -71,15 +71,7 @@ class ControllerJournal(BaseJournalBackend):
             whole = content.rfind(b"\n") + 1
             self._file.truncate(whole)
             sync_dir(self._path.parent)
-        try:
-            records = [json.loads(line) for line in content[:whole].splitlines()]
-            if not all(isinstance(record, dict) and {"op_code", "worker_id"} <= record.keys() for record in records):
-                raise ValueError("a line is no record of Optuna's")
-        except (ValueError, RecursionError) as error:
-            raise RunStateError(
-                f"{self._path} is damaged ({error}). Move it away to begin the studies of this run anew."
-            ) from error
-        return records
+        return _parsed(content[:whole], self._path)
 
     @contextmanager
     def _writing(self) -> Generator[None]:
@@ -94,3 +86,31 @@ class ControllerJournal(BaseJournalBackend):
             with suppress(OSError):
                 self._file.truncate(end)
             raise
+
+
+class StoredJournal(BaseJournalBackend):
+    """The whole records that a journal has now. It leaves the file as it is, and takes no others."""
+
+    def __init__(self, path: Path) -> None:
+        content = path.read_bytes()
+        self._records = _parsed(content[: content.rfind(b"\n") + 1], path)
+
+    def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
+        """Records from number `log_number_from` on."""
+        return self._records[log_number_from:]
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Refuse."""
+        raise RunStateError("A journal that is only being looked at takes no records.")
+
+
+def _parsed(content: bytes, path: Path) -> list[dict[str, Any]]:
+    try:
+        records = [json.loads(line) for line in content.splitlines()]
+        if not all(isinstance(record, dict) and {"op_code", "worker_id"} <= record.keys() for record in records):
+            raise ValueError("a line is no record of Optuna's")
+    except (ValueError, RecursionError) as error:
+        raise RunStateError(
+            f"{path} is damaged ({error}). Move it away to begin the studies of this run anew."
+        ) from error
+    return records

@@ -23,11 +23,19 @@ from lambda_hat.errors import RunStateError
 from lambda_hat.records.base import Value
 from lambda_hat.records.state import State
 from lambda_hat.tuning.algorithms import NUM_REPORT_STEPS, build_pruner, build_search_algorithm
-from lambda_hat.tuning.journal import ControllerJournal
+from lambda_hat.tuning.journal import ControllerJournal, StoredJournal
 from lambda_hat.tuning.objective import clipped
 from lambda_hat.tuning.space import suggest_params_from_yaml
 
-__all__ = ["AskedTrial", "StudyStore", "StudyTrial", "TuningStudy"]
+__all__ = [
+    "AskedTrial",
+    "StudyStore",
+    "StudyTrial",
+    "TuningStudy",
+    "definition_of",
+    "refuse_changed",
+    "stored_definitions",
+]
 
 _SECONDS_BETWEEN_PICKLES = 5.0  # of one study
 _LARGEST_PICKLE_SHARE = 0.05  # of the controller's time, all studies together
@@ -69,6 +77,43 @@ class StudyTrial:
             origin=attrs.get("origin", cls.origin),
             reason=attrs.get("reason"),
             llc_hat=attrs.get("llc_hat"),
+        )
+
+
+def definition_of(
+    spec: OptunaSection, method: str, space: Mapping[str, Distribution], conditions: Mapping[str, object]
+) -> dict[str, object]:
+    """What all trials of a study have in common, under the YAML's names. None of it may change."""
+    return {
+        "optuna.objective": spec.objective.to_dict(),
+        **{f"search_space.{method}.{name}": distribution.to_dict() for name, distribution in space.items()},
+        **conditions,
+    }
+
+
+def stored_definitions(journal: Path) -> dict[str, Mapping[str, object]]:
+    """The definition of every study in a journal, by its name. The file is only read.
+
+    Raises:
+        RunStateError: it is damaged.
+    """
+    storage = optuna.storages.JournalStorage(StoredJournal(journal))
+    found = {study.study_name: study.user_attrs.get("definition") for study in storage.get_all_studies()}
+    return {name: definition for name, definition in found.items() if definition is not None}
+
+
+def refuse_changed(name: str, stored: Mapping[str, object], definition: Mapping[str, object]) -> None:
+    """Do nothing where the definitions agree.
+
+    Raises:
+        RunStateError: with everything that differs.
+    """
+    keys = sorted(stored.keys() | definition.keys())
+    changed = [key for key in keys if canonical_json(stored.get(key)) != canonical_json(definition.get(key))]
+    if changed:
+        raise RunStateError(
+            f"The study {name} was begun with another {', '.join(f'`{key}`' for key in changed)}. "
+            "Restore it, or choose another `store.namespace`."
         )
 
 
@@ -120,11 +165,7 @@ class StudyStore:
             RunStateError: its trials are of another search space, objective or other conditions.
             ConfigError: the search algorithm cannot be built.
         """
-        definition = {
-            "optuna.objective": self._spec.objective.to_dict(),
-            **{f"search_space.{method}.{name}": distribution.to_dict() for name, distribution in space.items()},
-            **(conditions or {}),
-        }
+        definition = definition_of(self._spec, method, space, conditions or {})
         return TuningStudy(
             name=f"{pid}:{method}",
             space=space,
@@ -296,10 +337,4 @@ class TuningStudy:
         if stored is None:
             self._study.set_user_attr("definition", json.loads(canonical_json(definition)))
             return
-        keys = sorted(stored.keys() | definition.keys())
-        changed = [key for key in keys if canonical_json(stored.get(key)) != canonical_json(definition.get(key))]
-        if changed:
-            raise RunStateError(
-                f"The study {self.name} was begun with another {', '.join(f'`{key}`' for key in changed)}. "
-                "Restore it, or choose another `store.namespace`."
-            )
+        refuse_changed(self.name, stored, definition)

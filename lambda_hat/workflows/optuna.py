@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from lambda_hat.artifacts.paths import RunContext
 from lambda_hat.config.load import LoadedStudy
-from lambda_hat.config.methods import METHODS
-from lambda_hat.config.study import CategoricalDist, Distribution, IntDist
 from lambda_hat.errors import LambdaHatError, TooManyFailedTrials
 from lambda_hat.records.reference import ReferenceRecord
 from lambda_hat.records.rows import ConfirmedRow, TrialRow
@@ -18,14 +16,14 @@ from lambda_hat.records.tables import rows_of_others, write_table
 from lambda_hat.report.progress import Progress, StudyLine
 from lambda_hat.scheduling.packing import packed
 from lambda_hat.scheduling.scheduler import AnyLane
-from lambda_hat.tasks import hard_limit, pack_task, trial_task
-from lambda_hat.tuning.plan import StudyPlan
+from lambda_hat.tasks import pack_task
 from lambda_hat.tuning.study import StudyStore
 from lambda_hat.tuning.trials import TrialLane
+from lambda_hat.workflows.begin import refuse_to_begin, study_plan
 from lambda_hat.workflows.changes import save_begun_studies
 from lambda_hat.workflows.confirm import Confirmation
 from lambda_hat.workflows.plan import Plan, build_plan
-from lambda_hat.workflows.run import Controller, Outcome, refuse_to_begin
+from lambda_hat.workflows.run import Controller, Outcome
 
 __all__ = ["run_optuna"]
 
@@ -60,8 +58,8 @@ class _Search:
     def __init__(self, loaded: LoadedStudy, plan: Plan, store: StudyStore) -> None:
         self.batch_size: int | None = loaded.study.optuna.concurrency.batch_size
         self.table: Path = plan.paths.trials_table
+        self._loaded = loaded
         self._study = loaded.study
-        self._samplers = loaded.samplers
         self._plan = plan
         self._store = store
         self._lanes: list[TrialLane] = []
@@ -72,17 +70,7 @@ class _Search:
         lanes: list[TrialLane] = []
         for method in self._study.methods:
             space = self._study.search_space[method]
-            plan = StudyPlan(
-                pid=pid,
-                method=method,
-                label=self._plan.routes[f"methods.{method}"].label,
-                settings={**self._samplers[method], **_slots(METHODS[method].slots, space)},
-                reference=reference,
-                seed=self._study.optuna.sampler.seed,
-                trial_sec=self._study.execution.budget.trial_sec,
-                max_seconds=hard_limit(self._study.execution.budget.trial_sec),
-                function=trial_task,
-            )
+            plan = study_plan(self._loaded, self._plan, pid, method, reference)
             study = self._store.open(pid, method, space, plan.conditions(space))
             lane = TrialLane(study, plan, self._study.optuna, self._plan.paths, self._confirmation.open_lanes)
             lane.settle_interrupted()
@@ -152,17 +140,3 @@ def _study_line(lane: TrialLane, total: int) -> StudyLine:
         total=total,
         best=best.value if best else None,
     )
-
-
-def _slots(slots: Mapping[str, str], space: Mapping[str, Distribution]) -> dict[str, int]:
-    """Slots for the largest value searched of each hyperparameter that has them: one program serves them all."""
-    found: dict[str, int] = {}
-    for slot, name in slots.items():
-        match space.get(name):
-            case CategoricalDist(choices=choices):
-                found[slot] = max(int(choice) for choice in choices if isinstance(choice, int))
-            case IntDist(high=high):
-                found[slot] = high
-            case _:
-                pass
-    return found

@@ -295,7 +295,8 @@ def _plan_of_references(loaded: LoadedFile) -> Plan:
         _planned_problem(paths, pid, title, sections.reference) for pid, title in problem_titles(loaded).items()
     )
     bounds: tuple[TimeBound, ...] = ()
-    if num_references := sum(problem.needs_reference for problem in problems):
+    num_references = sum(problem.needs_reference for problem in problems)
+    if num_references and sections.reference.method != "exact":  # which takes no time of its own
         label = routes["hmc"].label
         rounds = math.ceil(num_references / caps[label])
         parallel = min(caps[label], num_references)
