@@ -54,7 +54,9 @@ class VISettings(MethodSettings):
     rank: Annotated[NaturalInt, Field(le=1_000_000)] = Field(default=2, alias="r")
     """Columns of each Gaussian's low-rank factor."""
     whitening_mode: Literal["none", "rmsprop", "adam", "hessian"] = "none"
-    """Coordinates of the fit: `hessian` takes them from the curvature at w0, the others scale each parameter."""
+    """Coordinates of the fit: `hessian` takes them from the curvature at w0, the others scale parameters: `rmsprop` by
+    the gradients of single rows at w0, `adam` by how gradients change around it; `none` has one scale for all.
+    """
     num_steps: PositiveInt = Field(default=5_000, alias="steps")
     """Steps of Adam."""
     batch_size: PositiveInt = 128
