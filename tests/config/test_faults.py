@@ -339,6 +339,11 @@ PROBLEMS = {
         "2:25  problems.0.data: target `quadratic` takes no data preset\n"
         "    Put the fields of the quadratic target itself into `overrides`.",
     ),
+    "preset of a target without, by the default's name": (
+        "{target: quadratic, data: small}",
+        "2:25  problems.0.data: target `quadratic` takes no data preset\n"
+        "    Put the fields of the quadratic target itself into `overrides`.",
+    ),
     "inverted curvatures": (
         "{target: quadratic, overrides: {smallest_curvature: 20}}",
         "2:57  problems.0.overrides.smallest_curvature: found smallest_curvature 20.0 above largest_curvature 10.0, "
