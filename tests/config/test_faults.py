@@ -29,6 +29,11 @@ SPACE = {
         "6:5  search_space.sgld.batch_size: unknown hyperparameter of sgld.\n"
         "    Did you mean `batch`?  `lambda-hat config schema sgld` lists them all.",
     ),
+    "step size of another method": (
+        "eta0: {dist: float, low: 1e-3, high: 1}\n  sghmc:\n    eta0: {dist: float, low: 1e-3, high: 1}",
+        "8:5  search_space.sghmc.eta0: unknown hyperparameter of sghmc.\n"
+        "    The `eta0` of sgld is twice the `eta` of sghmc.  `lambda-hat config schema sghmc` lists them all.",
+    ),
     "inverted range": (
         "eta0: {dist: float, low: 2, high: 1}",
         "6:30  search_space.sgld.eta0.low: found low 2 above high 1, expected low ≤ high\n    Swap the two.",
