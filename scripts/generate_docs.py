@@ -156,11 +156,10 @@ def section(path: tuple[str, ...], model: type[BaseModel], level: int, title: st
     for name, field in fields_of(model).items():
         meaning = (field.description or "").replace("\n", " ")
         rows.append(f"| `{name}` | {cell(expected(field))} | {cell(default_of(field))} | {cell(meaning)} |")
-    heading = title or ".".join(path) or "sections"
+    name = title or (f"`{'.'.join(path)}`" if path else "sections")
     if path and path[0] == "search_space":
-        heading += f" (`dist: {get_args(fields_of(model)['dist'].annotation)[0]}`)"
+        name += f" (`dist: {get_args(fields_of(model)['dist'].annotation)[0]}`)"
     text = " ".join((model.__doc__ or "").split())
-    name = heading if " (" in heading or title or not path else f"`{heading}`"
     head = "| key | expected | default | meaning |\n| --- | --- | --- | --- |"
     return "\n".join([f"{'#' * level} {name}\n", f"{text}\n", head, *rows, ""])
 

@@ -11,7 +11,7 @@ import click
 from lambda_hat.cli.options import file_options
 
 if TYPE_CHECKING:
-    from lambda_hat.config.load import LoadedFile
+    from lambda_hat.config.load import LoadedCard, LoadedFile
 
 __all__ = ["config"]
 
@@ -38,8 +38,19 @@ def validate(
     parsl_card: str | None,
     dotlist: tuple[str, ...],
 ) -> None:
-    """Check the study or experiments FILE and the Parsl card it runs on, and report all faults at once."""
+    """Check FILE and report all faults at once.
+
+    FILE is a study or experiments, which are checked with the Parsl card that they run on, or a card.
+    """
+    from lambda_hat.config.load import LoadedCard
+    from lambda_hat.workflows.plan import warnings_of
+
     loaded = _load(file, config_file, local, inline, parsl_card, dotlist)
+    if isinstance(loaded, LoadedCard):
+        click.echo(f"{loaded.source} is a valid card.", err=True)
+        return
+    for warning in warnings_of(loaded):
+        click.echo(f"Warning: {warning}", err=True)
     click.echo(f"{loaded.source} and {loaded.card_path} are valid.", err=True)
 
 
@@ -64,7 +75,7 @@ def show(
     parsl_card: str | None,
     dotlist: tuple[str, ...],
 ) -> None:
-    """Print FILE as YAML with all defaults, and say where each value came from.
+    """Print FILE as YAML with all defaults, and say where each value came from. FILE may be a card, too.
 
     `study` is the whole file, `card` the card it runs on. `problems` are the problems by id, with presets and overrides
     applied. `samplers` are, by method or name, the settings that are not searched.
@@ -100,8 +111,8 @@ def _load(
     inline: bool,
     parsl_card: str | None,
     dotlist: tuple[str, ...],
-) -> LoadedFile:
-    """Load the study or experiments, and check everything that can be checked without running it."""
+) -> LoadedFile | LoadedCard:
+    """Load the file, and check everything that can be checked without running it."""
     if (file is None) == (config_file is None):
         raise click.UsageError("Give one file: `FILE`, or `--config FILE`.")
     from lambda_hat.config.load import load_file

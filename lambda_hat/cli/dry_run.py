@@ -53,7 +53,7 @@ def plan_to_text(plan: Plan) -> str:
         "Confirmation": list(map(_confirmation_line, plan.confirmations)),
         "Runs": list(map(_run_line, plan.runs)),
         "Time, at most": [*map(_bound_line, plan.bounds), _total_line(plan)],
-        "Place": [str(plan.paths.root), *_resume_lines(plan)],
+        "Place": [str(plan.paths.root)],
     }
     return "\n\n".join("\n  ".join([title, *lines]) for title, lines in sections.items() if lines)
 
@@ -108,10 +108,3 @@ def _total_line(plan: Plan) -> str:
         f"in all {clock(plan.max_seconds)}: {', then '.join(kinds)}, all executors side by side; "
         "waiting for Slurm, starting workers and repeating lost tasks come on top"
     )
-
-
-def _resume_lines(plan: Plan) -> list[str]:
-    if not plan.needs_resume:
-        return []
-    what = "An unfinished study is" if plan.studies else "Unfinished runs are"
-    return [f"{what} there already: give `--resume` to go on, or change `store.namespace`."]

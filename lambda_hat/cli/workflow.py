@@ -39,7 +39,7 @@ def optuna_command(**arguments: Any) -> None:
     if options.dry_run:
         from lambda_hat.workflows.plan import build_plan
 
-        _print_plan(build_plan(loaded), options)
+        _tell(build_plan(loaded), options)
         return
 
     from lambda_hat.config.card import InlineCard
@@ -77,7 +77,7 @@ def llc_command(**arguments: Any) -> None:
     if options.dry_run:
         from lambda_hat.workflows.plan import build_llc_plan
 
-        _print_plan(build_llc_plan(loaded), options)
+        _tell(build_llc_plan(loaded), options)
         return
 
     from lambda_hat.config.card import InlineCard
@@ -115,7 +115,11 @@ def _print_next(*commands: Sequence[object]) -> None:
         click.echo(f"{'next' if number == 0 else '':13}  {shlex.join(map(str, words))}")
 
 
-def _print_plan(plan: Plan, options: RunOptions) -> None:
+def _tell(plan: Plan, options: RunOptions) -> None:
+    """Print the plan of a dry run, and end as the run would before it begins."""
     from lambda_hat.cli.dry_run import plan_to_dict, plan_to_text
+    from lambda_hat.workflows.begin import refuse_changes, refuse_unfinished
 
+    refuse_changes(plan)
     click.echo(json.dumps(plan_to_dict(plan), indent=2, ensure_ascii=False) if options.is_json else plan_to_text(plan))
+    refuse_unfinished(plan, resume=options.resume)

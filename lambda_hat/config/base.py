@@ -18,6 +18,8 @@ class Expected:
     """What a value has to be, in the words of an error message: `Annotated[str, Expected("a name of letters")]`."""
 
     phrase: str
+    hint: str = ""
+    """What helps whoever wrote another value."""
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal, TypeAlias
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field
 
 from lambda_hat.config.base import Expected, Frozen
+from lambda_hat.config.numbers import NaturalInt, PositiveFloat, PositiveInt
 
 __all__ = [
     "AnyCard",
@@ -24,13 +25,17 @@ __all__ = [
 ]
 
 Label = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$"), Expected("a name of letters, digits, `-` and `_`")]
-Walltime = Annotated[str, Field(pattern=r"^(\d+-)?\d{1,3}:\d{2}:\d{2}$"), Expected("a time as [days-]HH:MM:SS")]
+Walltime = Annotated[
+    str,
+    Field(pattern=r"^(\d{1,4}-)?\d{1,3}:\d{2}:\d{2}$"),
+    Expected("a time as [days-]HH:MM:SS", hint='For 90 seconds write "00:01:30", for 90 minutes "01:30:00".'),
+]
 RunDir = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$"), Expected("a name of letters, digits, `-` and `_`")
 ]  # of a folder in the run's own
-Retries = Annotated[int, Field(ge=0)]  # how often a task whose worker was lost is queued again
+Retries = NaturalInt  # how often a task whose worker was lost is queued again
 Share = Annotated[float, Field(gt=0, le=1)]
-GpuNumber = Annotated[int, Field(ge=0)]
+GpuNumber = NaturalInt
 GpuName = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:/-]*$"), Expected("the number or name of a GPU")
 ]  # "0", or a UUID as `nvidia-smi -L` lists them
@@ -105,9 +110,9 @@ class InlineCard(Frozen):
 class BlockCard(Frozen):
     """One pool of workers in blocks that another scheduler starts."""
 
-    init_blocks: Annotated[int, Field(ge=0)] = 1
+    init_blocks: NaturalInt = 1
     """Number of blocks at the start."""
-    min_blocks: Annotated[int, Field(ge=0)] = 1
+    min_blocks: NaturalInt = 1
     """Number of blocks that are kept while there is nothing to do. With 0, idle blocks end after two minutes."""
     max_blocks: PositiveInt = 1
     """Largest number of blocks at once."""

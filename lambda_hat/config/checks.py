@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -56,13 +56,10 @@ def check_study(data: Mapping[str, Any]) -> Iterator[Finding]:
 
 def check_experiments(data: Mapping[str, Any]) -> Iterator[Finding]:
     """Faults of the samplers' names and settings and of the kind of reference."""
-    names: list[object] = []
-    for index, entry in enumerate(map(_mapping, _list(data.get("samplers")))):
+    entries = list(map(_mapping, _list(data.get("samplers"))))
+    yield from _repeated([entry.get("name") for entry in entries], "names", ("samplers",), "name")
+    for index, entry in enumerate(entries):
         path, name, method = ("samplers", index), entry.get("name"), method_of(entry)
-        if isinstance(name, str) and name in names:
-            message = f"found {name!r} again, expected names that differ"
-            yield Finding((*path, "name"), message, f"`samplers.{names.index(name)}` has it already.")
-        names.append(name)
         if method in METHODS:
             yield from _check_fixed((*path, "overrides"), method, _mapping(entry.get("overrides")), {})
         elif isinstance(name, str) and entry.get("method") is None:
@@ -140,7 +137,9 @@ def _check_distribution(method: str, name: str, distribution: object) -> Iterato
     spec = _mapping(distribution)
     kind = spec.get("dist")
     if kind == "categorical":
-        for index, choice in enumerate(_list(spec.get("choices"))):
+        choices = _list(spec.get("choices"))
+        yield from _repeated(choices, "choices", (*path, "choices"))
+        for index, choice in enumerate(choices):
             yield from _unaccepted(method, name, choice, (*path, "choices", index))
     elif kind in ("float", "int"):
         types = scalar_types(fields_of(METHODS[method])[name])
@@ -184,8 +183,10 @@ def _unaccepted(method: str, name: str, value: object, path: KeyPath) -> Iterato
 
 
 def _unknown_hyperparameter(path: KeyPath, method: str) -> Finding:
-    field = METHODS[method].model_fields.get(str(path[-1]))  # people who read the code know the long name
-    meant = f"Did you mean `{field.alias}`?" if field else did_you_mean(path[-1], hyperparameter_names(method))
+    settings, name = METHODS[method], str(path[-1])
+    field = settings.model_fields.get(name)  # people who read the code know the long name
+    meant = f"Did you mean `{field.alias}`?" if field else did_you_mean(name, hyperparameter_names(method))
+    meant = settings.names_elsewhere.get(name, meant)
     hint = f"{meant}  `lambda-hat config schema {method}` lists them all."
     return Finding(path, f"unknown hyperparameter of {method}.", hint.strip(), is_about_key=True)
 
@@ -229,19 +230,13 @@ def check_filled_in(data: object, path: KeyPath = ()) -> Iterator[Finding]:
 
 
 def check_card(data: Mapping[str, Any]) -> Iterator[Finding]:
-    """Faults of executors' labels and GPUs, of blocks and their launcher and of the folder of Parsl's files."""
-    labels: list[object] = []
-    for index, executor in enumerate(_list(data.get("executors"))):
-        yield from _check_gpus(_mapping(executor), ("executors", index))
-        label = _mapping(executor).get("label")
-        if label is not None and label in labels:
-            message = f"found {label!r} again, expected labels that differ"
-            yield Finding(("executors", index, "label"), message, f"`executors.{labels.index(label)}` has it already.")
-        labels.append(label)
-    labels = _list(data.get("labels"))
-    for index, label in enumerate(labels):
-        if label in labels[:index]:
-            yield Finding(("labels", index), f"found {label!r} again, expected labels that differ", "Remove it.")
+    """Faults of executors' labels and GPUs, volumes, blocks and their launcher, and the folder of Parsl's files."""
+    executors, volumes = (list(map(_mapping, _list(data.get(key)))) for key in ("executors", "persistent_volumes"))
+    for index, executor in enumerate(executors):
+        yield from _check_gpus(executor, ("executors", index))
+    yield from _repeated([executor.get("label") for executor in executors], "labels", ("executors",), "label")
+    yield from _repeated(_list(data.get("labels")), "labels", ("labels",))
+    yield from _repeated([volume.get("path") for volume in volumes], "paths", ("persistent_volumes",), "path")
     if data.get("run_dir") in _FOLDERS_OF_RUNS:
         names = ", ".join(f"`{name}`" for name in _FOLDERS_OF_RUNS)
         yield Finding(("run_dir",), f"found {found(data['run_dir'])}, expected none of the run's own folders ({names})")
@@ -305,6 +300,19 @@ def _check_gpus(executor: Mapping[str, Any], path: KeyPath) -> Iterator[Finding]
     elif is_number(num_workers) and num_gpus > 0 and (sharing := math.ceil(num_workers / num_gpus)) * fraction > 1:
         message = f"found {found(fraction)} for each of {sharing} workers on one GPU, expected 1 or less in all"
         yield Finding((*path, "memory_fraction"), message, "Lower it, or `max_workers`.")
+
+
+def _repeated(values: Sequence[object], what: str, path: KeyPath, key: str | None = None) -> Iterator[Finding]:
+    """Findings on values that an earlier one equals; they stand at `path`, or under `key` of the mappings there."""
+    for index, value in enumerate(values):
+        first = values.index(value)  # 32 equals 32.0, and `true` equals 1
+        if value is None or first == index:
+            continue
+        place = (*path, index) if key is None else (*path, index, key)
+        name = repr(value) if isinstance(value, str) else found(value)
+        same = "has it already" if type(values[first]) is type(value) else f"is {found(values[first])}, the same value"
+        hint = f"`{dotted((*path, first))}` {same}."
+        yield Finding(place, f"found {name} again, expected {what} that differ", hint)
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

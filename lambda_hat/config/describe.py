@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from lambda_hat.config.base import Expected, OneOf
 from lambda_hat.config.locate import KeyPath
+from lambda_hat.config.numbers import SMALLEST
 from lambda_hat.config.suggest import one_of
 
-__all__ = ["closed_set", "expected", "fields_of", "is_text", "names_at", "scalar_types", "tags_of", "type_at"]
+__all__ = [
+    "TECHNICAL",
+    "accepts",
+    "closed_set",
+    "expected",
+    "fields_of",
+    "hint_of",
+    "is_text",
+    "names_at",
+    "range_of",
+    "scalar_types",
+    "tags_of",
+    "type_at",
+]
 
+TECHNICAL = 1000
+"""From here on a bound is what a computer can do; it is told to those who exceed it."""
 _SCALARS = {int: "a whole number", float: "a number", str: "text", bool: "`true` or `false`", NoneType: "null"}
 
 
@@ -149,7 +166,40 @@ def _bounds(constraints: list[Any]) -> str:
         "le": "of at most",
         "min_length": "with at least",
     }
-    found = {
-        name: getattr(item, name) for item in constraints for name in words if getattr(item, name, None) is not None
+    found = _constraints(constraints, tuple(words))
+    if found.get("ge") == SMALLEST:
+        found = {"gt": 0} | {name: bound for name, bound in found.items() if name != "ge"}
+    shown = {name: bound for name, bound in found.items() if abs(bound) < TECHNICAL}
+    return " and ".join(f"{words[name]} {bound}" for name, bound in shown.items()).replace(" and of ", " and ")
+
+
+def _constraints(constraints: list[Any], names: tuple[str, ...]) -> dict[str, Any]:
+    """The bounds of these names; of two the outer one."""
+    return {
+        name: getattr(item, name) for item in constraints for name in names if getattr(item, name, None) is not None
     }
-    return " and ".join(f"{words[name]} {bound}" for name, bound in found.items()).replace(" and of ", " and ")
+
+
+def range_of(annotation: Any) -> tuple[float, float]:
+    """The least and the largest number that a type takes, as far as it says so."""
+    found = [_constraints(_unwrap(member)[1], ("ge", "le")) for member in _members(annotation)]
+    lows, highs = ([bounds[name] for bounds in found if name in bounds] for name in ("ge", "le"))
+    return min(lows, default=-math.inf), max(highs, default=math.inf)
+
+
+def hint_of(annotation: Any) -> str:
+    """What helps with any wrong value of this type; empty for most types."""
+    found = [item for member in _members(annotation) for item in _unwrap(member)[1] if isinstance(item, Expected)]
+    return next((item.hint for item in found if item.hint), "")
+
+
+def accepts(annotation: Any, value: Any) -> bool:
+    """Whether a value is one of this type."""
+    bare, constraints = _unwrap(annotation)
+    constraints = [item for item in constraints if not isinstance(item, FieldInfo)]
+    whole: Any = Annotated[bare, *constraints] if constraints else bare
+    try:
+        TypeAdapter(whole).validate_python(value, strict=True)
+    except ValidationError:
+        return False
+    return True

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from lambda_hat.config.base import Expected, Frozen
 from lambda_hat.config.methods import Method
+from lambda_hat.config.numbers import Seed
 from lambda_hat.config.problems import PosteriorSpec, ProblemEntry
 from lambda_hat.config.study import Execution, FolderName, ReferenceSpec, RelativeTo, Store
 
@@ -30,7 +31,7 @@ class SamplerEntry(Frozen):
     """The method; null takes it from `name`."""
     overrides: dict[str, object] = {}
     """Settings over those of the preset, under the method's own names. `preset` names a file of presets/sampler."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     """Seed from which each run derives its own."""
 
 

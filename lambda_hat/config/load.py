@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from lambda_hat.config.anchor import anchored
 from lambda_hat.config.card import AnyCard, Card
 from lambda_hat.config.checks import check_card, check_experiments, check_filled_in, check_study, method_of
+from lambda_hat.config.describe import fields_of, names_at
 from lambda_hat.config.experiments import Experiments, FixedSampler, SamplerEntry
 from lambda_hat.config.interpolate import resolve_interpolations
 from lambda_hat.config.locate import Document, Finding, KeyPath, read_document
@@ -123,6 +124,7 @@ class LoadedCard:
 
     card: AnyCard
     store: Store
+    source: Path
     document: Document = field(repr=False, compare=False)
 
     def locate(self, fault: Fault) -> Fault:
@@ -141,6 +143,11 @@ def load_card(
     """
     path = _chosen_card(parsl_card, local, inline) or find_card(_LOCAL_CARD)
     assert path is not None  # one ships
+    return _card_alone(_read(path), dotlist)
+
+
+def _card_alone(file: _File, dotlist: Sequence[str]) -> LoadedCard:
+    path, document = file
     for_study, for_card, faults = parse_overrides(dotlist, Study)
     for override in for_study:
         if override.parts[0] != "store":
@@ -154,11 +161,11 @@ def load_card(
         store = Store.model_validate(values)
     except ValidationError as error:
         faults += [study.locate(finding.under(("store",))) for finding in findings_of(error, Store, values)]
-    card, document, more = _load_card(read_document(path, str(path)), for_card, _STUDY)
+    card, document, more = _load_card(document, for_card, _STUDY)
     faults += more
     if faults or store is None or card is None:
         raise ConfigError(_in_order(faults, [str(path)]))
-    return LoadedCard(card, store, document)
+    return LoadedCard(card, store, path, document)
 
 
 def load_cfg(
@@ -200,14 +207,19 @@ def load_file(
     parsl_card: str | None = None,
     local: bool = False,
     inline: bool = False,
-) -> LoadedStudy | LoadedExperiments:
-    """The study or the experiments at `path`, told apart by their keys.
+) -> LoadedStudy | LoadedExperiments | LoadedCard:
+    """The study, the experiments or the card at `path`, told apart by their keys. The file is read once.
 
-    Arguments and errors are those of `load_cfg`.
+    Arguments and errors are those of `load_cfg`; a card takes no other card.
     """
+    card_path = _chosen_card(parsl_card, local, inline)
     file = _read(path)
+    if _is_card(file.document.data):
+        if card_path is not None:
+            raise UsageError(f"{path} is a Parsl card: leave `--local`, `--inline` and `--parsl-card` out")
+        return _card_alone(file, dotlist)
     load = _loaded_experiments if _is_like(_EXPERIMENTS, file.document.data) else _loaded_study
-    return load(file, dotlist, _chosen_card(parsl_card, local, inline))
+    return load(file, dotlist, card_path)
 
 
 def _loaded_study(file: _File, dotlist: Sequence[str], card_path: Path | None) -> LoadedStudy:
@@ -294,7 +306,16 @@ def _is_like(kind: _Kind[Any], data: Mapping[str, Any] | None) -> bool:
     return bool(counts[kind.name] or is_list) and not any(counts[name] for name in counts.keys() - {kind.name})
 
 
+def _is_card(data: Mapping[str, Any] | None) -> bool:
+    """Whether the data has keys of a card and none of a study or of experiments."""
+    sections = {*fields_of(Study), *fields_of(Experiments)}
+    return bool(data) and not sections & data.keys() and bool(data.keys() & set(names_at(Card, None)))
+
+
 def _refuse_other_kind(kind: _Kind[Any], document: Document) -> None:
+    if _is_card(document.data):
+        message = f"found the keys of a Parsl card, expected {_with_article(kind.name)}"
+        raise ConfigError([document.locate(Finding((), message, "Give it with `--parsl-card`, beside a file to run."))])
     for other in (_STUDY, _EXPERIMENTS):
         if other is not kind and _is_like(other, document.data):
             message = f"found the keys of {_with_article(other.name)}, expected {_with_article(kind.name)}"
@@ -392,6 +413,10 @@ def _resolved_problems(data: dict[str, Any], section: str) -> tuple[list[Problem
 def _load_card(
     document: Document, overrides: list[Override], kind: _Kind[Any]
 ) -> tuple[AnyCard | None, Document, list[Fault]]:
+    for file in (_STUDY, _EXPERIMENTS):
+        if _is_like(file, document.data):
+            message = f"found the keys of {_with_article(file.name)}, expected a Parsl card"
+            return None, document, [document.locate(Finding((), message, "Give it with `--config`."))]
     found = (document.data or {}).get("type")
     card_type = found if isinstance(found, str) else None
     faults, fitting = list(document.faults), []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lambda_hat.config.load import LoadedExperiments, LoadedFile, LoadedStudy
+from lambda_hat.config.load import LoadedCard, LoadedExperiments, LoadedFile, LoadedStudy
 from lambda_hat.config.locate import Document, KeyPath
 from lambda_hat.config.problems import ProblemEntry, find_kind
 from lambda_hat.config.resolve import load_preset, written_overrides
@@ -19,12 +19,14 @@ PARTS = ("study", "card", "problems", "samplers")
 
 
 def part_of(
-    loaded: LoadedFile, part: str, name_of: Callable[[dict[str, Any]], str], card_option: str | None = None
+    loaded: LoadedFile | LoadedCard, part: str, name_of: Callable[[dict[str, Any]], str], card_option: str | None = None
 ) -> tuple[dict[str, Any], Origins]:
     """Plain data of one of `PARTS`, and a function that says where each value came from.
 
     `name_of` gives the id of a resolved problem. `card_option` is the option that chose the card, if one did.
     """
+    if isinstance(loaded, LoadedCard):  # which is all that there is
+        return loaded.card.to_dict(), _of_document(loaded.document)
     match part:
         case "card":
             return loaded.card.to_dict(), _of_document(loaded.card_document)

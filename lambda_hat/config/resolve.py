@@ -84,7 +84,7 @@ def problem_or_findings(
                 findings.append(finding)
             else:
                 values[preset] = load_preset(preset, name)
-        elif name != ProblemEntry.model_fields[preset].default:
+        elif preset in entry.model_fields_set:
             hint = f"Put the fields of the {entry.target} target itself into `overrides`."
             findings.append(Finding((preset,), f"target `{entry.target}` takes no {preset} preset", hint, True))
 

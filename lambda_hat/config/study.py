@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from lambda_hat.config.base import Expected, Frozen, as_tuple
 from lambda_hat.config.methods import Method
+from lambda_hat.config.numbers import (
+    AnyFloat,
+    AnyInt,
+    NaturalInt,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    Seconds,
+    Seed,
+)
 from lambda_hat.config.problems import PosteriorSpec, ProblemEntry
 
 __all__ = [
@@ -46,7 +56,7 @@ class Objective(Frozen):
     """
     delta: PositiveFloat = 0.1
     """Error at which `huber` turns from quadratic to linear."""
-    rhat_penalty: Annotated[float, Field(ge=0)] = 0.0
+    rhat_penalty: NonNegativeFloat = 0.0
     """Factor of max(0, R̂ − 1.05), which is added to the distance."""
 
 
@@ -68,9 +78,9 @@ class SearchAlgorithm(Frozen):
 
     type: Literal["tpe", "random", "qmc", "cmaes"] = "tpe"
     """Name of Optuna's sampler."""
-    seed: int = 42
+    seed: AnyInt = 42
     """Seed of the search and of its trials."""
-    n_startup_trials: Annotated[int, Field(ge=0)] = 20
+    n_startup_trials: NaturalInt = 20
     """Number of random trials at the start."""
     options: dict[str, object] = {}
     """Further keyword arguments for Optuna's sampler."""
@@ -81,9 +91,9 @@ class PrunerSpec(Frozen):
 
     type: Literal["median", "hyperband", "none"] = "median"
     """Name of Optuna's pruner; `none` stops no trial."""
-    n_startup_trials: Annotated[int, Field(ge=0)] = 10
+    n_startup_trials: NaturalInt = 10
     """Number of trials at the start that are never stopped."""
-    n_warmup_steps: Annotated[int, Field(ge=0)] = 1
+    n_warmup_steps: Annotated[int, Field(ge=0, le=9)] = 1
     """Tenths of a trial's work before it may be stopped."""
 
 
@@ -112,9 +122,9 @@ class OptunaSection(Frozen):
 class Confirm(Frozen):
     """How the best settings of each study run again after its search, under seeds that it never saw."""
 
-    top_k: Annotated[int, Field(ge=0)] = 3
+    top_k: NaturalInt = 3
     """Number of settings of each study; 0 confirms nothing."""
-    num_seeds: Annotated[int, Field(ge=2)] = 4
+    num_seeds: Annotated[NaturalInt, Field(ge=2)] = 4
     """Number of seeds for each setting. Two is the least that gives an uncertainty."""
 
 
@@ -123,9 +133,9 @@ class FloatDist(Frozen):
 
     dist: Literal["float"]
     """Kind of distribution."""
-    low: float
+    low: AnyFloat
     """Smallest value."""
-    high: float
+    high: AnyFloat
     """Largest value."""
     log: bool = False
     """Spread values evenly in the logarithm."""
@@ -136,9 +146,9 @@ class IntDist(Frozen):
 
     dist: Literal["int"]
     """Kind of distribution."""
-    low: int
+    low: AnyInt
     """Smallest value."""
-    high: int
+    high: AnyInt
     """Largest value."""
     step: PositiveInt = 1
     """Distance between neighbouring values."""
@@ -161,9 +171,9 @@ Distribution = Annotated[FloatDist | IntDist | CategoricalDist, Field(discrimina
 class Budget(Frozen):
     """Wall time of tasks, in seconds."""
 
-    hmc_sec: PositiveFloat = 7200.0
+    hmc_sec: Seconds = 7200.0
     """Seconds for one reference."""
-    trial_sec: PositiveFloat = 600.0
+    trial_sec: Seconds = 600.0
     """Seconds for one trial."""
 
 
@@ -204,7 +214,7 @@ class Store(Frozen):
     """Last part of the path of the run's folder."""
     namespace: FolderName = "optuna"
     """Name of this study's run. Another name is another run."""
-    ttl_days: Annotated[float, Field(ge=0)] = 30
+    ttl_days: NonNegativeFloat = 30
     """Age in days after which `artifacts gc` may remove what nothing refers to."""
 
 
@@ -215,9 +225,9 @@ class ReferenceSpec(Frozen):
 
     method: Literal["hmc", "exact"] = "hmc"
     """`hmc` samples; `exact` needs a target whose value is known."""
-    num_chains: Annotated[int, Field(ge=4)] = 4
+    num_chains: Annotated[NaturalInt, Field(ge=4, le=1_000_000)] = 4
     """Number of chains; R̂ needs at least 4."""
-    draws_per_round: Annotated[int, Field(ge=50)] = 250
+    draws_per_round: Annotated[NaturalInt, Field(ge=50)] = 250
     """Draws of each chain in a round."""
     target_accept: Annotated[float, Field(gt=0, lt=1)] = 0.85
     """Acceptance rate that the step size is adapted to."""
@@ -227,7 +237,7 @@ class ReferenceSpec(Frozen):
     """Largest standard error over λ̂ that a certificate accepts."""
     cross_check: Literal["mclmc"] | None = None
     """Another sampler that has to give the same λ̂."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     """Seed of the chains."""
     on_uncertified: Literal["fail", "warn"] = "fail"
     """`fail` ends the command; `warn` tunes against the uncertified reference."""

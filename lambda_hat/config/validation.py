@@ -9,8 +9,20 @@ from typing import Any, Literal, TypeGuard
 from pydantic import ValidationError
 from yaml import YAMLError
 
-from lambda_hat.config.describe import closed_set, expected, names_at, scalar_types, tags_of, type_at
+from lambda_hat.config.describe import (
+    TECHNICAL,
+    accepts,
+    closed_set,
+    expected,
+    hint_of,
+    names_at,
+    range_of,
+    scalar_types,
+    tags_of,
+    type_at,
+)
 from lambda_hat.config.locate import Finding, KeyPath, parse_value
+from lambda_hat.config.numbers import SMALLEST
 from lambda_hat.config.suggest import did_you_mean, one_of
 
 __all__ = ["findings_of", "found", "is_number", "unknown_key", "wrong_value"]
@@ -96,20 +108,36 @@ def wrong_value(path: KeyPath, value: object, annotation: Any) -> Finding:
     what = found(value)
     if isinstance(value, float) and not math.isfinite(value):
         wanted = wanted.replace("a number", "a finite number")
+    elif is_number(value) and types & {int, float}:
+        wanted = _beyond(value, *range_of(annotation)) or wanted
     if isinstance(value, str) and str in types:
         what = what.removesuffix(" (text)")
-    hint = did_you_mean(value, values)
-    if isinstance(value, str) and str not in types and _is_number_in_quotes(value) and types & {int, float}:
-        hint = "Remove the quotes."
-    elif isinstance(value, str) and types == {bool} and value.lower() in {"yes", "no", "on", "off"}:
-        hint = "In YAML 1.2, `yes`, `no`, `on` and `off` are text."
-    elif is_number(value) and str in types and not values:
-        hint = "Put quotes around it."
-    return Finding(path, f"found {what}, expected {wanted}", hint)
+    return Finding(path, f"found {what}, expected {wanted}", _hint(value, annotation) or did_you_mean(value, values))
 
 
-def _is_number_in_quotes(text: str) -> bool:
+def _beyond(value: float, low: float, high: float) -> str:
+    """The bound that a number exceeds, if it is one that the words for the type leave out."""
+    if high >= TECHNICAL and value > high:
+        return f"at most {high}" if isinstance(high, int) else f"at most {high:g}"
+    if low <= -TECHNICAL and value < low:
+        return f"at least {low}" if isinstance(low, int) else f"at least {low:g}"
+    return f"at least {low:g}" if low == SMALLEST and 0 < value < low else ""
+
+
+def _hint(value: object, annotation: Any) -> str:
+    """How to write what was probably meant; never something that would be refused, too."""
+    if hint := hint_of(annotation):
+        return hint
+    if isinstance(value, str) and (number := _number_in_quotes(value)) is not None and accepts(annotation, number):
+        return "Remove the quotes."
+    if isinstance(value, str) and scalar_types(annotation) == {bool} and value.lower() in {"yes", "no", "on", "off"}:
+        return "In YAML 1.2, `yes`, `no`, `on` and `off` are text."
+    return "Put quotes around it." if is_number(value) and accepts(annotation, str(value)) else ""
+
+
+def _number_in_quotes(text: str) -> int | float | None:
     try:
-        return is_number(parse_value(text))
+        value = parse_value(text)
     except YAMLError:
-        return False
+        return None
+    return value if is_number(value) else None

@@ -18,6 +18,8 @@ Role = Literal["hmc", "method"]
 
 _REFERENCE = "hmc"  # what `executor_map` calls the references
 _POOLS = {"double": "htex64", "single": "htex32"}
+_BY_PRECISION = "`--set execution.executor_map={}` names no executors: each is chosen by precision."
+_WITHOUT_BOUNDS = "`--set optuna.concurrency.per_executor={}` sets no bounds."
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def check_labels(
     routes += [_route("method", method, executor_map, labels) for method in every_method]
     faults = [route for route in routes if isinstance(route, Fault)]
     faults += [
-        _unknown_label(f"optuna.concurrency.per_executor.{label}", label, labels)
+        _unknown_label(f"optuna.concurrency.per_executor.{label}", label, labels, _WITHOUT_BOUNDS)
         for label in per_executor
         if label not in labels
     ]
@@ -107,15 +109,15 @@ def _route(role: Role, method: str, executor_map: ExecutorMap, labels: Sequence[
     return Fault(
         key=key,
         message=f"not given, and AUTO needs {_listed(sorted(needed))} or a single executor; found {_listed(labels)}.",
-        hint="Name one of the labels found.",
+        hint=f"Name one of them: `--set {key}=LABEL`.",
     )
 
 
-def _unknown_label(key: str, label: str, labels: Sequence[str]) -> Fault:
+def _unknown_label(key: str, label: str, labels: Sequence[str], way_out: str = _BY_PRECISION) -> Fault:
     return Fault(
         key=key,
         message=f"`{label}` is no executor of the Parsl card; found {_listed(labels)}.",
-        hint=did_you_mean(label, labels),
+        hint=did_you_mean(label, labels) or way_out,
     )
 
 

@@ -30,6 +30,7 @@ __all__ = ["MOMENT_ROWS", "VI", "VIState", "build", "draw", "elbo_trend", "evalu
 
 INITIAL_SPREAD = 0.5  # whitened units: wide enough for a small learning rate, narrower than most of the posterior
 MOMENT_ROWS = 1024  # rows whose gradients at w0 give the scale; each of its entries is then known to a few per cent
+MOMENT_POINTS = 32  # around w0, between which gradients are compared
 DRAWS_PER_PASS = 16  # draws whose full-data loss is computed at once
 
 
@@ -257,9 +258,29 @@ def evaluate_fit(vi: VI, rng_key: Array, state: VIState, num_draws: int) -> FitD
 
 
 @eqx.filter_jit
-def _gradient_moments(posterior: LocalPosterior, indices: Array) -> tuple[Array, Array]:
-    gradients = posterior.row_gradients(posterior.w0, indices)
-    return jnp.mean(gradients, axis=0), jnp.mean(gradients**2, axis=0)
+def _gradient_squares(posterior: LocalPosterior, indices: Array) -> Float[Array, " d"]:
+    return jnp.mean(posterior.row_gradients(posterior.w0, indices) ** 2, axis=0)
+
+
+@eqx.filter_jit
+def _curvature_around(
+    posterior: LocalPosterior, scale: Float[Array, " d"], indices: Array, rng_key: Array
+) -> Float[Array, " d"]:
+    """rms(Δ∂U) / rms(Δw) per coordinate over points w0 + scale · z, U the negative log-density by the rows `indices`.
+
+    Where the Hessian is diagonal that is its diagonal, whatever the scale.
+    """
+    batch, losses = posterior.take(indices)
+    gradient_fn = jax.grad(lambda w: posterior.paired_excess_loss(w, batch, losses))
+    at_w0 = gradient_fn(posterior.w0)
+
+    def squares(key: Array) -> tuple[Array, Array]:
+        step = scale * normals(key, scale.size, scale.dtype)
+        change = posterior.nbeta * (gradient_fn(posterior.w0 + step) - at_w0) + posterior.localization * step
+        return step**2, change**2
+
+    steps, changes = jax.lax.map(squares, jax.random.split(rng_key, MOMENT_POINTS))
+    return jnp.sqrt(jnp.mean(changes, axis=0) / jnp.mean(steps, axis=0))
 
 
 def _num_moment_rows(posterior: LocalPosterior) -> int:
@@ -270,23 +291,29 @@ def whitening_scale(posterior: LocalPosterior, mode: str, rng_key: Array) -> Flo
     """Scale of each coordinate, 1/√(nβ v + γ_loc), from the moments of per-example loss gradients ĝ at w0.
 
     For a log-likelihood E[ĝ²] is the diagonal of the Fisher information, that is of the Hessian where the model is
-    true. `rmsprop`: v = E[ĝ²]. `adam`: v = E[ĝ²] − E[ĝ]², which leaves out the slope that remains where w0 is not
-    quite a minimum. `none`: the mean of E[ĝ²] over coordinates, the same for all: the learning rate keeps its unit,
-    nothing is reshaped.
+    true. `rmsprop`: v = E[ĝ²]. `none`: its mean over coordinates, the same for all: the learning rate keeps its unit,
+    nothing is reshaped. `adam` corrects the scale of `rmsprop` by gradients around w0 (`_curvature_around`), which are
+    what Adam would average along a chain: it sees curvature that E[ĝ²] at w0 misses, as where a model is not true.
     """
     rows = jax.random.permutation(rng_key, posterior.num_data)[: _num_moment_rows(posterior)]
-    mean, square = _gradient_moments(posterior, rows)
-    curvature = {"none": jnp.full_like(square, jnp.mean(square)), "rmsprop": square, "adam": square - mean**2}[mode]
-    return 1 / jnp.sqrt(posterior.nbeta * jnp.maximum(curvature, 0) + posterior.localization)
+    square = _gradient_squares(posterior, rows)
+    if mode == "none":
+        square = jnp.full_like(square, jnp.mean(square))
+    scale = 1 / jnp.sqrt(posterior.nbeta * square + posterior.localization)
+    if mode != "adam":
+        return scale
+    around = _curvature_around(posterior, scale, rows, jax.random.fold_in(rng_key, 1))
+    return 1 / jnp.sqrt(jnp.maximum(around, posterior.localization))
 
 
 def build(posterior: LocalPosterior, coordinates: Coordinates, settings: VISettings, rng_key: Array) -> Built:
     """Independent fits that start around w0."""
+    num_points = {"hessian": 0, "adam": 2 + MOMENT_POINTS}.get(settings.whitening_mode, 1)
     return Built(
         sampler=VI.from_settings(posterior, coordinates, settings, rng_key),
         starts=starts_at_w0(posterior, settings.num_chains),
         judge=partial(judge, num_draws=settings.num_draws),
-        num_gradient_evaluations=0.0 if settings.is_whitened else _num_moment_rows(posterior) / posterior.num_data,
+        num_gradient_evaluations=num_points * _num_moment_rows(posterior) / posterior.num_data,
     )
 
 

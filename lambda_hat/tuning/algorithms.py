@@ -2,19 +2,84 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
+import inspect
+import operator
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import optuna
 
 from lambda_hat.artifacts.ids import derive_seed
-from lambda_hat.config.study import PrunerSpec, SearchAlgorithm
+from lambda_hat.config.describe import accepts
+from lambda_hat.config.locate import Finding, KeyPath, dotted
+from lambda_hat.config.study import PrunerSpec, SearchAlgorithm, Study
+from lambda_hat.config.validation import unknown_key, wrong_value
 from lambda_hat.errors import ConfigError, Fault
+from lambda_hat.tuning.space import suggest_params_from_yaml
 
-__all__ = ["NUM_REPORT_STEPS", "build_pruner", "build_search_algorithm"]
+__all__ = ["NUM_REPORT_STEPS", "build_pruner", "build_search_algorithm", "check_search"]
 
 NUM_REPORT_STEPS = 10  # a trial reports at most once per tenth of its work
+_OPTIONS: KeyPath = ("optuna", "sampler", "options")
+_CLASSES: dict[str, type[optuna.samplers.BaseSampler]] = {
+    "tpe": optuna.samplers.TPESampler,
+    "random": optuna.samplers.RandomSampler,
+    "qmc": optuna.samplers.QMCSampler,
+    "cmaes": optuna.samplers.CmaEsSampler,
+}
+_OWN_KEYS = ("seed", "n_startup_trials")  # of `optuna.sampler`, which are no options
+_YAML_TYPES = {"int": int, "float": float, "bool": bool, "str": str, "None": None, "dict[str, Any]": dict[str, Any]}
+
+
+def check_search(study: Study) -> list[Fault]:
+    """What is wrong with the search's options, found by building it and letting it propose trials of every space."""
+    spec = study.optuna.sampler
+    if findings := list(_check_options(spec)):
+        return [Fault(key=dotted(item.path), message=item.message, hint=item.hint) for item in findings]
+    few = spec.model_copy(update={"n_startup_trials": min(spec.n_startup_trials, 1)})
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        for space in study.search_space.values():
+            rehearsal = optuna.create_study(
+                sampler=build_search_algorithm(few, 0), pruner=build_pruner(study.optuna.pruner)
+            )
+            for value in (2.0, 1.0, 3.0):
+                trial = rehearsal.ask()
+                suggest_params_from_yaml(trial, space)
+                rehearsal.tell(trial, value)
+    except ConfigError as error:
+        return list(error.faults)
+    except Exception as error:  # whatever an option does to the search
+        message = f"{spec.type} cannot search with them: {type(error).__name__}: {error}"
+        return [Fault(key=dotted(_OPTIONS), message=message)]
+    return []
+
+
+def _check_options(spec: SearchAlgorithm) -> Iterator[Finding]:
+    """Options that the algorithm does not take, and values of another type than its signature says."""
+    parameters = inspect.signature(_CLASSES[spec.type]).parameters
+    types = {name: _yaml_type(parameter.annotation) for name, parameter in parameters.items()}
+    names = tuple(name for name, wanted in types.items() if wanted is not None and name not in _OWN_KEYS)
+    for name, value in spec.options.items():
+        path = (*_OPTIONS, name)
+        if name in _OWN_KEYS:
+            message = f"not an option; `optuna.sampler` has a `{name}` of its own"
+            yield Finding(path, message, f"Move it next to `options`, as `{name}:`.", is_about_key=True)
+        elif name not in names:
+            what = "takes what YAML cannot say" if name in types else f"unknown option of `{spec.type}`"
+            yield unknown_key(path, names, what if names else f"{what}, which takes none")
+        elif not accepts(types[name], value):
+            yield wrong_value(path, value, types[name])
+
+
+def _yaml_type(annotation: str) -> Any:
+    """What YAML can say of a parameter, whose annotation is text; None where that is nothing."""
+    parts = [part.strip() for part in annotation.split("|")]
+    known = [_YAML_TYPES[part] for part in parts if part in _YAML_TYPES]
+    return functools.reduce(operator.or_, known) if any(item is not None for item in known) else None
 
 
 def build_search_algorithm(spec: SearchAlgorithm, num_trials: int) -> optuna.samplers.BaseSampler:

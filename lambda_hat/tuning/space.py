@@ -6,17 +6,38 @@ from collections.abc import Mapping
 from typing import Any
 
 import optuna
+from pydantic import TypeAdapter, ValidationError
 
+from lambda_hat.config.locate import dotted
 from lambda_hat.config.study import CategoricalDist, Distribution, FloatDist, IntDist
+from lambda_hat.config.validation import findings_of
+from lambda_hat.errors import InputError
 
 __all__ = ["nearest_params", "suggest_params_from_yaml"]
 
 
 def suggest_params_from_yaml(
-    trial: optuna.trial.BaseTrial, space: Mapping[str, Distribution]
+    trial: optuna.trial.BaseTrial, space: Mapping[str, Distribution | Mapping[str, object]]
 ) -> dict[str, bool | int | float | str | None]:
-    """One value of every hyperparameter in `space`, under the names that YAML uses."""
-    return {name: _suggested(trial, name, distribution) for name, distribution in space.items()}
+    """One value of every hyperparameter in `space`, under the names that YAML uses.
+
+    A distribution may be a plain dict as YAML has it: `{"dist": "float", "low": 1e-6, "high": 0.1, "log": True}`.
+
+    Raises:
+        InputError: a dict that is no distribution, such as one with an unknown `dist`. It is a ValueError.
+    """
+    distributions = {name: _distribution(name, spec) for name, spec in space.items()}
+    return {name: _suggested(trial, name, distribution) for name, distribution in distributions.items()}
+
+
+def _distribution(name: str, spec: Distribution | Mapping[str, object]) -> Distribution:
+    if not isinstance(spec, Mapping):
+        return spec
+    try:
+        return TypeAdapter[Distribution](Distribution).validate_python(dict(spec))
+    except ValidationError as error:
+        found = findings_of(error, Distribution, spec)
+        raise InputError("; ".join(f"{dotted((name, *item.path))}: {item.message}" for item in found)) from error
 
 
 def _suggested(trial: optuna.trial.BaseTrial, name: str, distribution: Distribution) -> bool | int | float | str | None:

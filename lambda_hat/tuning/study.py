@@ -28,7 +28,12 @@ from lambda_hat.tuning.plan import definition
 from lambda_hat.tuning.space import suggest_params_from_yaml
 from lambda_hat.tuning.stored import refuse_another_definition
 
-__all__ = ["AskedTrial", "StudyStore", "StudyTrial", "TuningStudy"]
+__all__ = [
+    "AskedTrial",
+    "StudyStore",
+    "StudyTrial",
+    "TuningStudy",
+]
 
 _SECONDS_BETWEEN_PICKLES = 5.0  # of one study
 _LARGEST_PICKLE_SHARE = 0.05  # of the controller's time, all studies together

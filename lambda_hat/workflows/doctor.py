@@ -27,9 +27,8 @@ from lambda_hat.artifacts.paths import Paths
 from lambda_hat.config.card import AnyCard, InlineCard, KubernetesCard, LocalCard, ParslCard, PBSCard, SlurmCard
 from lambda_hat.config.load import LoadedCard, LoadedFile
 from lambda_hat.errors import ConfigError, ExecutionError
-from lambda_hat.execution.plain import check_folder
 from lambda_hat.execution.port import open_executors
-from lambda_hat.execution.resources import capacity, check_card
+from lambda_hat.execution.resources import capacity
 from lambda_hat.records.probe import Probe
 from lambda_hat.tasks import probe_task
 from lambda_hat.workflows.plan import check_execution
@@ -66,14 +65,9 @@ def examine(loaded: LoadedFile | LoadedCard, *, with_workers: bool, timeout: flo
     Raises:
         ConfigError: card and file do not fit together.
     """
-    if isinstance(loaded, LoadedFile):
-        faults, store = check_execution(loaded), loaded.sections.store
-    else:
-        store, found = loaded.store, check_card(loaded.card)
-        found += check_folder(Paths.from_store(store).root, loaded.card)
-        faults = [loaded.locate(fault) for fault in found]
-    if faults:
+    if faults := check_execution(loaded):
         raise ConfigError(faults)
+    store = loaded.sections.store if isinstance(loaded, LoadedFile) else loaded.store
     yield from _check_packages()
     yield _check_program("imports", _PROBE_IMPORTS, "Install the project again: `pip install -e .`.")
     yield _check_bytecode()

@@ -17,9 +17,10 @@ from lambda_hat.report.progress import Progress, StudyLine
 from lambda_hat.scheduling.fixed import FixedLane, FixedTrial
 from lambda_hat.scheduling.scheduler import AnyLane
 from lambda_hat.tasks import hard_limit, trial_task
+from lambda_hat.workflows.begin import refuse_to_begin
 from lambda_hat.workflows.changes import save_begun_runs
 from lambda_hat.workflows.plan import Plan, build_llc_plan, run_of
-from lambda_hat.workflows.run import Controller, Outcome, refuse_to_begin
+from lambda_hat.workflows.run import Controller, Outcome
 from lambda_hat.workflows.snapshot import save_snapshot
 
 __all__ = ["run_llc"]

@@ -16,14 +16,15 @@ from lambda_hat.records.tables import rows_of_others, write_table
 from lambda_hat.report.progress import Progress, StudyLine
 from lambda_hat.scheduling.packing import packed
 from lambda_hat.scheduling.scheduler import AnyLane
-from lambda_hat.tasks import hard_limit, pack_task, trial_task
-from lambda_hat.tuning.plan import StudyPlan, conditions, with_slots
+from lambda_hat.tasks import pack_task
+from lambda_hat.tuning.plan import conditions
 from lambda_hat.tuning.study import StudyStore
 from lambda_hat.tuning.trials import TrialLane
+from lambda_hat.workflows.begin import refuse_to_begin, study_plan
 from lambda_hat.workflows.changes import save_begun_studies
 from lambda_hat.workflows.confirm import Confirmation
 from lambda_hat.workflows.plan import Plan, build_plan
-from lambda_hat.workflows.run import Controller, Outcome, refuse_to_begin
+from lambda_hat.workflows.run import Controller, Outcome
 from lambda_hat.workflows.snapshot import save_snapshot
 
 __all__ = ["run_optuna"]
@@ -60,8 +61,8 @@ class _Search:
     def __init__(self, loaded: LoadedStudy, plan: Plan, store: StudyStore) -> None:
         self.batch_size: int | None = loaded.study.optuna.concurrency.batch_size
         self.table: Path = plan.paths.trials_table
+        self._loaded = loaded
         self._study = loaded.study
-        self._samplers = loaded.samplers
         self._plan = plan
         self._store = store
         self._lanes: list[TrialLane] = []
@@ -72,19 +73,8 @@ class _Search:
         lanes: list[TrialLane] = []
         for method in self._study.methods:
             space = self._study.search_space[method]
-            settings = with_slots(self._samplers[method], method, space)
-            plan = StudyPlan(
-                pid=pid,
-                method=method,
-                label=self._plan.routes[f"methods.{method}"].label,
-                settings=settings,
-                reference=reference,
-                seed=self._study.optuna.sampler.seed,
-                trial_sec=self._study.execution.budget.trial_sec,
-                max_seconds=hard_limit(self._study.execution.budget.trial_sec),
-                function=trial_task,
-            )
-            study = self._store.open(pid, method, space, conditions(method, settings, space, reference))
+            plan = study_plan(self._loaded, self._plan, pid, method, reference)
+            study = self._store.open(pid, method, space, conditions(method, plan.settings, space, reference))
             lane = TrialLane(study, plan, self._study.optuna, self._plan.paths, self._confirmation.open_lanes)
             lane.settle_interrupted()
             lane.enqueue_known()

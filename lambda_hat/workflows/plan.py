@@ -10,10 +10,11 @@ from typing import Literal
 from lambda_hat.artifacts.files import read_json
 from lambda_hat.artifacts.ids import derive_seed, problem_id
 from lambda_hat.artifacts.paths import REFERENCE_JSON, TARGET_NPZ, Paths
+from lambda_hat.config.batches import oversized_batches
 from lambda_hat.config.card import AnyCard, InlineCard
 from lambda_hat.config.experiments import Experiments, FixedSampler
-from lambda_hat.config.load import LoadedExperiments, LoadedFile, LoadedStudy
-from lambda_hat.config.study import Confirm, ReferenceSpec, Store
+from lambda_hat.config.load import LoadedCard, LoadedExperiments, LoadedFile, LoadedStudy
+from lambda_hat.config.study import Confirm, ReferenceSpec, Store, Study
 from lambda_hat.errors import ConfigError, Fault
 from lambda_hat.execution.plain import check_folder
 from lambda_hat.execution.resources import capacity, check_budget, check_card
@@ -34,6 +35,7 @@ __all__ = [
     "check_execution",
     "problem_titles",
     "run_of",
+    "warnings_of",
 ]
 
 
@@ -155,14 +157,19 @@ class Plan:
         return sum(max(bound.seconds for bound in self.bounds if bound.what == kind) for kind in kinds)
 
 
-def check_execution(loaded: LoadedFile) -> list[Fault]:
+def check_execution(loaded: LoadedFile | LoadedCard) -> list[Fault]:
     """Faults of file and card together: labels that do not exist, budgets that outlast the walltime, and the like."""
+    if isinstance(loaded, LoadedCard):
+        found = [*check_card(loaded.card), *check_folder(Paths.from_store(loaded.store).root, loaded.card)]
+        return [loaded.locate(fault) for fault in found]
     sections = loaded.sections
     faults = [loaded.locate(fault, is_in_card=True) for fault in check_card(loaded.card)]
     execution, labels = sections.execution, labels_of(loaded.card)
     joint = check_labels(execution.executor_map, sections.per_executor, loaded.methods, labels)
     joint += check_budget(loaded.card, execution.budget)
     joint += _check_store(sections.store, loaded.card)
+    if isinstance(loaded, LoadedStudy):
+        joint += _check_search(loaded.study)
     return faults + [loaded.locate(fault) for fault in joint]
 
 
@@ -176,6 +183,22 @@ def _check_store(store: Store, card: AnyCard) -> list[Fault]:
         message = f"found {store.references!r}, but there is no folder {paths.references.parent}"
         faults.append(Fault(key="store.references", message=message, hint="Name one that is there, or make it."))
     return faults
+
+
+def _check_search(study: Study) -> list[Fault]:
+    """Faults of the search. Without options there are none, unless a package is missing."""
+    if not study.optuna.sampler.options and study.optuna.sampler.type != "cmaes":
+        return []
+    from lambda_hat.tuning.algorithms import check_search  # here, since it imports Optuna, which takes a second
+
+    return check_search(study)
+
+
+def warnings_of(loaded: LoadedFile) -> tuple[str, ...]:
+    """What is allowed and may surprise, in a sentence each. The file has no faults."""
+    labels = labels_of(loaded.card)
+    routes = effective_map(loaded.sections.execution.executor_map, loaded.methods, labels)
+    return tuple(filter(None, (single_executor_warning(routes, labels), oversized_batches(loaded))))
 
 
 def problem_titles(loaded: LoadedFile) -> dict[str, str]:
@@ -283,18 +306,18 @@ def _plan_of_references(loaded: LoadedFile) -> Plan:
     paths, workers = Paths.from_store(sections.store), capacity(loaded.card)
     caps = {label: min(number, sections.per_executor.get(label, number)) for label, number in workers.items()}
     routes = effective_map(sections.execution.executor_map, loaded.methods, labels)
-    warning = single_executor_warning(routes, labels)
     problems = tuple(
         _planned_problem(paths, pid, title, sections.reference) for pid, title in problem_titles(loaded).items()
     )
     bounds: tuple[TimeBound, ...] = ()
-    if num_references := sum(problem.needs_reference for problem in problems):
+    num_references = sum(problem.needs_reference for problem in problems)
+    if num_references and sections.reference.method != "exact":  # which takes no time of its own
         label = routes["hmc"].label
         rounds = math.ceil(num_references / caps[label])
         parallel = min(caps[label], num_references)
         budget = sections.execution.budget.hmc_sec
         bounds = (TimeBound("references", label, num_references, parallel, rounds, budget),)
-    return Plan(loaded, paths, workers, caps, routes, (warning,) if warning else (), problems, bounds)
+    return Plan(loaded, paths, workers, caps, routes, warnings_of(loaded), problems, bounds)
 
 
 def _planned_problem(paths: Paths, pid: str, title: str, spec: ReferenceSpec) -> PlannedProblem:

@@ -12,11 +12,9 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from lambda_hat.artifacts.ids import problem_id
-from lambda_hat.artifacts.paths import within
 from lambda_hat.clock import now
-from lambda_hat.config.card import InlineCard, LocalCard
-from lambda_hat.config.load import LoadedStudy
-from lambda_hat.errors import ExecutionError, LambdaHatError, RunStateError, StorageError, UncertifiedReference
+from lambda_hat.config.card import LocalCard
+from lambda_hat.errors import ExecutionError, LambdaHatError, StorageError, UncertifiedReference
 from lambda_hat.execution.port import Executors, open_executors
 from lambda_hat.records.base import append_line
 from lambda_hat.records.event import Begin, End, EventLine, Stalled, TaskEvent
@@ -25,13 +23,10 @@ from lambda_hat.records.rows import ConfirmedRow, OutcomeRow
 from lambda_hat.report.progress import ExecutorLine, Progress, ReferenceLine, Snapshot, StudyLine
 from lambda_hat.scheduling.scheduler import AnyLane, Event, Scheduler
 from lambda_hat.tasks import hard_limit, import_task
-from lambda_hat.tuning.plan import conditions, definition, with_slots
-from lambda_hat.tuning.stored import refuse_another_definition, stored_definitions
-from lambda_hat.workflows.changes import refuse_changed_problems, refuse_other_workflow
 from lambda_hat.workflows.plan import Plan
 from lambda_hat.workflows.references import ReferenceLane, stored_reference
 
-__all__ = ["Controller", "Outcome", "Story", "refuse_to_begin"]
+__all__ = ["Controller", "Outcome", "Story"]
 
 
 R = TypeVar("R", bound=OutcomeRow)  # of the rows of the run's table
@@ -47,42 +42,6 @@ class Outcome(Generic[R]):
     places: dict[str, Path]
     failure: LambdaHatError | None
     confirmed: Sequence[ConfirmedRow] = ()  # rows of the table of this name
-
-
-def refuse_to_begin(plan: Plan, *, resume: bool) -> None:
-    """Do nothing, unless the folder is another workflow's, what was begun changed, or `--resume` is missing.
-
-    Raises:
-        RunStateError: that says which.
-    """
-    refuse_other_workflow(plan.paths, is_search=bool(plan.studies))
-    problems = [problem.to_dict() for problem in plan.loaded.problems]
-    refuse_changed_problems(plan.paths, {problem_id(problem): problem for problem in problems})
-    _refuse_changed_studies(plan)
-    if not isinstance(plan.loaded.card, InlineCard):
-        within(plan.paths.root, "the run's", plan.loaded.card.run_dir)
-    if plan.needs_resume and not resume:
-        what = "an unfinished study" if plan.studies else "unfinished runs"
-        raise RunStateError(
-            f"{plan.paths.root} holds {what}. Pass `--resume` to go on with it, or choose another `store.namespace`."
-        )
-
-
-def _refuse_changed_studies(plan: Plan) -> None:
-    loaded = plan.loaded
-    if not isinstance(loaded, LoadedStudy):
-        return
-    stored, study = stored_definitions(plan.paths.journal), loaded.study
-    for method in study.methods:
-        space = study.search_space[method]
-        settings = with_slots(loaded.samplers[method], method, space)
-        for problem in plan.problems:
-            name = f"{problem.pid}:{method}"
-            reference = stored_reference(plan.paths, problem.pid, study.reference) if name in stored else None
-            if reference is not None:
-                wanted = conditions(method, settings, space, reference)
-                wanted = definition(method, study.optuna.objective, space, wanted)
-                refuse_another_definition(name, stored[name], wanted)
 
 
 class Story(Protocol[R_co]):

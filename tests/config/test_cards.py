@@ -81,9 +81,8 @@ retries: 1
 """,
         """\
 card.yaml:2:26  labels.2: found 'htex64' again, expected labels that differ
-    Remove it.
+    `labels.0` has it already.
 card.yaml:2:34  labels.3: found 7, expected a name of letters, digits, `-` and `_`
-    Put quotes around it.
 card.yaml:3:1  retries: unknown key; expected one of `type`, `labels`""",
     ),
     "slurm": (
@@ -101,6 +100,7 @@ max_workers: all
 card.yaml:2:1  partitions: unknown key; expected one of FIELDS
     Did you mean `partition`?
 card.yaml:3:11  walltime: found '4h', expected a time as [days-]HH:MM:SS
+    For 90 seconds write "00:01:30", for 90 minutes "01:30:00".
 card.yaml:4:14  init_blocks: found 5, expected at most `max_blocks` (2)
 card.yaml:6:16  gpus_per_node: found '4' (text), expected a whole number greater than 0 or null
     Remove the quotes.

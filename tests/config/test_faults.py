@@ -29,6 +29,11 @@ SPACE = {
         "6:5  search_space.sgld.batch_size: unknown hyperparameter of sgld.\n"
         "    Did you mean `batch`?  `lambda-hat config schema sgld` lists them all.",
     ),
+    "step size of another method": (
+        "eta0: {dist: float, low: 1e-3, high: 1}\n  sghmc:\n    eta0: {dist: float, low: 1e-3, high: 1}",
+        "8:5  search_space.sghmc.eta0: unknown hyperparameter of sghmc.\n"
+        "    The `eta0` of sgld is twice the `eta` of sghmc.  `lambda-hat config schema sghmc` lists them all.",
+    ),
     "inverted range": (
         "eta0: {dist: float, low: 2, high: 1}",
         "6:30  search_space.sgld.eta0.low: found low 2 above high 1, expected low ≤ high\n    Swap the two.",
@@ -50,6 +55,27 @@ SPACE = {
     "no choices": (
         "batch: {dist: categorical, choices: []}",
         "6:41  search_space.sgld.batch.choices: found an empty list, expected a list with at least one entry",
+    ),
+    "the same choice twice": (
+        "batch: {dist: categorical, choices: [32, 64, 32, 64.0]}",
+        "6:50  search_space.sgld.batch.choices.2: found 32 again, expected choices that differ\n"
+        "    `search_space.sgld.batch.choices.0` has it already.\n"
+        "study.yaml:6:54  search_space.sgld.batch.choices.3: found 64.0 again, expected choices that differ\n"
+        "    `search_space.sgld.batch.choices.1` is 64, the same value.",
+    ),
+    "a truth value beside a number": (
+        "batch: {dist: categorical, choices: [1, true]}",
+        "6:45  search_space.sgld.batch.choices.1: found true (a truth value) again, expected choices that differ\n"
+        "    `search_space.sgld.batch.choices.0` is 1, the same value.",
+    ),
+    "a range beyond 32 bits": (
+        "steps: {dist: int, low: 1, high: 1e30}",
+        "6:38  search_space.sgld.steps.high: found 1e+30, expected at most 2147483647",
+    ),
+    "a range beyond float32": (
+        "eta0: {dist: float, low: 1e-50, high: 1e40}",
+        "6:30  search_space.sgld.eta0.low: found 1e-50, expected at least 1e-30\n"
+        "study.yaml:6:43  search_space.sgld.eta0.high: found 1e+40, expected at most 1e+30",
     ),
     "fractional steps": (
         "steps: {dist: float, low: 1, high: 2}",
@@ -139,6 +165,30 @@ SECTIONS = {
     "fraction": (
         "optuna: {max_trials_per_method: 2.5}",
         "7:33  optuna.max_trials_per_method: found 2.5, expected a whole number greater than 0",
+    ),
+    "whole number beyond 32 bits": (
+        "samplers: {sgld: {chunk_size: 3000000000}}",
+        "7:31  samplers.sgld.chunk_size: found 3000000000, expected at most 2147483647",
+    ),
+    "steps without end": (
+        "samplers: {sgld: {steps: 1e30}}",
+        "7:26  samplers.sgld.steps: found 1e+30, expected at most 2147483647",
+    ),
+    "more chains than an array has rows": (
+        "samplers: {sgld: {num_chains: 2e9}}",
+        "7:31  samplers.sgld.num_chains: found 2000000000.0, expected at most 1000000",
+    ),
+    "seed beyond 64 bits": (
+        "reference: {seed: 9223372036854775808}",
+        "7:19  reference.seed: found 9223372036854775808, expected at most 2147483647",
+    ),
+    "time that no timer takes": (
+        "execution: {budget: {trial_sec: 1e30}}",
+        "7:33  execution.budget.trial_sec: found 1e+30, expected at most 1e+09",
+    ),
+    "warm-up that never ends": (
+        "optuna: {pruner: {type: hyperband, n_warmup_steps: 10}}",
+        "7:52  optuna.pruner.n_warmup_steps: found 10, expected a whole number of at least 0 and at most 9",
     ),
     "truth value for a number": (
         "optuna: {max_failed_fraction: true}",
@@ -294,6 +344,11 @@ PROBLEMS = {
     ),
     "preset of a target without": (
         "{target: quadratic, data: base}",
+        "2:25  problems.0.data: target `quadratic` takes no data preset\n"
+        "    Put the fields of the quadratic target itself into `overrides`.",
+    ),
+    "preset of a target without, by the default's name": (
+        "{target: quadratic, data: small}",
         "2:25  problems.0.data: target `quadratic` takes no data preset\n"
         "    Put the fields of the quadratic target itself into `overrides`.",
     ),
@@ -487,7 +542,13 @@ CARDS = {
     ),
     "walltime": (
         "type: slurm\nwalltime: 60\n",
-        ":2:11  walltime: found 60, expected a time as [days-]HH:MM:SS\n    Put quotes around it.",
+        ":2:11  walltime: found 60, expected a time as [days-]HH:MM:SS\n"
+        '    For 90 seconds write "00:01:30", for 90 minutes "01:30:00".',
+    ),
+    "walltime in quotes": (
+        'type: slurm\nwalltime: "90"\n',
+        ":2:11  walltime: found '90', expected a time as [days-]HH:MM:SS\n"
+        '    For 90 seconds write "00:01:30", for 90 minutes "01:30:00".',
     ),
     "kubernetes": (
         "type: kubernetes\nimage: 5\nadress: 10.0.0.1\npersistent_volumes: [{claim: runs, pth: /x}]\nrun_dir: ../x\n",

@@ -15,7 +15,7 @@ from lambda_hat.config.explain import to_yaml
 from lambda_hat.config.load import load_cfg
 from lambda_hat.config.locate import parse_argument
 from lambda_hat.config.problems import LocalizationRadius, QuadraticProblem
-from lambda_hat.config.study import CategoricalDist, FloatDist, IntDist, ReferenceSpec
+from lambda_hat.config.study import CategoricalDist, ExecutorMap, FloatDist, IntDist, ReferenceSpec
 from lambda_hat.errors import ConfigError, UsageError
 
 Write = Callable[..., str]
@@ -33,9 +33,9 @@ def test_the_plans_file_has_the_plans_values_and_types(repository: Path) -> None
     batch = study.search_space["sgld"]["batch"]
     assert isinstance(batch, CategoricalDist)
     assert [type(choice) for choice in batch.choices] == [int] * 4
-    assert study.optuna.concurrency.per_executor == {"htex64": 8, "htex32": 16}
+    assert study.optuna.concurrency.per_executor == {}, "a card of any other labels would be refused"
     assert (study.execution.budget.hmc_sec, study.execution.budget.trial_sec) == (7200, 600)
-    assert study.execution.executor_map.methods == {"mclmc": "htex64", "sgld": "htex32", "vi": "htex32"}
+    assert study.execution.executor_map == ExecutorMap(), "AUTO, which on the local card comes to the plan's map"
     (problem,) = loaded.problems
     assert problem.target == "mlp"
     assert (problem.data.num_data, problem.data.num_test, problem.data.noise_scale) == (20_000, 2_000, 0.05)

@@ -6,13 +6,14 @@ import pytest
 import yaml
 
 from lambda_hat.config.explain import to_yaml
-from lambda_hat.config.load import load_file
+from lambda_hat.config.load import LoadedFile, load_file
 from lambda_hat.config.snapshot import parse_snapshot
 
 
 @pytest.mark.parametrize("path", ["config/optuna/default.yaml", "config/experiments.yaml"])
 def test_what_a_run_keeps_is_read_as_it_was_written(path):
     loaded = load_file(path, ("reference.max_relative_mcse=0.02",), local=True)
+    assert isinstance(loaded, LoadedFile)
     read = parse_snapshot(yaml.safe_load(to_yaml(loaded.resolved)))
     assert type(read) is type(loaded.sections)
     assert read is not None

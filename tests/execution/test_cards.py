@@ -14,7 +14,7 @@ from parsl.providers.kubernetes import kube
 
 from lambda_hat.config.card import InlineCard, KubernetesCard, LocalCard, LocalExecutor, PBSCard, SlurmCard, Volume
 from lambda_hat.config.study import Budget
-from lambda_hat.errors import ConfigError, ExecutionError
+from lambda_hat.errors import ConfigError, ExecutionError, UsageError
 from lambda_hat.execution.parsl import private
 from lambda_hat.execution.parsl.cards import load_parsl_config_from_card
 from lambda_hat.execution.parsl.cluster import Cluster
@@ -269,6 +269,8 @@ def test_an_executor_whose_jobs_stay_in_the_queue_is_told_of_once(tmp_path, monk
     assert look(100) == 1
     states["0"] = JobStatus(JobState.PENDING)  # preempted
     assert look(100) == 2
+
+
 def test_no_name_of_a_variable_is_run(tmp_path, monkeypatch):
     (executor,) = load_parsl_config_from_card(SlurmCard(type="slurm", max_workers=1), tmp_path).executors
     monkeypatch.chdir(tmp_path)
@@ -373,3 +375,16 @@ def test_kubernetes_without_its_package_says_what_to_install(tmp_path, monkeypat
     monkeypatch.setattr(kube, "_kubernetes_enabled", False)
     with pytest.raises(ExecutionError, match="`pip install kubernetes`"):
         load_parsl_config_from_card(KUBERNETES, tmp_path)
+
+
+def test_a_card_is_taken_by_its_path_with_values_over_it(tmp_path):
+    path = tmp_path / "card.yaml"
+    path.write_text("type: slurm\nlabel: here\nmax_workers: 2\nwalltime: 01:00:00\n", encoding="utf-8")
+    for card in (path, str(path)):
+        config = load_parsl_config_from_card(card, tmp_path / "parsl", dotlist=["walltime=02:30:00"])
+        assert [(executor.label, executor.provider.walltime) for executor in config.executors] == [("here", "02:30:00")]
+    with pytest.raises(ConfigError, match="walltime: found '4h'"):
+        load_parsl_config_from_card(path, tmp_path / "parsl", dotlist=["walltime=4h"])
+    path.write_text("type: inline\n", encoding="utf-8")
+    with pytest.raises(UsageError, match="of type `inline`"):
+        load_parsl_config_from_card(path, tmp_path / "parsl")

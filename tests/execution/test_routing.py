@@ -56,7 +56,8 @@ def test_all_label_faults_come_together():
     assert [str(fault) for fault in faults] == [
         "execution.executor_map.hmc: `htx64` is no executor of the Parsl card; found `htex64`, `htex32`.\n"
         "    Did you mean `htex64`?",
-        "execution.executor_map.methods.vi: `cpu` is no executor of the Parsl card; found `htex64`, `htex32`.",
+        "execution.executor_map.methods.vi: `cpu` is no executor of the Parsl card; found `htex64`, `htex32`.\n"
+        "    `--set execution.executor_map={}` names no executors: each is chosen by precision.",
         "optuna.concurrency.per_executor.htex_32: `htex_32` is no executor of the Parsl card; "
         "found `htex64`, `htex32`.\n    Did you mean `htex32`?",
     ]

@@ -1,5 +1,7 @@
 """What a search space allows is what comes out."""
 
+import re
+
 import optuna
 import pytest
 
@@ -37,6 +39,30 @@ def test_values_lie_in_the_space_and_have_its_types(algorithm, pruner):
         assert params["precond_type"] in ("none", "adam")
         assert type(params["steps"]) is int
         assert params["steps"] % 1_000 == 0
+
+
+def test_plain_dicts_are_taken_as_yaml_has_them():
+    plain = {name: distribution.to_dict() for name, distribution in SPACE.items()}
+    first, second = (
+        suggest_params_from_yaml(optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)).ask(), space)
+        for space in (plain, SPACE)
+    )
+    assert first == second
+    assert type(first["steps"]) is int
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"dist": "normal"}, "x.dist: found 'normal', expected one of `float`, `int`, `categorical`"),
+        ({"low": 0, "high": 1}, "x.dist: missing; expected one of `float`, `int`, `categorical`"),
+        ({"dist": "float", "low": 0}, "x.high: missing; expected a number"),
+        ({"dist": "int", "low": 0, "high": "1"}, "x.high: found '1' (text), expected a whole number"),
+    ],
+)
+def test_a_dict_that_is_no_distribution_is_an_error(spec, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        suggest_params_from_yaml(optuna.create_study().ask(), {"x": spec})
 
 
 def test_an_option_that_the_algorithm_lacks_is_a_configuration_error():

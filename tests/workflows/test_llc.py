@@ -13,9 +13,9 @@ from lambda_hat.artifacts.files import write_json_atomic
 from lambda_hat.config.load import load_experiments
 from lambda_hat.errors import RunStateError
 from lambda_hat.records.tables import read_frame
+from lambda_hat.workflows.begin import refuse_to_begin
 from lambda_hat.workflows.changes import save_begun_runs
 from lambda_hat.workflows.plan import build_llc_plan, build_plan
-from lambda_hat.workflows.run import refuse_to_begin
 
 EXPERIMENTS = {
     "targets": [

@@ -7,9 +7,10 @@ from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, TypeAlias
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
 from lambda_hat.config.base import Frozen
+from lambda_hat.config.numbers import PositiveInt, Size
 from lambda_hat.draws.criteria import MAX_RELATIVE_BIAS, MIN_ESS, Criterion
 
 __all__ = [
@@ -106,10 +107,12 @@ class MethodSettings(Frozen):
     """Settings that fix a compiled shape, each with the hyperparameter whose largest searched value it takes."""
     without_effect: ClassVar[tuple[WithoutEffect, ...]] = ()
     """Hyperparameters that mean nothing beside certain values of others."""
+    names_elsewhere: ClassVar[Mapping[str, str]] = {}
+    """Names of other methods that look like one here and mean something else, each with what to write."""
 
     num_steps: PositiveInt = Field(default=1000, alias="steps")
     """Steps of each chain."""
-    num_chains: Annotated[int, Field(ge=1)] = 4
+    num_chains: Size = 4
     """Independent chains."""
     burn_in_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.25
     """Share of the steps that the estimate leaves out, at the start of each chain."""

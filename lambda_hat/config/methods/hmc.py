@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import ClassVar
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field
 
 from lambda_hat.config.methods.base import (
     ACCEPTANCE_RATE,
@@ -15,6 +15,7 @@ from lambda_hat.config.methods.base import (
     OpenUnit,
     Report,
 )
+from lambda_hat.config.numbers import PositiveFloat, PositiveInt
 
 __all__ = ["HMCSettings"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import ClassVar
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field
 
 from lambda_hat.config.methods.base import (
     ACCEPTANCE_RATE,
@@ -16,6 +16,7 @@ from lambda_hat.config.methods.base import (
     Report,
     WithoutEffect,
 )
+from lambda_hat.config.numbers import PositiveFloat, PositiveInt
 
 __all__ = ["MCLMCSettings"]
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Mapping
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field
 
 from lambda_hat.config.methods.base import PREDICTED_BIAS, Advised, MethodSettings, Report, bias_criteria
+from lambda_hat.config.numbers import PositiveFloat, PositiveInt
 from lambda_hat.draws.criteria import MIN_ESS_OF_NOISY_READINGS
 
 __all__ = ["SGHMCSettings"]
@@ -26,6 +27,7 @@ class SGHMCSettings(MethodSettings):
     has_minibatches: ClassVar[bool] = True
     min_ess: ClassVar[float] = MIN_ESS_OF_NOISY_READINGS
     smaller_steps: ClassVar[str] = "Lower `eta`"
+    names_elsewhere: ClassVar[Mapping[str, str]] = {"eta0": "The `eta0` of sgld is twice the `eta` of sghmc."}
 
     step_size: PositiveFloat = Field(default=1e-3, alias="eta")
     """Constant step η. Whitened, it is in units of the posterior's variance."""

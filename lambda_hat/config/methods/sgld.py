@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field
 
 from lambda_hat.config.methods.base import PREDICTED_BIAS, Advised, MethodSettings, OpenUnit, Report, bias_criteria
+from lambda_hat.config.numbers import NonNegativeFloat, PositiveFloat, PositiveInt
 from lambda_hat.draws.criteria import MIN_ESS_OF_NOISY_READINGS
 
 __all__ = ["SGLDSettings"]
@@ -27,7 +28,7 @@ class SGLDSettings(MethodSettings):
 
     initial_step_size: PositiveFloat = Field(default=1e-4, alias="eta0")
     """Step size η_0 at the start."""
-    annealing_exponent: Annotated[float, Field(ge=0)] = Field(default=0.0, alias="gamma")
+    annealing_exponent: NonNegativeFloat = Field(default=0.0, alias="gamma")
     """Annealing exponent of the step size; 0 keeps it constant."""
     annealing_offset: PositiveFloat = Field(default=1000.0, alias="t0")
     """Steps t0 until annealing sets in."""

@@ -6,9 +6,10 @@ import math
 from collections.abc import Hashable, Iterator, Mapping
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field
 
 from lambda_hat.config.methods.base import Advised, MethodSettings, Report
+from lambda_hat.config.numbers import NaturalInt, PositiveFloat, PositiveInt, Size
 from lambda_hat.draws.criteria import MAX_K_HAT, MAX_RELATIVE_BIAS, Criterion
 
 __all__ = ["VISettings"]
@@ -48,23 +49,25 @@ class VISettings(MethodSettings):
 
     learning_rate: PositiveFloat = Field(default=1e-2, alias="lr")
     """Learning rate of Adam. It falls linearly to 0."""
-    num_components: PositiveInt = Field(default=4, alias="M")
+    num_components: Size = Field(default=4, alias="M")
     """Gaussians of the mixture."""
-    rank: Annotated[int, Field(ge=0)] = Field(default=2, alias="r")
+    rank: Annotated[NaturalInt, Field(le=1_000_000)] = Field(default=2, alias="r")
     """Columns of each Gaussian's low-rank factor."""
     whitening_mode: Literal["none", "rmsprop", "adam", "hessian"] = "none"
-    """Coordinates of the fit: `hessian` takes them from the curvature at w0, the others scale each parameter."""
+    """Coordinates of the fit: `hessian` takes them from the curvature at w0, the others scale parameters: `rmsprop` by
+    the gradients of single rows at w0, `adam` by how gradients change around it; `none` has one scale for all.
+    """
     num_steps: PositiveInt = Field(default=5_000, alias="steps")
     """Steps of Adam."""
     batch_size: PositiveInt = 128
     """Rows of a minibatch."""
-    num_chains: Annotated[int, Field(ge=1)] = 2
+    num_chains: Size = 2
     """Independent fits."""
-    num_draws: Annotated[int, Field(ge=100)] = 2000
+    num_draws: Annotated[NaturalInt, Field(ge=100)] = 2000
     """Draws from each fit, for λ̂ and importance sampling."""
-    max_components: PositiveInt | None = None
+    max_components: Size | None = None
     """Gaussians that are compiled; null compiles `M` of them."""
-    max_rank: PositiveInt | None = None
+    max_rank: Size | None = None
     """Columns that are compiled; null compiles `r` of them."""
     dtype: Literal["float32", "float64"] = "float32"
     """Precision of the fit."""

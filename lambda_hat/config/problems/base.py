@@ -6,10 +6,9 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import PositiveFloat
-
 from lambda_hat.config.base import Frozen
 from lambda_hat.config.locate import Finding
+from lambda_hat.config.numbers import PositiveFloat
 
 __all__ = ["LocalizationRadius", "PosteriorSpec", "ProblemSpec"]
 
@@ -63,6 +62,11 @@ class ProblemSpec(Frozen):
     def name(cls) -> str:
         """What `target` calls the kind."""
         return cls.model_fields["target"].default
+
+    @property
+    def num_rows(self) -> int | None:
+        """Rows of data n; None for a kind whose settings do not say it as `num_data`."""
+        return getattr(self, "num_data", None)
 
     def inconsistencies(self) -> Iterator[Finding]:
         """What is wrong with fields that are each right alone; the findings' paths are those of the problem."""

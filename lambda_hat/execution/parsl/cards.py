@@ -24,6 +24,7 @@ from parsl.providers.base import ExecutionProvider
 
 from lambda_hat.config.card import (
     BlockCard,
+    InlineCard,
     KubernetesCard,
     LocalCard,
     LocalExecutor,
@@ -31,8 +32,9 @@ from lambda_hat.config.card import (
     PBSCard,
     SlurmCard,
 )
+from lambda_hat.config.load import load_card
 from lambda_hat.environment import CONTROLLER_VARIABLE, EXECUTOR_VARIABLE
-from lambda_hat.errors import ExecutionError
+from lambda_hat.errors import ExecutionError, UsageError
 from lambda_hat.execution.parsl import lifeline
 from lambda_hat.execution.parsl.private import (
     Executor,
@@ -59,20 +61,30 @@ _MAX_FAILED_BLOCKS = 3  # in a row, before a worker reported; then the executor 
 
 
 def load_parsl_config_from_card(
-    card: ParslCard, run_dir: Path, cache_dir: Path | None = None, label: str | None = None
+    card: ParslCard | str | Path,
+    run_dir: str | Path | None = None,
+    cache_dir: Path | None = None,
+    label: str | None = None,
+    *,
+    dotlist: Sequence[str] = (),
 ) -> Config:
     """Parsl's configuration for `card`, or for one executor of it, with everything of Parsl's own under `run_dir`.
 
+    `card` may be the path of its file, over which `dotlist` is written as by `--set`. `run_dir` defaults to the card's,
+    in the current folder.
     `cache_dir` holds XLA's compiled programs, for all workers and later commands; default: what the environment's
     JAX_COMPILATION_CACHE_DIR names, else `cache/jax` beside `run_dir`. Parsl writes
     `run_dir` into scripts as it stands: `lambda_hat.execution.plain` gives one that no shell reads anything into.
     Parsl never retries: it would repeat errors of the code as well as lost workers.
 
     Raises:
-        ConfigError: a card does not say how many workers a node takes.
+        ConfigError: a card with faults, or one that does not say how many workers a node takes.
+        UsageError: the file is a card of type `inline`, which needs no Parsl.
         ExecutionError: a package that its type needs is missing.
     """
-    run_dir = run_dir.absolute()  # a link stays one
+    if isinstance(card, str | Path):
+        card = _read_card(card, dotlist)
+    run_dir = Path(card.run_dir if run_dir is None else run_dir).absolute()  # a link stays one
     cache_dir = (cache_dir or compilation_cache(run_dir.resolve())).resolve()
     if not isinstance(card, LocalCard):
         executors = [_block_executor(card, run_dir, cache_dir)]
@@ -92,6 +104,13 @@ def load_parsl_config_from_card(
         usage_tracking=0,
         initialize_logging=FileLogging(level=logging.INFO),
     )
+
+
+def _read_card(path: str | Path, dotlist: Sequence[str]) -> ParslCard:
+    card = load_card(dotlist, parsl_card=str(path)).card
+    if isinstance(card, InlineCard):
+        raise UsageError(f"{path} is a card of type `inline`, whose tasks run without Parsl.")
+    return card
 
 
 def _local_executor(pool: LocalExecutor, num_workers: int, cache_dir: Path) -> Executor:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
 from lambda_hat.config.base import Expected
 from lambda_hat.config.locate import Finding
+from lambda_hat.config.numbers import Size
 from lambda_hat.config.problems.kinds.linear_network import LinearNetworkProblem, inconsistencies_of
 
 __all__ = ["DeepLinearProblem"]
@@ -22,7 +23,7 @@ class DeepLinearProblem(LinearNetworkProblem):
     target: Literal["deep_linear"] = "deep_linear"
     """Kind of target."""
     widths: Annotated[
-        tuple[PositiveInt, ...],
+        tuple[Size, ...],
         Field(min_length=3),
         Expected("a list of at least three whole numbers greater than 0"),
     ] = (5, 5, 5, 5)

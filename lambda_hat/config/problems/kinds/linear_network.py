@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, PositiveFloat
+from pydantic import Field
 
 from lambda_hat.config.locate import Finding
+from lambda_hat.config.numbers import NaturalInt, PositiveFloat, Seed
 from lambda_hat.config.problems.base import PosteriorSpec, ProblemSpec
 
 __all__ = ["LinearNetworkProblem", "inconsistencies_of"]
@@ -18,18 +19,18 @@ class LinearNetworkProblem(ProblemSpec):
 
     built_by: ClassVar[str] = "lambda_hat.targets.linear_network:KIND"
 
-    rank: Annotated[int, Field(ge=0)] = 2
+    rank: NaturalInt = 2
     """Rank of the product of the layers."""
     fibre: Literal["lowest", "full_rank"] = "lowest"
     """Where w0 lies among the factorisations of the product: `lowest` where the learning coefficient is lowest,
     `full_rank` where all layers but the last have full rank."""
-    num_data: Annotated[int, Field(ge=2)] = 1000
+    num_data: Annotated[NaturalInt, Field(ge=2)] = 1000
     """Rows of data n."""
     noise_scale: PositiveFloat = 0.1
     """Scale σ of the loss |f − y|²/(2σ²)."""
     posterior: PosteriorSpec = PosteriorSpec(localization=1.0)
     """The local posterior around w0."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     """Seed of everything that is random in the target."""
 
 

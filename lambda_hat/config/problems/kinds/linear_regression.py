@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field
 
+from lambda_hat.config.numbers import NaturalInt, NonNegativeFloat, PositiveFloat, Seed, Size
 from lambda_hat.config.problems.base import PosteriorSpec, ProblemSpec
 
 __all__ = ["LinearRegressionProblem"]
@@ -20,15 +21,15 @@ class LinearRegressionProblem(ProblemSpec):
 
     target: Literal["linear_regression"] = "linear_regression"
     """Kind of target."""
-    dim: PositiveInt = 10
+    dim: Size = 10
     """Parameters d."""
-    num_data: Annotated[int, Field(ge=2)] = 1000
+    num_data: Annotated[NaturalInt, Field(ge=2)] = 1000
     """Rows of data n."""
-    input_condition: Annotated[float, Field(ge=1)] = 10.0
+    input_condition: Annotated[NonNegativeFloat, Field(ge=1)] = 10.0
     """Largest over smallest variance of the inputs."""
     noise_scale: PositiveFloat = 1.0
     """Standard deviation σ of the noise."""
     posterior: PosteriorSpec = PosteriorSpec(localization=1.0)
     """The local posterior around w0."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     """Seed of everything that is random in the target."""

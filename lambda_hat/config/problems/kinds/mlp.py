@@ -5,27 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field
 
 from lambda_hat.config.base import Frozen
 from lambda_hat.config.locate import Finding
+from lambda_hat.config.numbers import LARGEST, NaturalInt, NonNegativeFloat, PositiveFloat, PositiveInt, Seed, Size
 from lambda_hat.config.problems.base import PosteriorSpec, ProblemSpec
 
 __all__ = ["Activation", "DataSpec", "MLPProblem", "ModelSpec", "TeacherSpec", "TrainingSpec"]
 
+Depth = Annotated[PositiveInt, Field(le=1000)]
 Activation = Literal["tanh", "relu", "gelu", "softplus", "identity"]
 
 
 class ModelSpec(Frozen):
     """A fully connected network: `depth` hidden layers of `width` units."""
 
-    in_dim: PositiveInt = 4
+    in_dim: Size = 4
     """Inputs."""
-    out_dim: PositiveInt = 1
+    out_dim: Size = 1
     """Outputs."""
-    depth: PositiveInt = 2
+    depth: Depth = 2
     """Hidden layers."""
-    width: PositiveInt = 4
+    width: Size = 4
     """Units of each hidden layer."""
     activation: Activation = "tanh"
     """Activation of the hidden units."""
@@ -36,9 +38,9 @@ class ModelSpec(Frozen):
 class TeacherSpec(Frozen):
     """The network that labels the data; a null depth, width or activation is the student's own."""
 
-    depth: PositiveInt | None = None
+    depth: Depth | None = None
     """Hidden layers; null takes the student's."""
-    width: PositiveInt | None = None
+    width: Size | None = None
     """Units of each hidden layer; null takes the student's."""
     activation: Activation | None = None
     """Activation of the hidden units; null takes the student's."""
@@ -54,25 +56,25 @@ class DataSpec(Frozen):
     no minimum exists.
     """
 
-    num_data: Annotated[int, Field(ge=2)] = 100
+    num_data: Annotated[NaturalInt, Field(ge=2)] = 100
     """Rows of data n."""
-    num_test: Annotated[int, Field(ge=0)] = 0
+    num_test: NaturalInt = 0
     """Rows to measure a test loss on; 0 measures none."""
     inputs: Literal["gauss_iso", "gauss_aniso", "mixture", "lowdim_manifold", "heavy_tail"] = "gauss_iso"
     """Distribution of the inputs."""
-    input_condition: Annotated[float, Field(ge=1)] = 10.0
+    input_condition: Annotated[NonNegativeFloat, Field(ge=1)] = 10.0
     """Largest over smallest variance of the inputs, for `gauss_aniso`."""
-    num_mixture: PositiveInt = 4
+    num_mixture: Size = 4
     """Gaussians, for `mixture`."""
-    manifold_dim: PositiveInt = 2
+    manifold_dim: Size = 2
     """Dimension of the inputs before they are embedded, for `lowdim_manifold`."""
-    input_dof: Annotated[float, Field(gt=2)] = 4.0
+    input_dof: Annotated[float, Field(gt=2, le=LARGEST)] = 4.0
     """Degrees of freedom of the t distribution, for `heavy_tail`."""
     noise: Literal["gauss", "hetero", "student_t", "outliers"] = "gauss"
     """Distribution of the noise in the labels."""
     noise_scale: PositiveFloat = 0.1
     """Standard deviation of the noise; with `cross_entropy`, the temperature of the classes."""
-    noise_dof: Annotated[float, Field(gt=2)] = 4.0
+    noise_dof: Annotated[float, Field(gt=2, le=LARGEST)] = 4.0
     """Degrees of freedom of the t distribution, for `student_t`."""
     outlier_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """Share of the labels that are outliers, for `outliers`."""
@@ -87,9 +89,9 @@ class TrainingSpec(Frozen):
     """Learning rate of Adam."""
     batch_size: PositiveInt = 500
     """Rows of a minibatch."""
-    num_steps: Annotated[int, Field(ge=0)] = 6000
+    num_steps: NaturalInt = 6000
     """Steps of Adam."""
-    max_polish_steps: Annotated[int, Field(ge=0)] = 300
+    max_polish_steps: NaturalInt = 300
     """Second-order steps on the full data that follow, at most."""
     tolerance: PositiveFloat = 1e-4
     """Largest nβ × (decrease of L_n still available) per parameter that a minimum may have."""
@@ -114,12 +116,17 @@ class MLPProblem(ProblemSpec):
     """How the student is trained."""
     loss: Literal["gaussian_nll", "mse", "student_t_nll", "cross_entropy"] = "gaussian_nll"
     """Loss per row."""
-    loss_dof: Annotated[float, Field(gt=2)] | None = None
+    loss_dof: Annotated[float, Field(gt=2, le=LARGEST)] | None = None
     """Degrees of freedom of `student_t_nll`; null takes `data.noise_dof`."""
     posterior: PosteriorSpec = PosteriorSpec()
     """The local posterior around w0."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     """Seed of the data, the training and everything else that is random in the target."""
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of data n."""
+        return self.data.num_data
 
     def inconsistencies(self) -> Iterator[Finding]:
         """Settings of one loss that another one does not know."""

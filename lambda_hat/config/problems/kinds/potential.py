@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
+from lambda_hat.config.numbers import NaturalInt, NonNegativeFloat, PositiveInt, Seed
 from lambda_hat.config.problems.base import PosteriorSpec, ProblemSpec
 
 __all__ = ["PotentialProblem"]
+
+Exponent = Annotated[PositiveInt, Field(le=1000)]
 
 
 class PotentialProblem(ProblemSpec):
@@ -20,15 +23,15 @@ class PotentialProblem(ProblemSpec):
 
     target: Literal["potential"] = "potential"
     """Kind of target."""
-    k: PositiveInt = 1
+    k: Exponent = 1
     """Exponent of w₁ is 2k."""
-    l: PositiveInt = 1  # noqa: E741
+    l: Exponent = 1  # noqa: E741
     """Exponent of w₂ is 2l."""
-    num_data: Annotated[int, Field(ge=2)] = 1000
+    num_data: Annotated[NaturalInt, Field(ge=2)] = 1000
     """Rows of data n."""
-    gradient_noise: Annotated[float, Field(ge=0)] = 0.1
+    gradient_noise: NonNegativeFloat = 0.1
     """Standard deviation of each coordinate of g_i."""
     posterior: PosteriorSpec = PosteriorSpec(localization=1.0)
     """The local posterior around w0."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     """Seed of everything that is random in the target."""

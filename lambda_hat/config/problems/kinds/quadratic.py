@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field
 
 from lambda_hat.config.locate import Finding
+from lambda_hat.config.numbers import NaturalInt, NonNegativeFloat, PositiveFloat, Seed, Size
 from lambda_hat.config.problems.base import PosteriorSpec, ProblemSpec
 
 __all__ = ["QuadraticProblem"]
@@ -22,9 +23,9 @@ class QuadraticProblem(ProblemSpec):
 
     target: Literal["quadratic"] = "quadratic"
     """Kind of target."""
-    dim: PositiveInt = 10
+    dim: Size = 10
     """Parameters d."""
-    num_data: Annotated[int, Field(ge=2)] = 1000
+    num_data: Annotated[NaturalInt, Field(ge=2)] = 1000
     """Rows of data n."""
     smallest_curvature: PositiveFloat = 0.1
     """Smallest eigenvalue of H. The others are spaced evenly in logarithm."""
@@ -32,11 +33,11 @@ class QuadraticProblem(ProblemSpec):
     """Largest eigenvalue of H."""
     is_rotated: bool = True
     """Whether the eigenvectors are drawn at random; else they are the axes."""
-    gradient_noise: Annotated[float, Field(ge=0)] = 1.0
+    gradient_noise: NonNegativeFloat = 1.0
     """Standard deviation of each coordinate of g_i."""
     posterior: PosteriorSpec = PosteriorSpec(localization=1.0)
     """The local posterior around w0."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     """Seed of everything that is random in the target."""
 
     def inconsistencies(self) -> Iterator[Finding]:

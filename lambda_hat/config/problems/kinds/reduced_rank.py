@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar, Literal
 
-from pydantic import PositiveInt
-
 from lambda_hat.config.locate import Finding
+from lambda_hat.config.numbers import Size
 from lambda_hat.config.problems.kinds.linear_network import LinearNetworkProblem, inconsistencies_of
 
 __all__ = ["ReducedRankProblem"]
@@ -20,11 +19,11 @@ class ReducedRankProblem(LinearNetworkProblem):
 
     target: Literal["reduced_rank"] = "reduced_rank"
     """Kind of target."""
-    in_dim: PositiveInt = 5
+    in_dim: Size = 5
     """Inputs."""
-    hidden_dim: PositiveInt = 3
+    hidden_dim: Size = 3
     """Hidden units."""
-    out_dim: PositiveInt = 5
+    out_dim: Size = 5
     """Outputs."""
 
     @property
