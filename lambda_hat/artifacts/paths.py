@@ -26,6 +26,7 @@ from lambda_hat.artifacts.files import (
 from lambda_hat.errors import InputError, RunStateError
 
 __all__ = [
+    "CONFIRMING",
     "FAILURE_JSON",
     "MANIFEST_JSON",
     "METRICS_JSON",
@@ -51,6 +52,7 @@ MANIFEST_JSON = "manifest.json"
 METRICS_JSON = "metrics.json"
 PROGRESS_JSONL = "progress.jsonl"
 TRACES_NPZ = "traces.npz"
+CONFIRMING = "confirm-"  # before a method: the folder of runs that confirm what its trials found
 STOP_FLAG = "stop"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
