@@ -75,7 +75,7 @@ def estimates_figure(
             if spread is not None:
                 middle, error = llc + spread[0], 2 * spread[1]
                 axes.errorbar(middle, place, xerr=error, fmt="o", color=colour, capsize=3, markersize=5)
-                axes.plot(trial.llc_hat, place + 0.25, "o", color=colour, fillstyle="none", markersize=3.5)
+                axes.plot(trial.llc_hat or math.nan, place + 0.25, "o", color=colour, fillstyle="none", markersize=3.5)
             elif trial.llc_hat is not None:
                 error = 2 * (trial.se_hat or 0.0)
                 axes.errorbar(trial.llc_hat, place, xerr=error, fmt="o", color=colour, capsize=3, markersize=5)

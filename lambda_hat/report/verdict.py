@@ -25,6 +25,8 @@ __all__ = [
     "settings_text",
 ]
 
+_JOIN = "; it "  # between what is said of one method
+
 Estimate = TrialRow | RunRow
 """A trial of a search, or a run of fixed settings."""
 
@@ -107,7 +109,11 @@ def judge_problem(
 
 
 def _short(row: ConfirmedRow) -> str:
-    return f"{row.method} {estimate(row.rmse, row.rmse_se)} ({number(row.relative_rmse, '.1%')})"
+    return f"{row.method} {estimate(row.rmse, row.rmse_se)}{_relative(row.relative_rmse, '.1%')}"
+
+
+def _relative(value: float | None, spec: str) -> str:
+    return "" if value is None else f" ({number(value, spec)})"
 
 
 def is_closer(error: float | None, reference: ReferenceRecord | None) -> bool:
@@ -140,7 +146,7 @@ def judge_settings(row: ConfirmedRow, reference: ReferenceRecord | None) -> Meth
     if row.rmse is None:
         words, is_good = f"has no estimate: {row.num_failed} of {count(row.num_seeds, 'run')} failed", False
     else:
-        error = f"rms error {estimate(row.rmse, row.rmse_se)} ({number(row.relative_rmse, '.1%')})"
+        error = f"rms error {estimate(row.rmse, row.rmse_se)}{_relative(row.relative_rmse, '.1%')}"
         words, is_good = _words(_against_settings(row), is_closer(row.rmse, reference), error, reference)
         if is_good and _agree(row.rmse, row.rmse_se, _laplace_error(reference), reference and reference.se):
             words += "; it and Laplace do not differ within error"
@@ -177,7 +183,7 @@ def _of_estimate(name: str, row: Estimate | str, reference: ReferenceRecord | No
             "standard errors away"
         )
     what = "best trial" if isinstance(row, TrialRow) else "estimate"
-    error = f"{what} {estimate(row.llc_hat, row.se_hat)} ({number(row.relative_error, '+.1%')})"
+    error = f"{what} {estimate(row.llc_hat, row.se_hat)}{_relative(row.relative_error, '+.1%')}"
     words, is_good = _words(against, is_closer(row.error, reference), error, reference)
     if isinstance(row, TrialRow):
         words += "; not confirmed under fresh seeds"
@@ -186,13 +192,13 @@ def _of_estimate(name: str, row: Estimate | str, reference: ReferenceRecord | No
 
 def _words(against: list[str], is_closer: bool, error: str, reference: ReferenceRecord | None) -> tuple[str, bool]:
     if reference is None:
-        return "; ".join(against) or f"has nothing to be compared with: {error}", False
+        return _JOIN.join(against) or f"has nothing to be compared with: {error}", False
     if not is_closer:
         baseline = number(reference.laplace_error and abs(reference.laplace_error), ".3g")
         if against:
-            return "; ".join([*against, "no closer than Laplace"]), False
+            return _JOIN.join([*against, "is no closer than Laplace"]), False
         return f"is no closer than Laplace: {error}, Laplace is off by {baseline}", False
-    return ("; ".join(against), False) if against else (f"agrees with the reference: {error}", True)
+    return (_JOIN.join(against), False) if against else (f"agrees with the reference: {error}", True)
 
 
 def _laplace_error(reference: ReferenceRecord | None) -> float | None:
