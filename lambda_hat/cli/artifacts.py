@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lambda_hat.formatting import count, estimate
+from lambda_hat.formatting import count
 
 if TYPE_CHECKING:  # commands import what they need when they run
     from lambda_hat.artifacts.collection import Garbage
@@ -174,7 +174,11 @@ def _run_words(run: Overview) -> dict[str, str]:
 
 def _problem_words(run: Overview, pid: str) -> dict[str, str]:
     verdict = run.verdicts.get(pid)
-    return {"title": run.names.get(pid, ""), "best": verdict.best if verdict else "none"}
+    return {
+        "title": run.names.get(pid, ""),
+        "reference": run.references.get(pid, "none"),
+        "best": verdict.best if verdict else "none",
+    }
 
 
 def _study_words(run: Overview, study: str) -> dict[str, str]:
@@ -191,7 +195,7 @@ def _run_cells(run: RunFigures, words: Mapping[str, str]) -> Sequence[str]:
 
 def _problem_cells(problem: ProblemFigures, words: Mapping[str, str]) -> Sequence[str]:
     size, age = _size(problem.bytes), _age(problem.age_days)
-    return problem.pid, problem.run, _reference(problem), words["best"], size, age, words["title"]
+    return problem.pid, problem.run, words["reference"], words["best"], size, age, words["title"]
 
 
 def _study_cells(study: StudyFigures, words: Mapping[str, str]) -> Sequence[str]:
@@ -212,9 +216,3 @@ def _age(days: float) -> str:
     if days >= 2:
         return f"{days:.0f} d"
     return f"{24 * days:.0f} h" if days >= 1 / 12 else f"{1440 * days:.0f} min"
-
-
-def _reference(problem: ProblemFigures) -> str:
-    if problem.llc is None:
-        return "none"
-    return f"{estimate(problem.llc, problem.se)} {'certified' if problem.is_certified else 'not certified'}"

@@ -48,6 +48,8 @@ class Overview:
     """The state of its last command; `unreadable` where a file is damaged or of another version."""
     certified: str
     """How many of its references are certified."""
+    references: dict[str, str]
+    """The value and the certificate of every problem's reference, by its id."""
     names: dict[str, str]
     """A name of every problem, by its id."""
     verdicts: dict[str, ProblemVerdict]
@@ -70,9 +72,13 @@ def overview_of(paths: Paths) -> Overview:
     try:
         verdicts = {pid: problem_verdict(run, pid) for pid in run.titles}
         num_certified = sum(reference.is_certified for reference in run.references.values())
-        return Overview(run.state.word, f"{num_certified} of {len(run.titles)}", run.titles, verdicts)
+        references = {
+            pid: f"{estimate(one.llc, one.se)} {'certified' if one.is_certified else 'not certified'}"
+            for pid, one in run.references.items()
+        }
+        return Overview(run.state.word, f"{num_certified} of {len(run.titles)}", references, run.titles, verdicts)
     except RunStateError:
-        return Overview("unreadable", "?", {}, {})
+        return Overview("unreadable", "?", {}, {}, {})
 
 
 def problem_verdict(run: RunFiles, pid: str) -> ProblemVerdict:

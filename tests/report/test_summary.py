@@ -153,8 +153,8 @@ def test_what_is_confirmed_is_told_beside_what_the_search_found():
         "  Use sgld, the only one to trust (5,000 gradients), with eta0=0.001.",
         "  sgld agrees with the reference: rms error 0.071 ± 0.012 (0.5%); it and Laplace do not differ within error. "
         "Settings: eta0=0.001.",
-        "  vi cannot be trusted: 1 of its 4 runs failed; it is biased, or its standard errors are too small: its errors "
-        "are 2.04 times what its standard errors say. Settings: eta0=0.001.",
+        "  vi cannot be trusted: 1 of its 4 runs failed; it is biased, or its standard errors are too small: its "
+        "errors are 2.04 times what its standard errors say. Settings: eta0=0.001.",
         "  hmc cannot be trusted: its chains disagree (R̂ 1.20) and its fit does not cover the posterior (k̂ 0.7003); it "
         "is no closer than Laplace. Settings: eta0=0.001.",
     ]
