@@ -138,7 +138,11 @@ def citation(reference: ReferenceRecord | None, why_none: str | None = None) -> 
     where = f"at γ_loc = {number(reference.localization)}, nβ = {number(reference.nbeta)}"
     if reference.is_certified:
         return f"Cite this: {value} {where}, reference certified."
-    return f"Do not cite {value} {where}: the reference is not certified, because {'; '.join(reference.reasons)}."
+    first, others = next(iter(reference.reasons), ""), len(reference.reasons) - 1
+    why = f", because {first}{f' (and {others} more)' if others > 0 else ''}" if first else ""
+    if reference.llc is None:
+        return f"Nothing to cite: the reference has no value{why}."
+    return f"Do not cite {value} {where}: the reference is not certified{why}."
 
 
 def judge_settings(row: ConfirmedRow, reference: ReferenceRecord | None) -> MethodVerdict:

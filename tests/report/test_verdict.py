@@ -95,6 +95,10 @@ def test_what_to_cite_and_what_not():
     )
     assert verdict.recommendation[0].startswith("Nothing can be recommended: without a certified reference")
     assert (verdict.tone, verdict.best) == ("bad", "none")
+    empty = reference_record(llc=None, is_certified=False, reasons=["number of draws is 0, at least 400 wanted", "R̂"])
+    assert judge_problem(empty, {}).citation == (
+        "Nothing to cite: the reference has no value, because number of draws is 0, at least 400 wanted (and 1 more)."
+    )
     assert judge_problem(None, {}, why_none="out of time").citation == (
         "Nothing to cite: there is no reference (out of time)."
     )
