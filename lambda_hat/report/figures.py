@@ -205,6 +205,8 @@ def slices_figure(trials: Sequence[TrialRow], space: Distributions, objective: O
                 axes.set_xlim(-0.5, len(scale.categories) - 0.5)
             elif scale.is_logarithmic:
                 log_scale(axes.xaxis, 0.8 * min(places), 1.25 * max(places))
+            else:
+                axes.locator_params(axis="x", nbins=4)  # of numbers that are long, more would run into each other
             log_scale(axes.yaxis, low, high)
             axes.set_xlabel(name)
         for axes in grid.flat[len(names) :]:

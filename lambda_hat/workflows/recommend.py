@@ -94,9 +94,7 @@ def _header(
             f"  root mean squared error {estimate(row.rmse, row.rmse_se)} "
             f"({number(row.relative_rmse, '.1%')} of λ), {row.num_seeds} seeds"
         )
-        verdict = judge_settings(row, references.get(row.pid))
-        if not verdict.is_good:
-            yield f"  NOT TO BE TRUSTED as it is: {verdict.sentence}"
+        yield f"  {judge_settings(row, references.get(row.pid)).sentence}"
     for what, of_best, value in (
         ("mean", [row for row in across if row.is_best_mean], lambda row: row.mean_relative_rmse),
         ("worst", [row for row in across if row.is_best_worst], lambda row: row.worst_relative_rmse),
