@@ -267,7 +267,7 @@ def test_a_study_ends_with_a_file_that_workflow_llc_takes(small_study, run_inlin
     }
     (small_study.folder / "study.yaml").write_text(yaml.safe_dump(small_study.study), encoding="utf-8")
     stdout, _ = small_study.run()
-    assert stdout.count("sgld confirmed: rmse ") == 2
+    assert stdout.count("  confirmed ") == 2
     assert f"recommended    {small_study.root / 'recommended'}\n" in stdout
     assert len(small_study.table) == 6
     confirmed = read_frame(small_study.root / "tables/confirmed.parquet")
