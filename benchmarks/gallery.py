@@ -1,7 +1,7 @@
 """The figures of a run that the read-me shows: `python benchmarks/gallery.py RUN FOLDER`.
 
-Of the first problem that has a reference: estimates of each method's best trial, λ̂ against work, error against cost,
-and the chains of the reference. PNG files of less than 150 kB each.
+Of the first problem that has a reference: estimates of each method's confirmed settings, λ̂ against work, error against
+cost, and the chains of the reference. PNG files of less than 150 kB each.
 """
 
 from __future__ import annotations
@@ -73,8 +73,9 @@ def draw(run: RunFiles) -> dict[str, Picture | None]:
     trials = [subject for subject in ours if not subject.is_reference and subject.method != "vi"]  # a fit is no chain
     references = [subject for subject in ours if subject.is_reference]
     by_method = trials_by_method(run.rows, pid)
+    winners = {row.method: row for row in run.confirmed if row.pid == pid and row.rank == 1}
     return {
-        "estimates": estimates_figure(by_method, reference),
+        "estimates": estimates_figure(by_method, reference, winners),
         "cost": cost_figure(by_method, reference),
         "running": running(trials, reference) if trials else None,
         "reference": chains(references[0]) if references else None,

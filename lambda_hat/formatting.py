@@ -4,11 +4,25 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["clock", "count", "escaped", "estimate", "number", "unescaped", "user_path"]
+__all__ = [
+    "MISSING",
+    "clock",
+    "count",
+    "escaped",
+    "estimate",
+    "listed",
+    "number",
+    "sentence",
+    "unescaped",
+    "user_path",
+]
 
 MISSING = "–"
+_MOST_DIGITS = 12
+_DIGITS = re.compile(r"\.(\d+)")
 
 
 def clock(seconds: float) -> str:
@@ -17,14 +31,49 @@ def clock(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02d}:{second:02d}"
 
 
-def number(value: float | None, spec: str = ".4g") -> str:
-    """The value in the given format; a dash if there is none."""
-    return MISSING if value is None or not math.isfinite(value) else format(value, spec)
+def number(value: float | None, spec: str = ".4g", bound: float | None = None) -> str:
+    """The value in the given format; a dash if there is none. What is rounded to zero has no sign.
+
+    A value whose size is read beside a `bound` gets as many more digits as it takes to stand on its side of it: 0.7003
+    is `0.7003` beside 0.7, not `0.70`.
+    """
+    if value is None or not math.isfinite(value):
+        return MISSING
+    text = _rounded(value, spec)
+    if bound is None or abs(value) == bound:
+        return text
+    digits = _DIGITS.search(spec)
+    for more in range(1, _MOST_DIGITS):
+        shown = abs(_value_of(text))
+        if digits is None or (shown != bound and (shown > bound) == (abs(value) > bound)):
+            return text
+        text = _rounded(value, spec.replace(digits[0], f".{int(digits[1]) + more}"))
+    return text
+
+
+def _rounded(value: float, spec: str) -> str:
+    text = format(value, spec)
+    return text if _value_of(text) else text.lstrip("+-")
+
+
+def _value_of(text: str) -> float:
+    plain = text.replace(",", "")
+    return float(plain.removesuffix("%")) / 100 if plain.endswith("%") else float(plain)
 
 
 def count(num: int, what: str) -> str:
     """A number with its noun: `1 trial`, `2 trials`."""
     return f"{num} {what}{'' if num == 1 else 's'}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names in a row: `a`, `a and b`, `a, b and c`."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
+
+
+def sentence(text: str) -> str:
+    """The text with a full stop, unless it has an end of its own."""
+    return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 def estimate(value: float | None, se: float | None) -> str:
@@ -39,7 +88,7 @@ def estimate(value: float | None, se: float | None) -> str:
     if se is None or not math.isfinite(se) or se <= 0:
         return f"{value:.4g} ± ?"
     decimals = max(0, 1 - math.floor(math.log10(se)))
-    return f"{value:.{decimals}f} ± {se:.{decimals}f}"
+    return f"{_rounded(value, f'.{decimals}f')} ± {se:.{decimals}f}"
 
 
 def escaped(text: str) -> str:

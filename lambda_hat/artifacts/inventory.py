@@ -13,6 +13,7 @@ from typing import Any
 
 from lambda_hat.artifacts.files import read_json, read_yaml
 from lambda_hat.artifacts.paths import (
+    CONFIRMING,
     MANIFEST_JSON,
     METRICS_JSON,
     PROBLEM_YAML,
@@ -30,6 +31,7 @@ __all__ = [
     "StudyFigures",
     "borrowers",
     "find",
+    "holder_of",
     "measure",
     "runs_under",
 ]
@@ -121,6 +123,15 @@ class StudyFigures:
     age_days: float
 
 
+def holder_of(paths: Paths) -> str | None:
+    """The command that holds the run at `paths`, in words; None if no command is known to."""
+    holder = read_json(paths.lock.with_name("lock.json")) or {}
+    pid, host = holder.get("pid"), holder.get("host")
+    if not isinstance(pid, int) or (host == socket.gethostname() and not _is_alive(pid)):
+        return None
+    return f"process {pid} on {host}"
+
+
 class RunFolder:
     """One run, in the folder `root/namespace/layout_version`."""
 
@@ -149,11 +160,7 @@ class RunFolder:
     @property
     def holder(self) -> str | None:
         """The command that holds the run, in words; None if no command is known to."""
-        holder = read_json(self.paths.lock.with_name("lock.json")) or {}
-        pid, host = holder.get("pid"), holder.get("host")
-        if not isinstance(pid, int) or (host == socket.gethostname() and not _is_alive(pid)):
-            return None
-        return f"process {pid} on {host}"
+        return holder_of(self.paths)
 
     def problem_dirs(self) -> list[Path]:
         """Folders of the run's own problems, sorted by id."""
@@ -169,7 +176,8 @@ class RunFolder:
 
     def figures(self) -> RunFigures:
         """The run in figures."""
-        size, trials = measure(self.folder), self.trial_dirs()
+        size = measure(self.folder)
+        trials = [path for path in self.trial_dirs() if not path.parent.name.startswith(CONFIRMING)]
         return RunFigures(
             run=self.name,
             path=str(self.folder),
@@ -199,8 +207,10 @@ class RunFolder:
             )
 
     def studies(self) -> Iterator[StudyFigures]:
-        """Its studies in figures."""
+        """Its studies in figures; what confirms one is none."""
         for folder in self.study_dirs():
+            if folder.name.startswith(CONFIRMING):
+                continue
             size = measure(folder)
             trials = [path for path in folder.glob("r_*") if ID.fullmatch(path.name)]
             yield StudyFigures(
@@ -254,6 +264,7 @@ class Found:
     kind: str  # problem, study or trial
     run: str
     path: Path
+    root: Path  # the run's folder
 
     def to_dict(self) -> dict[str, Any]:
         """Definition, result and files of the artifact, as plain data."""
@@ -282,9 +293,11 @@ def find(root: Path, name: str) -> list[Found]:
     """Every artifact whose id is `name` or begins with it: `p_…`, `r_…`, `p_…:method`. Whole ids win over prefixes."""
     found: list[Found] = []
     for run in runs_under(root):
-        found += [Found(path.name, "problem", run.name, path) for path in run.problem_dirs()]
-        found += [Found(f"{path.parent.name}:{path.name}", "study", run.name, path) for path in run.study_dirs()]
-        found += [Found(path.name, "trial", run.name, path) for path in run.trial_dirs()]
+        found += [Found(path.name, "problem", run.name, path, run.folder) for path in run.problem_dirs()]
+        found += [
+            Found(f"{path.parent.name}:{path.name}", "study", run.name, path, run.folder) for path in run.study_dirs()
+        ]
+        found += [Found(path.name, "trial", run.name, path, run.folder) for path in run.trial_dirs()]
     exact = [item for item in found if item.id == name]
     if exact or not name:
         return exact

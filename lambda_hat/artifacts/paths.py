@@ -25,6 +25,7 @@ from lambda_hat.errors import InputError, RunStateError
 from lambda_hat.formatting import unescaped
 
 __all__ = [
+    "CONFIRMING",
     "FAILURE_JSON",
     "MANIFEST_JSON",
     "METRICS_JSON",
@@ -50,6 +51,7 @@ MANIFEST_JSON = "manifest.json"
 METRICS_JSON = "metrics.json"
 PROGRESS_JSONL = "progress.jsonl"
 TRACES_NPZ = "traces.npz"
+CONFIRMING = "confirm-"  # before a method: the folder of runs that confirm what its trials found
 STOP_FLAG = "stop"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")

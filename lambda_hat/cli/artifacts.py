@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,11 +12,12 @@ from typing import TYPE_CHECKING
 import click
 
 from lambda_hat.cli.options import UserPath
-from lambda_hat.formatting import count, estimate
+from lambda_hat.formatting import count
 
 if TYPE_CHECKING:  # commands import what they need when they run
     from lambda_hat.artifacts.collection import Garbage
     from lambda_hat.artifacts.inventory import ProblemFigures, RunFigures, StudyFigures
+    from lambda_hat.report.overview import Overview
 
 __all__ = ["artifacts"]
 
@@ -38,31 +40,49 @@ def artifacts() -> None:
 @_root
 @_json
 def list_command(root: Path, is_json: bool) -> None:
-    """List runs, problems and studies, with their sizes and ages."""
+    """List runs, problems and studies: their states, the best of each, certificates, sizes and ages."""
     from lambda_hat.artifacts.inventory import runs_under
+    from lambda_hat.report.overview import overview_of
 
     runs = runs_under(root)
+    known = {run.name: overview_of(run.paths) for run in runs}
     figures = [run.figures() for run in runs]
     problems = [problem for run in runs for problem in run.problems()]
     studies = [study for run in runs for study in run.studies()]
     if is_json:
-        tables = {"runs": figures, "problems": problems, "studies": studies}
-        content = {name: [asdict(row) for row in rows] for name, rows in tables.items()}
-        click.echo(json.dumps(content, indent=2, ensure_ascii=False))
+        rows = {
+            "runs": [{**asdict(row), **_run_words(known[row.run])} for row in figures],
+            "problems": [{**asdict(row), **_problem_words(known[row.run], row.pid)} for row in problems],
+            "studies": [{**asdict(row), **_study_words(known[row.run], row.study)} for row in studies],
+        }
+        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
         return
     if not runs:
         click.echo(f"There are no runs in {root}.", err=True)
         return
-    _print_table("runs", ("run", "problems", "trials", "size", "age", "ttl", "state"), map(_run_cells, figures))
-    _print_table("problems", ("problem", "run", "reference", "size", "age"), map(_problem_cells, problems))
-    _print_table("studies", ("study", "run", "trials", "size", "age"), map(_study_cells, studies))
+    _print_table(
+        "runs",
+        ("run", "state", "trials", "certified", "best", "size", "age", "ttl"),
+        (_run_cells(row, _run_words(known[row.run])) for row in figures),
+    )
+    _print_table(
+        "problems",
+        ("problem", "run", "reference", "best", "size", "age", "what"),
+        (_problem_cells(row, _problem_words(known[row.run], row.pid)) for row in problems),
+    )
+    _print_table(
+        "studies",
+        ("study", "run", "trials", "verdict", "size", "age"),
+        (_study_cells(row, _study_words(known[row.run], row.study)) for row in studies),
+    )
 
 
 @artifacts.command()
 @click.argument("id", metavar="ID")
 @_root
+@click.option("--raw", is_flag=True, help="Print everything that the files say, as YAML.")
 @_json
-def show(id: str, root: Path, is_json: bool) -> None:
+def show(id: str, root: Path, raw: bool, is_json: bool) -> None:
     """Print what is known about ID: a problem `p_…`, a trial `r_…` or a study `p_…:method`.
 
     The beginning of an id is enough.
@@ -70,6 +90,7 @@ def show(id: str, root: Path, is_json: bool) -> None:
     from lambda_hat.artifacts.inventory import find
     from lambda_hat.config.explain import to_yaml
     from lambda_hat.errors import InputError
+    from lambda_hat.report.overview import print_artifact
 
     found = find(root, id)
     names = sorted({item.id for item in found})
@@ -80,11 +101,17 @@ def show(id: str, root: Path, is_json: bool) -> None:
     if len(names) > 1:
         some = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
         raise InputError(f"{id!r} is the beginning of several ids: {some}.")
-    content = [item.to_dict() for item in found]  # one problem can lie in several runs
-    if is_json:
-        click.echo(json.dumps(content, indent=2, ensure_ascii=False))
-    else:
-        click.echo("---\n".join(map(to_yaml, content)), nl=False)
+    if is_json or raw:  # one problem can lie in several runs
+        content = [item.to_dict() for item in found]
+        text = (
+            json.dumps(content, indent=2, ensure_ascii=False) + "\n" if is_json else "---\n".join(map(to_yaml, content))
+        )
+        click.echo(text, nl=False)
+        return
+    for place, item in enumerate(found):
+        if place:
+            click.echo()
+        print_artifact(sys.stdout, item)
 
 
 @artifacts.command()
@@ -142,19 +169,39 @@ def _print_table(title: str, headers: Sequence[str], rows: Iterable[Sequence[str
         click.echo("  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
-def _run_cells(run: RunFigures) -> Sequence[str]:
+def _run_words(run: Overview) -> dict[str, str]:
+    return {"state": run.state, "certified": run.certified, "best": run.best}
+
+
+def _problem_words(run: Overview, pid: str) -> dict[str, str]:
+    verdict = run.verdicts.get(pid)
+    return {
+        "title": run.names.get(pid, ""),
+        "reference": run.references.get(pid, "none"),
+        "best": verdict.best if verdict else "none",
+    }
+
+
+def _study_words(run: Overview, study: str) -> dict[str, str]:
+    pid, _, name = study.partition(":")
+    method = run.method(pid, name)
+    return {"verdict": method.short if method else "no results yet"}
+
+
+def _run_cells(run: RunFigures, words: Mapping[str, str]) -> Sequence[str]:
     trials, ttl = f"{run.num_ended}/{run.num_trials}", "–" if run.ttl_days is None else f"{run.ttl_days:g} d"
-    state = f"in use by {run.in_use_by}" if run.in_use_by else ""
-    return run.run, str(run.num_problems), trials, _size(run.bytes), _age(run.age_days), ttl, state
+    state = f"{words['state']}, in use by {run.in_use_by}" if run.in_use_by else words["state"]
+    return run.run, state, trials, words["certified"], words["best"], _size(run.bytes), _age(run.age_days), ttl
 
 
-def _problem_cells(problem: ProblemFigures) -> Sequence[str]:
-    return problem.pid, problem.run, _reference(problem), _size(problem.bytes), _age(problem.age_days)
+def _problem_cells(problem: ProblemFigures, words: Mapping[str, str]) -> Sequence[str]:
+    size, age = _size(problem.bytes), _age(problem.age_days)
+    return problem.pid, problem.run, words["reference"], words["best"], size, age, words["title"]
 
 
-def _study_cells(study: StudyFigures) -> Sequence[str]:
+def _study_cells(study: StudyFigures, words: Mapping[str, str]) -> Sequence[str]:
     trials = f"{study.num_ended}/{study.num_trials}"
-    return study.study, study.run, trials, _size(study.bytes), _age(study.age_days)
+    return study.study, study.run, trials, words["verdict"], _size(study.bytes), _age(study.age_days)
 
 
 def _size(num_bytes: int) -> str:
@@ -170,9 +217,3 @@ def _age(days: float) -> str:
     if days >= 2:
         return f"{days:.0f} d"
     return f"{24 * days:.0f} h" if days >= 1 / 12 else f"{1440 * days:.0f} min"
-
-
-def _reference(problem: ProblemFigures) -> str:
-    if problem.llc is None:
-        return "none"
-    return f"{estimate(problem.llc, problem.se)} {'certified' if problem.is_certified else 'not certified'}"

@@ -52,7 +52,9 @@ def optuna_command(**arguments: Any) -> None:
     with Progress(sys.stderr, options.quiet, options.verbose, may_redraw=not is_inline) as progress:
         outcome = run_optuna(loaded, resume=options.resume, progress=progress)
     titles = problem_titles(loaded)
-    print_summary(sys.stdout, outcome.rows, outcome.references, outcome.places, titles, outcome.confirmed)
+    print_summary(
+        sys.stdout, outcome.rows, outcome.references, outcome.places, titles, outcome.confirmed, outcome.why_none
+    )
     if outcome.failure is not None:
         raise outcome.failure
     more = f"optuna.max_trials_per_method={2 * loaded.study.optuna.max_trials_per_method}"
@@ -89,7 +91,8 @@ def llc_command(**arguments: Any) -> None:
     is_inline = isinstance(loaded.card, InlineCard)
     with Progress(sys.stderr, options.quiet, options.verbose, may_redraw=not is_inline) as progress:
         outcome = run_llc(loaded, resume=options.resume, progress=progress)
-    print_runs(sys.stdout, outcome.rows, outcome.references, outcome.places, problem_titles(loaded))
+    titles = problem_titles(loaded)
+    print_runs(sys.stdout, outcome.rows, outcome.references, outcome.places, titles, outcome.why_none)
     if outcome.failure is not None:
         raise outcome.failure
     _print_next(["lambda-hat", "diagnose", outcome.places["run"], "--all"])

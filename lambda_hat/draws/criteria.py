@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from lambda_hat.formatting import number
+
 __all__ = [
     "DIVERGENCES",
     "MAX_ACCEPTANCE_GAP",
@@ -20,6 +22,7 @@ __all__ = [
     "MAX_RELATIVE_MCSE",
     "MAX_RHAT",
     "MAX_RHAT_APPROXIMATE",
+    "MAX_Z",
     "MINIMUM",
     "MIN_ACCEPTANCE_RATIO",
     "MIN_BFMI",
@@ -44,6 +47,7 @@ MIN_ACCEPTANCE_RATIO = 0.5  # of the target acceptance
 MAX_ACCEPTANCE_GAP = 0.1  # of the mean acceptance below its target
 MAX_DISAGREEMENT = 3.0  # combined MCSE
 MAX_K_HAT = 0.7  # Pareto k of importance sampling
+MAX_Z = 2.0  # combined standard errors, up to which an estimate cannot be told from the reference
 MAX_DECREASE = 0.01  # of λ̂: what the local potential may still lose near w0
 
 DIVERGENCES = "fraction of divergent steps"
@@ -69,7 +73,8 @@ class Criterion:
     def __str__(self) -> str:
         if math.isnan(self.value):
             return f"{self.name} is not known yet"
-        return f"{self.name} is {self.value:.4g}, {'at most' if self.is_upper else 'at least'} {self.bound:g} wanted"
+        value = number(self.value, ".4g", self.bound)
+        return f"{self.name} is {value}, {'at most' if self.is_upper else 'at least'} {self.bound:g} wanted"
 
 
 def minimum_criterion(decrease_available: float, llc: float, max_share: float) -> Criterion:

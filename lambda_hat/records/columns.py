@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Self, get_args, get_origin
 from pydantic import ConfigDict
 
 from lambda_hat.config.methods import REPORTS
+from lambda_hat.formatting import number
 from lambda_hat.records.base import Figure, Part, Value
 
 __all__ = ["PARAM_PREFIX", "Column", "Hyperparameters", "NamedColumn", "Reports", "Row", "Versions"]
@@ -20,11 +21,15 @@ PARAM_PREFIX = "param_"
 
 @dataclass(frozen=True)
 class Column:
-    """How people meet a field of a row: its title as a heading, its unit, and the format of its numbers."""
+    """How people meet a field of a row: its title as a heading, its unit, and the format of its numbers.
+
+    `bound` is what the numbers are read beside, if anything: none is rounded across it.
+    """
 
     title: str
     unit: str = ""
     spec: str = ".4g"
+    bound: float | None = None
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,12 @@ class NamedColumn:
     title: str
     unit: str
     spec: str
+    bound: float | None
     sentence: str
+
+    def text(self, value: float | None) -> str:
+        """A number of this column as people read it."""
+        return number(value, self.spec, self.bound)
 
 
 Hyperparameters = Annotated[Mapping[str, Value], Column("settings")]
@@ -64,12 +74,14 @@ class Row(Part):
         found: list[NamedColumn] = []
         for name, field in cls.model_fields.items():
             if name == _REPORTS:
-                found += [NamedColumn(r.name, float, r.title, r.unit, r.spec, r.sentence) for r in REPORTS.values()]
+                found += [
+                    NamedColumn(r.name, float, r.title, r.unit, r.spec, r.bound, r.sentence) for r in REPORTS.values()
+                ]
                 continue
             column = next(mark for mark in field.metadata if isinstance(mark, Column))
             kind = str if name in _JSON_FIELDS else _scalar(field.annotation)
             sentence = " ".join((field.description or "").split())
-            found.append(NamedColumn(name, kind, column.title, column.unit, column.spec, sentence))
+            found.append(NamedColumn(name, kind, column.title, column.unit, column.spec, column.bound, sentence))
         return {column.name: column for column in found}
 
     @property

@@ -80,6 +80,10 @@ class End(Part):
     """When the line was written."""
     at: float = 0.0
     """Seconds since the command began."""
+    outcome: Literal["finished", "failed", "interrupted"] | None = None
+    """How it ended; None in logs of earlier versions."""
+    reason: str = ""
+    """Why it failed, as it told its user."""
 
 
 EventLine = Begin | TaskEvent | Stalled | End

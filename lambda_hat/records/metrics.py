@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import model_validator
 
 from lambda_hat.config.methods import REPORTS
+from lambda_hat.draws.criteria import MAX_RHAT_APPROXIMATE
 from lambda_hat.records.base import Beside, Figure, Part
 from lambda_hat.records.columns import Column, Reports
 from lambda_hat.records.ending import Ending
@@ -26,11 +27,11 @@ class Findings(Part):
     """Monte Carlo standard error of the estimate."""
     is_diverged: Annotated[bool | None, Column("diverged")] = None
     """Whether the chains left the neighbourhood of w0, or a value was not finite."""
-    rhat: Annotated[Figure, Column("R̂", spec=".3f")] = None
+    rhat: Annotated[Figure, Column("R̂", spec=".3f", bound=MAX_RHAT_APPROXIMATE)] = None
     """Rank-normalised split R̂: the larger of those of the loss and of r² = |w − w0|². Above 1.05 chains disagree."""
-    rhat_loss: Annotated[Figure, Column("R̂ of the loss", spec=".3f")] = None
+    rhat_loss: Annotated[Figure, Column("R̂ of the loss", spec=".3f", bound=MAX_RHAT_APPROXIMATE)] = None
     """R̂ of the loss alone."""
-    rhat_distance: Annotated[Figure, Column("R̂ of r²", spec=".3f")] = None
+    rhat_distance: Annotated[Figure, Column("R̂ of r²", spec=".3f", bound=MAX_RHAT_APPROXIMATE)] = None
     """R̂ of r² = |w − w0|² alone."""
     ess_bulk: Annotated[Figure, Column("bulk ESS", "draws", ",.0f")] = None
     """Effective sample size of the bulk, the smaller of those of the loss and of r²."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, ClassVar, Self
 
+from lambda_hat.draws.criteria import MAX_K_HAT, MAX_RHAT_APPROXIMATE, MAX_Z
 from lambda_hat.records.base import Figure, Moment
 from lambda_hat.records.columns import Column, Hyperparameters, Row, Versions
 from lambda_hat.records.metrics import Findings, Metrics
@@ -26,7 +27,7 @@ class _Comparison(Row):
     """llc_hat − llc_ref."""
     relative_error: Annotated[Figure, Column("relative", spec="+.1%")] = None
     """error / |llc_ref|."""
-    z: Annotated[Figure, Column("z", spec="+.1f")] = None
+    z: Annotated[Figure, Column("z", spec="+.1f", bound=MAX_Z)] = None
     """error / √(se_hat² + se_ref²). Beyond ±2 the estimate is biased, or its standard error too small."""
     is_reference_certified: Annotated[bool | None, Column("certified")] = None
     """Whether the reference met every criterion of its certificate."""
@@ -185,11 +186,11 @@ class Verdict(Row):
     """Mean error over the seeds."""
     relative_rmse: Annotated[Figure, Column("relative rmse", spec=".1%")] = None
     """rmse / |llc_ref|."""
-    rms_z: Annotated[Figure, Column("rms z", spec=".1f")] = None
+    rms_z: Annotated[Figure, Column("rms z", spec=".1f", bound=MAX_Z)] = None
     """Root mean square of z over the seeds: about 1 where the runs' own standard errors tell how far off they are."""
-    worst_rhat: Annotated[Figure, Column("worst R̂", spec=".3f")] = None
+    worst_rhat: Annotated[Figure, Column("worst R̂", spec=".3f", bound=MAX_RHAT_APPROXIMATE)] = None
     """Largest R̂ of the runs."""
-    worst_k_hat: Annotated[Figure, Column("worst k̂", spec=".2f")] = None
+    worst_k_hat: Annotated[Figure, Column("worst k̂", spec=".2f", bound=MAX_K_HAT)] = None
     """Largest Pareto k of the runs."""
     num_gradient_evaluations: Annotated[Figure, Column("gradients", "full-data gradients", ",.0f")] = None
     """Mean work of the runs."""

@@ -5,19 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 
 from lambda_hat.config.study import Objective
 from lambda_hat.draws.criteria import MAX_K_HAT, MAX_RHAT_APPROXIMATE
+from lambda_hat.formatting import count, number
 from lambda_hat.records.base import Value
 from lambda_hat.records.reference import ReferenceRecord
 from lambda_hat.records.rows import OutcomeRow, TrialRow, Verdict
 from lambda_hat.records.state import State
 
 __all__ = [
-    "MAX_Z",
     "Priced",
     "as_numbers",
     "best_so_far",
@@ -26,7 +25,6 @@ __all__ = [
     "doubts",
     "doubts_of_settings",
     "exceeds",
-    "indistinguishable",
     "objective_error",
     "parameter_importances",
     "parameters",
@@ -35,9 +33,6 @@ __all__ = [
     "score",
 ]
 
-R = TypeVar("R", bound=OutcomeRow)
-
-MAX_Z = 2.0  # combined standard errors, up to which an estimate cannot be told from the reference
 _MIN_TRIALS = 8
 _NUM_BINS = 4
 
@@ -79,9 +74,9 @@ def objective_error(objective: Objective | None, reference: ReferenceRecord | No
     return {"abs": reference.se, "relative": reference.se / abs(reference.llc)}.get(objective.type)
 
 
-def exceeds(value: float | None, bound: float) -> bool:
-    """Whether a diagnostic is there and above its bound."""
-    return value is not None and value > bound
+def exceeds(value: float | None, bound: float | None) -> bool:
+    """Whether a diagnostic and a bound are there, and the one is larger than the other."""
+    return value is not None and bound is not None and abs(value) > bound
 
 
 def doubts(row: OutcomeRow) -> list[str]:
@@ -90,27 +85,18 @@ def doubts(row: OutcomeRow) -> list[str]:
 
 
 def doubts_of_settings(row: Verdict) -> list[str]:
-    """Why an estimate by settings that were confirmed could not be trusted without a reference, by a row of theirs."""
-    found = [f"{row.num_failed} of its runs failed"] if row.num_failed else []
-    found += _doubts(row.worst_rhat, row.worst_k_hat)
-    if exceeds(row.rms_z, MAX_Z):
-        found.append(f"its errors are {row.rms_z:.1f} times what its standard errors say")
-    return found
+    """Why settings that were confirmed cannot be trusted, however close their runs came, by a row of theirs."""
+    found = [f"{row.num_failed} of its {count(row.num_seeds, 'run')} failed"] if row.num_failed else []
+    return found + _doubts(row.worst_rhat, row.worst_k_hat)
 
 
 def _doubts(rhat: float | None, k_hat: float | None) -> list[str]:
     found = []
     if exceeds(rhat, MAX_RHAT_APPROXIMATE):
-        found.append(f"its chains disagree (R̂ {rhat:.2f})")
+        found.append(f"its chains disagree (R̂ {number(rhat, '.2f', MAX_RHAT_APPROXIMATE)})")
     if exceeds(k_hat, MAX_K_HAT):
-        found.append(f"its fit does not cover the posterior (k̂ {k_hat:.2f})")
+        found.append(f"its fit does not cover the posterior (k̂ {number(k_hat, '.2f', MAX_K_HAT)})")
     return found
-
-
-def indistinguishable(rows: Iterable[R]) -> list[R]:
-    """Those within two combined standard errors of the reference, and not by luck; the cheapest first."""
-    close = [row for row in rows if row.z is not None and abs(row.z) <= MAX_Z and not doubts(row)]
-    return sorted(close, key=lambda row: row.num_gradient_evaluations or math.inf)
 
 
 def parameters(trials: Sequence[TrialRow]) -> list[str]:

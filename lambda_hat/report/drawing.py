@@ -127,13 +127,13 @@ class Picture:
         return self.svg()
 
     def svg(self) -> Markup:
-        """An `<svg>` element that scales with its page."""
+        """An `<svg>` element that scales with its page, and has no background of its own."""
         from matplotlib import rc_context
 
         buffer = io.StringIO()
         with rc_context(cast(Any, _STYLE)):
             metadata = {"Date": None, "Creator": None, "Format": None, "Type": None}
-            self.figure.savefig(buffer, format="svg", metadata=metadata)
+            self.figure.savefig(buffer, format="svg", metadata=metadata, transparent=True)
         inside = buffer.getvalue().partition("<svg")[2].partition(">")[2]
         for pattern, replacement in _SVG_CLEANING:
             inside = pattern.sub(replacement, inside)

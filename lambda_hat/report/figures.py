@@ -6,15 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lambda_hat.config.study import CategoricalDist, Distribution, FloatDist, IntDist, Objective
+from lambda_hat.config.study import Distribution, Objective
 from lambda_hat.formatting import number
-from lambda_hat.records.base import Value
 from lambda_hat.records.event import Command
 from lambda_hat.records.reference import CriterionRecord, ReferenceRecord
-from lambda_hat.records.rows import TrialRow
+from lambda_hat.records.rows import ConfirmedRow, TrialRow
 from lambda_hat.records.state import State
 from lambda_hat.report.analysis import (
-    as_numbers,
     best_so_far,
     best_trial,
     completed,
@@ -26,6 +24,7 @@ from lambda_hat.report.analysis import (
     score,
 )
 from lambda_hat.report.drawing import GREY, REFERENCE_COLOUR, Picture, colour_of, decimal, drawn, log_scale
+from lambda_hat.report.scale import Scale, scale_of
 from lambda_hat.report.timeline import Span, spans_of
 
 if TYPE_CHECKING:
@@ -51,8 +50,16 @@ _MAX_LANES_HEIGHT = 9.0  # inches, of an executor with many workers
 _SMALLEST = 1e-4  # shown of a criterion's share of its bound
 
 
-def estimates_figure(by_method: Mapping[str, Sequence[TrialRow]], reference: ReferenceRecord | None) -> Picture | None:
-    """λ̂ of the best trial of every method with two standard errors, against the reference and the Laplace value."""
+def estimates_figure(
+    by_method: Mapping[str, Sequence[TrialRow]],
+    reference: ReferenceRecord | None,
+    confirmed: Mapping[str, ConfirmedRow],
+) -> Picture | None:
+    """What every method finds, against the reference and the Laplace value.
+
+    The confirmed settings of each method by the mean and two standard deviations of their runs; its best trial, which
+    may be the luckiest, as a small hollow mark, or with two standard errors where nothing is confirmed.
+    """
     best = {method: trial for method, trials in by_method.items() if (trial := best_trial(trials)) is not None}
     if not best or reference is None or reference.llc is None:
         return None
@@ -64,15 +71,37 @@ def estimates_figure(by_method: Mapping[str, Sequence[TrialRow]], reference: Ref
         if reference.laplace_llc is not None:
             axes.axvline(reference.laplace_llc, color="#e69f00", linestyle=":", linewidth=1.4, label="Laplace")
         for place, (method, trial) in enumerate(best.items()):
-            if trial.llc_hat is not None:
-                error, colour = 2 * (trial.se_hat or 0.0), colour_of(method)
+            colour, spread = colour_of(method), _spread(confirmed.get(method))
+            if spread is not None:
+                middle, error = llc + spread[0], 2 * spread[1]
+                axes.errorbar(middle, place, xerr=error, fmt="o", color=colour, capsize=3, markersize=5)
+                axes.plot(trial.llc_hat or math.nan, place + 0.25, "o", color=colour, fillstyle="none", markersize=3.5)
+            elif trial.llc_hat is not None:
+                error = 2 * (trial.se_hat or 0.0)
                 axes.errorbar(trial.llc_hat, place, xerr=error, fmt="o", color=colour, capsize=3, markersize=5)
         axes.set_yticks(range(len(best)), list(best))
         axes.set_ylim(len(best) - 0.4, -0.6)
-        axes.set_xlabel("λ̂ ± 2 s.e. of each method's best trial")
+        is_confirmed = any(_spread(confirmed.get(method)) for method in best)
+        fresh, lucky = (
+            "λ̂ ± 2 s.d. of confirmed settings; hollow: the best trial",
+            "λ̂ ± 2 s.e. of each method's best trial",
+        )
+        axes.set_xlabel(fresh if is_confirmed else lucky)
         figure.legend(loc="outside upper right", ncols=2)
         words = ", ".join(f"{method} {number(trial.llc_hat)}" for method, trial in best.items())
-        return Picture(figure, f"Estimates of the best trials ({words}) against the reference {llc:.4g}")
+        means = ", ".join(
+            f"{method} {number(llc + spread[0])}" for method in best if (spread := _spread(confirmed.get(method)))
+        )
+        what = f"Means of the confirmed settings ({means}) and" if means else "Estimates of"
+        return Picture(figure, f"{what} the best trials ({words}) against the reference {llc:.4g}")
+
+
+def _spread(row: ConfirmedRow | None) -> tuple[float, float] | None:
+    """Mean error and standard deviation of the runs of confirmed settings."""
+    if row is None or row.rmse is None or row.mean_error is None:
+        return None
+    num = max(2, row.num_seeds - row.num_failed)
+    return row.mean_error, math.sqrt(max(0.0, row.rmse**2 - row.mean_error**2) * num / (num - 1))
 
 
 def certificate_figure(reference: ReferenceRecord) -> Picture | None:
@@ -150,7 +179,7 @@ def importances_figure(trials: Sequence[TrialRow]) -> Picture | None:
 
 
 def slices_figure(trials: Sequence[TrialRow], space: Distributions, objective: Objective | None) -> Picture | None:
-    """Objective against every hyperparameter; each third of the trials is darker than the one before."""
+    """Objective against every hyperparameter; each third of the trials is stronger than the one before."""
     known = completed(trials)
     names = parameters(known)
     if not names:
@@ -162,7 +191,8 @@ def slices_figure(trials: Sequence[TrialRow], space: Distributions, objective: O
         best = best_trial(known)
         low, high = _objective_limits(known, None)
         for axes, name in zip(grid.flat, names, strict=False):
-            places, categories = _places([trial.hyperparameters.get(name) for trial in known], space.get(name))
+            scale = scale_of([trial.hyperparameters.get(name) for trial in known], space.get(name))
+            places = scale.places
             for third, colour in enumerate(_SHADES):
                 ours = [index for index in range(len(known)) if index * len(_SHADES) // len(known) == third]
                 objectives = [score(known[index]) for index in ours]
@@ -170,11 +200,13 @@ def slices_figure(trials: Sequence[TrialRow], space: Distributions, objective: O
             if best is not None:
                 place = places[known.index(best)]
                 axes.plot(place, score(best), "*", color="#d55e00", markersize=9)
-            if categories:
-                axes.set_xticks(range(len(categories)), categories)
-                axes.set_xlim(-0.5, len(categories) - 0.5)
-            elif _is_logarithmic(space.get(name)):
+            if scale.categories:
+                axes.set_xticks(range(len(scale.categories)), scale.categories)
+                axes.set_xlim(-0.5, len(scale.categories) - 0.5)
+            elif scale.is_logarithmic:
                 log_scale(axes.xaxis, 0.8 * min(places), 1.25 * max(places))
+            else:
+                axes.locator_params(axis="x", nbins=4)  # of numbers that are long, more would run into each other
             log_scale(axes.yaxis, low, high)
             axes.set_xlabel(name)
         for axes in grid.flat[len(names) :]:
@@ -185,22 +217,17 @@ def slices_figure(trials: Sequence[TrialRow], space: Distributions, objective: O
 
 
 def parallel_figure(trials: Sequence[TrialRow], space: Distributions) -> Picture | None:
-    """Every completed trial as a line across its hyperparameters; the better, the darker."""
+    """Every completed trial as a line across its hyperparameters; the better, the stronger."""
     known = sorted(completed(trials), key=score, reverse=True)
     names = parameters(known)
     if len(names) < 2:
         return None
     with drawn(max(4.5, 1.25 * len(names)), 2.9) as figure:
         axes = figure.subplots()
-        columns = []
-        for name in names:
-            values = [trial.hyperparameters.get(name) for trial in known]
-            places, categories = _places(values, space.get(name))
-            if not categories and _is_logarithmic(space.get(name)):
-                places = [math.log(place) for place in places]
-            low, high = min(places), max(places)
-            columns.append([0.5 if high == low else (place - low) / (high - low) for place in places])
-        lines = list(zip(*columns, strict=True))
+        scales = {
+            name: scale_of([trial.hyperparameters.get(name) for trial in known], space.get(name)) for name in names
+        }
+        lines = list(zip(*(scale.shares for scale in scales.values()), strict=True))
         for rank, line in enumerate(lines):
             share = rank / max(1, len(lines) - 1)
             is_best = rank == len(lines) - 1
@@ -212,10 +239,9 @@ def parallel_figure(trials: Sequence[TrialRow], space: Distributions) -> Picture
                 linewidth=2.0 if is_best else 0.9,
                 rasterized=len(lines) > _MAX_SHAPES // 4,
             )
-        for place, name in enumerate(names):
-            low, high = _ends([trial.hyperparameters.get(name) for trial in known])
-            axes.annotate(low, (place, -0.03), ha="center", va="top", fontsize=7.5)
-            axes.annotate(high, (place, 1.03), ha="center", va="bottom", fontsize=7.5)
+        for place, scale in enumerate(scales.values()):
+            for share, label in _labels(scale):
+                _label(axes, place, share, label)
         axes.set_xticks(range(len(names)), names)
         axes.tick_params(axis="x", length=0, pad=12)
         axes.set_yticks([])
@@ -223,7 +249,24 @@ def parallel_figure(trials: Sequence[TrialRow], space: Distributions) -> Picture
         axes.spines["left"].set_visible(False)
         axes.spines["bottom"].set_visible(False)
         axes.grid(color="#bbbbbb", axis="x")
-        return Picture(figure, f"Trials across {', '.join(names)}: better ones darker, the best one orange")
+        return Picture(figure, f"Trials across {', '.join(names)}: better ones stronger, the best one orange")
+
+
+def _labels(scale: Scale) -> list[tuple[float, str]]:
+    """Where a scale is labelled, and by what: at every category, and else at both ends."""
+    names = scale.categories or None
+    at = dict(zip(scale.shares, scale.places, strict=True))
+    marked = sorted(at) if names else [min(at), max(at)]
+    return [(share, names[int(at[share])] if names else decimal(at[share])) for share in marked]
+
+
+def _label(axes: Axes, place: int, share: float, label: str) -> None:
+    """A label below the lowest place, above the highest, and beside those between them."""
+    if 0 < share < 1:
+        offset, ha, va = (3, 0), "left", "center"
+    else:
+        offset, ha, va = (0, 4 if share else -4), "center", "bottom" if share else "top"
+    axes.annotate(label, (place, share), offset, textcoords="offset points", ha=ha, va=va, fontsize=7.5)
 
 
 def cost_figure(by_method: Mapping[str, Sequence[TrialRow]], reference: ReferenceRecord | None) -> Picture | None:
@@ -316,30 +359,6 @@ def _objective_limits(known: Sequence[TrialRow], se: float | None) -> tuple[floa
     """From the smallest objective that is not 0 to the largest one, with room around."""
     values = [score(trial) for trial in known if score(trial) > 0] + ([se] if se else [])
     return (min(values) / 2, 3 * max(values)) if values else (1e-6, 1.0)
-
-
-def _is_logarithmic(distribution: Distribution | None) -> bool:
-    return isinstance(distribution, FloatDist | IntDist) and distribution.log
-
-
-def _places(values: Sequence[Value], distribution: Distribution | None) -> tuple[list[float], list[str]]:
-    """Where values are drawn, and the names of the places if they are categories."""
-    known = distribution.choices if isinstance(distribution, CategoricalDist) else ()
-    numbers = as_numbers(values)
-    if numbers is not None and not known:
-        return numbers, []
-    taken = dict.fromkeys(values)
-    choices = [choice for choice in known if choice in taken]
-    categories = [*choices, *sorted((value for value in taken if value not in choices), key=str)]
-    return [float(categories.index(value)) for value in values], [str(category) for category in categories]
-
-
-def _ends(values: Sequence[Value]) -> tuple[str, str]:
-    numbers = as_numbers(values)
-    if numbers is not None:
-        return decimal(min(numbers)), decimal(max(numbers))
-    names = sorted({str(value) for value in values})
-    return names[0], names[-1]
 
 
 def _lanes(spans: Sequence[Span], last: float) -> list[tuple[str, list[Span]]]:

@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from lambda_hat.artifacts.files import make_dir, write_text_atomic
 from lambda_hat.artifacts.paths import Paths
+from lambda_hat.draws.criteria import MAX_K_HAT, MAX_RHAT_APPROXIMATE, MAX_Z
 from lambda_hat.report.page import build_page
 from lambda_hat.report.run_files import RunFiles
 
@@ -44,6 +45,7 @@ def write_report(paths: Paths, *, output: Path | None = None, is_interactive: bo
         policy=_POLICY_WITH_PLOTS if is_interactive else _POLICY,
         css=_inline(environment, "report.css"),
         js=_inline(environment, "report.js"),
+        bounds={"z": f"{MAX_Z:g}", "rhat": f"{MAX_RHAT_APPROXIMATE:g}", "k_hat": f"{MAX_K_HAT:g}"},
     )
     make_dir(place.parent)
     write_text_atomic(place, text)

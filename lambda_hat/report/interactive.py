@@ -8,14 +8,17 @@ from typing import Any
 
 from markupsafe import Markup
 
+from lambda_hat.config.study import Distribution
 from lambda_hat.errors import UsageError
 from lambda_hat.records.base import Value
 from lambda_hat.records.rows import TrialRow
-from lambda_hat.report.analysis import as_numbers, completed, parameters, priced, score
+from lambda_hat.report.analysis import completed, parameters, priced, score
 from lambda_hat.report.drawing import colour_of
 from lambda_hat.report.page import PlotPart
 from lambda_hat.report.run_files import RunFiles
-from lambda_hat.report.summary import settings_text, trials_by_method
+from lambda_hat.report.scale import scale_of
+from lambda_hat.report.summary import trials_by_method
+from lambda_hat.report.verdict import settings_text
 
 __all__ = ["build_plots"]
 
@@ -41,7 +44,7 @@ def build_plots(run: RunFiles) -> tuple[PlotPart, ...]:
     for (pid, method), trials in run.studies.items():
         known = completed(trials)
         if known and parameters(known):
-            figures[f"{method} on {run.titles[pid]}"] = _parallel(go, known)
+            figures[f"{method} on {run.titles[pid]}"] = _parallel(go, known, run.search_space(method))
     return tuple(
         PlotPart(
             title,
@@ -77,8 +80,11 @@ def _cost(go: Any, by_method: Mapping[str, Sequence[TrialRow]]) -> Any:
     return _styled(figure)
 
 
-def _parallel(go: Any, known: Sequence[TrialRow]) -> Any:
-    dimensions = [_dimension(name, [trial.hyperparameters.get(name) for trial in known]) for name in parameters(known)]
+def _parallel(go: Any, known: Sequence[TrialRow], space: Mapping[str, Distribution]) -> Any:
+    dimensions = [
+        _dimension(name, [trial.hyperparameters.get(name) for trial in known], space.get(name))
+        for name in parameters(known)
+    ]
     objectives = [score(trial) for trial in known]
     order = sorted(range(len(known)), key=objectives.__getitem__)
     ranks = [0] * len(known)
@@ -90,13 +96,10 @@ def _parallel(go: Any, known: Sequence[TrialRow]) -> Any:
     )
 
 
-def _dimension(name: str, values: Sequence[Value]) -> dict[str, Any]:
-    numbers = as_numbers(values)
-    if numbers is not None:
-        return {"label": name, "values": numbers}
-    choices = sorted({str(value) for value in values})
-    places = [choices.index(str(value)) for value in values]
-    return {"label": name, "values": places, "tickvals": list(range(len(choices))), "ticktext": choices}
+def _dimension(name: str, values: Sequence[Value], distribution: Distribution | None) -> dict[str, Any]:
+    scale = scale_of(values, distribution)
+    ticks = {"tickvals": list(range(len(scale.categories))), "ticktext": scale.categories} if scale.categories else {}
+    return {"label": name, "values": scale.places, **ticks}
 
 
 def _hover(trial: TrialRow) -> str:

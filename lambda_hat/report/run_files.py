@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import shlex
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lambda_hat.artifacts.files import read_yaml
+from lambda_hat.artifacts.inventory import holder_of
 from lambda_hat.artifacts.paths import (
+    CONFIRMING,
     FAILURE_JSON,
     METRICS_JSON,
     PROBLEM_YAML,
@@ -21,6 +25,7 @@ from lambda_hat.config.experiments import Experiments
 from lambda_hat.config.snapshot import parse_snapshot
 from lambda_hat.config.study import Distribution, Objective, Study
 from lambda_hat.errors import RunStateError, TargetError
+from lambda_hat.formatting import sentence
 from lambda_hat.records.base import FormatError
 from lambda_hat.records.begun import Begun
 from lambda_hat.records.event import Command, read_commands
@@ -28,7 +33,7 @@ from lambda_hat.records.reference import ReferenceFailure, ReferenceRecord
 from lambda_hat.records.rows import AcrossRow, ConfirmedRow, RunRow, TrialRow
 from lambda_hat.records.tables import read_table
 
-__all__ = ["RunFiles", "find_run"]
+__all__ = ["RunFiles", "RunState", "find_run", "short_titles"]
 
 
 def find_run(root: Path) -> Paths:
@@ -45,6 +50,33 @@ def find_run(root: Path) -> Paths:
         advice = f"Did you mean `{inside[0]}`?" if inside else "Name one such as `runs/quickstart/v1`."
         raise RunStateError(f"{root} is no run's folder: there is no `meta/resolved_config.yaml` in it. {advice}")
     return Paths(paths.root, shared_references(read_yaml(paths.resolved_config)))
+
+
+def short_titles(titles: Sequence[str]) -> list[str]:
+    """The titles, each without what all have in common; a title that would lose all of it keeps its first part."""
+    parts = [title.split(", ") for title in titles]
+    common = set(parts[0]).intersection(*parts) if parts else set()
+    return [", ".join(part for part in own if part not in common) or own[0] for own in parts]
+
+
+@dataclass(frozen=True)
+class RunState:
+    """What has become of a run."""
+
+    word: Literal["running", "finished", "failed", "interrupted", "unfinished"]
+    reason: str = ""
+
+    @property
+    def sentence(self) -> str:
+        """The state in words."""
+        text = {
+            "running": "A command is working on this run: this is how far it has come",
+            "finished": "The last command finished",
+            "failed": "The last command failed",
+            "interrupted": "The last command was interrupted: this is how far it came",
+            "unfinished": "This run is not finished: this is how far it came",
+        }[self.word]
+        return sentence(f"{text}: {self.reason}" if self.word == "failed" and self.reason else text)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +142,11 @@ class RunFiles:
         return {pid: named.get(pid) or self._stored_title(pid) for pid in dict.fromkeys(pids)}
 
     @cached_property
+    def names(self) -> dict[str, str]:
+        """A short name of every problem, by its id: what tells its title from the others."""
+        return dict(zip(self.titles, short_titles(list(self.titles.values())), strict=True))
+
+    @cached_property
     def references(self) -> dict[str, ReferenceRecord]:
         """The reference of every problem that has one."""
         found = {pid: self._reference(pid) for pid in self.titles}
@@ -129,10 +166,33 @@ class RunFiles:
         """The log of events, by command."""
         return read_commands(self.paths.events)
 
+    @cached_property
+    def state(self) -> RunState:
+        """What has become of the last command, as far as its files say."""
+        end = self.commands[-1].end if self.commands else None
+        if end is not None and end.outcome is not None:
+            return RunState(end.outcome, end.reason)
+        if end is not None:  # by a version that did not say how
+            return RunState("unfinished" if self._unfinished_studies() or self._without_reference() else "finished")
+        if (holder := holder_of(self.paths)) is not None:
+            return RunState("running", holder)
+        return RunState("interrupted", "it was killed") if self.commands else RunState("unfinished")
+
     @property
-    def is_at_work(self) -> bool:
-        """Whether the last command has not ended, or was killed."""
-        return bool(self.commands) and self.commands[-1].end is None
+    def next_command(self) -> str:
+        """What to type to go on."""
+        workflow = "llc" if self.begun.run_ids or isinstance(self.config, Experiments) else "optuna"
+        words = ["lambda-hat", "workflow", workflow, "--config", str(self.paths.resolved_config), "--resume"]
+        return shlex.join(words)
+
+    def _without_reference(self) -> list[str]:
+        return [pid for pid in self.titles if pid not in self.references]
+
+    def _unfinished_studies(self) -> list[tuple[str, str, int]]:
+        """Problem, method and number of ended trials of those that have a table and miss some."""
+        done = Counter((row.pid, row.method) for row in self.rows)
+        wanted = [(pid, method) for pid in self.begun.pids for method in self.begun.methods] if self.rows else []
+        return [(*study, done[study]) for study in wanted if done[study] < self.begun.num_trials]
 
     @property
     def studies(self) -> dict[tuple[str, str], list[TrialRow]]:
@@ -151,12 +211,10 @@ class RunFiles:
                 "The configuration in `meta/resolved_config.yaml` cannot be read by this version of lambda-hat, so the "
                 "figures of the searches do not show the objective and the ranges of the hyperparameters."
             )
-        if self.is_at_work:
-            yield "The last command has not ended, or was killed: this is how far it came."
-        for pid in self.titles:
-            if pid not in self.references:
-                failure = self.reference_failures.get(pid)
-                yield f"The reference of {pid} {f'failed: {failure.reason}' if failure else 'is missing'}."
+        for pid in self._without_reference():
+            failure = self.reference_failures.get(pid)
+            what = f"The reference of {self.titles[pid]}"
+            yield sentence(f"{what} failed: {failure.reason}" if failure else f"{what} is missing")
         if not self.rows and not self.llc_runs and self.num_ended_trials:
             yield (
                 f"There is no table of trials yet, but {self.num_ended_trials} trials have ended: it is written when "
@@ -164,16 +222,15 @@ class RunFiles:
             )
         elif not self.rows and not self.llc_runs:
             yield "No trial has ended yet."
-        for pid in self.begun.pids:
-            for method in self.begun.methods:
-                done = sum((row.pid, row.method) == (pid, method) for row in self.rows)
-                if self.rows and done < self.begun.num_trials:
-                    yield f"{pid}:{method} has {done} of {self.begun.num_trials} trials; `--resume` runs the others."
+        for pid, method, done in self._unfinished_studies():
+            where = f" on {self.names[pid]}" if len(self.titles) > 1 else ""
+            yield f"{method}{where} has {done} of {self.begun.num_trials} trials; `--resume` runs the others."
 
     @cached_property
     def num_ended_trials(self) -> int:
-        """Trials whose result is on the disk, whether or not the table has it."""
-        return sum(1 for _ in self.paths.trials_dir.glob(f"*/*/*/{METRICS_JSON}"))
+        """Trials whose result is on the disk, whether or not the table has it; no runs that only confirm some."""
+        results = self.paths.trials_dir.glob(f"*/*/*/{METRICS_JSON}")
+        return sum(1 for path in results if not path.parts[-3].startswith(CONFIRMING))
 
     def _reference(self, pid: str) -> ReferenceRecord | ReferenceFailure | None:
         try:

@@ -1,4 +1,4 @@
-"""What a run found, on one screen: each problem's reference, and how close every method or sampler came to it."""
+"""What a run found, on one screen: what to cite of each problem, and what every method or sampler is worth on it."""
 
 from __future__ import annotations
 
@@ -13,25 +13,29 @@ from rich.table import Table
 from rich.text import Text
 
 from lambda_hat.formatting import estimate, number
-from lambda_hat.records.base import Value
+from lambda_hat.records.columns import NamedColumn
 from lambda_hat.records.reference import ReferenceRecord
-from lambda_hat.records.rows import ConfirmedRow, OutcomeRow, RunRow, TrialRow, Verdict
+from lambda_hat.records.rows import ConfirmedRow, OutcomeRow, RunRow, TrialRow
 from lambda_hat.records.state import State
-from lambda_hat.report.analysis import best_trial, doubts, doubts_of_settings, score
+from lambda_hat.report.analysis import best_trial, score
+from lambda_hat.report.verdict import Estimate, ProblemVerdict, citation, judge_problem, settings_text
 
 __all__ = [
+    "CONFIRMED",
     "FIGURES",
-    "all_doubts",
-    "all_doubts_of_settings",
+    "LAPLACE",
+    "best_estimate",
+    "best_estimates",
+    "best_text",
+    "confirmed_cells",
+    "confirmed_lines",
     "counts_text",
+    "estimate_lines",
     "figures_of",
-    "is_closer",
-    "laplace_figures",
     "preset_text",
     "print_runs",
     "print_summary",
     "reference_facts",
-    "settings_text",
     "trials_by_method",
 ]
 
@@ -41,6 +45,14 @@ _COLUMNS = OutcomeRow.columns()
 FIGURES = tuple(  # that say how good an estimate is
     _COLUMNS[name] for name in ("llc_hat", "error", "relative_error", "predicted_bias", "z", "rhat", "k_hat")
 )
+_OF_CONFIRMED = ConfirmedRow.columns()
+CONFIRMED = tuple(  # that say how good confirmed settings are
+    _OF_CONFIRMED[name]
+    for name in (
+        "rmse", "relative_rmse", "rms_z", "worst_rhat", "worst_k_hat", "num_failed", "num_gradient_evaluations",
+    )
+)  # fmt: skip
+LAPLACE = "Laplace"
 
 _COUNTED = (State.COMPLETE, State.PRUNED, State.FAIL, State.RUNNING)
 _HOW_IT_ENDED = {
@@ -51,6 +63,7 @@ _HOW_IT_ENDED = {
     State.WAITING: "has not begun",
 }
 
+Cells = tuple[str, ...]
 R = TypeVar("R", TrialRow, RunRow)
 
 
@@ -61,17 +74,17 @@ def print_summary(
     places: Mapping[str, Path],
     titles: Mapping[str, str],
     confirmed: Sequence[ConfirmedRow] = (),
+    why_none: Mapping[str, str] | None = None,
 ) -> None:
     """Print what is known of every problem in `titles` (by id: what it is), then where everything lies.
 
-    `references` are by problem, `places` paths by name.
+    `references` are by problem, `places` paths by name. `why_none` says, by problem, why there is no reference.
     """
 
     def print_rows(console: Console, trials: Sequence[TrialRow], reference: ReferenceRecord | None) -> None:
-        _print_studies(console, trials, reference)
-        _print_confirmed(console, [row for row in confirmed if row.pid == trials[0].pid], reference)
+        _print_studies(console, trials, reference, [row for row in confirmed if row.pid == trials[0].pid])
 
-    _print_problems(stream, rows, references, places, titles, print_rows)
+    _print_problems(stream, rows, references, places, titles, print_rows, why_none)
 
 
 def print_runs(
@@ -80,9 +93,10 @@ def print_runs(
     references: Mapping[str, ReferenceRecord],
     places: Mapping[str, Path],
     titles: Mapping[str, str],
+    why_none: Mapping[str, str] | None = None,
 ) -> None:
     """Print how far every run of fixed settings is from its target's reference; the arguments of `print_summary`."""
-    _print_problems(stream, rows, references, places, titles, _print_samplers)
+    _print_problems(stream, rows, references, places, titles, _print_samplers, why_none)
 
 
 def _print_problems(
@@ -92,12 +106,13 @@ def _print_problems(
     places: Mapping[str, Path],
     titles: Mapping[str, str],
     print_rows: Callable[[Console, Sequence[R], ReferenceRecord | None], None],
+    why_none: Mapping[str, str] | None,
 ) -> None:
     console = Console(file=stream, highlight=False)
     console.width = max(MIN_WIDTH, console.width)
     for pid, title in titles.items():
-        console.print(Text(f"{pid}  {title}", style="bold"), soft_wrap=True)
-        for line in _reference_lines(references.get(pid)):
+        console.print(Text(title, style="bold").append(f"  {pid}", style="not bold dim"), soft_wrap=True)
+        for line in _reference_lines(references.get(pid), (why_none or {}).get(pid)):
             console.print(Text("  ").append_text(line), soft_wrap=True)
         if of_problem := [row for row in rows if row.pid == pid]:
             print_rows(console, of_problem, references.get(pid))
@@ -116,14 +131,32 @@ def trials_by_method(rows: Iterable[TrialRow], pid: str) -> dict[str, list[Trial
     return by_method
 
 
-def _print_studies(console: Console, trials: Sequence[TrialRow], reference: ReferenceRecord | None) -> None:
+def _print_studies(
+    console: Console, trials: Sequence[TrialRow], reference: ReferenceRecord | None, confirmed: Sequence[ConfirmedRow]
+) -> None:
     by_method = trials_by_method(trials, trials[0].pid)
-    best = {method: best_trial(of_method) for method, of_method in by_method.items()}
-    console.print(_table("best of", best, reference))
+    winners = [row for row in confirmed if row.rank == 1]
+    verdict = judge_problem(reference, best_estimates(by_method), confirmed)
+    if winners:
+        console.print(_table("confirmed", CONFIRMED, confirmed_lines(winners, reference)))
+    _print_verdict(console, verdict)
+    console.print(_table("best trial of", FIGURES, estimate_lines(by_method, reference)))
     for method, of_method in by_method.items():
-        line = f"  {method}: {counts_text(of_method)}{_best_text(best[method])}{preset_text(of_method)}"
-        found = best[method]
-        _print_doubted(console, line, [] if found is None else all_doubts(found, reference))
+        line = f"  {method}: {counts_text(of_method)}{best_text(best_trial(of_method))}{preset_text(of_method)}"
+        console.print(Text(line), soft_wrap=True)
+
+
+def _print_verdict(console: Console, verdict: ProblemVerdict) -> None:
+    for words in verdict.recommendation:
+        console.print(Text(f"  {words}"), soft_wrap=True)
+    for method in verdict.methods:
+        of_winner = f" Settings: {method.settings}." if method.settings else ""
+        console.print(Text(f"  {method.sentence}{of_winner}", style="" if method.is_good else "red"), soft_wrap=True)
+
+
+def best_estimates(by_method: Mapping[str, Sequence[TrialRow]]) -> dict[str, Estimate | str]:
+    """The best trial of every method; how its trials ended where none was completed."""
+    return {method: best_trial(trials) or counts_text(trials) for method, trials in by_method.items()}
 
 
 def preset_text(trials: Iterable[TrialRow]) -> str:
@@ -139,44 +172,23 @@ def preset_text(trials: Iterable[TrialRow]) -> str:
     return f"; objective {score(best):.3g}, the preset's {score(preset):.3g}"
 
 
-def _print_confirmed(console: Console, rows: Iterable[ConfirmedRow], reference: ReferenceRecord | None) -> None:
-    for row in rows:
-        if row.rank == 1:
-            value = f"{number(row.rmse, '.3g')} ± {number(row.rmse_se, '.2g')}"
-            line = (
-                f"  {row.method} confirmed: rmse {value} ({number(row.relative_rmse, '.1%')}), "
-                f"{row.num_seeds} seeds; trial {row.number} ({row.run_id}): {settings_text(row.hyperparameters)}"
-            )
-            _print_doubted(console, line, all_doubts_of_settings(row, reference))
-
-
-def _print_doubted(console: Console, line: str, found: Iterable[str]) -> None:
-    text = Text(line)
-    for doubt in found:
-        text.append(f"; {doubt}", style="red")
-    console.print(text, soft_wrap=True)
-
-
 def _print_samplers(console: Console, rows: Sequence[RunRow], reference: ReferenceRecord | None) -> None:
-    console.print(_table("sampler", {row.sampler: row for row in rows}, reference))
-    for row in rows:
-        if row.state is not State.COMPLETE:
-            reason = f": {row.reason}" if row.reason else ""
-            console.print(Text(f"  {row.sampler}: {row.state.word}{reason}", style="red"), soft_wrap=True)
-        elif found := all_doubts(row, reference):
-            console.print(Text(f"  {row.sampler}: {'; '.join(found)}", style="red"), soft_wrap=True)
+    runs = {row.sampler: row for row in rows}
+    console.print(_table("sampler", FIGURES, estimate_lines({name: [row] for name, row in runs.items()}, reference)))
+    _print_verdict(console, judge_problem(reference, runs))
 
 
-def _reference_lines(reference: ReferenceRecord | None) -> list[Text]:
+def _reference_lines(reference: ReferenceRecord | None, why_none: str | None) -> list[Text]:
     if reference is None:
-        return [Text("reference: none", style="red")]
+        return [Text("reference: none", style="red"), Text(citation(None, why_none), style="red")]
     is_certified = reference.is_certified
     verdict = Text("certified", style="green") if is_certified else Text("not certified", style="red")
     value = estimate(reference.llc, reference.se)
     lines = [Text(f"reference λ = {value}  ").append_text(verdict)]
     lines += [Text(f"  because {reason}", style="red") for reason in (() if is_certified else reference.reasons)]
     facts = reference_facts(reference)
-    return [*lines, Text("  ".join(f"{name} {value}" for name, value in facts.items()))]
+    lines.append(Text("  ".join(f"{name} {value}" for name, value in facts.items())))
+    return [*lines, Text(citation(reference), style="" if is_certified else "red")]
 
 
 def reference_facts(reference: ReferenceRecord) -> dict[str, str]:
@@ -191,22 +203,6 @@ def reference_facts(reference: ReferenceRecord) -> dict[str, str]:
     }
 
 
-def all_doubts(row: OutcomeRow, reference: ReferenceRecord | None) -> list[str]:
-    """`doubts`, and whether an estimate is no closer to the reference than the Laplace value."""
-    return [*doubts(row), *([] if is_closer(row.error, reference) else ["no closer than Laplace"])]
-
-
-def all_doubts_of_settings(row: Verdict, reference: ReferenceRecord | None) -> list[str]:
-    """`doubts_of_settings`, and whether confirmed settings come no closer to the reference than the Laplace value."""
-    return [*doubts_of_settings(row), *([] if is_closer(row.rmse, reference) else ["no closer than Laplace"])]
-
-
-def is_closer(error: float | None, reference: ReferenceRecord | None) -> bool:
-    """Whether an error is smaller than that of the reference's Laplace value, as far as both are known."""
-    baseline = None if reference is None else reference.laplace_error
-    return error is None or baseline is None or abs(error) < abs(baseline)
-
-
 def figures_of(row: OutcomeRow | None) -> tuple[str, ...]:
     """The `FIGURES` of one estimate as text; dashes where there is none."""
     if row is None:
@@ -214,43 +210,66 @@ def figures_of(row: OutcomeRow | None) -> tuple[str, ...]:
     return _texts(row.to_cells(), llc_hat=estimate(row.llc_hat, row.se_hat))
 
 
-def laplace_figures(reference: ReferenceRecord | None) -> tuple[str, ...]:
-    """The `FIGURES` of the Laplace value: the baseline, which costs one Hessian and has no standard error to show."""
+def estimate_lines(rows: Mapping[str, Sequence[Estimate]], reference: ReferenceRecord | None) -> dict[str, Cells]:
+    """The `FIGURES` of the best of every method's trials, or of a sampler's run, by name; those of Laplace last.
+
+    The Laplace value is the baseline, which costs one Hessian and has no standard error to show.
+    """
+    lines = {name: figures_of(best_estimate(of_name)) for name, of_name in rows.items()}
     if reference is None:
-        return _texts({})
+        return lines | {LAPLACE: _texts({})}
     error, relative_error = reference.laplace_error, reference.laplace_relative_error
-    return _texts({"llc_hat": reference.laplace_llc, "error": error, "relative_error": relative_error})
+    laplace = {"llc_hat": reference.laplace_llc, "error": error, "relative_error": relative_error}
+    return lines | {LAPLACE: _texts(laplace)}
 
 
-def _texts(cells: Mapping[str, float | None], **known: str) -> tuple[str, ...]:
-    return tuple(known.get(column.name) or number(cells.get(column.name), column.spec) for column in FIGURES)
+def confirmed_lines(winners: Iterable[ConfirmedRow], reference: ReferenceRecord | None) -> dict[str, Cells]:
+    """The columns `CONFIRMED` of the best settings of every method, by name; those of Laplace last."""
+    lines = {row.method: tuple(confirmed_cells(row)[column.name] for column in CONFIRMED) for row in winners}
+    known = (
+        {}
+        if reference is None
+        else {"rmse": reference.laplace_error, "relative_rmse": reference.laplace_relative_error}
+    )
+    laplace = tuple(column.text(value and abs(value)) for column in CONFIRMED for value in [known.get(column.name)])
+    return lines | {LAPLACE: laplace}
 
 
-def _table(header: str, rows: Mapping[str, OutcomeRow | None], reference: ReferenceRecord | None) -> Table:
+def confirmed_cells(row: ConfirmedRow) -> dict[str, str]:
+    """The numbers of confirmed settings as people read them, by column."""
+    cells = row.to_cells()
+    texts = {column.name: column.text(cells[column.name]) for column in CONFIRMED}
+    return texts | {"rmse": estimate(row.rmse, row.rmse_se), "num_failed": f"{row.num_failed} of {row.num_seeds}"}
+
+
+def best_estimate(rows: Iterable[Estimate]) -> Estimate | None:
+    """The best of a method's trials, or the run of a sampler."""
+    rows = list(rows)
+    trials = [row for row in rows if isinstance(row, TrialRow)]
+    return best_trial(trials) if trials else next(iter(rows), None)
+
+
+def _texts(cells: Mapping[str, float | None], **known: str) -> Cells:
+    return tuple(known.get(column.name) or column.text(cells.get(column.name)) for column in FIGURES)
+
+
+def _table(header: str, columns: Sequence[NamedColumn], rows: Mapping[str, Cells]) -> Table:
     table = Table(f"  {header}", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for column in FIGURES:
+    for column in columns:
         table.add_column(column.title, justify="right", no_wrap=True)
-    for name, row in rows.items():
-        table.add_row(Text(f"  {name}"), *figures_of(row))
-    table.add_row(Text("  Laplace"), *laplace_figures(reference))
+    for name, cells in rows.items():
+        table.add_row(Text(f"  {name}"), *cells)
     return table
 
 
-def counts_text(trials: Iterable[TrialRow]) -> str:
+def counts_text(trials: Iterable[Estimate]) -> str:
     """`22 complete, 2 pruned`."""
     counts = Counter(trial.state for trial in trials)
     return ", ".join(f"{counts[state]} {state.word}" for state in _COUNTED if counts[state])
 
 
-def settings_text(hyperparameters: Mapping[str, Value]) -> str:
-    """Hyperparameters by name: `batch=32, eta0=0.0223502`."""
-    return ", ".join(
-        f"{name}={value:.6g}" if isinstance(value, float) else f"{name}={value}"
-        for name, value in sorted(hyperparameters.items())
-    )
-
-
-def _best_text(best: TrialRow | None) -> str:
+def best_text(best: TrialRow | None) -> str:
+    """Which trial is the best, and its settings."""
     if best is None:
         return ""
     return f"; best is trial {best.number} ({best.run_id}): {settings_text(best.hyperparameters)}"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lambda_hat.artifacts.ids import canonical_json, derive_seed
-from lambda_hat.artifacts.paths import Paths
+from lambda_hat.artifacts.paths import CONFIRMING, Paths
 from lambda_hat.records.base import Value
 from lambda_hat.records.metrics import Metrics
 from lambda_hat.records.rows import Verdict
@@ -68,7 +68,7 @@ def confirming_runs(paths: Paths, plan: StudyPlan, candidate: Candidate, seeds: 
         fixed_trial(
             paths,
             plan.pid,
-            f"confirm-{plan.method}",
+            f"{CONFIRMING}{plan.method}",
             method=plan.method,
             hyperparams=candidate.params,
             settings={**plan.settings, **candidate.params},

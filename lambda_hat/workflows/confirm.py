@@ -115,7 +115,8 @@ class Confirmation:
         for method in dict.fromkeys(row.method for row in rows):
             confirmed = [row for row in rows if row.method == method]
             elsewhere = [row for row in across if row.method == method]
-            text = recommended_yaml(self._loaded, self._paths, method, confirmed, elsewhere)
+            references = {pid: trials[0].study.plan.reference for (pid, _), trials in self._own.items() if trials}
+            text = recommended_yaml(self._loaded, self._paths, method, confirmed, elsewhere, references)
             make_dir(self._paths.recommended_dir)
             write_text_atomic(self._paths.recommended(method), text)
 

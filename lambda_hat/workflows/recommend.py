@@ -11,10 +11,11 @@ from lambda_hat.artifacts.paths import Paths
 from lambda_hat.config.experiments import Experiments
 from lambda_hat.config.explain import to_yaml
 from lambda_hat.config.load import LoadedStudy
-from lambda_hat.formatting import number
+from lambda_hat.formatting import estimate, number
 from lambda_hat.records.base import Value
+from lambda_hat.records.reference import ReferenceRecord
 from lambda_hat.records.rows import AcrossRow, ConfirmedRow
-from lambda_hat.report.analysis import doubts_of_settings
+from lambda_hat.report.verdict import judge_settings
 from lambda_hat.workflows.plan import problem_titles
 from lambda_hat.workflows.snapshot import portable
 
@@ -24,11 +25,16 @@ _TAKEN = ("execution", "posterior", "reference", "relative_to")
 
 
 def recommended_yaml(
-    loaded: LoadedStudy, paths: Paths, method: str, confirmed: Sequence[ConfirmedRow], across: Sequence[AcrossRow]
+    loaded: LoadedStudy,
+    paths: Paths,
+    method: str,
+    confirmed: Sequence[ConfirmedRow],
+    across: Sequence[AcrossRow],
+    references: Mapping[str, ReferenceRecord],
 ) -> str:
     """Each problem's winner as a sampler on all problems of the study, the best over all of them first.
 
-    `confirmed` and `across` are the method's rows of the tables of these names. The references are those of the study.
+    `confirmed` and `across` are the method's rows of the tables of these names, `references` by problem.
     """
     study, folder = loaded.study, paths.recommended_dir
     resolved = portable(loaded, paths, folder)
@@ -59,7 +65,7 @@ def recommended_yaml(
         },
     }
     values["execution"] = {**resolved["execution"], "executor_map": _routes(resolved, method)}
-    comments = _header(method, problem_titles(loaded), winners, names, across)
+    comments = _header(method, problem_titles(loaded), winners, names, across, references)
     return "".join(f"# {line}\n".replace("#  \n", "#\n") for line in comments) + "\n" + to_yaml(values)
 
 
@@ -79,6 +85,7 @@ def _header(
     winners: Sequence[ConfirmedRow],
     names: Mapping[str, str],
     across: Sequence[AcrossRow],
+    references: Mapping[str, ReferenceRecord],
 ) -> Iterator[str]:
     def name_of(settings: Mapping[str, Value]) -> str:
         return names[canonical_json(settings)]
@@ -86,12 +93,12 @@ def _header(
     yield f"Settings of {method} that were confirmed under seeds which the search had not seen."
     yield "Run them with `lambda-hat workflow llc --config` and this file, which has to stay in its run's folder."
     for row in winners:
-        yield f"{name_of(row.hyperparameters)}: best on {row.pid} ({titles.get(row.pid, '')})"
+        yield f"{name_of(row.hyperparameters)}: best on {titles.get(row.pid, row.pid)} ({row.pid})"
         yield (
-            f"  root mean squared error {number(row.rmse)} ± {number(row.rmse_se, '.2g')} "
+            f"  root mean squared error {estimate(row.rmse, row.rmse_se)} "
             f"({number(row.relative_rmse, '.1%')} of λ), {row.num_seeds} seeds"
         )
-        yield from (f"  NOT TO BE TRUSTED as it is: {doubt}" for doubt in doubts_of_settings(row))
+        yield f"  {judge_settings(row, references.get(row.pid)).sentence}"
     for what, of_best, value in (
         ("mean", [row for row in across if row.is_best_mean], lambda row: row.mean_relative_rmse),
         ("worst", [row for row in across if row.is_best_worst], lambda row: row.worst_relative_rmse),
@@ -99,4 +106,6 @@ def _header(
         if of_best:
             name, least = name_of(of_best[0].hyperparameters), number(value(of_best[0]), ".1%")
             yield f"Over all problems {name} has the smallest {what} relative error: {least}"
-            yield from (f"  {row.pid} loses {number(row.loss, '+.1%')} of λ by it" for row in of_best)
+            yield from (
+                f"  {titles.get(row.pid, row.pid)} loses {number(row.loss, '+.1%')} of λ by it" for row in of_best
+            )

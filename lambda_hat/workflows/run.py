@@ -7,7 +7,7 @@ import socket
 import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
@@ -18,7 +18,7 @@ from lambda_hat.errors import ExecutionError, LambdaHatError, StorageError, Unce
 from lambda_hat.execution.port import Executors, open_executors
 from lambda_hat.records.base import append_line
 from lambda_hat.records.event import Begin, End, EventLine, Stalled, TaskEvent
-from lambda_hat.records.reference import ReferenceRecord
+from lambda_hat.records.reference import ReferenceFailure, ReferenceRecord
 from lambda_hat.records.rows import ConfirmedRow, OutcomeRow
 from lambda_hat.report.progress import ExecutorLine, Progress, ReferenceLine, Snapshot, StudyLine
 from lambda_hat.scheduling.scheduler import AnyLane, Event, Scheduler
@@ -42,6 +42,7 @@ class Outcome(Generic[R]):
     places: dict[str, Path]
     failure: LambdaHatError | None
     confirmed: Sequence[ConfirmedRow] = ()  # rows of the table of this name
+    why_none: Mapping[str, str] = field(default_factory=dict)  # by problem, why it has no reference
 
 
 class Story(Protocol[R_co]):
@@ -134,11 +135,14 @@ class Controller(Generic[R]):
         except BaseException:
             with suppress(LambdaHatError, OSError):  # which would hide the first
                 self._story.write_table()
+            self._write_report()
             raise
         self._story.write_table()
         if has_work or not self._paths.report.is_file():
             self._write_report()
-        return Outcome(self._story.rows(), self._references, self._places(), self._failure())
+        return Outcome(
+            self._story.rows(), self._references, self._places(), self._failure(), why_none=self._why_no_reference()
+        )
 
     def _lanes_of_stored_references(self) -> list[AnyLane]:
         lanes: list[AnyLane] = []
@@ -212,13 +216,20 @@ class Controller(Generic[R]):
         }
 
     def _write_report(self) -> None:
-        """Replace the report; the run is none the worse without it."""
-        from lambda_hat.report.html import write_report  # a second of imports that a run cut short can do without
-
+        """Replace the report, whatever the end was; the run is none the worse without it."""
         try:
+            from lambda_hat.report.html import write_report  # a second of imports
+
             write_report(self._paths)
         except Exception as error:
             self._progress.warning(f"The report could not be written ({type(error).__name__}: {error}).")
+
+    def _why_no_reference(self) -> dict[str, str]:
+        return {
+            lane.pid: lane.result.reason or "no reason"
+            for lane in self._reference_lanes
+            if isinstance(lane.result, ReferenceFailure)
+        }
 
     def _failure(self) -> LambdaHatError | None:
         """Why the command does not end with exit code 0; the gravest reason first."""
@@ -250,11 +261,19 @@ class Controller(Generic[R]):
         self._log(begin)
         try:
             yield
-        except BaseException:
+        except BaseException as error:
             with suppress(StorageError):  # which would hide the first
-                self._log(End(time=now(), at=self._seconds()))
+                self._log(self._end(error))
             raise
-        self._log(End(time=now(), at=self._seconds()))
+        self._log(self._end(self._failure()))
+
+    def _end(self, error: BaseException | None) -> End:
+        if error is None:
+            return End(time=now(), at=self._seconds(), outcome="finished")
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            return End(time=now(), at=self._seconds(), outcome="interrupted")
+        reason = str(error) if isinstance(error, LambdaHatError) else f"{type(error).__name__}: {error}"
+        return End(time=now(), at=self._seconds(), outcome="failed", reason=reason)
 
     def _tell_routes(self) -> None:
         workers = ", ".join(f"{label} ({number})" for label, number in self._plan.capacity.items())

@@ -7,7 +7,14 @@ import pytest
 
 from lambda_hat.artifacts.files import write_json_atomic, write_text_atomic
 from lambda_hat.artifacts.paths import Paths, RunContext
+from lambda_hat.records.metrics import Metrics
+from lambda_hat.records.reference import ReferenceRecord
+from lambda_hat.records.state import State
 
+MANIFEST = {
+    "pid": "p_0123456789ab", "method": "sgld", "hyperparams": {}, "settings": {"eta0": 0.1}, "seed": 3,
+    "budget": {"trial_sec": 60.0},
+}  # fmt: skip
 PID, OTHER, RID = "p_0123456789ab", "p_0123cccccccc", "r_aaaaaaaaaaaa"
 
 
@@ -19,11 +26,12 @@ def runs(folder: Path) -> Paths:
     for pid in (PID, OTHER):
         paths.problem_dir(pid).mkdir()
         write_text_atomic(paths.problem_dir(pid) / "problem.yaml", "target: mlp\n")
-    write_json_atomic(paths.problem_dir(PID) / "ref.json", {"llc": 8.25, "se": 0.1, "is_certified": True})
+    reference = ReferenceRecord(method="hmc", llc=8.25, se=0.1, is_certified=True, localization=56.0, nbeta=21.7)
+    reference.write(paths.problem_dir(PID) / "ref.json")
     trial = paths.trial_dir(PID, "sgld", RID)
     trial.mkdir(parents=True)
-    write_json_atomic(trial / "manifest.json", {"pid": PID, "settings": {"eta0": 0.1}})
-    write_json_atomic(trial / "metrics.json", {"state": "COMPLETE", "llc_hat": 8.0})
+    write_json_atomic(trial / "manifest.json", MANIFEST)
+    Metrics(state=State.COMPLETE, llc_hat=8.0).write(trial / "metrics.json")
     return paths
 
 
@@ -31,16 +39,46 @@ def test_ls_lists_runs_problems_and_studies(invoke):
     lines = [line.split() for line in invoke("artifacts", "ls").stdout.splitlines()]
     assert [line[0] for line in lines if len(line) == 1] == ["runs", "problems", "studies"]
     (run,) = [line for line in lines if line[0] == "optuna/v1"]
-    assert run[1:3] == ["2", "1/1"]
+    assert run[1:6] == ["unfinished", "1/1", "1", "of", "2"]
     assert run[-2:] == ["7", "d"]
     (problem,) = [line for line in lines if line[0] == PID]
     assert problem[2:6] == ["8.25", "±", "0.10", "certified"]
     assert [line[0] for line in lines][-1] == f"{PID}:sgld"
 
 
+def test_runs_that_confirm_are_no_trials_of_the_search(invoke, runs):
+    runs.trial_dir(PID, "confirm-sgld", "r_bbbbbbbbbbbb").mkdir(parents=True)
+    content = json.loads(invoke("artifacts", "ls", "--json").stdout)
+    assert content["runs"][0]["num_trials"] == 1
+    assert [study["study"] for study in content["studies"]] == [f"{PID}:sgld"]
+    assert invoke("artifacts", "show", "r_b").stdout.startswith("confirms sgld  r_bbbbbbbbbbbb\n")
+
+
+def test_a_run_that_cannot_be_read_does_not_hide_the_others(invoke, runs):
+    write_json_atomic(runs.problem_dir(PID) / "ref.json", {"format": 2, "llc": "much"})
+    result = invoke("artifacts", "ls")
+    assert result.exit_code == 0
+    assert "optuna/v1  unreadable" in result.stdout
+
+
+def test_show_a_problem_as_the_workflow_tells_it(invoke):
+    lines = invoke("artifacts", "show", PID).stdout.splitlines()
+    assert lines[:4] == [
+        f"mlp, seed None  {PID}",
+        "  reference λ = 8.25 ± 0.10  certified",
+        "  γ_loc 56  nβ 21.7  gradients –  seconds –",
+        "  Cite this: λ = 8.25 ± 0.10 at γ_loc = 56, nβ = 21.7, reference certified.",
+    ]
+    assert len(lines) < 12
+    study = invoke("artifacts", "show", f"{PID}:").stdout.splitlines()
+    assert study[0] == f"sgld on mlp, seed None  {PID}"
+    assert "  1 run ended" in study
+
+
 def test_ls_as_json(invoke):
     content = json.loads(invoke("artifacts", "ls", "--json").stdout)
     (run,) = content["runs"]
+    assert (run["state"], run["certified"], run["best"]) == ("unfinished", "1 of 2", "none")
     assert (run["num_problems"], run["num_trials"], run["num_ended"], run["in_use_by"]) == (2, 1, 1, None)
     assert run["bytes"] > sum(problem["bytes"] for problem in content["problems"]) > 0
     assert [problem["is_certified"] for problem in content["problems"]] == [True, None]
@@ -53,7 +91,17 @@ def test_show_a_trial_by_its_id_or_a_prefix(invoke, name):
     assert trial["manifest"]["settings"] == {"eta0": 0.1}
     assert trial["metrics"]["llc_hat"] == 8.0
     assert trial["files"] == ["manifest.json", "metrics.json"]
-    assert "llc_hat: 8.0" in invoke("artifacts", "show", name).stdout
+    assert "llc_hat: 8.0" in invoke("artifacts", "show", name, "--raw").stdout
+    lines = invoke("artifacts", "show", name).stdout.splitlines()
+    assert lines[:6] == [
+        f"sgld  {RID}",
+        f"  on mlp, seed None  {PID}",
+        "  complete",
+        "  λ̂ = 8 ± ?  error -0.25  relative -3.0%",
+        "  settings  eta0=0.1",
+        "  Cite this: λ = 8.25 ± 0.10 at γ_loc = 56, nβ = 21.7, reference certified.",
+    ]
+    assert lines[-1] == "run     optuna/v1, unfinished"
 
 
 def test_show_a_problem_and_a_study(invoke):

@@ -23,7 +23,9 @@ from lambda_hat.errors import (
     UncertifiedReference,
 )
 
-EMPTY = {"rows": [], "references": {}, "places": {"run": Path("here")}, "failure": None, "confirmed": []}
+EMPTY = {
+    "rows": [], "references": {}, "places": {"run": Path("here")}, "failure": None, "confirmed": [], "why_none": {},
+}  # fmt: skip
 
 
 def ends_with(error):

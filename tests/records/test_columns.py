@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import runpy
+from pathlib import Path
 from typing import Annotated
 
 import pytest
@@ -86,6 +88,11 @@ def test_a_field_more_is_a_column_more(tmp_path):
     assert read_table(path, RowWithColour) == rows
     frame = read_frame(path)
     assert (frame["colour"][0], frame["k_hat"][0], frame["param_eta0"][0]) == (530.0, 0.3, 0.1)
+
+
+def test_a_field_more_is_a_line_more_in_the_documentation():
+    column_table = runpy.run_path(str(Path(__file__).parents[2] / "scripts" / "generate_docs.py"))["column_table"]
+    assert "| `colour` | nm | Wavelength. |\n" in column_table(RowWithColour)
 
 
 def test_a_table_of_an_earlier_version_is_read(tmp_path):

@@ -106,7 +106,7 @@ def write_trial(paths: Paths, row: TrialRow) -> None:
     append_line(folder / PROGRESS_JSONL, Ended(state=row.state))
 
 
-def write_events(paths: Paths, rows: list[TrialRow], *, has_ended: bool) -> None:
+def write_events(paths: Paths, rows: list[TrialRow], *, end: End | None) -> None:
     time = datetime.fromisoformat("2026-11-25T09:42:04.529+00:00")
 
     def log_task(lane: str, label: str, task: str, start: float, end: float) -> None:
@@ -117,8 +117,8 @@ def write_events(paths: Paths, rows: list[TrialRow], *, has_ended: bool) -> None
     log_task(f"{PID}:reference", "htex64", f"{PID}:reference", 1.0, 9.0)
     for index, row in enumerate(rows):
         log_task(f"{PID}:{row.method}", "htex32", str(row.run_id), 9.0 + index, 10.5 + index)
-    if has_ended:
-        append_line(paths.events, End(time=time, at=12.0 + len(rows)))
+    if end is not None:
+        append_line(paths.events, end.model_copy(update={"time": time, "at": 12.0 + len(rows)}))
 
 
 @pytest.fixture(scope="session")
@@ -148,7 +148,9 @@ def make_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Paths]:
         if "table" not in without and "trials" not in without:
             write_table(paths.trials_table, rows, TrialRow)
         if "events" not in without:
-            write_events(paths, rows, has_ended="end" not in without)
+            failed = End(outcome="failed", reason="The reference of p failed: out of time.")
+            end = failed if "reference" in without else End(outcome="finished")
+            write_events(paths, rows, end=None if "end" in without else end)
         return paths
 
     return make_run

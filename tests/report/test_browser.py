@@ -6,13 +6,17 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
+from lambda_hat.records.rows import ConfirmedRow
+from lambda_hat.records.tables import write_table
 from lambda_hat.report.html import write_report
 from tests.conftest import HANGING
+from tests.report.conftest import confirmed_row
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -61,10 +65,10 @@ def report(make_run):
 def browse(tmp_path):
     """The document that Chromium made of a page, and what its console said."""
 
-    def browse(page: Path, fragment: str = "") -> tuple[str, list[str]]:
+    def browse(page: Path, fragment: str = "", flags: Sequence[str] = ()) -> tuple[str, list[str]]:
         assert CHROMIUM is not None, "CI needs Chromium (Debian package chromium)"
-        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--virtual-time-budget=2000"]
-        command = [CHROMIUM, *flags, f"--user-data-dir={tmp_path}", "--dump-dom", f"{page.as_uri()}{fragment}"]
+        known = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--virtual-time-budget=2000"]
+        command = [CHROMIUM, *known, *flags, f"--user-data-dir={tmp_path}", "--dump-dom", f"{page.as_uri()}{fragment}"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=HANGING, check=True)
         return done.stdout, re.findall(r"CONSOLE[:(]\d+\)?\] (.*)", done.stderr)
 
@@ -97,3 +101,32 @@ def test_a_click_on_a_header_sorts_the_table(browse, report, tmp_path):
     assert table.values("error") == sorted(table.values("error"))
     assert [row["error"] for row in table.rows[-4:]] == [""] * 4
     assert len(table.rows) == 24
+
+
+@pytest.mark.parametrize("width", [400, 1280, 1920])
+def test_a_page_never_scrolls_sideways(browse, make_run, tmp_path, width):
+    """A table that is wider than a phone scrolls in its own box; from 1280 px on, every table but the last fits."""
+    paths = make_run()
+    rows = [
+        confirmed_row(
+            method=method, number=7, rmse=0.3, rmse_se=0.05, relative_rmse=0.036, mean_error=0.1, rms_z=1.7,
+            worst_rhat=1.025, worst_k_hat=0.7003, num_gradient_evaluations=123456.0,
+            hyperparameters={"M": 2, "batch_size": 32, "lr": 0.0012579, "steps": 3500, "whitening_mode": "hessian"},
+        )
+        for method in ("sgld", "vi")
+    ]  # fmt: skip
+    write_table(paths.confirmed_table, rows, ConfirmedRow)
+    measure = (
+        "<script>const frame = document.scrollingElement;"
+        "document.body.dataset.overflow = frame.scrollWidth - innerWidth;"
+        "document.body.dataset.clipped = [...document.querySelectorAll('.wide')]"
+        ".filter((box) => box.scrollWidth > box.clientWidth + 1).length</script>"
+    )
+    page = tmp_path / "measured.html"
+    content = write_report(paths).read_text(encoding="utf-8").replace("</body>", f"{measure}</body>")
+    page.write_text(content, encoding="utf-8")
+    document, _ = browse(page, flags=(f"--window-size={width},2000",))
+    (overflow,) = re.findall(r'data-overflow="(-?\d+)"', document)
+    (clipped,) = re.findall(r'data-clipped="(\d+)"', document)
+    assert int(overflow) <= 0
+    assert width < 1280 or int(clipped) == 0

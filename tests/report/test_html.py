@@ -21,6 +21,7 @@ from lambda_hat.report.summary import figures_of, print_summary, settings_text, 
 from tests.report.conftest import confirmed_row
 
 PID = "p_0123456789ab"
+CITATION = "Cite this: λ = 8.250 ± 0.070 at γ_loc = 56, nβ = 21.7, reference certified."
 TITLE = "mlp, model small, data small, teacher _null, seed 42"
 MAX_BYTES = 3_000_000  # of a study of 300 trials
 _VOID = {"meta", "link", "input", "br", "img", "hr"}
@@ -86,9 +87,10 @@ def test_the_verdict_comes_first(page):
     ]  # fmt: skip
     verdict = page.text("verdict")
     assert TITLE in verdict
-    assert "The reference is λ = 8.250 ± 0.070, certified." in verdict
-    assert "The Laplace value, which costs one Hessian, is 8.5 (+3.0%)." in verdict
+    assert f"{TITLE} {PID} {CITATION}" in verdict
+    assert "Laplace 8.5 +0.25 +3.0%" in verdict
     assert "also the luckiest" in verdict
+    assert "sgld agrees with the reference: best trial" in verdict
 
 
 def test_the_figures_say_what_they_show(page):
@@ -159,7 +161,10 @@ def test_report_table_and_console_agree(page, run_paths):
 def test_every_trial_is_in_the_table_with_what_it_is_sorted_by(page):
     cells = [attrs["data-v"] for tag, attrs in page.elements if tag == "td" and "data-v" in attrs]
     columns = [attrs["data-name"] for tag, attrs in page.elements if tag == "th" and "data-name" in attrs]
-    rows = [dict(zip(columns, cells[start : start + len(columns)], strict=True)) for start in range(0, len(cells), 14)]
+    rows = [
+        dict(zip(columns, cells[start : start + len(columns)], strict=True))
+        for start in range(0, len(cells), len(columns))
+    ]
     assert len(rows) == 24
     objectives = [float(row["objective"]) for row in rows if row["state"] == "complete"]
     assert objectives == sorted(objectives)
@@ -180,25 +185,33 @@ def test_a_report_is_the_same_every_time(page, run_paths):
 def test_an_uncertified_reference_puts_everything_in_doubt(make_run):
     reasons = ["R̂ of r² is 1.15, at most 1.01 wanted"]
     page = Page(write_report(make_run(is_certified=False, reasons=reasons)))
-    assert "NOT certified, so that all of this is in doubt" in page.text("verdict")
+    assert f"the reference is not certified, because {reasons[0]}." in page.text("verdict")
+    assert "Nothing can be recommended" in page.text("verdict")
     assert f"because {reasons[0]}" in page.text("references")
-    assert any(attrs.get("class") == "verdict doubtful" for _, attrs in page.elements)
+    assert any(attrs.get("class") == "verdict bad" for _, attrs in page.elements)
 
 
 def test_a_killed_run_says_how_far_it_came(make_run):
-    page = Page(write_report(make_run(without=("table", "end"))))
+    paths = make_run(without=("table", "end"))
+    page = Page(write_report(paths))
     notes = page.text("notes")
-    assert "The last command has not ended, or was killed: this is how far it came." in notes
+    assert "The last command was interrupted: this is how far it came." in notes
+    assert f"To go on, type lambda-hat workflow optuna --config {paths.resolved_config} --resume" in notes
     assert "There is no table of trials yet, but 24 trials have ended" in notes
-    assert "The reference is λ = 8.250 ± 0.070, certified." in page.text("verdict")
+    assert CITATION in page.text("verdict")
     assert "studies" not in page.texts
 
 
 def test_a_run_without_a_reference_says_why(make_run):
     page = Page(write_report(make_run(without=("reference", "trials"))))
-    assert f"The reference of {PID} failed: out of time." in page.text("notes")
-    assert "nothing can be said of the methods" in page.text("verdict")
-    assert "There is no reference: out of time." in page.text("references")
+    notes = page.text("notes")
+    assert "The last command failed: The reference of p failed: out of time." in notes
+    assert f"The reference of {TITLE} failed: out of time." in notes
+    assert "To go on, type lambda-hat workflow optuna --config" in notes
+    nothing = "Nothing to cite: there is no reference (out of time)."
+    assert nothing in page.text("verdict")
+    assert nothing in page.text("references")
+    assert ".." not in notes
     assert f"problems/{PID}/failure.json" in page.source
 
 
@@ -241,15 +254,16 @@ def test_confirmed_settings_are_shown_first(make_run):
     across = AcrossRow(method="vi", found_on=PID, pid="p_2", loss=0.25, num_seeds=4, num_failed=0)
     write_table(paths.across_table, [across], AcrossRow)
     page = Page(write_report(paths))
-    expected = "On fresh seeds vi is the most accurate: root mean square error 0.100 ± 0.020 (1.2%), by lr=0.02."
-    assert expected in page.text("verdict")
-    assert "luckiest" not in page.text("verdict")
+    verdict = page.text("verdict")
+    assert "Use vi, the only one to trust (– gradients), with lr=0.02." in verdict
+    assert "vi agrees with the reference: rms error 0.100 ± 0.020 (1.2%)." in verdict
+    assert "sgld is no closer than Laplace: rms error 0.300 ± 0.050 (3.6%), Laplace is off by 0.25." in verdict
+    assert "luckiest" not in verdict
+    assert verdict.index("Best settings of each method under fresh seeds") < verdict.index("Best trial of each method")
     write_confirmed(1.0, 3.0)
     verdict = Page(write_report(paths)).text("verdict")
-    assert "On fresh seeds sgld is the most accurate of those that can be trusted: root mean" in verdict
-    write_confirmed(4.0, 3.0)
-    verdict = Page(write_report(paths)).text("verdict")
-    assert "vi is the most accurate: root mean square error 0.100 ± 0.020 (1.2%), by lr=0.02; its errors" in verdict
+    assert "No method can be recommended: something speaks against each." in verdict
+    assert "vi is biased, or its standard errors are too small: its errors are 3.0 times" in verdict
     assert list(page.texts)[:3] == ["verdict", "confirmed", "across"]
     assert "+25.0%" in page.text("across")
     assert "relative rmse" in page.text("confirmed")
@@ -263,7 +277,8 @@ def test_runs_of_another_workflow_are_shown(make_run):
     write_table(paths.runs_table, [run], RunRow)
     page = Page(write_report(paths))
     headings = "problem sampler method state settings λ̂ standard error truncated"
-    assert page.text("runs") == f"Runs {headings} {PID} fine hmc complete steps=500 8.26 0.05 no"
+    assert page.text("runs") == f"Runs {headings} mlp fine hmc complete steps=500 8.26 0.05 no"
+    assert "fine agrees with the reference: estimate 8.260 ± 0.050." in page.text("verdict")
     assert "notes" not in page.texts
 
 
@@ -287,7 +302,7 @@ def test_references_of_other_runs_are_found(make_run, tmp_path):
     paths.resolved_config.write_text(config, encoding="utf-8")
     found = find_run(paths.root)
     assert found.references == tmp_path / "shared"
-    assert "λ = 8.250 ± 0.070, certified" in Page(write_report(found)).text("verdict")
+    assert CITATION in Page(write_report(found)).text("verdict")
 
 
 def test_interactive_figures_are_inlined(run_paths, tmp_path):

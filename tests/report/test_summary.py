@@ -16,6 +16,7 @@ REFERENCE = ReferenceRecord(
     method="hmc", llc=15.637, se=0.021, is_certified=True, laplace_llc=15.74, localization=100.0, nbeta=263.1,
     num_gradient_evaluations=123456.0, seconds=43.21,
 )  # fmt: skip
+CITATION = "Cite this: λ = 15.637 ± 0.021 at γ_loc = 100, nβ = 263.1, reference certified."
 SETTINGS = {"eta0": 0.001, "precond_type": "adam"}
 
 
@@ -51,41 +52,23 @@ def summary(rows, references, **titles):
 def test_the_whole_summary():
     text = summary(ROWS, {"p_1": REFERENCE}, p_1="mlp, seed 0")
     assert [line.rstrip() for line in text.splitlines()] == [
-        "p_1  mlp, seed 0",
+        "mlp, seed 0  p_1",
         "  reference λ = 15.637 ± 0.021  certified",
         "  γ_loc 100  nβ 263.1  gradients 123,456  seconds 43.2",
-        "  best of               λ̂   error  relative  predicted     z      R̂  k̂",
-        "  sgld     15.700 ± 0.050  +0.063     +0.4%      +0.3%  +1.2  1.004  –",
-        "  vi                    –       –         –          –     –      –  –",
-        "  Laplace           15.74  +0.103     +0.7%          –     –      –  –",
+        f"  {CITATION}",
+        "  Nothing is confirmed: the best of many trials is also the luckiest. Another seed will err more.",
+        "  sgld agrees with the reference: best trial 15.700 ± 0.050 (+0.4%); not confirmed under fresh seeds.",
+        "  vi has no estimate: 1 failed.",
+        "  best trial of               λ̂   error  relative  predicted     z      R̂  k̂",
+        "  sgld           15.700 ± 0.050  +0.063     +0.4%      +0.3%  +1.2  1.004  –",
+        "  vi                          –       –         –          –     –      –  –",
+        "  Laplace                 15.74  +0.103     +0.7%          –     –      –  –",
         "  sgld: 2 complete, 1 pruned, 1 failed; best is trial 2 (r_2): eta0=0.001, precond_type=adam",
         "  vi: 1 failed",
         "",
         "run    /runs/x",
         "table  /runs/x/t.parquet",
     ]
-
-
-@pytest.mark.parametrize(("error", "is_said"), [(0.05, False), (-0.05, False), (0.11, True), (-0.11, True)])
-def test_a_method_that_does_not_beat_the_laplace_value_stands_out(error, is_said):
-    text = summary([row(2, objective=0.1, llc_hat=15.637 + error, error=error)], {"p_1": REFERENCE}, p_1="x")
-    assert ("precond_type=adam; no closer than Laplace\n" in text) == is_said
-    nothing = summary([row(2, objective=0.1, llc_hat=15.7, error=error)], {}, p_1="x")
-    assert "no closer" not in nothing
-
-
-@pytest.mark.parametrize(
-    ("found", "doubt"),
-    [
-        ({"rhat": 1.06}, "; its chains disagree (R̂ 1.06)\n"),
-        ({"rhat": 1.05, "reports": {"k_hat": 0.7}}, "precond_type=adam\n"),
-        ({"reports": {"k_hat": 2.21}}, "; its fit does not cover the posterior (k̂ 2.21)\n"),
-        ({"rhat": 1.8, "error": 0.2}, "; its chains disagree (R̂ 1.80); no closer than Laplace\n"),
-    ],
-)
-def test_an_estimate_that_cannot_be_trusted_stands_out(found, doubt):
-    close = {"llc_hat": 15.64, "error": 0.003, "objective": 0.003} | found
-    assert doubt in summary([row(2, **close)], {"p_1": REFERENCE}, p_1="x")
 
 
 def test_an_uncertified_reference_says_why():
@@ -97,7 +80,8 @@ def test_an_uncertified_reference_says_why():
 
 
 def test_a_problem_without_a_reference_says_so():
-    assert "  reference: none\n" in summary([], {}, p_1="x")
+    text = summary([], {}, p_1="x")
+    assert "  reference: none\n  Nothing to cite: there is no reference yet.\n" in text
 
 
 @pytest.mark.parametrize("columns", ["20", "80", "300"])
@@ -123,42 +107,54 @@ def test_runs_of_fixed_settings_are_told_by_sampler():
     ]
     print_runs(stream, runs, {"p_1": REFERENCE}, {"run": Path("/runs/x")}, {"p_1": "mlp", "p_2": "other"})
     assert [line.rstrip() for line in stream.getvalue().splitlines()] == [
-        "p_1  mlp",
+        "mlp  p_1",
         "  reference λ = 15.637 ± 0.021  certified",
         "  γ_loc 100  nβ 263.1  gradients 123,456  seconds 43.2",
+        f"  {CITATION}",
         "  sampler               λ̂   error  relative  predicted     z      R̂  k̂",
         "  fine     15.700 ± 0.050  +0.063     +0.4%      +0.3%  +1.2  1.004  –",
         "  coarse     15.90 ± 0.10  +0.263         –          –     –      –  –",
         "  broken                –       –         –          –     –      –  –",
         "  late                  –       –         –          –     –      –  –",
         "  Laplace           15.74  +0.103     +0.7%          –     –      –  –",
-        "  coarse: no closer than Laplace",
-        "  broken: failed: ValueError: a bug",
-        "  late: unfinished",
+        "  fine agrees with the reference: estimate 15.700 ± 0.050 (+0.4%).",
+        "  coarse is no closer than Laplace: estimate 15.90 ± 0.10, Laplace is off by 0.103.",
+        "  broken has no estimate: failed, ValueError: a bug.",
+        "  late has no estimate: unfinished.",
         "",
-        "p_2  other",
+        "other  p_2",
         "  reference: none",
+        "  Nothing to cite: there is no reference yet.",
         "",
         "run  /runs/x",
     ]
 
 
 def test_what_is_confirmed_is_told_beside_what_the_search_found():
-    known = {"pid": "p_1", "method": "sgld", "number": 2, "run_id": "r_2", "hyperparameters": {"eta0": 0.001}}
-    known |= {"rmse": 0.0712, "rmse_se": 0.0123, "relative_rmse": 0.00455}
+    known = {"hyperparameters": {"eta0": 0.001}, "pid": "p_1", "relative_rmse": 0.00455, "rmse": 0.0712}
+    known |= {"rmse_se": 0.0123, "num_gradient_evaluations": 5000.0}
     confirmed = [
         confirmed_row(**known),
         confirmed_row(**known | {"rank": 2, "rmse": 9.0}),
         confirmed_row(**known | {"num_failed": 1, "method": "vi", "rmse_se": None, "worst_k_hat": 0.6, "rms_z": 2.04}),
-        confirmed_row(**known | {"method": "hmc", "rmse": 0.2, "worst_rhat": 1.2, "worst_k_hat": 0.8}),
+        confirmed_row(**known | {"method": "hmc", "rmse": 0.2, "worst_rhat": 1.2, "worst_k_hat": 0.7003}),
         confirmed_row(**known | {"pid": "p_2"}),
     ]
     stream = io.StringIO()
     print_summary(stream, ROWS, {"p_1": REFERENCE}, {}, {"p_1": "mlp"}, confirmed)
-    assert [line for line in stream.getvalue().splitlines() if "confirmed" in line] == [
-        "  sgld confirmed: rmse 0.0712 ± 0.012 (0.5%), 4 seeds; trial 2 (r_2): eta0=0.001",
-        "  vi confirmed: rmse 0.0712 ± – (0.5%), 4 seeds; trial 2 (r_2): eta0=0.001; 1 of its runs failed; "
-        "its errors are 2.0 times what its standard errors say",
-        "  hmc confirmed: rmse 0.2 ± 0.012 (0.5%), 4 seeds; trial 2 (r_2): eta0=0.001; its chains disagree (R̂ 1.20); "
-        "its fit does not cover the posterior (k̂ 0.80); no closer than Laplace",
+    lines = [line.rstrip() for line in stream.getvalue().splitlines()]
+    start = next(place for place, line in enumerate(lines) if line.startswith("  confirmed"))
+    assert lines[start : start + 9] == [
+        "  confirmed           rmse  relative rmse  rms z  worst R̂  worst k̂  failed  gradients",
+        "  sgld       0.071 ± 0.012           0.5%      –        –        –  0 of 4      5,000",
+        "  vi            0.0712 ± ?           0.5%   2.04        –     0.60  1 of 4      5,000",
+        "  hmc        0.200 ± 0.012           0.5%      –    1.200   0.7003  0 of 4      5,000",
+        "  Laplace            0.103           0.7%      –        –        –       –          –",
+        "  Use sgld, the only one to trust (5,000 gradients), with eta0=0.001.",
+        "  sgld agrees with the reference: rms error 0.071 ± 0.012 (0.5%); it and Laplace do not differ within error. "
+        "Settings: eta0=0.001.",
+        "  vi cannot be trusted: 1 of its 4 runs failed; it is biased, or its standard errors are too small: its "
+        "errors are 2.04 times what its standard errors say. Settings: eta0=0.001.",
+        "  hmc cannot be trusted: its chains disagree (R̂ 1.20) and its fit does not cover the posterior (k̂ 0.7003); it "
+        "is no closer than Laplace. Settings: eta0=0.001.",
     ]

@@ -43,6 +43,8 @@ class Report:
     unit: str = ""
     spec: str = ".4g"
     """How it is printed."""
+    bound: float | None = None
+    """What it is read beside, if anything: it is never rounded across that."""
 
 
 @dataclass(frozen=True)

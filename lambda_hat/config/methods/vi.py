@@ -31,6 +31,7 @@ class VISettings(MethodSettings):
             "k̂",
             "Pareto k of importance sampling from the fit to the posterior. Above 0.7 the fit does not cover it.",
             spec=".2f",
+            bound=MAX_K_HAT,
         ),
         Report("llc_psis", "λ̂ (PSIS)", "The estimate corrected by Pareto-smoothed importance sampling."),
         Report("num_loss_evaluations", "loss evaluations", "Full-data losses of draws from the fits.", spec=",.0f"),

@@ -21,7 +21,7 @@ from lambda_hat.report.page.trials import (
     trials_table,
     trials_text,
 )
-from lambda_hat.report.run_files import RunFiles
+from lambda_hat.report.run_files import RunFiles, RunState
 
 __all__ = ["Page", "PlotPart", "build_page"]
 
@@ -40,6 +40,8 @@ class Page:
 
     title: str
     subtitle: str
+    state: RunState
+    next_command: str
     notes: tuple[str, ...]
     problems: tuple[ProblemPart, ...]
     confirmed: Table | None
@@ -81,13 +83,15 @@ def build_page(run: RunFiles, place: Path) -> Page:
     links = Links(run.paths, place.parent)
     last = moment(run.commands[-1].begin.time) if run.commands else ""
     return Page(
-        title=f"λ̂ of {run.paths.root.parent.name}",
+        title=f"λ̂ of {run.paths.root.parent.name}{'' if run.state.word == 'finished' else f', {run.state.word}'}",
         subtitle=f"{_size_text(run)}{f', last command of {last}' if last else ''}",
+        state=run.state,
+        next_command="" if run.state.word in ("finished", "running") else run.next_command,
         notes=tuple(run.missing()),
         problems=tuple(problem_part(run, pid, title, links) for pid, title in run.titles.items()),
         confirmed=confirmed_table(run, links),
-        across=plain_table(run.across) if run.across else None,
-        llc_runs=plain_table(run.llc_runs) if run.llc_runs else None,
+        across=plain_table(run.across, run.names) if run.across else None,
+        llc_runs=plain_table(run.llc_runs, run.names) if run.llc_runs else None,
         provenance=tuple(provenance(run)),
         files=tuple(files(run.paths, links)),
         config=_config_text(run),

@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from lambda_hat.formatting import estimate, number
 from lambda_hat.records.reference import ReferenceRecord
-from lambda_hat.records.rows import TrialRow
+from lambda_hat.records.rows import ConfirmedRow, TrialRow
 from lambda_hat.report import figures
-from lambda_hat.report.analysis import best_trial, doubts, doubts_of_settings, indistinguishable
+from lambda_hat.report.analysis import best_trial
 from lambda_hat.report.drawing import Picture
+from lambda_hat.report.overview import problem_verdict
+from lambda_hat.report.page.confirmed import speaks_against
 from lambda_hat.report.page.table import Cell, Column, Links, Table, TableRow, cells_of, column_of
 from lambda_hat.report.run_files import RunFiles
 from lambda_hat.report.summary import (
+    CONFIRMED,
     FIGURES,
-    all_doubts,
-    all_doubts_of_settings,
+    best_estimate,
+    confirmed_lines,
     counts_text,
-    figures_of,
-    laplace_figures,
+    estimate_lines,
     reference_facts,
-    settings_text,
     trials_by_method,
 )
+from lambda_hat.report.verdict import Estimate, ProblemVerdict, citation
 
 __all__ = ["ProblemPart", "ReferencePart", "problem_part"]
 
 _COLUMNS = TrialRow.columns()
 _WORK = _COLUMNS["num_gradient_evaluations"]
-_SETTINGS = tuple(_COLUMNS[name] for name in ("method", "number", "run_id", "hyperparameters"))
+_SETTINGS = tuple(_COLUMNS[name] for name in ("method", "number", "hyperparameters"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,11 +52,12 @@ class ProblemPart:
 
     pid: str
     title: str
-    is_sure: bool  # the reference is certified and at least one method agrees with it
-    verdict: tuple[str, ...]
-    table: Table
+    verdict: ProblemVerdict
+    confirmed: Table | None
+    estimates: Table | None
+    estimates_title: str
     settings: Table | None
-    estimates: Picture | None
+    figure: Picture | None
     reference: ReferencePart | None
     no_reference: str
     cost: Picture | None
@@ -63,119 +65,70 @@ class ProblemPart:
 
 def problem_part(run: RunFiles, pid: str, title: str, links: Links) -> ProblemPart:
     """All of one problem."""
-    reference = run.references.get(pid)
+    reference, failure = run.references.get(pid), run.reference_failures.get(pid)
     by_method = trials_by_method(run.rows, pid)
+    runs = {row.sampler: row for row in run.llc_runs if row.pid == pid}
+    winners = {row.method: row for row in run.confirmed if row.pid == pid and row.rank == 1}
     best = {method: trial for method, trials in by_method.items() if (trial := best_trial(trials)) is not None}
-    closest = best_trial(best.values())
-    rows = [
-        TableRow(
-            (
-                Cell(method),
-                *(Cell(text, kind="number") for text in figures_of(best.get(method))),
-                Cell(_work(best.get(method)), kind="number"),
-                Cell(counts_text(trials)),
-                Cell(_standing(best[method], reference) if method in best else "", kind="bad"),
-            ),
-            is_best=closest is not None and best.get(method) is closest,
-        )
-        for method, trials in by_method.items()
-    ]
-    if by_method and reference:
-        cells = (*(Cell(text, kind="number") for text in laplace_figures(reference)), *[Cell("")] * 3)
-        rows.append(TableRow((Cell("Laplace"), *cells)))
-    columns = (
-        Column("best of", "best of"),
-        *map(column_of, (*FIGURES, _WORK)),
-        Column("trials", "trials"),
-        Column("standing", ""),
-    )
-    failure = run.reference_failures.get(pid)
+    verdict = problem_verdict(run, pid)
     return ProblemPart(
         pid=pid,
         title=title,
-        is_sure=bool(reference and reference.is_certified) and bool(indistinguishable(best.values())),
-        verdict=tuple(_verdict(run, pid, reference, best)),
-        table=Table(columns, tuple(rows)),
+        verdict=verdict,
+        confirmed=_confirmed_table(winners, reference, verdict) if winners else None,
+        estimates=_estimates_table(by_method or {name: [row] for name, row in runs.items()}, reference),
+        estimates_title="Best trial of each method" if by_method else "Samplers",
         settings=_settings_table(best, links) if best else None,
-        estimates=figures.estimates_figure(by_method, reference),
+        figure=figures.estimates_figure(by_method, reference, winners),
         reference=None if reference is None else _reference(reference),
-        no_reference=f"There is no reference: {failure.reason}." if failure else "There is no reference yet.",
+        no_reference=citation(reference, failure and failure.reason),
         cost=figures.cost_figure(by_method, reference),
     )
 
 
-def _standing(best: TrialRow, reference: ReferenceRecord | None) -> str:
-    """In two words: the verdict has more."""
-    return "in doubt" if doubts(best) else "".join(all_doubts(best, reference))
+def _confirmed_table(
+    winners: Mapping[str, ConfirmedRow], reference: ReferenceRecord | None, verdict: ProblemVerdict
+) -> Table:
+    """The best settings of every method under fresh seeds; orange is what speaks against them."""
+    good = {method.name for method in verdict.methods if method.is_good}
+    best = min((row for row in winners.values() if row.method in good), key=lambda row: row.rank_key, default=None)
+    rows = []
+    for name, texts in confirmed_lines(winners.values(), reference).items():
+        row = winners.get(name)
+        against = set() if row is None else speaks_against(row, reference)
+        cells = [
+            Cell(text, kind="number bad" if column.name in against else "number")
+            for column, text in zip(CONFIRMED, texts, strict=True)
+        ]
+        rows.append(TableRow((Cell(name), *cells), is_best=row is not None and row is best))
+    return Table((Column("method", "confirmed"), *map(column_of, CONFIRMED)), tuple(rows))
 
 
-def _work(trial: TrialRow | None) -> str:
-    return number(trial.num_gradient_evaluations if trial else None, _WORK.spec)
-
-
-def _verdict(run: RunFiles, pid: str, reference: ReferenceRecord | None, best: Mapping[str, TrialRow]) -> Iterator[str]:
-    if reference is None:
-        yield "There is no reference, so nothing can be said of the methods."
-        return
-    standing = "certified" if reference.is_certified else "NOT certified, so that all of this is in doubt"
-    yield f"The reference is λ = {estimate(reference.llc, reference.se)}, {standing}."
-    yield from _confirmed_verdict(run, pid, reference)
-    if not best:
-        if run.rows:
-            yield "No trial was completed."
-        return
-    close = indistinguishable(best.values())
-    for method, trial in best.items():
-        if found := doubts(trial):
-            yield f"{method} cannot be trusted at its best settings: {' and '.join(found)}."
-    if len(close) > 1:
-        names = _listed([trial.method for trial in best.values() if trial in close])
-        yield f"{names} are within two combined standard errors of it at the best settings found."
-        yield f"Of these, {close[0].method} needs the fewest gradient evaluations: {_result(close[0])}."
-    elif close:
-        yield f"{close[0].method} is within two combined standard errors of it: {_result(close[0])}."
-    elif trusted := [trial for trial in best.values() if not doubts(trial)]:
-        closest = min(trusted, key=lambda trial: math.inf if trial.error is None else abs(trial.error))
-        yield "No method that can be trusted comes within two combined standard errors."
-        yield f"{closest.method} is closest: {_result(closest)}."
-    if reference.laplace_llc is not None:
-        yield (
-            f"The Laplace value, which costs one Hessian, is {number(reference.laplace_llc)} "
-            f"({number(reference.laplace_relative_error, '+.1%')})."
-        )
-    if not any(row.pid == pid for row in run.confirmed):
-        yield "The best of many trials is also the luckiest: its error on another seed will be larger."
-
-
-def _confirmed_verdict(run: RunFiles, pid: str, reference: ReferenceRecord) -> Iterator[str]:
-    known = [row for row in run.confirmed if row.pid == pid and row.rmse is not None]
-    trusted = [row for row in known if not doubts_of_settings(row)]
-    if known:
-        best = min(trusted or known, key=lambda row: math.inf if row.rmse is None else row.rmse)
-        error = f"{estimate(best.rmse, best.rmse_se)} ({number(best.relative_rmse, '.1%')})"
-        among = " of those that can be trusted" if trusted and len(trusted) < len(known) else ""
-        found = "".join(f"; {doubt}" for doubt in all_doubts_of_settings(best, reference))
-        yield (
-            f"On fresh seeds {best.method} is the most accurate{among}: "
-            f"root mean square error {error}, by {settings_text(best.hyperparameters)}{found}."
-        )
-
-
-def _result(trial: TrialRow) -> str:
-    value, relative = estimate(trial.llc_hat, trial.se_hat), number(trial.relative_error, "+.1%")
-    settings = settings_text(trial.hyperparameters)
-    return f"λ̂ = {value} ({relative}) for {_work(trial)} gradient evaluations, by {settings}"
-
-
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+def _estimates_table(rows: Mapping[str, Sequence[Estimate]], reference: ReferenceRecord | None) -> Table | None:
+    """The best trial of every method, or the run of every sampler."""
+    if not rows:
+        return None
+    lines = []
+    for name, texts in estimate_lines(rows, reference).items():
+        found = best_estimate(rows.get(name, ()))
+        against = set() if found is None else speaks_against(found, reference)
+        numbers = (*texts, _WORK.text(None if found is None else found.num_gradient_evaluations))
+        cells = [
+            Cell(text, kind="number bad" if column.name in against else "number")
+            for column, text in zip((*FIGURES, _WORK), numbers, strict=True)
+        ]
+        lines.append(TableRow((Cell(name), *cells, Cell(counts_text(rows.get(name, ()))))))
+    first = Column(
+        "method", "best trial" if any(isinstance(row, TrialRow) for of in rows.values() for row in of) else ""
+    )
+    return Table((first, *map(column_of, (*FIGURES, _WORK)), Column("ended", "ended")), tuple(lines))
 
 
 def _settings_table(best: Mapping[str, TrialRow], links: Links) -> Table:
     rows = []
     for trial in best.values():
-        cells = cells_of(trial, _SETTINGS)
-        cells["run_id"] = replace(cells["run_id"], href=links.to_trial(trial))
+        cells = cells_of(trial, _SETTINGS, {})
+        cells["number"] = replace(cells["number"], href=links.to_trial(trial))
         rows.append(TableRow(tuple(cells.values())))
     return Table(tuple(map(column_of, _SETTINGS)), tuple(rows))
 
@@ -185,7 +138,7 @@ def _reference(reference: ReferenceRecord) -> ReferencePart:
         TableRow(
             (
                 Cell(criterion.name),
-                Cell(number(criterion.value), kind="number"),
+                Cell(number(criterion.value, ".4g", criterion.bound), kind="number"),
                 Cell(f"{'≤' if criterion.is_upper else '≥'} {number(criterion.bound, 'g')}", kind="number"),
                 Cell("met", kind="good") if criterion.is_met else Cell("not met", kind="bad"),
             )

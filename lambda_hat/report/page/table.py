@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -12,14 +12,15 @@ from typing import Any
 from urllib.parse import quote
 
 from lambda_hat.artifacts.paths import METRICS_JSON, Paths
-from lambda_hat.formatting import number
+from lambda_hat.formatting import MISSING
 from lambda_hat.records.columns import NamedColumn
 from lambda_hat.records.rows import AcrossRow, ConfirmedRow, RunRow, TrialRow
 from lambda_hat.records.state import State
-from lambda_hat.report.summary import settings_text
+from lambda_hat.report.verdict import settings_text
 
 __all__ = ["Cell", "Column", "Links", "Table", "TableRow", "cells_of", "column_of", "plain_table"]
 
+_PROBLEMS = ("pid", "found_on")
 _HIDDEN = frozenset({"versions", "git_commit", "pid_worker", "x64"})  # the page says once where results come from
 
 
@@ -83,16 +84,24 @@ def column_of(column: NamedColumn) -> Column:
     return Column(column.name, column.title, _is_number(column))
 
 
-def cells_of(row: TrialRow | RunRow | ConfirmedRow | AcrossRow, columns: Sequence[NamedColumn]) -> dict[str, Cell]:
-    """The values of a row in these columns as the page shows them, by the columns' names."""
+def cells_of(
+    row: TrialRow | RunRow | ConfirmedRow | AcrossRow,
+    columns: Sequence[NamedColumn],
+    names: Mapping[str, str],
+) -> dict[str, Cell]:
+    """The values of a row in these columns as the page shows them, by the columns' names.
+
+    `names` are those of problems, by id: nobody can read a hash.
+    """
     values = row.to_cells() | {"hyperparameters": settings_text(row.hyperparameters)}
+    values |= {name: names.get(values[name], values[name]) for name in _PROBLEMS if name in values}
     return {column.name: _cell(column, values.get(column.name)) for column in columns}
 
 
-def plain_table(rows: Sequence[RunRow] | Sequence[AcrossRow]) -> Table:
+def plain_table(rows: Sequence[RunRow] | Sequence[AcrossRow], names: Mapping[str, str]) -> Table:
     """All columns of a file that are not empty."""
     known = [column for column in type(rows[0]).columns().values() if column.name not in _HIDDEN]
-    cells = [cells_of(row, known) for row in rows]
+    cells = [cells_of(row, known, names) for row in rows]
     columns = [column for column in known if any(row[column.name].value for row in cells)]
     return Table(
         tuple(map(column_of, columns)),
@@ -107,13 +116,13 @@ def _is_number(column: NamedColumn) -> bool:
 def _cell(column: NamedColumn, value: Any) -> Cell:
     match value:
         case None:
-            return Cell("–", kind="number" if _is_number(column) else "")
+            return Cell(MISSING, kind="number" if _is_number(column) else "")
         case State():
             return Cell(value.word, value=value.word)
         case bool():
             return Cell("yes" if value else "no", value=str(value))
         case int() | float():
-            return Cell(number(value, column.spec), value=repr(value) if math.isfinite(value) else "", kind="number")
+            return Cell(column.text(value), value=repr(value) if math.isfinite(value) else "", kind="number")
         case datetime():
             return Cell(value.strftime("%Y-%m-%d %H:%M"), value=value.isoformat())
         case _:

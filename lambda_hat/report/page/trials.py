@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from lambda_hat.artifacts.paths import FAILURE_JSON, METRICS_JSON, PROGRESS_JSONL
+from lambda_hat.config.methods import REPORTS
 from lambda_hat.formatting import count, estimate
+from lambda_hat.records.columns import NamedColumn
 from lambda_hat.records.rows import TrialRow
 from lambda_hat.records.state import State
 from lambda_hat.report import figures
@@ -39,7 +41,7 @@ def study_part(run: RunFiles, pid: str, method: str, trials: Sequence[TrialRow])
     """One study."""
     objective, space = run.objective, run.search_space(method)
     return StudyPart(
-        title=f"{method} on {run.titles.get(pid, pid)}",
+        title=f"{method} on {run.titles.get(pid, pid)}" if len(run.titles) > 1 else method,
         counts=counts_text(trials),
         history=figures.history_figure(trials, objective, run.references.get(pid)),
         importances=figures.importances_figure(trials),
@@ -63,7 +65,7 @@ def failures_table(run: RunFiles, links: Links) -> Table:
     rows = [
         TableRow(
             (
-                Cell(f"{pid}:reference"),
+                Cell(f"reference of {run.names.get(pid, pid)}"),
                 Cell(failure.reason or "no reason", kind="long"),
                 Cell(FAILURE_JSON, href=links.to(run.paths.problem_dir(pid) / FAILURE_JSON)),
                 Cell(PROGRESS_JSONL, href=links.to(run.paths.problem_dir(pid) / PROGRESS_JSONL)),
@@ -72,10 +74,14 @@ def failures_table(run: RunFiles, links: Links) -> Table:
         for pid, failure in run.reference_failures.items()
     ]
     failed = [row for row in run.rows if row.state is State.FAIL]
+
+    def of(pid: str) -> str:
+        return f" on {run.names.get(pid, pid)}" if len(run.titles) > 1 else ""
+
     for row in failed[:MAX_FAILURES]:
         result, progress = links.to_trial(row), links.to_trial(row, PROGRESS_JSONL)
         cells = (
-            Cell(f"{row.pid}:{row.method} trial {row.number}"),
+            Cell(f"{row.method} trial {row.number}{of(row.pid)}"),
             Cell(row.reason or "no reason", kind="long"),
             Cell(METRICS_JSON if result else "", href=result),
             Cell(PROGRESS_JSONL if progress else "", href=progress),
@@ -96,11 +102,14 @@ _SHOWN = (
     "relative_error",
     "z",
     "rhat",
+    "k_hat",
+    "predicted_bias",
     "num_gradient_evaluations",
     "total_sec",
     "hyperparameters",
     "run_id",
 )
+_OPTIONAL = frozenset(REPORTS)  # which only some methods have
 _TRIAL_COLUMNS = tuple(TrialRow.columns()[name] for name in _SHOWN)
 
 
@@ -115,14 +124,24 @@ def trials_table(run: RunFiles, links: Links) -> Table:
     """All trials, the best first."""
     best = [best_trial(trials) for trials in run.studies.values()]
     rows = sorted(run.rows, key=score)[:MAX_TABLE_ROWS]
+    columns = [column for column in _TRIAL_COLUMNS if column.name not in _OPTIONAL or _is_taken(column.name, rows)]
+    if len(run.titles) == 1:  # one problem need not be named in every row
+        columns = [column for column in columns if column.name != "pid"]
     return Table(
-        tuple(map(column_of, _TRIAL_COLUMNS)),
-        tuple(TableRow(tuple(_trial_cells(row, links)), is_best=any(row is one for one in best)) for row in rows),
+        tuple(map(column_of, columns)),
+        tuple(
+            TableRow(tuple(_trial_cells(row, columns, run, links)), is_best=any(row is one for one in best))
+            for row in rows
+        ),
     )
 
 
-def _trial_cells(row: TrialRow, links: Links) -> Iterator[Cell]:
-    for name, cell in cells_of(row, _TRIAL_COLUMNS).items():
+def _is_taken(name: str, rows: Sequence[TrialRow]) -> bool:
+    return any(row.reports.get(name) is not None for row in rows)
+
+
+def _trial_cells(row: TrialRow, columns: Sequence[NamedColumn], run: RunFiles, links: Links) -> Iterator[Cell]:
+    for name, cell in cells_of(row, columns, run.names).items():
         if name == "llc_hat":
             yield replace(cell, text=estimate(row.llc_hat, row.se_hat))
         elif name == "run_id":
