@@ -27,7 +27,7 @@ __all__ = [
 Label = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$"), Expected("a name of letters, digits, `-` and `_`")]
 Walltime = Annotated[
     str,
-    Field(pattern=r"^(\d{1,4}-)?\d{1,3}:\d{2}:\d{2}$"),
+    Field(pattern=r"^(\d{1,4}-)?\d{1,3}:[0-5]\d:[0-5]\d$"),
     Expected("a time as [days-]HH:MM:SS", hint='For 90 seconds write "00:01:30", for 90 minutes "01:30:00".'),
 ]
 RunDir = Annotated[

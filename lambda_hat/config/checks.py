@@ -56,6 +56,7 @@ def check_study(data: Mapping[str, Any]) -> Iterator[Finding]:
 
 def check_experiments(data: Mapping[str, Any]) -> Iterator[Finding]:
     """Faults of the samplers' names and settings and of the kind of reference."""
+    seen: list[tuple[object, ...]] = []
     entries = list(map(_mapping, _list(data.get("samplers"))))
     yield from _repeated([entry.get("name") for entry in entries], "names", ("samplers",), "name")
     for index, entry in enumerate(entries):
@@ -65,6 +66,11 @@ def check_experiments(data: Mapping[str, Any]) -> Iterator[Finding]:
         elif isinstance(name, str) and entry.get("method") is None:
             message = f"missing, and the name {name!r} is no method; expected {one_of(tuple(METHODS))}"
             yield Finding((*path, "method"), message, did_you_mean(name, tuple(METHODS)))
+        twin = (method, entry.get("overrides", {}), entry.get("seed", 0))
+        if method is not None and twin in seen:
+            message = f"the same run as `samplers.{seen.index(twin)}`: method, overrides and seed agree"
+            yield Finding(path, message, "Remove one of the two, or give it another `seed`.")
+        seen.append(twin)
     yield from _check_exact(data, "targets")
 
 
@@ -211,12 +217,34 @@ def _check_fixed(path: KeyPath, method: str, fixed: Mapping[str, Any], space: Ma
         yield Finding((*path, "preset"), f"preset `{preset}` sets {names}, which {method} does not take")
         return
     resolved = resolve_sampler(method, fixed)
+    yield from _check_slots(path, method, fixed, {**resolved, **_largest_searched(space)})
     for moot in METHODS[method].without_effect:
         if moot.name in space and resolved.get(moot.setting) == moot.value:
             value = str(moot.value).lower() if isinstance(moot.value, bool) else moot.value
             message = f"found {value}, while `search_space.{method}.{moot.name}` is searched; {moot.reason}"
             hint = f"Remove `{moot.name}` from the search space, or {moot.remedy}."
             yield Finding((*path, moot.setting if moot.setting in fixed else "preset"), message, hint)
+
+
+def _largest_searched(space: Mapping[str, Any]) -> dict[str, Any]:
+    """By name, the largest number that a search may suggest."""
+    found: dict[str, Any] = {}
+    for name, spec in space.items():
+        ends = [*_list(_mapping(spec).get("choices")), _mapping(spec).get("high")]
+        if numbers := [value for value in ends if is_number(value)]:
+            found[name] = max(numbers)
+    return found
+
+
+def _check_slots(
+    path: KeyPath, method: str, fixed: Mapping[str, Any], resolved: Mapping[str, Any]
+) -> Iterator[Finding]:
+    """Findings on fixed slots that what they are for does not fit into."""
+    for slot, name in METHODS[method].slots.items():
+        slots, wanted = fixed.get(slot), resolved.get(name)
+        if is_number(slots) and is_number(wanted) and slots < wanted:
+            message = f"found {found(slots)}, expected at least the largest `{name}`, which is {found(wanted)}"
+            yield Finding((*path, slot), message, "Leave it out: it is as large as needed.")
 
 
 def check_filled_in(data: object, path: KeyPath = ()) -> Iterator[Finding]:

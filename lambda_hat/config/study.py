@@ -214,7 +214,7 @@ class Store(Frozen):
     """Last part of the path of the run's folder."""
     namespace: FolderName = "optuna"
     """Name of this study's run. Another name is another run."""
-    ttl_days: NonNegativeFloat = 30
+    ttl_days: Annotated[float, Field(ge=0, le=1_000_000)] = 30
     """Age in days after which `artifacts gc` may remove what nothing refers to."""
 
 

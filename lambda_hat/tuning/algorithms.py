@@ -7,7 +7,7 @@ import importlib.util
 import inspect
 import operator
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import optuna
@@ -15,7 +15,7 @@ import optuna
 from lambda_hat.artifacts.ids import derive_seed
 from lambda_hat.config.describe import accepts
 from lambda_hat.config.locate import Finding, KeyPath, dotted
-from lambda_hat.config.study import PrunerSpec, SearchAlgorithm, Study
+from lambda_hat.config.study import Distribution, PrunerSpec, SearchAlgorithm, Study
 from lambda_hat.config.validation import unknown_key, wrong_value
 from lambda_hat.errors import ConfigError, Fault
 from lambda_hat.tuning.space import suggest_params_from_yaml
@@ -42,20 +42,24 @@ def check_search(study: Study) -> list[Fault]:
     few = spec.model_copy(update={"n_startup_trials": min(spec.n_startup_trials, 1)})
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        for space in study.search_space.values():
-            rehearsal = optuna.create_study(
-                sampler=build_search_algorithm(few, 0), pruner=build_pruner(study.optuna.pruner)
-            )
-            for value in (2.0, 1.0, 3.0):
-                trial = rehearsal.ask()
-                suggest_params_from_yaml(trial, space)
-                rehearsal.tell(trial, value)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for space in study.search_space.values():
+                _rehearse(few, study.optuna.pruner, space)
     except ConfigError as error:
         return list(error.faults)
     except Exception as error:  # whatever an option does to the search
         message = f"{spec.type} cannot search with them: {type(error).__name__}: {error}"
         return [Fault(key=dotted(_OPTIONS), message=message)]
     return []
+
+
+def _rehearse(spec: SearchAlgorithm, pruner: PrunerSpec, space: Mapping[str, Distribution]) -> None:
+    study = optuna.create_study(sampler=build_search_algorithm(spec, 0), pruner=build_pruner(pruner))
+    for value in (2.0, 1.0, 3.0):
+        trial = study.ask()
+        suggest_params_from_yaml(trial, space)
+        study.tell(trial, value)
 
 
 def _check_options(spec: SearchAlgorithm) -> Iterator[Finding]:

@@ -77,6 +77,17 @@ def test_the_other_kind_of_file_is_refused_by_the_command_to_use(repository: Pat
         load_experiments("config/optuna/default.yaml")
 
 
+def test_the_same_run_under_two_names_is_refused(study_file: Write) -> None:
+    study_file()
+    text = (
+        "targets: [{target: quadratic}]\nsamplers: [{name: sgld}, {name: again, method: sgld}, {name: hmc, seed: 1}]\n"
+    )
+    assert message(text) == (
+        "experiments.yaml:2:26  samplers.1: the same run as `samplers.0`: method, overrides and seed agree\n"
+        "    Remove one of the two, or give it another `seed`."
+    )
+
+
 def test_everything_wrong_is_found_at_once(study_file: Write) -> None:
     text = """\
 targets: [{target: mlp}, {target: quadratic}, {target: quadratic}]

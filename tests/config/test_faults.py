@@ -190,6 +190,13 @@ SECTIONS = {
         "optuna: {pruner: {type: hyperband, n_warmup_steps: 10}}",
         "7:52  optuna.pruner.n_warmup_steps: found 10, expected a whole number of at least 0 and at most 9",
     ),
+    "fewer slots than the search needs": (
+        "samplers: {vi: {max_components: 2, max_rank: 1, r: 2}}",
+        "7:33  samplers.vi.max_components: found 2, expected at least the largest `M`, which is 4\n"
+        "    Leave it out: it is as large as needed.\n"
+        "study.yaml:7:46  samplers.vi.max_rank: found 1, expected at least the largest `r`, which is 2\n"
+        "    Leave it out: it is as large as needed.",
+    ),
     "truth value for a number": (
         "optuna: {max_failed_fraction: true}",
         "7:31  optuna.max_failed_fraction: found true (a truth value), expected a number of at least 0 and at most 1",
@@ -351,6 +358,16 @@ PROBLEMS = {
         "{target: quadratic, data: small}",
         "2:25  problems.0.data: target `quadratic` takes no data preset\n"
         "    Put the fields of the quadratic target itself into `overrides`.",
+    ),
+    "data of other inputs": (
+        "{overrides: {data.num_mixture: 7}}",
+        "2:18  problems.0.overrides.data.num_mixture: it has no effect with `data.inputs: gauss_iso`\n"
+        "    Remove it, or set `data.inputs: mixture`.",
+    ),
+    "degrees of freedom of another noise": (
+        "{overrides: {data: {noise: outliers, noise_dof: 3, outlier_scale: 5}}}",
+        "2:42  problems.0.overrides.data.noise_dof: it has no effect with `data.noise: outliers`\n"
+        "    Remove it, or set `data.noise: student_t`.",
     ),
     "inverted curvatures": (
         "{target: quadratic, overrides: {smallest_curvature: 20}}",

@@ -97,6 +97,17 @@ class TrainingSpec(Frozen):
     """Largest nβ × (decrease of L_n still available) per parameter that a minimum may have."""
 
 
+_NEEDED = {  # by a setting of the data: the one that it means something with
+    "input_condition": ("inputs", "gauss_aniso"),
+    "num_mixture": ("inputs", "mixture"),
+    "manifold_dim": ("inputs", "lowdim_manifold"),
+    "input_dof": ("inputs", "heavy_tail"),
+    "noise_dof": ("noise", "student_t"),
+    "outlier_fraction": ("noise", "outliers"),
+    "outlier_scale": ("noise", "outliers"),
+}
+
+
 class MLPProblem(ProblemSpec):
     """Teacher–student regression or classification with a fully connected student."""
 
@@ -133,6 +144,7 @@ class MLPProblem(ProblemSpec):
         if self.loss_dof is not None and self.loss != "student_t_nll":
             message = f"found {self.loss_dof:g} with loss `{self.loss}`, which has no degrees of freedom"
             yield Finding(("loss_dof",), message, "Remove it, or set `loss: student_t_nll`.")
+        yield from self._without_effect()
         if self.loss != "cross_entropy":
             return
         if self.model.out_dim < 2:
@@ -144,3 +156,13 @@ class MLPProblem(ProblemSpec):
             )
             hint = "Remove it; `data.noise_scale` is the temperature of the classes."
             yield Finding(("data", "noise"), message, hint)
+
+    def _without_effect(self) -> Iterator[Finding]:
+        """Settings of the data that were written and that the kinds of inputs and noise do not use."""
+        written = self.data.model_fields_set
+        for name, (field, kind) in _NEEDED.items():
+            value = getattr(self.data, field)
+            is_used = value == kind or (name == "noise_dof" and self.loss == "student_t_nll" and self.loss_dof is None)
+            if name in written and not is_used:
+                message = f"it has no effect with `data.{field}: {value}`"
+                yield Finding(("data", name), message, f"Remove it, or set `data.{field}: {kind}`.", is_about_key=True)
