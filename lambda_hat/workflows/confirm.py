@@ -137,7 +137,6 @@ class Confirmation:
             [run for same_seed in zip(*runs.values(), strict=True) for run in same_seed],
             problem_dir=self._paths.problem_dir(study.plan.pid),
             function=study.plan.function,
-            max_seconds=study.plan.max_seconds,
             max_in_flight=study.max_in_flight,
             may_fail=True,
             open_next=open_next,

@@ -16,7 +16,7 @@ from lambda_hat.records.tables import rows_of_others, write_table
 from lambda_hat.report.progress import Progress, StudyLine
 from lambda_hat.scheduling.fixed import FixedLane, FixedTrial
 from lambda_hat.scheduling.scheduler import AnyLane
-from lambda_hat.tasks import hard_limit, trial_task
+from lambda_hat.tasks import trial_task
 from lambda_hat.workflows.changes import save_begun_runs
 from lambda_hat.workflows.plan import Plan, build_llc_plan, run_of
 from lambda_hat.workflows.run import Controller, Outcome, refuse_to_begin
@@ -70,7 +70,6 @@ class _Experiments:
                 [run_of(self._plan.paths, pid, sampler, self._experiments)],
                 problem_dir=self._plan.paths.problem_dir(pid),
                 function=trial_task,
-                max_seconds=hard_limit(self._experiments.execution.budget.trial_sec),
             )
             for sampler in self._samplers
         }

@@ -18,7 +18,7 @@ from lambda_hat.records.tables import rows_of_others, write_table
 from lambda_hat.report.progress import Progress, StudyLine
 from lambda_hat.scheduling.packing import packed
 from lambda_hat.scheduling.scheduler import AnyLane
-from lambda_hat.tasks import hard_limit, pack_task, trial_task
+from lambda_hat.tasks import pack_task, trial_task
 from lambda_hat.tuning.plan import StudyPlan
 from lambda_hat.tuning.study import StudyStore
 from lambda_hat.tuning.trials import TrialLane
@@ -80,12 +80,13 @@ class _Search:
                 reference=reference,
                 seed=self._study.optuna.sampler.seed,
                 trial_sec=self._study.execution.budget.trial_sec,
-                max_seconds=hard_limit(self._study.execution.budget.trial_sec),
+                setup_sec=self._study.execution.budget.setup_sec,
                 function=trial_task,
             )
             study = self._store.open(pid, method, space, plan.conditions(space))
             lane = TrialLane(study, plan, self._study.optuna, self._plan.paths, self._confirmation.open_lanes)
             lane.settle_interrupted()
+            lane.study.repeat(plan.budget)
             lane.enqueue_known()
             lanes.append(lane)
         self._lanes += lanes

@@ -258,6 +258,7 @@ def run_of(paths: Paths, pid: str, sampler: FixedSampler, experiments: Experimen
         settings=sampler.settings,
         seed=derive_seed("run", sampler.seed, pid, sampler.method),
         trial_sec=experiments.execution.budget.trial_sec,
+        setup_sec=experiments.execution.budget.setup_sec,
     )
 
 

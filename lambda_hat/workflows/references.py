@@ -89,7 +89,7 @@ class ReferenceLane:
         label: str,
         spec: ReferenceSpec,
         hmc_sec: float,
-        max_seconds: float,
+        setup_sec: float,
         open_studies: Callable[[ReferenceRecord], Sequence[AnyLane]],
     ) -> None:
         self.pid = pid
@@ -101,7 +101,7 @@ class ReferenceLane:
         self._folder = folder
         self._spec = spec
         self._hmc_sec = hmc_sec
-        self._max_seconds = max_seconds
+        self._setup_sec = setup_sec
         self._open_studies = open_studies
         self._is_started = False
         self._offset = 0
@@ -129,8 +129,8 @@ class ReferenceLane:
         drop_link(self._folder / PROGRESS_JSONL)
         _, self._offset = read_progress(self._folder / PROGRESS_JSONL)
         self._before = ReferenceRecord.read_current(self._folder / REFERENCE_JSON)
-        args = (str(self._folder), self._spec, self._hmc_sec)
-        return Task(self.name, reference_task, args, self._max_seconds)
+        args = (str(self._folder), self._spec, self._hmc_sec, self._setup_sec)
+        return Task(self.name, reference_task, args)
 
     def on_progress(self, task: Task[Result]) -> bool:
         """Put the newest line of progress into words."""

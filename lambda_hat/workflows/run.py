@@ -22,7 +22,7 @@ from lambda_hat.records.reference import ReferenceRecord
 from lambda_hat.records.rows import ConfirmedRow, OutcomeRow
 from lambda_hat.report.progress import ExecutorLine, Progress, ReferenceLine, Snapshot, StudyLine
 from lambda_hat.scheduling.scheduler import AnyLane, Event, Scheduler
-from lambda_hat.tasks import hard_limit, import_task
+from lambda_hat.tasks import import_task
 from lambda_hat.workflows.changes import refuse_changed_problems, refuse_other_workflow
 from lambda_hat.workflows.plan import Plan
 from lambda_hat.workflows.references import ReferenceLane, stored_reference
@@ -194,7 +194,7 @@ class Controller(Generic[R]):
             max_retries=self._card.retries,
             on_event=self._on_event,
             on_poll=lambda: self._progress.update(self._snapshot(scheduler.busy)),
-            on_stall=lambda label, seconds: self._on_stall(executors, label, seconds),
+            on_stall=lambda label, polls, has_begun: self._on_stall(executors, label, polls, has_begun),
         )
         for lane in lanes:
             scheduler.add(lane)
@@ -206,15 +206,15 @@ class Controller(Generic[R]):
         return self._story.open_lanes(pid, reference)
 
     def _reference_lane(self, pid: str) -> ReferenceLane:
-        hmc_sec = self._sections.execution.budget.hmc_sec
+        budget = self._sections.execution.budget
         return ReferenceLane(
             pid,
             self._problems[pid],
             self._paths.problem_dir(pid),
             self._plan.routes["hmc"].label,
             self._sections.reference,
-            hmc_sec,
-            hard_limit(hmc_sec),
+            budget.hmc_sec,
+            budget.setup_sec,
             lambda reference: self._take(pid, reference),
         )
 
@@ -289,9 +289,9 @@ class Controller(Generic[R]):
         """From the command's beginning to `at` (`time.monotonic`), or to now."""
         return round((time.monotonic() if at is None else at) - self._started, 4)
 
-    def _on_stall(self, executors: Executors, label: str, seconds: float) -> None:
-        reason = f"nothing moved on it for {seconds:.0f} s"
-        is_restarted = executors.restart(label, reason)
+    def _on_stall(self, executors: Executors, label: str, polls: int, has_begun: bool) -> None:
+        reason = f"its workers gave no sign of life, {polls} times in a row that were looked for one"
+        is_restarted = executors.restart(label, reason, has_begun=has_begun)
         self._log(Stalled(time=now(), at=self._seconds(), label=label, message=reason, is_restarted=is_restarted))
 
     def _on_event(self, event: Event) -> None:

@@ -33,6 +33,7 @@ _CLEAN_UP_SECONDS = 30.0  # of Parsl's own clean-up; cancelling Slurm jobs is th
 _DEAD_CLEAN_UP_SECONDS = 2.0  # the same where it is known to wait for an interchange that is gone
 _LATE_START_SECONDS = 1.0  # for a start that had its interchange's answer before that was gone
 _END_SECONDS = 3.0  # that processes get between the clean-up and SIGKILL
+_BUSY_SECONDS = 5.0  # of computing between two looks ten minutes apart: an idle manager needs less than that
 _PERIOD = 0.1  # of looking at an interchange whose answer is awaited
 
 
@@ -50,6 +51,7 @@ class Pool:
         self._pending: set[Future[Any]] = set()
         self._reason_lost: str | None = None
         self._seen: set[psutil.Process] = set()
+        self._cpu_seconds: dict[int, float] = {}  # by process, when it was asked last
         self._cleaning: Future[None] | None = None
 
     def begin_start(self) -> None:
@@ -142,13 +144,47 @@ class Pool:
         """
         self._seen |= self._local_processes()
         code = None if self._executor is None else self._executor.end_of_interchange
-        if self._reason_lost is None and code is not None:
+        if self._reason_lost is not None:
+            return
+        if code is not None:
+            self._kill_seen()  # its workers would go on writing to tasks that are given away
             self.lose(f"its interchange ended with code {code}")
+        elif self._has_lost_manager:
+            self._kill_seen()
+            self.lose("the manager of its workers is gone", WorkerLostError)
 
-    def lose(self, reason: str) -> None:
-        """Count it as lost, and its tasks with it."""
+    @property
+    def _has_lost_manager(self) -> bool:
+        """Whether the one block of this machine ended. On clusters blocks end as they should, and heartbeats decide."""
+        executor = self._executor
+        return executor is not None and isinstance(executor.provider, LocalProvider) and bool(executor.ended_blocks)
+
+    def _kill_seen(self) -> None:
+        own = {None} if self._executor is None else {self._executor.interchange_pid}
+        for process in self._seen:
+            if process.pid not in own:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+        psutil.wait_procs([process for process in self._seen if process.pid not in own], timeout=_END_SECONDS)
+
+    def lose(self, reason: str, kind: type[WorkerLostError] = ExecutorLostError) -> None:
+        """Count it as lost, and its tasks with it, which fail as `kind`."""
         self._reason_lost = reason
-        self.give_up(ExecutorLostError(f"The executor `{self.label}` is lost: {reason}"))
+        what = "executor" if kind is ExecutorLostError else "worker on"
+        self.give_up(kind(f"The {what} `{self.label}` {'is' if kind is ExecutorLostError else 'was'} lost: {reason}"))
+
+    def is_busy(self) -> bool:
+        """Whether its processes on this machine have computed anything since the last call."""
+        executor = self._executor
+        interchange = None if executor is None else executor.interchange_pid
+        seconds: dict[int, float] = {}
+        for process in self._local_processes():
+            with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                if process.pid != interchange:
+                    times = process.cpu_times()
+                    seconds[process.pid] = times.user + times.system
+        before, self._cpu_seconds = self._cpu_seconds, seconds
+        return any(value - before.get(pid, 0.0) >= _BUSY_SECONDS for pid, value in seconds.items())
 
     def begin_end(self) -> None:
         """Have Parsl clean up, in a thread, since it may never come back; what is still starting is awaited first."""
