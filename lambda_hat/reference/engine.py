@@ -202,7 +202,7 @@ class _Engine:
 
     def extend(self, chains: GrowingChains, stage: str) -> None:
         """More draws of some chains, and word of it."""
-        if chains is not self.chains or self.chains.info is None:
+        if chains is not self.chains or chains.info is None:
             self.tell(stage)
         chains.extend(next(self.keys), max(self.spec.draws_per_round, int(GROWTH * chains.num_done)))
         self.work.book(stage)

@@ -11,9 +11,10 @@ from lambda_hat.artifacts.paths import PROGRESS_JSONL, Paths
 from lambda_hat.config.study import Budget
 from lambda_hat.records.manifest import Manifest
 from lambda_hat.records.metrics import Metrics
-from lambda_hat.records.progress import read_progress
+from lambda_hat.records.progress import Chunk, read_progress
 from lambda_hat.records.state import State
 from lambda_hat.scheduling.folders import clear_folder, fail_in, lacks_time, metrics_in, write_manifest
+from lambda_hat.scheduling.pace import Ahead, expected_seconds
 from lambda_hat.scheduling.scheduler import AnyLane, Task
 
 __all__ = ["FixedLane", "FixedTrial", "fixed_trial"]
@@ -96,6 +97,7 @@ class FixedLane:
         ended = {run.run_id: run.ended(may_fail=may_fail) for run in self.runs}
         self._metrics = {rid: metrics for rid, metrics in ended.items() if metrics is not None}
         self._waiting = deque(run for run in self.runs if run.run_id not in self._metrics)
+        self._sampling: set[str] = set()  # ids of those that have done a step
         self._running: dict[str, tuple[FixedTrial, int]] = {}  # and the bytes of its progress that were read
 
     @property
@@ -107,6 +109,16 @@ class FixedLane:
     def num_running(self) -> int:
         """Runs in flight."""
         return len(self._running)
+
+    @property
+    def num_setting_up(self) -> int:
+        """Those in flight that have not sampled yet."""
+        return sum(run_id not in self._sampling for run_id in self._running)
+
+    @property
+    def ahead(self) -> Ahead:
+        """The runs that have not ended."""
+        return Ahead(self.label, len(self.runs) - len(self._metrics), expected_seconds(self._metrics.values()))
 
     @property
     def counts(self) -> Counter[State]:
@@ -132,6 +144,8 @@ class FixedLane:
         run, offset = self._running[task.name]
         lines, offset = read_progress(run.folder / PROGRESS_JSONL, offset)
         self._running[task.name] = run, offset
+        if any(isinstance(line, Chunk) for line in lines):
+            self._sampling.add(task.name)
         return bool(lines)
 
     def stored_result(self, task: Task[Metrics]) -> Metrics | None:

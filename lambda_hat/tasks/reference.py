@@ -108,7 +108,8 @@ def _reference(folder: Path, spec: ReferenceSpec, limits: Limits, started: datet
     compiled_before = compiling.seconds
 
     def on_progress(progress: Progress) -> None:
-        append_line(progress_path, Stage(**vars(progress) | {"seconds": limits.counted_seconds}))
+        stage = Stage(**vars(progress))
+        append_line(progress_path, stage.model_copy(update={"seconds": limits.counted_seconds}))
 
     posterior = loaded.posterior("float64")
     if spec.method == "exact":

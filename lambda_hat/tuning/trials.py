@@ -19,6 +19,7 @@ from lambda_hat.records.progress import Chunk, read_progress
 from lambda_hat.records.rows import TrialRow
 from lambda_hat.records.state import State
 from lambda_hat.scheduling.folders import clear_folder, discard, fail_in, lacks_time, metrics_in, write_manifest
+from lambda_hat.scheduling.pace import Ahead, expected_seconds
 from lambda_hat.scheduling.scheduler import AnyLane, Task
 from lambda_hat.tuning.algorithms import NUM_REPORT_STEPS
 from lambda_hat.tuning.objective import WORST_VALUE, objective_value
@@ -38,6 +39,7 @@ class _Running:
     offset: int = 0  # bytes of progress.jsonl already read
     last_step: int = 0  # the last tenth of its work that was reported
     is_stopped: bool = False
+    is_sampling: bool = False  # it has done a step
 
 
 class TrialLane:
@@ -93,6 +95,17 @@ class TrialLane:
         """Whether no trial is missing, or too many failed."""
         return self.has_too_many_failed or self.study.num_finished >= self._spec.max_trials_per_method
 
+    @property
+    def num_setting_up(self) -> int:
+        """Trials in flight that have not sampled yet."""
+        return sum(not running.is_sampling for running in self._running.values())
+
+    @property
+    def ahead(self) -> Ahead:
+        """The trials that have not ended."""
+        num = 0 if self.is_through else self._spec.max_trials_per_method - self.study.num_finished
+        return Ahead(self.label, num, expected_seconds(self._metrics.values()))
+
     def enqueue_known(self) -> None:
         """Have `optuna.enqueue` tried first: what is new in it, where the study goes on."""
         by_method: Mapping[str, Sequence[str | Mapping[str, Value]]] = {**self._spec.enqueue}
@@ -147,6 +160,7 @@ class TrialLane:
         lines, running.offset = read_progress(running.folder / PROGRESS_JSONL, running.offset)
         has_reported = False
         for chunk in (line for line in lines if isinstance(line, Chunk)):
+            running.is_sampling = True
             step = math.floor(NUM_REPORT_STEPS * chunk.fraction + 1e-6)
             if chunk.llc_hat is not None and running.last_step < step < NUM_REPORT_STEPS:
                 self.study.report(running.trial.number, step, self._objective(chunk.llc_hat, rhat=None))
@@ -165,7 +179,7 @@ class TrialLane:
         """The next worker starts afresh."""
         running = self._running[task.name]
         discard(running.folder, STOP_FLAG)
-        running.is_stopped = False
+        running.is_stopped = running.is_sampling = False
 
     def on_done(self, task: Task[Metrics], result: Metrics) -> Sequence[AnyLane]:
         """Tell the study what `metrics.json` says, or the returned values where a shared disk is slow to show it."""

@@ -15,6 +15,7 @@ from lambda_hat.records.state import State
 from lambda_hat.records.tables import rows_of_others, write_table
 from lambda_hat.report.progress import Progress, StudyLine
 from lambda_hat.scheduling.fixed import FixedLane, FixedTrial
+from lambda_hat.scheduling.pace import Ahead
 from lambda_hat.scheduling.scheduler import AnyLane
 from lambda_hat.tasks import trial_task
 from lambda_hat.workflows.changes import save_begun_runs
@@ -90,6 +91,13 @@ class _Experiments:
         """One line per target."""
         return tuple(self._line(pid) for pid in dict.fromkeys(pid for pid, _ in self._lanes))
 
+    @property
+    def ahead(self) -> Sequence[Ahead]:
+        """Runs that have not ended, those of targets without a reference included."""
+        opened = [lane.ahead for lane in self._lanes.values()]
+        known = {pid for pid, _ in self._lanes}
+        return [*opened, *(Ahead(run.label, run.num_to_run, None) for run in self._plan.runs if run.pid not in known)]
+
     def rows(self) -> list[RunRow]:
         """One row per sampler and target."""
         return [self._row(name, run, lane) for (_, name), lane in self._lanes.items() for run in lane.runs]
@@ -132,6 +140,7 @@ class _Experiments:
             noun="runs",
             done=counts[State.COMPLETE],
             running=sum(lane.num_running for lane in lanes),
+            setting_up=sum(lane.num_setting_up for lane in lanes),
             failed=counts[State.FAIL],
             pruned=counts[State.PRUNED],
             total=sum(len(lane.runs) for lane in lanes),

@@ -16,6 +16,7 @@ from lambda_hat.records.rows import ConfirmedRow, TrialRow
 from lambda_hat.records.state import State
 from lambda_hat.records.tables import rows_of_others, write_table
 from lambda_hat.report.progress import Progress, StudyLine
+from lambda_hat.scheduling.pace import Ahead
 from lambda_hat.scheduling.packing import packed
 from lambda_hat.scheduling.scheduler import AnyLane
 from lambda_hat.tasks import pack_task, trial_task
@@ -111,6 +112,26 @@ class _Search:
         return (*(_study_line(lane, total) for lane in self._lanes), *self._confirmation.lines)
 
     @property
+    def ahead(self) -> Sequence[Ahead]:
+        """Trials and confirmations that have not ended, those of problems without a reference included."""
+        seconds = {lane.name: lane.ahead.seconds for lane in self._lanes}
+        opened = {line.name for line in self._confirmation.lines}
+        return (
+            *(lane.ahead for lane in self._lanes),
+            *self._confirmation.ahead,
+            *(
+                Ahead(study.label, study.num_to_run, None)
+                for study in self._plan.studies
+                if f"{study.pid}:{study.method}" not in seconds
+            ),
+            *(
+                Ahead(item.label, item.num_to_run, seconds.get(f"{item.pid}:{item.method}"))
+                for item in self._plan.confirmations
+                if f"{item.pid}:{item.method}:{item.kind}" not in opened
+            ),
+        )
+
+    @property
     def places(self) -> dict[str, Path]:
         """The recommended settings, if there are any."""
         return {"recommended": self._plan.paths.recommended_dir} if self.confirmed else {}
@@ -148,6 +169,7 @@ def _study_line(lane: TrialLane, total: int) -> StudyLine:
         name=lane.name,
         done=counts.get(State.COMPLETE, 0),
         running=counts.get(State.RUNNING, 0),
+        setting_up=lane.num_setting_up,
         failed=counts.get(State.FAIL, 0),
         pruned=counts.get(State.PRUNED, 0),
         total=total,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import statistics
 import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -21,6 +22,7 @@ from lambda_hat.records.event import Begin, End, EventLine, Stalled, TaskEvent
 from lambda_hat.records.reference import ReferenceRecord
 from lambda_hat.records.rows import ConfirmedRow, OutcomeRow
 from lambda_hat.report.progress import ExecutorLine, Progress, ReferenceLine, Snapshot, StudyLine
+from lambda_hat.scheduling.pace import Ahead, seconds_left
 from lambda_hat.scheduling.scheduler import AnyLane, Event, Scheduler
 from lambda_hat.tasks import import_task
 from lambda_hat.workflows.changes import refuse_changed_problems, refuse_other_workflow
@@ -87,6 +89,11 @@ class Story(Protocol[R_co]):
     @property
     def lines(self) -> tuple[StudyLine, ...]:
         """How far the lanes are."""
+        ...
+
+    @property
+    def ahead(self) -> Sequence[Ahead]:
+        """What has not ended, lanes that are not open yet included."""
         ...
 
     @property
@@ -311,8 +318,18 @@ class Controller(Generic[R]):
         self._progress.message(text.rstrip(), level)
 
     def _snapshot(self, busy: Mapping[str, int]) -> Snapshot:
+        lines, ahead = self._story.lines, self._story.ahead
+        made = [reference for reference in self._references.values() if reference.seconds is not None]
+        num_open = sum(lane.result is None for lane in self._reference_lanes)
+        seconds = statistics.median(reference.seconds or 0.0 for reference in made) if made else None
+        references = Ahead(self._plan.routes["hmc"].label, num_open, seconds)
+        num_ended = len(self._problems) - num_open + sum(line.num_finished for line in lines)
+        is_known = not num_open or seconds is not None
         return Snapshot(
-            studies=self._story.lines,
+            num_ended=num_ended,
+            num_tasks=num_ended + num_open + sum(item.num for item in ahead),
+            seconds_left=seconds_left([references, *ahead], self._plan.caps) if is_known else None,
+            studies=lines,
             references=tuple(ReferenceLine(lane.pid, lane.state) for lane in self._reference_lanes),
             executors=tuple(ExecutorLine(label, busy.get(label, 0), cap) for label, cap in self._plan.caps.items()),
             elapsed=time.monotonic() - self._started,

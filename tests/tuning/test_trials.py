@@ -84,7 +84,7 @@ def paths(tmp_path):
 def build_lane(store, paths, function=estimate, spec=SPEC, trial_sec=60.0):
     plan = StudyPlan(
         pid="p_1", method="sgld", label="htex32", settings={"num_chains": 2, "steps": 7}, reference=REFERENCE, seed=3,
-        trial_sec=trial_sec, max_seconds=68.0, function=function,
+        trial_sec=trial_sec, function=function,
     )  # fmt: skip
     return TrialLane(store.open("p_1", "sgld", SPACE), plan, spec, paths)
 
