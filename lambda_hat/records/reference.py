@@ -173,3 +173,6 @@ class ReferenceRecord(Record):
 
 class ReferenceFailure(Ending):
     """Why a problem has no reference."""
+
+    short_of: str | None = None
+    """The budget that it ran out of, `hmc_sec` or `setup_sec`."""

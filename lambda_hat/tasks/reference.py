@@ -66,7 +66,7 @@ def run_reference(
 
     def stuck(reason: str) -> ReferenceFailure:
         made_by = provenance(may_wait=False).between(started, now())
-        return ReferenceFailure.failed(reason, provenance=made_by)
+        return ReferenceFailure.failed(reason, short_of=limits.short_of, provenance=made_by)
 
     try:
         with (
@@ -79,17 +79,17 @@ def run_reference(
         raise  # of the machine, not of this task
     except (Exception, OutOfTime) as error:
         made_by = provenance().between(started, now())
-        result = ReferenceFailure.failed(error, reason=_reason(error, limits), provenance=made_by)
+        short_of = limits.short_of if isinstance(error, OutOfTime) else None
+        result = ReferenceFailure.failed(error, reason=_reason(limits, short_of), short_of=short_of, provenance=made_by)
         result.write(folder / FAILURE_JSON)
     log_ended(folder, result.state)
     end_busy_worker()
     return result
 
 
-def _reason(error: BaseException, limits: Limits) -> str | None:
-    if not isinstance(error, OutOfTime):
+def _reason(limits: Limits, budget: str | None) -> str | None:
+    if budget is None:
         return None
-    budget = limits.short_of
     return (
         f"out of time before there was a reference: raise execution.budget.{budget}, "
         f"which is {limits.seconds_of(budget):g} s"

@@ -19,6 +19,7 @@ from lambda_hat.scheduling.pace import Ahead
 from lambda_hat.scheduling.scheduler import AnyLane
 from lambda_hat.tasks import trial_task
 from lambda_hat.workflows.changes import save_begun_runs
+from lambda_hat.workflows.endings import more_time
 from lambda_hat.workflows.plan import Plan, build_llc_plan, run_of
 from lambda_hat.workflows.run import Controller, Outcome, refuse_to_begin
 
@@ -112,7 +113,7 @@ class _Experiments:
             return TooManyFailedTrials(
                 f"Failed: {', '.join(failed)}. The column `reason` of {self.table} says why, and `metrics.json` in a "
                 "run's folder where. Once that is mended, `--resume` runs them again."
-            )
+            ).advising(*more_time(self._experiments.execution.budget, self.rows()))
         return None
 
     def _row(self, sampler: str, run: FixedTrial, lane: FixedLane) -> RunRow:

@@ -25,6 +25,7 @@ from lambda_hat.tuning.study import StudyStore
 from lambda_hat.tuning.trials import TrialLane
 from lambda_hat.workflows.changes import save_begun_studies
 from lambda_hat.workflows.confirm import Confirmation
+from lambda_hat.workflows.endings import more_time
 from lambda_hat.workflows.plan import Plan, build_plan
 from lambda_hat.workflows.run import Controller, Outcome, refuse_to_begin
 
@@ -153,13 +154,23 @@ class _Search:
 
     def failure(self) -> LambdaHatError | None:
         """Studies of which too many trials failed."""
-        if spoilt := [lane.name for lane in self._lanes if lane.has_too_many_failed]:
-            return TooManyFailedTrials(
-                f"More than {self._study.optuna.max_failed_fraction:.0%} of the trials failed in {', '.join(spoilt)}. "
-                f"The column `reason` of {self.table} says why, and `metrics.json` in a trial's folder "
-                "where. Once that is mended, `--resume --set optuna.max_failed_fraction=1` goes on."
-            )
-        return None
+        spoilt = [lane for lane in self._lanes if lane.has_too_many_failed]
+        if not spoilt:
+            return None
+        names = ", ".join(lane.name for lane in spoilt)
+        failed = [row for lane in spoilt for row in lane.rows() if row.state is State.FAIL]
+        advice = more_time(self._study.execution.budget, failed)
+        num_short = sum(row.short_of is not None for row in failed)
+        if num_short < len(failed):
+            advice = (*advice, "optuna.max_failed_fraction=1")
+            total = self._study.optuna.max_trials_per_method
+            if not advice[:-1] and all(lane.study.num_asked >= total for lane in spoilt):
+                advice = (*advice, f"optuna.max_trials_per_method={2 * total}")  # else nothing is left to run
+        return TooManyFailedTrials(
+            f"More than {self._study.optuna.max_failed_fraction:.0%} of the trials failed in {names}, "
+            f"{num_short} of {len(failed)} for want of time. The column `reason` of {self.table} says why, and "
+            "`metrics.json` in a trial's folder where."
+        ).advising(*advice)
 
 
 def _study_line(lane: TrialLane, total: int) -> StudyLine:

@@ -19,13 +19,14 @@ from lambda_hat.errors import ExecutionError, LambdaHatError, RunStateError, Sto
 from lambda_hat.execution.port import Executors, open_executors
 from lambda_hat.records.base import append_line
 from lambda_hat.records.event import Begin, End, EventLine, Stalled, TaskEvent
-from lambda_hat.records.reference import ReferenceRecord
+from lambda_hat.records.reference import ReferenceFailure, ReferenceRecord
 from lambda_hat.records.rows import ConfirmedRow, OutcomeRow
 from lambda_hat.report.progress import ExecutorLine, Progress, ReferenceLine, Snapshot, StudyLine
 from lambda_hat.scheduling.pace import Ahead, seconds_left
 from lambda_hat.scheduling.scheduler import AnyLane, Event, Scheduler
 from lambda_hat.tasks import import_task
 from lambda_hat.workflows.changes import refuse_changed_problems, refuse_other_workflow
+from lambda_hat.workflows.endings import doubled
 from lambda_hat.workflows.plan import Plan
 from lambda_hat.workflows.references import ReferenceLane, stored_reference
 
@@ -248,7 +249,10 @@ class Controller(Generic[R]):
         """Why the command does not end with exit code 0; the gravest reason first."""
         lanes = self._reference_lanes
         if failed := [lane for lane in lanes if not isinstance(lane.result, ReferenceRecord)]:
-            return ExecutionError("\n".join(f"The reference of {lane.pid} {lane.state}" for lane in failed))
+            results = [lane.result for lane in failed if isinstance(lane.result, ReferenceFailure)]
+            short = {result.short_of for result in results if result.short_of is not None}
+            message = "\n".join(f"The reference of {lane.pid} {lane.state}" for lane in failed)
+            return ExecutionError(message).advising(*doubled(self._sections.execution.budget, short))
         uncertified = [pid for pid, reference in self._references.items() if not reference.is_certified]
         if uncertified and self._sections.reference.on_uncertified == "fail":
             reasons = "; ".join(f"{pid}: {', '.join(self._references[pid].reasons)}" for pid in uncertified)
@@ -256,7 +260,7 @@ class Controller(Generic[R]):
                 f"Not certified: {reasons}. Give it more time (`execution.budget.hmc_sec`), a larger localization "
                 "(`posterior.localization`) or more chains (`reference.num_chains`); "
                 "`reference.on_uncertified=warn` goes on all the same."
-            )
+            ).advising(*doubled(self._sections.execution.budget, ["hmc_sec"]))
         return self._story.failure()
 
     @contextmanager
