@@ -46,6 +46,8 @@ class _Group(click.Group):
         except Exception as error:
             reason = StorageError.from_os_error(error) if isinstance(error, OSError) else None
             if reason is not None:  # met by a library that writes files of its own
+                for note in getattr(error, "__notes__", ()):
+                    reason.add_note(note)
                 _end_with(ctx, reason)
             traceback.print_exc()
             click.echo("This is a mistake in lambda-hat; the traceback above says where.", err=True)

@@ -16,7 +16,7 @@ __all__ = ["Told", "read_journal", "short_of_time", "superseded"]
 
 # Optuna's `JournalOperation` and `TrialState`, which are the format of its files.
 _CREATE_STUDY, _CREATE_TRIAL, _SET_STATE, _SET_ATTR = 0, 4, 6, 8
-_STATES = (State.RUNNING, State.WAITING, State.COMPLETE, State.PRUNED, State.FAIL)
+_STATES = (State.RUNNING, State.COMPLETE, State.PRUNED, State.FAIL, State.WAITING)
 
 
 class _Trial(Protocol):

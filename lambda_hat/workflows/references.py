@@ -125,7 +125,7 @@ class ReferenceLane:
             self.state = f"failed: another run is making it in {self._folder}; `--resume` once it is there"
             self.result = ReferenceFailure.failed(self.state)
             return None
-        self.state = "starting"
+        self.state = "waiting for a worker to begin"
         write_text_atomic(self._folder / PROBLEM_YAML, to_yaml(self._problem.to_dict()))
         (self._folder / FAILURE_JSON).unlink(missing_ok=True)
         drop_link(self._folder / PROGRESS_JSONL)
@@ -137,6 +137,8 @@ class ReferenceLane:
     def on_progress(self, task: Task[Result]) -> bool:
         """Put the newest line of progress into words."""
         lines, self._offset = read_progress(self._folder / PROGRESS_JSONL, self._offset)
+        if lines:
+            self.state = "loading"
         for line in lines:
             if isinstance(line, Stage):
                 known = self._stage if line.llc is None and self._stage is not None else line
