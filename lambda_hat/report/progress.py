@@ -140,7 +140,8 @@ class Progress:
         for reference in snapshot.references:
             yield f"{reference.pid} reference: {reference.state}"
         for study in snapshot.studies:
-            counts = f"{_running_text(study)} running, {study.failed} failed, {study.pruned} pruned"
+            compiling = f", {study.setting_up} of them compiling" if study.setting_up else ""
+            counts = f"{study.running} running{compiling}, {study.failed} failed, {study.pruned} pruned"
             best = f", best {number(study.best)}" if study.noun == "trials" else ""  # others have no objective
             yield f"{study.name}: {study.num_finished}/{study.total} {study.noun} ({counts}){best}"
         yield f"{_total_text(snapshot)}, busy: {_busy_text(snapshot)}"
@@ -153,7 +154,8 @@ class Progress:
         for header in ("done", "running", "failed", "pruned", "of", "best"):
             studies.add_column(header, justify="right", no_wrap=True)
         for study in snapshot.studies:
-            counts = (str(study.done), _running_text(study), str(study.failed), str(study.pruned), str(study.total))
+            running = f"{study.running} ({study.setting_up} compiling)" if study.setting_up else str(study.running)
+            counts = (str(study.done), running, str(study.failed), str(study.pruned), str(study.total))
             studies.add_row(Text(study.name), *counts, number(study.best))
         parts = [table for table in (references, studies) if table.row_count]
         total = Table.grid(padding=(0, 1))
@@ -161,10 +163,6 @@ class Progress:
         total.add_row(bar, Text(_total_text(snapshot)))
         busy = Text(f"{clock(snapshot.elapsed)}  {_busy_text(snapshot)}", style="dim")
         return Group(*parts, total, busy)
-
-
-def _running_text(study: StudyLine) -> str:
-    return f"{study.running} ({study.setting_up} compiling)" if study.setting_up else str(study.running)
 
 
 def _total_text(snapshot: Snapshot) -> str:

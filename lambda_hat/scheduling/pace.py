@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from lambda_hat.records.metrics import Metrics
 from lambda_hat.records.state import State
 
-__all__ = ["Ahead", "expected_seconds", "seconds_left", "seconds_of"]
+__all__ = ["Ahead", "expected_seconds", "seconds_left"]
+
+_ENOUGH = 3
 
 
 @dataclass(frozen=True)
@@ -21,22 +23,24 @@ class Ahead:
     seconds: float | None
 
 
-def seconds_of(metrics: Metrics) -> float | None:
-    """Seconds of its worker that a trial took; trials that ran at once share theirs."""
-    timings = metrics.timings
-    if timings is None or timings.total is None:
-        return None
-    return ((timings.start or 0.0) + timings.total) / (metrics.num_together or 1)
-
-
 def expected_seconds(ended: Iterable[Metrics]) -> float | None:
-    """Seconds that the next one is expected to take: medians of the pruned and of the others, by their shares."""
+    """Seconds that the next one is expected to take: medians of the pruned and of the others, by their shares.
+
+    Setting up counts by its median once three have ended: the first ones compile what the later ones share.
+    """
     groups: tuple[list[float], list[float]] = [], []
+    setups: list[float] = []
     for metrics in ended:
-        if (seconds := seconds_of(metrics)) is not None:
-            groups[metrics.state is State.PRUNED].append(seconds)
-    num = sum(map(len, groups))
-    return sum(len(group) * statistics.median(group) for group in groups if group) / num if num else None
+        timings = metrics.timings
+        if timings is not None and timings.total is not None:
+            share = 1 / (metrics.num_together or 1)  # trials that ran at once share their seconds
+            setup = 0.0 if timings.sample is None else timings.total - timings.sample
+            groups[metrics.state is State.PRUNED].append(share * (timings.total - setup))
+            setups.append(share * (setup + (timings.start or 0.0)))
+    if not setups:
+        return None
+    sampling = sum(len(group) * statistics.median(group) for group in groups if group) / len(setups)
+    return sampling + (statistics.median(setups) if len(setups) >= _ENOUGH else 0.0)
 
 
 def seconds_left(ahead: Iterable[Ahead], caps: Mapping[str, int]) -> float | None:

@@ -39,7 +39,7 @@ def test_lines_off_a_terminal(clock_at):
         progress.update(snapshot(20, done=1, failed=1, pruned=2, best=0.01234))
     assert stream.getvalue() == (
         "[0:00:00] p_1 reference: certified 1.234 ± 0.003\n"
-        "[0:00:00] p_1:sgld: 0/10 trials (2 (1 compiling) running, 0 failed, 0 pruned), best –\n"
+        "[0:00:00] p_1:sgld: 0/10 trials (2 running, 1 of them compiling, 0 failed, 0 pruned), best –\n"
         "[0:00:00] 1/11 tasks, ETA –, busy: htex32 2/4\n"
         "[0:00:20] p_1 reference: certified 1.234 ± 0.003\n"
         "[0:00:20] p_1:sgld: 4/10 trials (2 running, 1 failed, 2 pruned), best 0.01234\n"

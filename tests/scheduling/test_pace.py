@@ -8,18 +8,23 @@ from lambda_hat.records.state import State
 from lambda_hat.scheduling.pace import Ahead, expected_seconds, seconds_left
 
 
-def ended(total, state=State.COMPLETE, **facts):
-    timings = None if total is None else Timings(total=total, start=1.0)
+def ended(sample, setup=1.0, state=State.COMPLETE, **facts):
+    timings = None if sample is None else Timings(start=0.5, total=setup - 0.5 + sample, sample=sample)
     return Metrics(state=state, llc_hat=1.0, timings=timings, **facts)
 
 
 def test_pruned_trials_are_expected_by_their_share():
-    complete = [ended(seconds) for seconds in (9.0, 11.0, 99.0)]  # the first of a worker says nothing of the others
-    pruned = [ended(1.0, State.PRUNED)]
-    assert expected_seconds(complete) == 12.0
-    assert expected_seconds([*complete, *pruned]) == (3 * 12.0 + 2.0) / 4
-    assert expected_seconds([ended(19.0, num_together=4)]) == 5.0
+    complete = [ended(seconds) for seconds in (9.0, 11.0, 99.0)]
+    pruned = [ended(2.0, state=State.PRUNED)]
+    assert expected_seconds(complete) == 11.0 + 1.0
+    assert expected_seconds([*complete, *pruned]) == (3 * 11.0 + 2.0) / 4 + 1.0
+    assert expected_seconds([ended(20.0, num_together=4)]) == 5.0
     assert expected_seconds([ended(None)]) is None
+
+
+def test_what_the_first_compiles_is_not_expected_of_the_next():
+    assert expected_seconds([ended(4.0, setup=90.0)]) == 4.0
+    assert expected_seconds([ended(4.0, setup=90.0), ended(4.0), ended(4.0)]) == 5.0
 
 
 def test_what_is_left_takes_as_long_as_the_slowest_executor():
