@@ -92,9 +92,9 @@ class Confirmation:
         )
 
     @property
-    def ahead(self) -> Sequence[Ahead]:
-        """The runs of open lanes that have not ended."""
-        return [lane.ahead for lane in self._lanes]
+    def ahead(self) -> Mapping[str, Ahead]:
+        """The runs that have not ended, by open lane."""
+        return {lane.name: lane.ahead for lane in self._lanes}
 
     def rows(self) -> list[ConfirmedRow]:
         """One row per candidate of every study that is confirmed, by rank."""

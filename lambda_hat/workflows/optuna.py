@@ -119,7 +119,10 @@ class _Search:
         opened = {line.name for line in self._confirmation.lines}
         return (
             *(lane.ahead for lane in self._lanes),
-            *self._confirmation.ahead,
+            *(  # as long as a trial, until one has ended
+                item if item.seconds is not None else replace(item, seconds=seconds.get(name.rpartition(":")[0]))
+                for name, item in self._confirmation.ahead.items()
+            ),
             *(
                 Ahead(study.label, study.num_to_run, None)
                 for study in self._plan.studies

@@ -238,6 +238,7 @@ class Controller(Generic[R]):
 
     def _write_report(self) -> None:
         """Replace the report; the run is none the worse without it."""
+        self._progress.message("Writing the report.")
         from lambda_hat.report.html import write_report  # a second of imports that a run cut short can do without
 
         try:

@@ -161,11 +161,11 @@ class Pool:
 
     def _kill_seen(self) -> None:
         own = {None} if self._executor is None else {self._executor.interchange_pid}
-        for process in self._seen:
-            if process.pid not in own:
-                with suppress(psutil.NoSuchProcess):
-                    process.kill()
-        psutil.wait_procs([process for process in self._seen if process.pid not in own], timeout=_END_SECONDS)
+        others = [process for process in list(self._seen) if process.pid not in own]
+        for process in others:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(others, timeout=_END_SECONDS)
 
     def lose(self, reason: str, kind: type[WorkerLostError] = ExecutorLostError) -> None:
         """Count it as lost, and its tasks with it, which fail as `kind`."""
