@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from contextlib import suppress
@@ -33,7 +34,8 @@ _CLEAN_UP_SECONDS = 30.0  # of Parsl's own clean-up; cancelling Slurm jobs is th
 _DEAD_CLEAN_UP_SECONDS = 2.0  # the same where it is known to wait for an interchange that is gone
 _LATE_START_SECONDS = 1.0  # for a start that had its interchange's answer before that was gone
 _END_SECONDS = 3.0  # that processes get between the clean-up and SIGKILL
-_BUSY_SECONDS = 5.0  # of computing between two looks ten minutes apart: an idle manager needs less than that
+_LOOK_SECONDS = 3.0  # between two looks at what processes have computed
+_BUSY_SECONDS = 0.1  # of computing between them: more than an idle manager needs, less than a starved worker gets
 _PERIOD = 0.1  # of looking at an interchange whose answer is awaited
 
 
@@ -51,7 +53,6 @@ class Pool:
         self._pending: set[Future[Any]] = set()
         self._reason_lost: str | None = None
         self._seen: set[psutil.Process] = set()
-        self._cpu_seconds: dict[int, float] = {}  # by process, when it was asked last
         self._cleaning: Future[None] | None = None
 
     def begin_start(self) -> None:
@@ -174,17 +175,22 @@ class Pool:
         self.give_up(kind(f"The {what} `{self.label}` {'is' if kind is ExecutorLostError else 'was'} lost: {reason}"))
 
     def is_busy(self) -> bool:
-        """Whether its processes on this machine have computed anything since the last call."""
-        executor = self._executor
-        interchange = None if executor is None else executor.interchange_pid
+        """Whether its processes on this machine compute, which takes some seconds to tell."""
+        before = self._cpu_seconds()
+        time.sleep(_LOOK_SECONDS)
+        after = self._cpu_seconds()
+        return any(seconds - before.get(pid, seconds) >= _BUSY_SECONDS for pid, seconds in after.items())
+
+    def _cpu_seconds(self) -> dict[int, float]:
+        """What each process of the pool on this machine has computed, its interchange left out."""
+        interchange = None if self._executor is None else self._executor.interchange_pid
         seconds: dict[int, float] = {}
         for process in self._local_processes():
             with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
                 if process.pid != interchange:
                     times = process.cpu_times()
                     seconds[process.pid] = times.user + times.system
-        before, self._cpu_seconds = self._cpu_seconds, seconds
-        return any(value - before.get(pid, 0.0) >= _BUSY_SECONDS for pid, value in seconds.items())
+        return seconds
 
     def begin_end(self) -> None:
         """Have Parsl clean up, in a thread, since it may never come back; what is still starting is awaited first."""
