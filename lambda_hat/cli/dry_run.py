@@ -102,7 +102,11 @@ def _bound_line(bound: TimeBound) -> str:
 
 
 def _usual(seconds: float | None) -> str:
-    return "; none has ended here yet" if seconds is None else f"; about {clock(seconds)} with setting up, by those that have ended"
+    return (
+        "; none has ended here yet"
+        if seconds is None
+        else f"; about {clock(seconds)} with setting up, by those that have ended"
+    )
 
 
 def _total_line(plan: Plan) -> str:

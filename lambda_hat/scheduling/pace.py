@@ -24,7 +24,7 @@ class Ahead:
 
 
 def expected_seconds(ended: Iterable[Metrics]) -> float | None:
-    """Seconds that the next one is expected to take: medians of the pruned and of the others, by their shares.
+    """Seconds that the next one is expected to take: medians of the pruned and the complete, by their shares.
 
     Setting up counts by its median once three have ended: the first ones compile what the later ones share.
     """
@@ -32,7 +32,7 @@ def expected_seconds(ended: Iterable[Metrics]) -> float | None:
     setups: list[float] = []
     for metrics in ended:
         timings = metrics.timings
-        if timings is not None and timings.total is not None:
+        if metrics.state is not State.FAIL and timings is not None and timings.total is not None:
             share = 1 / (metrics.num_together or 1)  # trials that ran at once share their seconds
             setup = 0.0 if timings.sample is None else timings.total - timings.sample
             groups[metrics.state is State.PRUNED].append(share * (timings.total - setup))
