@@ -27,11 +27,11 @@ def hard_limit(budget_sec: float) -> float:
 
 
 def reference_task(
-    problem_dir: str, spec: ReferenceSpec, hmc_sec: float, setup_sec: float
+    problem_dir: str, spec: ReferenceSpec, hmc_sec: float, setup_sec: float | None = None
 ) -> ReferenceRecord | ReferenceFailure:
     """Train the target or load it, sample its reference within `hmc_sec`, write `ref.json`, return its content.
 
-    Training and compiling count apart, up to `setup_sec`.
+    Training and compiling count apart, up to `setup_sec`; the default is that of a study.
 
     Failures of the code are written to `failure.json` and returned, not raised.
     """

@@ -56,11 +56,12 @@ MAX_RESERVE_SEC = 30.0
 
 
 def run_reference(
-    problem_dir: str, spec: ReferenceSpec, hmc_sec: float, setup_sec: float = Budget().setup_sec
+    problem_dir: str, spec: ReferenceSpec, hmc_sec: float, setup_sec: float | None = None
 ) -> ReferenceRecord | ReferenceFailure:
     """Train or load the target of a problem, sample its reference and write both: `lambda_hat.tasks.reference_task`."""
     folder, started = Path(problem_dir), now()
-    limits = Limits("hmc_sec", hmc_sec, min(RESERVE * hmc_sec, MAX_RESERVE_SEC), setup_sec)
+    setup = Budget().setup_sec if setup_sec is None else setup_sec
+    limits = Limits("hmc_sec", hmc_sec, min(RESERVE * hmc_sec, MAX_RESERVE_SEC), setup)
     (folder / FAILURE_JSON).unlink(missing_ok=True)
     log_started(folder)
 
