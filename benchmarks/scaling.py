@@ -245,7 +245,6 @@ def simulate(case: Case, folder: Path, is_profiled: bool) -> dict[str, Any]:
                 reference=ReferenceRecord(method="hmc", llc=8.0, se=0.01, is_certified=True),
                 seed=number,
                 trial_sec=600.0,
-                max_seconds=662.0,
                 function=Metrics.failed,
             )
             lanes.append(TrialLane(store.open(plan.pid, "sgld", SPACE), plan, spec, paths))

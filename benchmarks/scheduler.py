@@ -138,7 +138,6 @@ def search(cluster: Cluster, folder: Path, num_trials: int, seconds: float) -> d
                 reference=ReferenceRecord(method="hmc", llc=8.0, se=0.01, is_certified=True),
                 seed=number,
                 trial_sec=600.0,
-                max_seconds=662.0,
                 function=scheduler.sleeping_trial,
             )
             for number in range(NUM_PROBLEMS)

@@ -34,6 +34,12 @@ class LambdaHatError(Exception):
     """Base of every expected failure. It is shown without a traceback unless `--verbose` is given."""
 
     exit_code: int = 1
+    advice: tuple[str, ...] = ()  # settings, as for `--set`, with which `--resume` gets further
+
+    def advising(self, *settings: str) -> Self:
+        """This error with the settings that help."""
+        self.advice = settings
+        return self
 
 
 class UsageError(LambdaHatError):

@@ -32,9 +32,13 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interruption:
             click.echo("\nInterrupted.", err=True)
+            _print_notes(interruption)
             ctx.exit(SIGINT_EXIT_CODE)
+        except SystemExit as end:
+            _print_notes(end)
+            raise
         except LambdaHatError as error:
             _end_with(ctx, error)
         except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
@@ -42,6 +46,8 @@ class _Group(click.Group):
         except Exception as error:
             reason = StorageError.from_os_error(error) if isinstance(error, OSError) else None
             if reason is not None:  # met by a library that writes files of its own
+                for note in getattr(error, "__notes__", ()):
+                    reason.add_note(note)
                 _end_with(ctx, reason)
             traceback.print_exc()
             click.echo("This is a mistake in lambda-hat; the traceback above says where.", err=True)
@@ -54,7 +60,14 @@ def _end_with(ctx: click.Context, error: LambdaHatError) -> NoReturn:
     else:
         prefix = "" if isinstance(error, ConfigError) else "Error: "  # faults begin with their file and line
         click.echo(f"{prefix}{error}", err=True)
+        _print_notes(error)
     ctx.exit(error.exit_code)
+
+
+def _print_notes(error: BaseException) -> None:
+    """What was noted on the way: what is kept, and what to type next."""
+    for note in getattr(error, "__notes__", ()):
+        click.echo(note, err=True)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 import click
 
 from lambda_hat.cli.options import UserPath
+from lambda_hat.errors import RunStateError
 from lambda_hat.formatting import count
 
 if TYPE_CHECKING:  # commands import what they need when they run
     from lambda_hat.artifacts.collection import Garbage
-    from lambda_hat.artifacts.inventory import ProblemFigures, RunFigures, StudyFigures
+    from lambda_hat.artifacts.inventory import Found, ProblemFigures, RunFigures, StudyFigures
     from lambda_hat.report.overview import Overview
 
 __all__ = ["artifacts"]
@@ -101,6 +102,9 @@ def show(id: str, root: Path, raw: bool, is_json: bool) -> None:
     if len(names) > 1:
         some = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
         raise InputError(f"{id!r} is the beginning of several ids: {some}.")
+    for item in found:
+        for refusal in _of_other_versions(item):
+            click.echo(f"Warning: {refusal}", err=True)
     if is_json or raw:  # one problem can lie in several runs
         content = [item.to_dict() for item in found]
         text = (
@@ -157,6 +161,23 @@ def gc(dry_run: bool, older_than: float | None, whole_runs: bool, root: Path, is
         click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
     verb, size = "would go" if dry_run else "removed", _size(sum(item.num_bytes for item in garbage))
     click.echo(f"{count(len(garbage), 'thing')} {verb}, {size}", err=True)
+
+
+def _of_other_versions(item: Found) -> Iterator[str]:
+    """What the artifact's own records say against being read by this version; their content is shown all the same."""
+    from lambda_hat.artifacts.paths import METRICS_JSON, REFERENCE_JSON
+    from lambda_hat.records.base import FormatError
+    from lambda_hat.records.metrics import Metrics
+    from lambda_hat.records.reference import ReferenceRecord
+
+    kind, pattern = (ReferenceRecord, REFERENCE_JSON) if item.kind == "problem" else (Metrics, f"**/{METRICS_JSON}")
+    for path in sorted(item.path.glob(pattern)):
+        try:
+            kind.read(path)
+        except FormatError as error:
+            yield str(error)
+        except RunStateError:  # damaged, which its content shows
+            continue
 
 
 def _print_table(title: str, headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

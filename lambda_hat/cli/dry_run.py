@@ -34,8 +34,11 @@ def plan_to_dict(plan: Plan) -> dict[str, Any]:
             if plan.studies
             else {"runs": [asdict(run) | {"num_to_run": run.num_to_run} for run in plan.runs]}
         ),
-        "time_bounds": [asdict(bound) | {"seconds": bound.seconds} for bound in plan.bounds],
+        "time_bounds": [
+            asdict(bound) | {"seconds": bound.seconds, "usual_seconds": bound.usual_seconds} for bound in plan.bounds
+        ],
         "max_seconds": plan.max_seconds,
+        "usual_seconds": plan.usual_seconds,
         "needs_resume": plan.needs_resume,
     }
 
@@ -52,7 +55,7 @@ def plan_to_text(plan: Plan) -> str:
         ],
         "Confirmation": list(map(_confirmation_line, plan.confirmations)),
         "Runs": list(map(_run_line, plan.runs)),
-        "Time, at most": [*map(_bound_line, plan.bounds), _total_line(plan)],
+        "Sampling, at most": [*map(_bound_line, plan.bounds), _total_line(plan)],
         "Place": [str(plan.paths.root)],
     }
     return "\n\n".join("\n  ".join([title, *lines]) for title, lines in sections.items() if lines)
@@ -94,17 +97,26 @@ def _bound_line(bound: TimeBound) -> str:
     packs = " (packs not counted)" if bound.pack > 1 else ""
     return (
         f"{bound.num_tasks} {what} on {bound.label}, {bound.num_parallel} at once{packs}: "
-        f"{bound.num_rounds} × {bound.budget_sec:g} s = {clock(bound.seconds)}"
+        f"{bound.num_rounds} × {bound.budget_sec:g} s = {clock(bound.seconds)}{_usual(bound.usual_seconds)}"
+    )
+
+
+def _usual(seconds: float | None) -> str:
+    return (
+        "; none has ended here yet"
+        if seconds is None
+        else f"; about {clock(seconds)} with setting up, by those that have ended"
     )
 
 
 def _total_line(plan: Plan) -> str:
     if not plan.bounds:
         return "nothing is left to run"
+    about = "" if plan.usual_seconds is None else f"; about {clock(plan.usual_seconds)}"
     if plan.is_inline:
-        return f"in all {clock(plan.max_seconds)}: one task after the other"
+        return f"in all {clock(plan.max_seconds)}: one task after the other{about}"
     kinds = list(dict.fromkeys(bound.what for bound in plan.bounds))
     return (
         f"in all {clock(plan.max_seconds)}: {', then '.join(kinds)}, all executors side by side; "
-        "waiting for Slurm, starting workers and repeating lost tasks come on top"
+        f"waiting for Slurm, starting workers, training, compiling and repeating lost tasks come on top{about}"
     )

@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from lambda_hat.cli.options import RunOptions, StudyCommand, run_options
+from lambda_hat.errors import ConfigError, LambdaHatError, RunStateError
 from lambda_hat.formatting import user_path
 
 if TYPE_CHECKING:
+    from lambda_hat.records.rows import TrialRow
     from lambda_hat.workflows.plan import Plan
 
 __all__ = ["workflow"]
@@ -45,22 +48,32 @@ def optuna_command(**arguments: Any) -> None:
     from lambda_hat.config.card import InlineCard
     from lambda_hat.report.progress import Progress
     from lambda_hat.report.summary import print_summary
+    from lambda_hat.workflows.endings import doubled, more_time
     from lambda_hat.workflows.optuna import run_optuna
-    from lambda_hat.workflows.plan import problem_titles
+    from lambda_hat.workflows.plan import build_plan, problem_titles
 
     is_inline = isinstance(loaded.card, InlineCard)
-    with Progress(sys.stderr, options.quiet, options.verbose, may_redraw=not is_inline) as progress:
-        outcome = run_optuna(loaded, resume=options.resume, progress=progress)
-    titles = problem_titles(loaded)
-    print_summary(
-        sys.stdout, outcome.rows, outcome.references, outcome.places, titles, outcome.confirmed, outcome.why_none
-    )
-    if outcome.failure is not None:
-        raise outcome.failure
+    with _ending(options, "optuna", lambda: build_plan(loaded)):
+        with Progress(sys.stderr, options.quiet, options.verbose, may_redraw=not is_inline) as progress:
+            outcome = run_optuna(loaded, resume=options.resume, progress=progress)
+        titles = problem_titles(loaded)
+        print_summary(
+            sys.stdout, outcome.rows, outcome.references, outcome.places, titles, outcome.confirmed, outcome.why_none
+        )
+        if outcome.failure is not None:
+            raise outcome.failure
+    budget, store = loaded.study.execution.budget, loaded.study.store
+    longer = more_time(budget, (row for row in outcome.rows if not _is_repeated(row, outcome.rows)))
+    certain = ()
+    if not all(reference.is_certified for reference in outcome.references.values()):
+        certain = (f"store.namespace={store.namespace}-longer", *doubled(budget, ["hmc_sec"]))
     more = f"optuna.max_trials_per_method={2 * loaded.study.optuna.max_trials_per_method}"
+    snapshot = outcome.places["configuration"]
     _print_next(
         ["lambda-hat", "diagnose", outcome.places["run"]],
-        [*_again(options, "optuna", outcome.places), "--resume", "--set", more],
+        *([_again(options, "optuna", snapshot, longer)] if longer else []),
+        *([_again(options, "optuna", snapshot, certain, resume=False)] if certain else []),
+        _again(options, "optuna", snapshot, [more]),
         *(["lambda-hat", "workflow", "llc", "--config", path, "--dry-run"] for path in _recommended(outcome.places)),
     )
 
@@ -86,15 +99,16 @@ def llc_command(**arguments: Any) -> None:
     from lambda_hat.report.progress import Progress
     from lambda_hat.report.summary import print_runs
     from lambda_hat.workflows.llc import run_llc
-    from lambda_hat.workflows.plan import problem_titles
+    from lambda_hat.workflows.plan import build_llc_plan, problem_titles
 
     is_inline = isinstance(loaded.card, InlineCard)
-    with Progress(sys.stderr, options.quiet, options.verbose, may_redraw=not is_inline) as progress:
-        outcome = run_llc(loaded, resume=options.resume, progress=progress)
-    titles = problem_titles(loaded)
-    print_runs(sys.stdout, outcome.rows, outcome.references, outcome.places, titles, outcome.why_none)
-    if outcome.failure is not None:
-        raise outcome.failure
+    with _ending(options, "llc", lambda: build_llc_plan(loaded)):
+        with Progress(sys.stderr, options.quiet, options.verbose, may_redraw=not is_inline) as progress:
+            outcome = run_llc(loaded, resume=options.resume, progress=progress)
+        titles = problem_titles(loaded)
+        print_runs(sys.stdout, outcome.rows, outcome.references, outcome.places, titles, outcome.why_none)
+        if outcome.failure is not None:
+            raise outcome.failure
     _print_next(["lambda-hat", "diagnose", outcome.places["run"], "--all"])
 
 
@@ -103,13 +117,52 @@ def _recommended(places: Mapping[str, Path]) -> list[Path]:
     return sorted(folder.glob("*.yaml")) if folder else []
 
 
-def _again(options: RunOptions, workflow: str, places: Mapping[str, Path]) -> list[str]:
-    """The words of the command that was given, without `--resume`; a pipe cannot be read again."""
+def _again(
+    options: RunOptions, workflow: str, snapshot: Path, settings: Sequence[str] = (), *, resume: bool = True
+) -> list[str]:
+    """The words of the command that was given, with other settings; of the run's snapshot where that read a pipe."""
+    flags = ["--resume"] if resume else []
+    keys = {text.partition("=")[0] for text in settings}
+    texts = [*(text for text in options.dotlist if text.partition("=")[0] not in keys), *settings]
     begin = ["lambda-hat", "workflow", workflow, "--config"]
-    if not user_path(options.config).is_file():
-        return [*begin, str(places["configuration"])]
-    sets = [word for text in options.dotlist for word in ("--set", text)]
-    return [*begin, options.config, *options.card_words, *sets]
+    if user_path(options.config).is_file():
+        return [*begin, options.config, *options.card_words, *flags, *_sets(texts)]
+    return [*begin, str(snapshot), *flags, *_sets(settings)]
+
+
+def _sets(texts: Sequence[str]) -> list[str]:
+    return [word for text in texts for word in ("--set", text)]
+
+
+def _is_repeated(row: TrialRow, rows: Sequence[TrialRow]) -> bool:
+    """Whether a later trial has the same settings: it was run again with more time."""
+    return any(
+        other.number > row.number
+        and (other.pid, other.method, other.hyperparameters) == (row.pid, row.method, row.hyperparameters)
+        for other in rows
+    )
+
+
+@contextmanager
+def _ending(options: RunOptions, workflow: str, plan: Callable[[], Plan]) -> Generator[None]:
+    """Have whatever ends the block early say what is kept, and how to go on."""
+    from lambda_hat.execution.signals import interrupts_tell
+
+    try:
+        with interrupts_tell():
+            yield
+    except (ConfigError, RunStateError):
+        raise  # nothing was begun
+    except BaseException as error:
+        advice = error.advice if isinstance(error, LambdaHatError) else ()
+        with suppress(Exception):  # what is wrong with the files is told already
+            from lambda_hat.workflows.endings import kept
+
+            left = plan()
+            error.add_note(f"{'kept':13}  {kept(left)}")
+            again = _again(options, workflow, left.paths.resolved_config, advice)
+            error.add_note(f"{'next':13}  {shlex.join(again)}")
+        raise
 
 
 def _print_next(*commands: Sequence[object]) -> None:

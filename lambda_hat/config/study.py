@@ -169,12 +169,14 @@ Distribution = Annotated[FloatDist | IntDist | CategoricalDist, Field(discrimina
 
 
 class Budget(Frozen):
-    """Wall time of tasks, in seconds."""
+    """How long tasks may take, in seconds. Time for setting up counts apart from time for sampling."""
 
     hmc_sec: Seconds = 7200.0
-    """Seconds for one reference."""
+    """Seconds that one reference may sample."""
     trial_sec: Seconds = 600.0
-    """Seconds for one trial."""
+    """Seconds that one trial may sample."""
+    setup_sec: Seconds = 3600.0
+    """Seconds that each of them may train, load, build and compile."""
 
 
 class ExecutorMap(Frozen):
@@ -194,7 +196,7 @@ class Execution(Frozen):
     folder and in those above it.
     """
     budget: Budget = Budget()
-    """Wall time of tasks, in seconds."""
+    """How long tasks may take, in seconds."""
     executor_map: ExecutorMap = ExecutorMap()
     """Which executor runs what."""
 

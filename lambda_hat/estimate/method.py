@@ -16,8 +16,9 @@ from lambda_hat.draws.llc import LLCEstimate, estimate_llc_from_traces
 from lambda_hat.posterior import Coordinates, LocalPosterior
 from lambda_hat.records.state import State
 from lambda_hat.samplers.method import Ended, FitDraws, Judgement, build
-from lambda_hat.samplers.pace import Guard, OutOfTime, Pace
+from lambda_hat.samplers.pace import Guard, Moment, OutOfTime, Pace
 from lambda_hat.samplers.runner import Chains, ChunkRequests, init_chains, sample_chains, to_completion
+from lambda_hat.samplers.stopwatch import setting_up
 
 __all__ = ["MethodResult", "RunProgress", "run_method", "sample_method"]
 
@@ -112,13 +113,13 @@ def sample_method(
     *,
     coordinates: Coordinates,
     seed: int,
-    deadline: float = math.inf,
+    deadline: Moment = math.inf,
     should_stop: Callable[[], bool] = lambda: False,
     on_progress: Callable[[RunProgress], None] = lambda _: None,
     sampling_guard: Guard = contextlib.nullcontext,
     evaluation_guard: Guard = contextlib.nullcontext,
 ) -> ChunkRequests[MethodResult]:
-    """Run `settings` on `posterior` until done, diverged, stopped or `deadline` (`time.monotonic`).
+    """Run `settings` on `posterior` until done, diverged, stopped or `deadline`, which what it sets up puts off.
 
     Between chunks the deadline and `should_stop` are looked at; what was sampled until then is kept.
     `coordinates` serve the methods that sample in whitened ones. The guards may raise `OutOfTime` in what they
@@ -129,7 +130,7 @@ def sample_method(
     """
     build_key, init_key, run_key, judge_key = jax.random.split(jax.random.key(seed), 4)
     watch = _Watch(posterior, settings, should_stop, on_progress)
-    with sampling_guard():
+    with sampling_guard(), setting_up.running():
         built = build(posterior, coordinates, settings, build_key)
         states = init_chains(built.sampler, init_key, built.starts)
     chains = yield from sample_chains(

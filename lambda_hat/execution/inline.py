@@ -67,7 +67,7 @@ class Inline:
         finally:
             INLINE_LABEL.reset(token)
 
-    def restart(self, label: str, reason: str) -> bool:
+    def restart(self, label: str, reason: str, *, has_begun: bool = True) -> bool:
         """False: there are no processes to give up."""
         return False
 

@@ -41,10 +41,10 @@ class Executors(Protocol):
         """
         ...
 
-    def restart(self, label: str, reason: str) -> bool:
+    def restart(self, label: str, reason: str, *, has_begun: bool = True) -> bool:
         """Give up the processes and tasks of an executor; the next task that is submitted finds new ones.
 
-        False, and nothing is done, where that would not help.
+        False, and nothing is done, where that would not help. `has_begun` says whether a worker had begun a task.
         """
         ...
 

@@ -7,6 +7,7 @@ from typing import Self
 
 from lambda_hat.artifacts.ids import run_id
 from lambda_hat.config.methods import MethodSettings, parse_settings, program_of
+from lambda_hat.config.study import Budget
 from lambda_hat.records.base import Part, Record, Value
 
 __all__ = ["Manifest", "TrialBudget"]
@@ -16,11 +17,13 @@ class TrialBudget(Part):
     """What a trial may spend."""
 
     trial_sec: float
-    """Wall seconds."""
+    """Seconds of sampling."""
+    setup_sec: float = Budget().setup_sec
+    """Seconds of loading, building and compiling."""
 
 
 class Manifest(Record):
-    """Everything that decides the result of a trial. Its hash names the trial's folder."""
+    """Everything that decides the result of a trial. The hash of all but the budget names the trial's folder."""
 
     pid: str
     """Id of the problem."""
@@ -45,6 +48,7 @@ class Manifest(Record):
         settings: Mapping[str, object],
         seed: int,
         trial_sec: float,
+        setup_sec: float = Budget().setup_sec,
     ) -> Self:
         """The manifest of a run of `method` with `settings`, of which `hyperparams` were chosen for it."""
         return cls.model_validate(
@@ -54,14 +58,14 @@ class Manifest(Record):
                 "hyperparams": dict(hyperparams),
                 "settings": dict(settings),
                 "seed": seed,
-                "budget": {"trial_sec": trial_sec},
+                "budget": {"trial_sec": trial_sec, "setup_sec": setup_sec},
             }
         )
 
     @property
     def run_id(self) -> str:
-        """`r_` and a hash of all that is said here; the version of the format is no part of it."""
-        return run_id(self.model_dump())
+        """`r_` and a hash of all but the budget: a run that lacked time is the same run when it gets more."""
+        return run_id(self.model_dump(exclude={"budget"}))
 
     @property
     def program(self) -> Hashable | None:

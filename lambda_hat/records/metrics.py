@@ -45,6 +45,8 @@ class Findings(Part):
     """Work of all chains, burn-in, set-up and diagnosis included; a minibatch counts by its share of the data."""
     is_truncated: Annotated[bool | None, Column("truncated")] = None
     """Whether the budget of time ended the run before its last step."""
+    short_of: Annotated[str | None, Column("short of")] = None
+    """The budget that a failed run ran out of, `trial_sec` or `setup_sec`. With a larger one `--resume` repeats it."""
     reports: Annotated[Reports, Beside(REPORTS)] = {}
     """What the method reports beside the estimate, by the names in `REPORTS`."""
     num_together: Annotated[int | None, Column("together", "trials", "d")] = None

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from lambda_hat.records.base import Figure, Moment, Part, Record, read_lines
 from lambda_hat.records.state import State
 
-__all__ = ["Chunk", "Ended", "ProgressLine", "Stage", "Started", "read_progress"]
+__all__ = ["Alive", "Chunk", "Ended", "ProgressLine", "Stage", "Started", "read_progress"]
 
 
 class Started(Record):
@@ -37,12 +37,12 @@ class Chunk(Part):
 
 
 class Stage(Part):
-    """A reference after a stage or round."""
+    """A reference that has come to a stage or round."""
 
     stage: str
-    """Name of the stage."""
+    """Name of the stage that runs now."""
     seconds: Figure = None
-    """Seconds since the sampling began."""
+    """Seconds of the budget that are spent."""
     llc: Figure = None
     """λ̂ so far."""
     se: Figure = None
@@ -51,6 +51,21 @@ class Stage(Part):
     """The larger of the R̂ of the loss and that of r²."""
     ess: Figure = None
     """The smaller of the bulk ESS of the loss and that of r²."""
+    num_met: int | None = None
+    """Criteria of the certificate that are met by now."""
+    num_criteria: int | None = None
+    """Criteria of the certificate."""
+
+
+class Alive(Part):
+    """A task has written nothing else for some seconds, and its worker lives."""
+
+    event: Literal["alive"] = "alive"
+    """The kind of the line."""
+    seconds: Figure = None
+    """Seconds of the budget that are spent."""
+    is_compiling: bool = False
+    """Whether a program was being compiled."""
 
 
 class Ended(Part):
@@ -64,8 +79,8 @@ class Ended(Part):
     """When the line was written."""
 
 
-ProgressLine = Started | Chunk | Stage | Ended
-_EVENTS: dict[Any, type[Started | Ended]] = {"started": Started, "ended": Ended}
+ProgressLine = Started | Chunk | Stage | Alive | Ended
+_EVENTS: dict[Any, type[Started | Alive | Ended]] = {"started": Started, "alive": Alive, "ended": Ended}
 
 
 def read_progress(path: Path, offset: int = 0) -> tuple[list[ProgressLine], int]:

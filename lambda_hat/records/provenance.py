@@ -44,13 +44,15 @@ Origin = Annotated[Provenance, Beside(tuple(Provenance.model_fields))]
 
 
 class Timings(Part):
-    """Wall seconds of a trial in its worker. `total` is the sum of the others."""
+    """Wall seconds of a trial in its worker. `total` is the sum of `load`, `compile` and `sample`."""
 
+    start: Figure = None
+    """Importing what the worker needs, before the trial began: its first task only."""
     load: Figure = None
-    """Loading target and posterior."""
+    """Loading target and posterior, and building the sampler."""
     compile: Figure = None
     """Tracing and compiling."""
     sample: Figure = None
-    """Everything else."""
+    """Everything else, which `execution.budget.trial_sec` bounds."""
     total: Figure = None
-    """All of it."""
+    """The trial itself."""

@@ -141,6 +141,8 @@ class ReferenceRecord(Record):
     """Seconds by stage, of all commands that worked on the reference."""
     seconds: Figure = None
     """Seconds of all stages but the training."""
+    compile_sec: Figure = None
+    """Seconds of these in which programs were compiled: `execution.budget.hmc_sec` bounds the rest."""
     num_extensions: int = 0
     """How often a later command added draws."""
     spec: ReferenceSpec = ReferenceSpec()
@@ -171,3 +173,6 @@ class ReferenceRecord(Record):
 
 class ReferenceFailure(Ending):
     """Why a problem has no reference."""
+
+    short_of: str | None = None
+    """The budget that it ran out of, `hmc_sec` or `setup_sec`."""

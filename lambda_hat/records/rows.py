@@ -44,14 +44,16 @@ class _Comparison(Row):
 class _Making(Row):
     """Where, when and by what a run was made, and where its seconds went."""
 
+    start_sec: Annotated[Figure, Column("start", "s", ".2f")] = None
+    """Wall seconds in the worker for imports before the run, which only its first task pays."""
     load_sec: Annotated[Figure, Column("load", "s", ".2f")] = None
-    """Wall seconds in the worker for loading target and posterior."""
+    """Wall seconds in the worker for loading target and posterior and building the sampler."""
     compile_sec: Annotated[Figure, Column("compile", "s", ".2f")] = None
     """Wall seconds in the worker for tracing and compiling."""
     sample_sec: Annotated[Figure, Column("sample", "s", ".2f")] = None
-    """Wall seconds in the worker for everything else."""
+    """Wall seconds in the worker for everything else: what `trial_sec` bounds."""
     total_sec: Annotated[Figure, Column("seconds", "s", ".1f")] = None
-    """Wall seconds in the worker, all in all."""
+    """Wall seconds in the worker: load, compile and sample."""
     executor: Annotated[str | None, Column("executor")] = None
     """Label of the executor that the run was on."""
     device: Annotated[str | None, Column("device")] = None
@@ -88,6 +90,7 @@ class OutcomeRow(_Making, Findings, _Comparison):
             **columns,
             **found,
             **_comparison(metrics, reference),
+            start_sec=timings.start,
             load_sec=timings.load,
             compile_sec=timings.compile,
             sample_sec=timings.sample,

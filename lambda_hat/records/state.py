@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-__all__ = ["State"]
+__all__ = ["ENDS", "State"]
 
 
 class State(StrEnum):
@@ -24,6 +24,8 @@ class State(StrEnum):
         """The state in the words of summaries and reports."""
         return _WORDS[self]
 
+
+ENDS = frozenset({State.COMPLETE, State.PRUNED, State.FAIL})
 
 _WORDS = {
     State.WAITING: "waiting",

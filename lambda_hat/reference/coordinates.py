@@ -79,17 +79,19 @@ def find_coordinates(
     intervals = STEPS_BETWEEN_SNAPSHOTS if posterior.dim <= MAX_DENSE_DIM else STEPS_BETWEEN_SNAPSHOTS_OF_LARGE
     evaluation_error = 0.0
     for pilot, steps_between in enumerate(intervals, 1):
+        work.tell(f"pilot {pilot}")
         chains = start_hmc(evaluated, whitening, settings, starts, keys, work)
         draws = chains.snapshots(keys, num_snapshots, steps_between)
         starts = draws[-num_chains:]
-        work.done("pilots", f"pilot {pilot}")
+        work.done("pilots")
+        work.tell(f"whitening {pilot}")
         if is_large and pilot == 1:
             evaluation_error = _evaluation_error(posterior, evaluated, starts)
             if not evaluation_error <= MAX_EVALUATION_ERROR:
                 evaluated = posterior
         whitening, num_passes = average_whitening(evaluated, posterior.w0 + draws, next(keys))
         work.num_curvature_passes += num_passes
-        work.done("whitening", f"whitening {pilot}")
+        work.done("whitening")
     return FoundCoordinates(Coordinates(geometry.whitening, whitening), draws, evaluated, evaluation_error)
 
 

@@ -42,7 +42,7 @@ from lambda_hat.reference.starts import Wells, decrease_from_w0, find_wells, ove
 from lambda_hat.reference.work import OutOfTime, Progress, Work
 from lambda_hat.samplers.hmc import HMC
 from lambda_hat.samplers.mclmc import AdjustedMCLMC
-from lambda_hat.samplers.pace import Guard
+from lambda_hat.samplers.pace import Guard, Moment
 
 __all__ = ["Reference", "coordinates_from_arrays", "exact_reference", "sample_reference"]
 
@@ -137,6 +137,7 @@ class _Engine:
 
     def look_at_w0(self) -> Geometry:
         """The curvature there, and whether it is a minimum."""
+        self.work.tell("hessian")
         geometry = geometry_at_w0(self.posterior, next(self.keys))
         self.spectrum, self.coordinates = geometry.spectrum, Coordinates(geometry.whitening, geometry.whitening)
         self.work.num_curvature_passes += geometry.num_passes
@@ -151,8 +152,10 @@ class _Engine:
         self.posterior, self.evaluation_error = found.posterior, found.evaluation_error
         self.coordinates, whitening = found.coordinates, found.coordinates.averaged
         curvatures = geometry.spectrum.values[0] if geometry.spectrum.is_exact else None
+        self.work.tell("wells")
         self.wells = find_wells(self.posterior, whitening, curvatures, NUM_DESCENTS, self.keys, self.work)
         self.work.done("wells")
+        self.work.tell("warm-up")
         starts = overdispersed_starts(whitening, found.draws, self.wells, next(self.keys), self.spec.num_chains)
         return start_hmc(self.posterior, whitening, self.settings, starts, self.keys, self.work)
 
@@ -199,14 +202,25 @@ class _Engine:
 
     def extend(self, chains: GrowingChains, stage: str) -> None:
         """More draws of some chains, and word of it."""
+        if chains is not self.chains or chains.info is None:
+            self.tell(stage)
         chains.extend(next(self.keys), max(self.spec.draws_per_round, int(GROWTH * chains.num_done)))
+        self.work.book(stage)
+        self.tell(stage)
+        self.work.check()
+
+    def tell(self, stage: str) -> None:
+        """Word of what is known by now."""
         loss, distance = self.diagnose()
-        self.work.done(
+        criteria = self.certificate().criteria
+        self.work.tell(
             stage,
             llc=loss.mean,
             se=loss.mcse,
             rhat=max(loss.rhat, distance.rhat),
             ess=min(loss.ess_bulk, distance.ess_bulk),
+            num_met=sum(criterion.is_met for criterion in criteria),
+            num_criteria=len(criteria),
         )
 
     def start_cross_check(self, chains: GrowingChains) -> GrowingChains:
@@ -357,12 +371,12 @@ def sample_reference(
     posterior: LocalPosterior,
     spec: ReferenceSpec,
     *,
-    deadline: float,
+    deadline: Moment,
     on_progress: Callable[[Progress], None] = lambda _: None,
     stored: Mapping[str, np.ndarray] | None = None,
     guard: Guard = contextlib.nullcontext,
 ) -> Reference:
-    """Whiten and sample in rounds until the certificate is complete or `deadline` (`time.monotonic`) has passed.
+    """Whiten and sample in rounds until the certificate is complete or `deadline` has passed.
 
     Coordinates come from the curvature at w0 (A0), then from that over the draws of pilots (A1). The final chains start
     over-dispersed, around every well that descents from the localization's Gaussian find. Every round adds draws to

@@ -6,15 +6,16 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-from lambda_hat.samplers.pace import OutOfTime, Pace
+from lambda_hat.samplers.pace import Moment, OutOfTime, Pace
 
 __all__ = ["OutOfTime", "Progress", "Work"]
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Figures known after a stage or round of a reference."""
+    """What a reference is at, and the figures known by now."""
 
     stage: str
     seconds: float
@@ -22,13 +23,15 @@ class Progress:
     se: float = math.nan
     rhat: float = math.nan
     ess: float = math.nan
+    num_met: int | None = None  # criteria of the certificate
+    num_criteria: int | None = None
 
 
 class Work:
-    """Seconds by stage, and evaluations spent. `done` raises once the deadline (`time.monotonic`) has passed."""
+    """Seconds by stage, and evaluations spent. `done` raises once the deadline has passed."""
 
-    def __init__(self, deadline: float = math.inf, on_progress: Callable[[Progress], None] = lambda _: None) -> None:
-        self.deadline = deadline
+    def __init__(self, deadline: Moment = math.inf, on_progress: Callable[[Progress], None] = lambda _: None) -> None:
+        self._deadline = deadline
         self.on_progress = on_progress
         self.start = self.clock = time.monotonic()
         self.seconds: dict[str, float] = {}
@@ -37,17 +40,25 @@ class Work:
 
     def pace(self) -> Pace:
         """Chunk sizes that keep this deadline, for the chains of one sampler."""
-        return Pace(self.deadline, start=self.start)
+        return Pace(self._deadline, start=self.start)
+
+    @property
+    def deadline(self) -> float:
+        """When it has to end (`time.monotonic`), as things are now."""
+        return self._deadline() if callable(self._deadline) else self._deadline
+
+    def tell(self, stage: str, **figures: Any) -> None:
+        """Report that `stage` is what runs now, and what is known."""
+        self.on_progress(Progress(stage, time.monotonic() - self.start, **figures))
 
     def check(self) -> None:
         """Raise `OutOfTime` once the deadline has passed."""
         if time.monotonic() >= self.deadline:
             raise OutOfTime
 
-    def done(self, stage: str, label: str = "", **figures: float) -> None:
-        """Book the time since the last call to `stage`, report it, and raise `OutOfTime` if none is left."""
+    def done(self, stage: str) -> None:
+        """Book the time since the last call to `stage`, and raise `OutOfTime` if none is left."""
         self.book(stage)
-        self.on_progress(Progress(label or stage, self.clock - self.start, **figures))
         self.check()
 
     def book(self, stage: str) -> None:

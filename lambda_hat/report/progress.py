@@ -10,6 +10,7 @@ from typing import Self, TextIO
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
@@ -18,6 +19,7 @@ from lambda_hat.formatting import MISSING, clock, number
 __all__ = ["ExecutorLine", "Progress", "ReferenceLine", "Snapshot", "StudyLine"]
 
 SECONDS_BETWEEN_LINES = 30.0  # off a terminal
+_BAR_WIDTH = 40
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +33,7 @@ class StudyLine:
     noun: str = "trials"  # what its tasks are called
     done: int
     running: int
+    setting_up: int = 0  # of those that run
     failed: int
     pruned: int
     total: int
@@ -67,6 +70,9 @@ class Snapshot:
     references: tuple[ReferenceLine, ...] = ()
     executors: tuple[ExecutorLine, ...] = ()
     elapsed: float = 0.0
+    num_ended: int = 0  # tasks of all kinds
+    num_tasks: int = 0  # those, and what is still to come, as far as that is known
+    seconds_left: float | None = None
 
 
 class Progress:
@@ -86,7 +92,6 @@ class Progress:
         self._snapshot: Snapshot | None = None
         self._is_shown = False  # whether the last snapshot has been printed as lines
         self._next_lines = 0.0
-        self._starts: dict[str, tuple[float, int]] = {}  # by study: when its trials began, and how many there were
 
     def __enter__(self) -> Self:
         # A terminal, not FORCE_COLOR, decides: a file full of redrawn tables helps nobody.
@@ -106,9 +111,6 @@ class Progress:
 
     def update(self, snapshot: Snapshot) -> None:
         """Show a newer snapshot; cheap enough for once a second."""
-        for study in snapshot.studies:
-            if study.running:
-                self._starts.setdefault(study.name, (snapshot.elapsed, study.num_finished))
         self._snapshot, self._is_shown = snapshot, False
         if self._live is not None:
             self._live.update(self._tables(snapshot), refresh=True)
@@ -124,14 +126,6 @@ class Progress:
         """One line that even `-q` shows."""
         self._print(f"Warning: {text}", style="yellow")
 
-    def eta(self, study: StudyLine, elapsed: float) -> float | None:
-        """Seconds until the study has all its trials, at its own rate since this command began them."""
-        start, num_before = self._starts.get(study.name, (elapsed, study.num_finished))
-        num_new = study.num_finished - num_before
-        if num_new <= 0 or elapsed <= start:
-            return None
-        return (study.total - study.num_finished) * (elapsed - start) / num_new
-
     def _print(self, text: str, style: str | None = None) -> None:
         self._console.print(Text(text, style=style or ""), soft_wrap=True)
 
@@ -146,32 +140,35 @@ class Progress:
         for reference in snapshot.references:
             yield f"{reference.pid} reference: {reference.state}"
         for study in snapshot.studies:
-            counts = f"{study.running} running, {study.failed} failed, {study.pruned} pruned"
+            compiling = f", {study.setting_up} of them compiling" if study.setting_up else ""
+            counts = f"{study.running} running{compiling}, {study.failed} failed, {study.pruned} pruned"
             best = f", best {number(study.best)}" if study.noun == "trials" else ""  # others have no objective
-            yield (
-                f"{study.name}: {study.num_finished}/{study.total} {study.noun} ({counts}){best}, "
-                f"ETA {self._eta_text(study, snapshot.elapsed)}"
-            )
-        if snapshot.executors:
-            yield "busy: " + ", ".join(f"{pool.label} {pool.busy}/{pool.cap}" for pool in snapshot.executors)
+            yield f"{study.name}: {study.num_finished}/{study.total} {study.noun} ({counts}){best}"
+        yield f"{_total_text(snapshot)}, busy: {_busy_text(snapshot)}"
 
     def _tables(self, snapshot: Snapshot) -> Group:
         references = Table("reference", "state", box=None, pad_edge=False)
         for reference in snapshot.references:
             references.add_row(reference.pid, Text(reference.state))
         studies = Table("study", box=None, pad_edge=False)
-        for header in ("done", "running", "failed", "pruned", "of", "best", "ETA"):
+        for header in ("done", "running", "failed", "pruned", "of", "best"):
             studies.add_column(header, justify="right", no_wrap=True)
         for study in snapshot.studies:
-            counts = (study.done, study.running, study.failed, study.pruned, study.total)
-            eta = self._eta_text(study, snapshot.elapsed)
-            studies.add_row(Text(study.name), *map(str, counts), number(study.best), eta)
-        busy = "  ".join(f"{pool.label} {pool.busy}/{pool.cap}" for pool in snapshot.executors)
+            running = f"{study.running} ({study.setting_up} compiling)" if study.setting_up else str(study.running)
+            counts = (str(study.done), running, str(study.failed), str(study.pruned), str(study.total))
+            studies.add_row(Text(study.name), *counts, number(study.best))
         parts = [table for table in (references, studies) if table.row_count]
-        return Group(*parts, Text(f"{clock(snapshot.elapsed)}  {busy}", style="dim"))
+        total = Table.grid(padding=(0, 1))
+        bar = ProgressBar(max(1, snapshot.num_tasks), snapshot.num_ended, width=_BAR_WIDTH)
+        total.add_row(bar, Text(_total_text(snapshot)))
+        busy = Text(f"{clock(snapshot.elapsed)}  {_busy_text(snapshot)}", style="dim")
+        return Group(*parts, total, busy)
 
-    def _eta_text(self, study: StudyLine, elapsed: float) -> str:
-        if study.num_finished >= study.total:
-            return "done"
-        seconds = self.eta(study, elapsed)
-        return MISSING if seconds is None else clock(seconds)
+
+def _total_text(snapshot: Snapshot) -> str:
+    left = MISSING if snapshot.seconds_left is None else clock(snapshot.seconds_left)
+    return f"{snapshot.num_ended}/{snapshot.num_tasks} tasks, ETA {left}"
+
+
+def _busy_text(snapshot: Snapshot) -> str:
+    return ", ".join(f"{pool.label} {pool.busy}/{pool.cap}" for pool in snapshot.executors)

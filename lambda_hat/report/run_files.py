@@ -25,10 +25,11 @@ from lambda_hat.config.experiments import Experiments
 from lambda_hat.config.snapshot import parse_snapshot
 from lambda_hat.config.study import Distribution, Objective, Study
 from lambda_hat.errors import RunStateError, TargetError
-from lambda_hat.formatting import sentence
+from lambda_hat.formatting import count, sentence
 from lambda_hat.records.base import FormatError
 from lambda_hat.records.begun import Begun
 from lambda_hat.records.event import Command, read_commands
+from lambda_hat.records.metrics import Metrics
 from lambda_hat.records.reference import ReferenceFailure, ReferenceRecord
 from lambda_hat.records.rows import AcrossRow, ConfirmedRow, RunRow, TrialRow
 from lambda_hat.records.tables import read_table
@@ -215,6 +216,11 @@ class RunFiles:
             failure = self.reference_failures.get(pid)
             what = f"The reference of {self.titles[pid]}"
             yield sentence(f"{what} failed: {failure.reason}" if failure else f"{what} is missing")
+        if others := self.metrics_of_other_versions:
+            yield (
+                f"{count(len(others), 'trial')} ({', '.join(others[:3])}{', …' if len(others) > 3 else ''}) left a "
+                "`metrics.json` of another version of lambda-hat, which this one does not read."
+            )
         if not self.rows and not self.llc_runs and self.num_ended_trials:
             yield (
                 f"There is no table of trials yet, but {self.num_ended_trials} trials have ended: it is written when "
@@ -231,6 +237,19 @@ class RunFiles:
         """Trials whose result is on the disk, whether or not the table has it; no runs that only confirm some."""
         results = self.paths.trials_dir.glob(f"*/*/*/{METRICS_JSON}")
         return sum(1 for path in results if not path.parts[-3].startswith(CONFIRMING))
+
+    @cached_property
+    def metrics_of_other_versions(self) -> list[str]:
+        """Ids of trials whose `metrics.json` this version cannot read."""
+        found: list[str] = []
+        for path in sorted(self.paths.trials_dir.glob(f"*/*/*/{METRICS_JSON}")):
+            try:
+                Metrics.read(path)
+            except FormatError:
+                found.append(path.parent.name)
+            except RunStateError:  # damaged
+                continue
+        return found
 
     def _reference(self, pid: str) -> ReferenceRecord | ReferenceFailure | None:
         try:

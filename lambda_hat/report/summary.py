@@ -162,7 +162,8 @@ def best_estimates(by_method: Mapping[str, Sequence[TrialRow]]) -> dict[str, Est
 def preset_text(trials: Iterable[TrialRow]) -> str:
     """What the search gained: both objectives, not their ratio, which a lucky trial makes as large as it likes."""
     trials = list(trials)
-    best, preset = best_trial(trials), next((trial for trial in trials if trial.origin == "preset"), None)
+    presets = [trial for trial in trials if trial.origin == "preset"]  # more than one where it was short of time
+    best, preset = best_trial(trials), max(presets, key=lambda trial: trial.number, default=None)
     if best is None or preset is None:
         return ""
     if score(preset) == math.inf:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 import equinox as eqx
@@ -20,6 +21,7 @@ from lambda_hat.posterior.local import LARGE_DIM
 from lambda_hat.samplers.base import Sampler, State, TunableSampler
 from lambda_hat.samplers.chunk import Chunk, ChunkEnd, Tuner, init_chains, run_chunk, run_chunks_together
 from lambda_hat.samplers.pace import OutOfTime, Pace
+from lambda_hat.samplers.stopwatch import compiling, setting_up
 
 __all__ = ["Chains", "ChunkRequests", "init_chains", "run_chains", "run_together", "sample_chains", "to_completion"]
 
@@ -136,6 +138,7 @@ def run_together(runs: Sequence[ChunkRequests[T]]) -> Iterator[tuple[int, T]]:
     A run is told what a chunk of its own raises; what it lets out ends all, and closes those that are not through.
     """
     waiting: dict[int, Chunk] = {}
+    compiled: set[Hashable] = set()
     most: dict[Hashable, int] = {}  # by program, where as many as wanted were too many
 
     def resume(index: int, step: Callable[..., Chunk], *args: Any) -> Iterator[tuple[int, T]]:
@@ -155,7 +158,8 @@ def run_together(runs: Sequence[ChunkRequests[T]]) -> Iterator[tuple[int, T]]:
                 first = min(range(len(chunks)), key=lambda i: chunks[i].pace.deadline)
                 try:
                     with chunks[first].pace.guard():
-                        ends = [run_chunk(chunks[0])] if len(chunks) == 1 else run_chunks_together(chunks)
+                        _compile(indices, chunks, compiled)
+                        ends = _run(chunks)
                 except OutOfTime as error:
                     waiting.update(zip(indices, chunks, strict=True))
                     del waiting[indices[first]]
@@ -169,6 +173,23 @@ def run_together(runs: Sequence[ChunkRequests[T]]) -> Iterator[tuple[int, T]]:
                 else:
                     for index, end in zip(indices, ends, strict=True):
                         yield from resume(index, runs[index].send, end)
+
+
+def _run(chunks: Sequence[Chunk]) -> list[ChunkEnd]:
+    return [run_chunk(chunks[0])] if len(chunks) == 1 else run_chunks_together(chunks)
+
+
+def _compile(indices: Sequence[int], chunks: Sequence[Chunk], compiled: set[Hashable]) -> None:
+    """Have the program of these chunks compiled where they have a deadline, in time that does not count.
+
+    The number of steps is a traced value: the program for none of them is the one for all.
+    """
+    chunk = chunks[0]
+    key = (indices[0] if chunk.is_sequential else chunk.program), len(chunks)
+    if key not in compiled and math.isfinite(chunk.pace.deadline):
+        with setting_up.running(), compiling.running():
+            _run([replace(one, num_steps=0) for one in chunks])
+    compiled.add(key)
 
 
 def _groups(waiting: dict[int, Chunk], most: dict[Hashable, int]) -> list[list[int]]:

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lambda_hat.artifacts.paths import PROGRESS_JSONL, Paths
+from lambda_hat.config.study import Budget
 from lambda_hat.records.manifest import Manifest
 from lambda_hat.records.metrics import Metrics
-from lambda_hat.records.progress import read_progress
+from lambda_hat.records.progress import Chunk, read_progress
 from lambda_hat.records.state import State
-from lambda_hat.scheduling.folders import clear_folder, fail_in, metrics_in, write_manifest
+from lambda_hat.scheduling.folders import clear_folder, fail_in, lacks_time, metrics_in, write_manifest
+from lambda_hat.scheduling.pace import Ahead, expected_seconds
 from lambda_hat.scheduling.scheduler import AnyLane, Task
 
 __all__ = ["FixedLane", "FixedTrial", "fixed_trial"]
@@ -31,9 +33,11 @@ class FixedTrial:
         return self.folder.name
 
     def ended(self, *, may_fail: bool = False) -> Metrics | None:
-        """What it ended with; None where it is missing, or failed and that will not do."""
+        """What it ended with; None where it is missing, lacked time that it has now, or failed and that will not do."""
         metrics = metrics_in(self.folder)
-        return metrics if metrics is not None and (may_fail or metrics.state is not State.FAIL) else None
+        if metrics is None or (metrics.state is State.FAIL and not may_fail):
+            return None
+        return None if lacks_time(self.folder, metrics, self.manifest.budget) else metrics
 
 
 def fixed_trial(
@@ -46,12 +50,21 @@ def fixed_trial(
     settings: Mapping[str, object],
     seed: int,
     trial_sec: float,
+    setup_sec: float = Budget().setup_sec,
 ) -> FixedTrial:
     """The run of `method` with `settings`, of which `hyperparams` were chosen, in the folder `name` of a problem.
 
     The manifest is that of a trial.
     """
-    manifest = Manifest.of(pid, method, hyperparams=hyperparams, settings=settings, seed=seed, trial_sec=trial_sec)
+    manifest = Manifest.of(
+        pid,
+        method,
+        hyperparams=hyperparams,
+        settings=settings,
+        seed=seed,
+        trial_sec=trial_sec,
+        setup_sec=setup_sec,
+    )
     return FixedTrial(manifest, paths.trial_dir(pid, name, manifest.run_id))
 
 
@@ -70,7 +83,6 @@ class FixedLane:
         *,
         problem_dir: Path,
         function: Callable[..., Metrics],
-        max_seconds: float,
         max_in_flight: int | None = None,
         may_fail: bool = False,
         open_next: Callable[[], Sequence[AnyLane]] | None = None,
@@ -81,11 +93,11 @@ class FixedLane:
         self.max_in_flight = max_in_flight or max(1, len(self.runs))
         self._problem_dir = problem_dir
         self._function = function
-        self._max_seconds = max_seconds
         self._open_next = open_next
         ended = {run.run_id: run.ended(may_fail=may_fail) for run in self.runs}
         self._metrics = {rid: metrics for rid, metrics in ended.items() if metrics is not None}
         self._waiting = deque(run for run in self.runs if run.run_id not in self._metrics)
+        self._sampling: set[str] = set()  # ids of those that have done a step
         self._running: dict[str, tuple[FixedTrial, int]] = {}  # and the bytes of its progress that were read
 
     @property
@@ -97,6 +109,16 @@ class FixedLane:
     def num_running(self) -> int:
         """Runs in flight."""
         return len(self._running)
+
+    @property
+    def num_setting_up(self) -> int:
+        """Those in flight that have not sampled yet."""
+        return sum(run_id not in self._sampling for run_id in self._running)
+
+    @property
+    def ahead(self) -> Ahead:
+        """The runs that have not ended."""
+        return Ahead(self.label, len(self.runs) - len(self._metrics), expected_seconds(self._metrics.values()))
 
     @property
     def counts(self) -> Counter[State]:
@@ -115,13 +137,15 @@ class FixedLane:
         write_manifest(run.folder, run.manifest)
         self._running[run.run_id] = run, clear_folder(run.folder)
         args = (str(run.folder), str(self._problem_dir))
-        return Task(run.run_id, self._function, args, self._max_seconds, run.manifest.program)
+        return Task(run.run_id, self._function, args, run.manifest.program)
 
     def on_progress(self, task: Task[Metrics]) -> bool:
         """Whether the worker has written anything since."""
         run, offset = self._running[task.name]
         lines, offset = read_progress(run.folder / PROGRESS_JSONL, offset)
         self._running[task.name] = run, offset
+        if any(isinstance(line, Chunk) for line in lines):
+            self._sampling.add(task.name)
         return bool(lines)
 
     def stored_result(self, task: Task[Metrics]) -> Metrics | None:

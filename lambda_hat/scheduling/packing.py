@@ -66,9 +66,7 @@ class PackedLane:
             pack = first
         else:
             folders, shared = [task.args[0] for task in tasks], first.args[1]
-            # Side by side, but set up one after the other: the last begins before the first has to end.
-            max_seconds = 2 * max(task.max_seconds for task in tasks)
-            pack = Task(f"{first.name}+{len(tasks) - 1}", self._function, (folders, shared), max_seconds)
+            pack = Task(f"{first.name}+{len(tasks) - 1}", self._function, (folders, shared))
         self._packs[pack.name] = tasks
         return pack
 

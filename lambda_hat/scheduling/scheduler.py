@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
@@ -19,12 +18,12 @@ __all__ = ["AnyLane", "Event", "Lane", "Scheduler", "Task"]
 _LARGEST_POLL_SHARE = 0.1  # of the controller's time: reading a thousand files from a slow disk takes a second
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
-STALL_GRACE = 30.0  # seconds beyond the longest task's limit: starting a worker, a slow disk
+SILENT_POLLS = 600  # without a sign of life until a label has stalled: a worker gives one every five seconds
 
 
 @dataclass(frozen=True)
 class Task(Generic[R_co]):
-    """A function to run on some executor, what it is called in messages, and the seconds that it can take at most.
+    """A function to run on some executor, and what it is called in messages.
 
     Tasks of a lane with equal `program` can share one.
     """
@@ -32,7 +31,6 @@ class Task(Generic[R_co]):
     name: str
     function: Callable[..., R_co]
     args: tuple[Any, ...] = ()
-    max_seconds: float = math.inf
     program: Hashable | None = None
 
 
@@ -109,6 +107,7 @@ class _InFlight:
     task: Task[Any]
     num_lost: int
     started: float
+    has_begun: bool = False  # by a sign of its worker
 
 
 class _Ended(NamedTuple):
@@ -127,8 +126,10 @@ class Scheduler:
     else starts meanwhile.
 
     A task whose worker was lost is submitted again, `max_retries` times; where the executor itself went down the task
-    is not to blame, and that does not count. A label on which nothing starts, ends or gives a sign of life for longer
-    than its tasks can take has stalled: `on_stall(label, seconds)` has to fail them, or to know why they wait.
+    is not to blame, and that does not count. A label on which nothing starts, ends or gives a sign of life for
+    `SILENT_POLLS` polls has stalled: `on_stall(label, polls, has_begun)` has to fail its tasks, or to know why they
+    wait. It is told whether a worker had begun one. Polls are counted, not seconds: a scheduler that was itself
+    suspended or starved has missed no sign.
     """
 
     def __init__(
@@ -139,7 +140,7 @@ class Scheduler:
         poll_interval: float = 1.0,
         on_event: Callable[[Event], None] | None = None,
         on_poll: Callable[[], None] | None = None,
-        on_stall: Callable[[str, float], object] | None = None,
+        on_stall: Callable[[str, int, bool], object] | None = None,
     ) -> None:
         self._submit = submit
         self._caps = dict(caps)  # a label without a cap is bounded by its lanes alone
@@ -154,7 +155,7 @@ class Scheduler:
         self._busy_labels: Counter[str] = Counter()
         self._busy_lanes: Counter[int] = Counter()
         self._on_stall = on_stall
-        self._last_sign: dict[str, float] = {}  # by label: when something of it last started, ended or progressed
+        self._silent: Counter[str] = Counter()  # by label: polls since something of it started, ended or progressed
         self._closing = ExitStack()
 
     def add(self, lane: AnyLane) -> None:
@@ -203,17 +204,20 @@ class Scheduler:
 
     def poll(self) -> None:
         """Look at the progress of every task in flight; `submit` may call this in another thread while it runs one."""
-        for flight in list(self._in_flight.values()):
+        flights = list(self._in_flight.values())
+        self._silent.update({flight.lane.label for flight in flights})
+        for flight in flights:
             if flight.lane.on_progress(flight.task):
-                self._last_sign[flight.lane.label] = time.monotonic()
+                flight.has_begun = True
+                self._silent[flight.lane.label] = 0
         if self._on_poll is not None:
             self._on_poll()
         for label in self._turns:
-            limits = [flight.task.max_seconds for flight in self._in_flight.values() if flight.lane.label == label]
-            if limits and (seconds := time.monotonic() - self._last_sign[label]) > max(limits) + STALL_GRACE:
-                self._last_sign[label] = time.monotonic()  # once per such time
+            if self._silent[label] >= SILENT_POLLS:
+                self._silent[label] = 0  # once per so many
+                has_begun = any(flight.has_begun for flight in flights if flight.lane.label == label)
                 if self._on_stall is not None:
-                    self._on_stall(label, seconds)
+                    self._on_stall(label, SILENT_POLLS, has_begun)
 
     def _start_one_per_label(self) -> bool:
         # One at a time, since asking a search takes milliseconds in which other labels' tasks finish.
@@ -243,7 +247,8 @@ class Scheduler:
     def _start(self, flight: _InFlight) -> None:
         flight.started = time.monotonic()
         self._in_flight[id(flight)] = flight
-        self._last_sign[flight.lane.label] = flight.started
+        flight.has_begun = False
+        self._silent[flight.lane.label] = 0
         self._busy_labels[flight.lane.label] += 1
         self._busy_lanes[id(flight.lane)] += 1
         self._emit("started", flight, flight.started)
@@ -252,7 +257,7 @@ class Scheduler:
 
     def _collect(self, ended: _Ended) -> None:
         flight = self._in_flight.pop(id(ended.flight))
-        self._last_sign[flight.lane.label] = time.monotonic()
+        self._silent[flight.lane.label] = 0
         self._busy_labels[flight.lane.label] -= 1
         self._busy_lanes[id(flight.lane)] -= 1
         try:

@@ -7,6 +7,7 @@ has loaded, their posteriors and every compiled kernel.
 from __future__ import annotations
 
 import importlib
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -25,24 +26,29 @@ def hard_limit(budget_sec: float) -> float:
     return 1.1 * budget_sec + 2.0
 
 
-def reference_task(problem_dir: str, spec: ReferenceSpec, hmc_sec: float) -> ReferenceRecord | ReferenceFailure:
+def reference_task(
+    problem_dir: str, spec: ReferenceSpec, hmc_sec: float, setup_sec: float | None = None
+) -> ReferenceRecord | ReferenceFailure:
     """Train the target or load it, sample its reference within `hmc_sec`, write `ref.json`, return its content.
+
+    Training and compiling count apart, up to `setup_sec`; the default is that of a study.
 
     Failures of the code are written to `failure.json` and returned, not raised.
     """
     from lambda_hat.tasks.reference import run_reference
 
-    return run_reference(problem_dir, spec, hmc_sec)
+    return run_reference(problem_dir, spec, hmc_sec, setup_sec)
 
 
 def trial_task(trial_dir: str, problem_dir: str) -> Metrics:
     """Run the trial that `manifest.json` describes; write progress after each chunk and `metrics.json` at the end.
 
-    The budget counts from here. Failures of the code are written and returned as state FAIL, not raised.
+    Failures of the code are written and returned as state FAIL, not raised.
     """
+    began = time.monotonic()
     from lambda_hat.tasks.trial import run_trial
 
-    return run_trial(trial_dir, problem_dir)
+    return run_trial(trial_dir, problem_dir, time.monotonic() - began)
 
 
 def pack_task(trial_dirs: Sequence[str], problem_dir: str) -> dict[str, Metrics]:
@@ -50,9 +56,10 @@ def pack_task(trial_dirs: Sequence[str], problem_dir: str) -> dict[str, Metrics]
 
     Each has its own budget and files, and ends when it has to; estimates are those of `trial_task`.
     """
+    began = time.monotonic()
     from lambda_hat.tasks.trial import run_trials
 
-    return run_trials(trial_dirs, problem_dir)
+    return run_trials(trial_dirs, problem_dir, time.monotonic() - began)
 
 
 def import_task() -> Provenance:

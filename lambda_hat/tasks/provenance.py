@@ -8,57 +8,36 @@ import os
 import socket
 import subprocess
 import time
-from typing import Any
 
 import jax
 
 from lambda_hat.clock import now
 from lambda_hat.environment import executor_label
 from lambda_hat.records.provenance import Provenance, Timings
+from lambda_hat.samplers.stopwatch import compiling, setting_up
 
 __all__ = ["Clock", "provenance"]
 
 
-class _CompileClock:
-    """Seconds that JAX has spent tracing, lowering and compiling in this process."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        jax.monitoring.register_event_duration_secs_listener(self._listen)
-
-    def _listen(self, event: str, duration_secs: float, **_: Any) -> None:
-        if event.startswith("/jax/core/compile/"):
-            self.seconds += duration_secs
-
-
-_compile_clock = _CompileClock()
-
-
 class Clock:
-    """Wall seconds of a trial in three parts that add up: loading, compiling, and the rest, which is sampling."""
+    """Wall seconds of a trial in three parts that add up: setting up without compiling, compiling, and sampling.
 
-    def __init__(self) -> None:
+    `start_seconds` went before it, on imports.
+    """
+
+    def __init__(self, start_seconds: float = 0.0) -> None:
         self.started = now()
+        self._start_seconds = start_seconds
         self._start = time.monotonic()
-        self._compiled_before = _compile_clock.seconds
-        self._load = 0.0
-
-    @property
-    def start(self) -> float:
-        """`time.monotonic` when the trial began."""
-        return self._start
-
-    def mark_loaded(self) -> None:
-        """Target and posterior are there."""
-        self._load = time.monotonic() - self._start - self._compiling()
-
-    def _compiling(self) -> float:
-        return _compile_clock.seconds - self._compiled_before
+        self._before = setting_up.seconds, compiling.seconds
 
     def timings(self) -> Timings:
         """Seconds so far."""
-        total, compiling = time.monotonic() - self._start, self._compiling()
-        return Timings(load=self._load, compile=compiling, sample=total - self._load - compiling, total=total)
+        total = time.monotonic() - self._start
+        setup, compile_ = setting_up.seconds - self._before[0], compiling.seconds - self._before[1]
+        return Timings(
+            start=self._start_seconds, load=setup - compile_, compile=compile_, sample=total - setup, total=total
+        )
 
 
 @functools.cache

@@ -21,7 +21,7 @@ from lambda_hat.artifacts.paths import (
 )
 from lambda_hat.clock import now
 from lambda_hat.config.problems import LocalizationRadius
-from lambda_hat.config.study import ReferenceSpec
+from lambda_hat.config.study import Budget, ReferenceSpec
 from lambda_hat.draws.criteria import Criterion
 from lambda_hat.draws.diagnostics import TraceDiagnostics
 from lambda_hat.errors import InputError, StorageError, TargetError
@@ -39,6 +39,7 @@ from lambda_hat.records.reference import (
 from lambda_hat.reference.engine import Reference, exact_reference, sample_reference
 from lambda_hat.reference.work import Progress
 from lambda_hat.samplers.pace import OutOfTime
+from lambda_hat.samplers.stopwatch import compiling, setting_up
 from lambda_hat.targets import build_target, load_target
 from lambda_hat.tasks.budget import Limits, end_busy_worker, log_ended, log_started, watchdog
 from lambda_hat.tasks.problem import LoadedProblem, read_problem
@@ -54,20 +55,23 @@ RESERVE = 0.1
 MAX_RESERVE_SEC = 30.0
 
 
-def run_reference(problem_dir: str, spec: ReferenceSpec, hmc_sec: float) -> ReferenceRecord | ReferenceFailure:
+def run_reference(
+    problem_dir: str, spec: ReferenceSpec, hmc_sec: float, setup_sec: float | None = None
+) -> ReferenceRecord | ReferenceFailure:
     """Train or load the target of a problem, sample its reference and write both: `lambda_hat.tasks.reference_task`."""
     folder, started = Path(problem_dir), now()
-    limits = Limits(time.monotonic(), hmc_sec, min(RESERVE * hmc_sec, MAX_RESERVE_SEC))
+    setup = Budget().setup_sec if setup_sec is None else setup_sec
+    limits = Limits("hmc_sec", hmc_sec, min(RESERVE * hmc_sec, MAX_RESERVE_SEC), setup)
     (folder / FAILURE_JSON).unlink(missing_ok=True)
     log_started(folder)
 
     def stuck(reason: str) -> ReferenceFailure:
         made_by = provenance(may_wait=False).between(started, now())
-        return ReferenceFailure.failed(reason, provenance=made_by)
+        return ReferenceFailure.failed(reason, short_of=limits.short_of, provenance=made_by)
 
     try:
         with (
-            watchdog(limits, "execution.budget.hmc_sec", folder / FAILURE_JSON, stuck),
+            watchdog(limits, folder / FAILURE_JSON, stuck),
             jax.enable_x64(True),
         ):
             result = _reference(folder, spec, limits, started)
@@ -76,17 +80,21 @@ def run_reference(problem_dir: str, spec: ReferenceSpec, hmc_sec: float) -> Refe
         raise  # of the machine, not of this task
     except (Exception, OutOfTime) as error:
         made_by = provenance().between(started, now())
-        result = ReferenceFailure.failed(error, reason=_reason(error, hmc_sec), provenance=made_by)
+        short_of = limits.short_of if isinstance(error, OutOfTime) else None
+        result = ReferenceFailure.failed(error, reason=_reason(limits, short_of), short_of=short_of, provenance=made_by)
         result.write(folder / FAILURE_JSON)
     log_ended(folder, result.state)
     end_busy_worker()
     return result
 
 
-def _reason(error: BaseException, hmc_sec: float) -> str | None:
-    if isinstance(error, OutOfTime):
-        return f"out of time before there was a reference: raise execution.budget.hmc_sec, which is {hmc_sec:g} s"
-    return None
+def _reason(limits: Limits, budget: str | None) -> str | None:
+    if budget is None:
+        return None
+    return (
+        f"out of time before there was a reference: raise execution.budget.{budget}, "
+        f"which is {limits.seconds_of(budget):g} s"
+    )
 
 
 def _reference(folder: Path, spec: ReferenceSpec, limits: Limits, started: datetime) -> ReferenceRecord:
@@ -94,12 +102,15 @@ def _reference(folder: Path, spec: ReferenceSpec, limits: Limits, started: datet
     made_by, clock = provenance(), time.monotonic()
     progress_path = folder / PROGRESS_JSONL
     append_line(progress_path, Stage(stage="training"))
-    loaded = _load_or_train(folder, limits)
+    with setting_up.running():
+        loaded = _load_or_train(folder, limits)
     training_sec = time.monotonic() - clock
     earlier = _earlier(folder, spec)
+    compiled_before = compiling.seconds
 
     def on_progress(progress: Progress) -> None:
-        append_line(progress_path, Stage(**vars(progress)))
+        stage = Stage(**vars(progress))
+        append_line(progress_path, stage.model_copy(update={"seconds": limits.counted_seconds}))
 
     posterior = loaded.posterior("float64")
     if spec.method == "exact":
@@ -118,9 +129,11 @@ def _reference(folder: Path, spec: ReferenceSpec, limits: Limits, started: datet
     stages = {} if earlier is None else dict(earlier.stages)
     for stage, seconds in {"training": training_sec, **reference.seconds}.items():
         stages[stage] = stages.get(stage, 0.0) + seconds
+    compile_sec = (0.0 if earlier is None else earlier.compile_sec or 0.0) + compiling.seconds - compiled_before
     _save_arrays(folder / REFERENCE_NPZ, reference.arrays)
     num_extensions = 0 if earlier is None else earlier.num_extensions + 1
-    return _record(loaded, reference, spec, stages, num_extensions, made_by.between(started, now()))
+    made_by = made_by.between(started, now())
+    return _record(loaded, reference, spec, stages, compile_sec, num_extensions, made_by)
 
 
 def _load_or_train(folder: Path, limits: Limits) -> LoadedProblem:
@@ -154,6 +167,7 @@ def _record(
     reference: Reference,
     spec: ReferenceSpec,
     stages: Mapping[str, float],
+    compile_sec: float,
     num_extensions: int,
     made_by: Provenance,
 ) -> ReferenceRecord:
@@ -194,6 +208,7 @@ def _record(
         evaluation_error=reference.evaluation_error,
         stages=stages,
         seconds=sum(seconds for stage, seconds in stages.items() if stage != "training"),
+        compile_sec=compile_sec,
         num_extensions=num_extensions,
         spec=spec,
         provenance=made_by,

@@ -22,7 +22,8 @@ from lambda_hat.records.provenance import Provenance
 from lambda_hat.records.state import State
 from lambda_hat.samplers.pace import OutOfTime
 from lambda_hat.samplers.runner import ChunkRequests, run_together
-from lambda_hat.tasks.budget import Limits, end_busy_worker, log_ended, log_started, watchdog
+from lambda_hat.samplers.stopwatch import setting_up
+from lambda_hat.tasks.budget import SETUP_BUDGET, Limits, end_busy_worker, log_ended, log_started, watchdog
 from lambda_hat.tasks.problem import load_coordinates, load_problem
 from lambda_hat.tasks.provenance import Clock, provenance
 
@@ -32,15 +33,15 @@ __all__ = ["run_trial", "run_trials"]
 RESERVE = 0.1  # of the budget, for what comes after the sampling: losses of a fit's draws, SGLD's predicted bias
 
 
-def run_trial(trial_dir: str, problem_dir: str) -> Metrics:
+def run_trial(trial_dir: str, problem_dir: str, start_seconds: float = 0.0) -> Metrics:
     """Run the trial that the manifest in a folder describes: `lambda_hat.tasks.trial_task`."""
-    (metrics,) = run_trials([trial_dir], problem_dir).values()
+    (metrics,) = run_trials([trial_dir], problem_dir, start_seconds).values()
     return metrics
 
 
-def run_trials(trial_dirs: Sequence[str], problem_dir: str) -> dict[str, Metrics]:
-    """Run trials of one problem side by side: `lambda_hat.tasks.pack_task`."""
-    trials = [_Trial(Path(folder), Path(problem_dir)) for folder in trial_dirs]
+def run_trials(trial_dirs: Sequence[str], problem_dir: str, start_seconds: float = 0.0) -> dict[str, Metrics]:
+    """Run trials of one problem side by side: `lambda_hat.tasks.pack_task`; `start_seconds` went before it."""
+    trials = [_Trial(Path(folder), Path(problem_dir), start_seconds) for folder in trial_dirs]
     for dtype in ("float32", "float64"):  # one after the other: a process has one precision at a time
         with jax.enable_x64(dtype == "float64"):
             together = [trial for trial in trials if trial.dtype == dtype]
@@ -52,49 +53,50 @@ def run_trials(trial_dirs: Sequence[str], problem_dir: str) -> dict[str, Metrics
 class _Trial:
     """What a manifest asks for, and how it ended: `metrics`, which are there at once where there is nothing to run."""
 
-    def __init__(self, folder: Path, problem_dir: Path) -> None:
+    def __init__(self, folder: Path, problem_dir: Path, start_seconds: float) -> None:
         self.folder = folder
+        self._start_seconds = start_seconds
         self.dtype: str | None = None  # of what there is to run
         self.metrics: Metrics | None = None
         self._problem_dir = problem_dir
         if self._has_ended:
             return
         log_started(folder)
-        clock = Clock()
+        clock = Clock(start_seconds)
         try:
             manifest = Manifest.read(folder / MANIFEST_JSON)
             if manifest is None:
                 raise FileNotFoundError(f"{folder / MANIFEST_JSON} is missing or torn")
             self._settings = manifest.parse()
-            self._seconds = manifest.budget.trial_sec
+            self._budget = manifest.budget
             self._seed = manifest.seed
             self.dtype = self._settings.dtype
         except StorageError:
             raise  # of the machine, not of this task
         except Exception as error:
-            self._end(self._failure(error, clock))
+            self._end(self._failure(error, clock, None))
 
     def run(self, num_together: int) -> ChunkRequests[None]:
-        """Sample within the budget, which counts from here, and write `metrics.json`; one of `num_together` runs."""
-        clock = Clock()
-        limits = Limits(clock.start, self._seconds, RESERVE * self._seconds)
+        """Sample within the budget and write `metrics.json`; one of `num_together` runs."""
+        clock = Clock(self._start_seconds)
+        seconds = self._budget.trial_sec
+        limits = Limits("trial_sec", seconds, RESERVE * seconds, self._budget.setup_sec)
         path = self.folder / METRICS_JSON
         try:
-            with watchdog(limits, "execution.budget.trial_sec", path, lambda reason: _stuck(reason, clock)):
+            with watchdog(limits, path, lambda reason: _stuck(reason, clock, limits.short_of)):
                 metrics = yield from self._sample(clock, limits)
         except StorageError:
             raise
         except (Exception, OutOfTime) as error:
-            metrics = self._failure(error, clock)
+            metrics = self._failure(error, clock, limits)
         self._end(metrics.model_copy(update={"num_together": num_together}))
 
     def _sample(self, clock: Clock, limits: Limits) -> ChunkRequests[Metrics]:
         made_by = provenance()
-        with limits.sampling_guard():
+        with limits.sampling_guard(), setting_up.running():
             loaded = load_problem(self._problem_dir)
             posterior = loaded.posterior(self._settings.dtype)
             coordinates = load_coordinates(self._problem_dir, self._settings.dtype)
-        clock.mark_loaded()
         run = yield from sample_method(
             posterior,
             self._settings,
@@ -114,10 +116,12 @@ class _Trial:
         chunk = Chunk(step=progress.num_steps_done, fraction=progress.fraction, llc_hat=progress.llc)
         append_line(self.folder / PROGRESS_JSONL, chunk)
 
-    def _failure(self, error: BaseException, clock: Clock) -> Metrics:
+    def _failure(self, error: BaseException, clock: Clock, limits: Limits | None) -> Metrics:
+        short_of = limits.short_of if limits is not None and isinstance(error, OutOfTime) else None
         return Metrics.failed(
             error,
-            reason="out of time before the first draw" if isinstance(error, OutOfTime) else None,
+            reason=None if limits is None or short_of is None else _too_short(limits, short_of),
+            short_of=short_of,
             timings=clock.timings(),
             provenance=provenance().between(clock.started, now()),
         )
@@ -137,10 +141,15 @@ class _Trial:
         return self.metrics is not None
 
 
-def _stuck(reason: str, clock: Clock) -> Metrics:
+def _too_short(limits: Limits, budget: str) -> str:
+    when = "while it was set up" if budget == SETUP_BUDGET else "before the first draw"
+    return f"out of time {when}: execution.budget.{budget} is {limits.seconds_of(budget):g} s"
+
+
+def _stuck(reason: str, clock: Clock, short_of: str) -> Metrics:
     """The end of a trial in a call that nothing can interrupt; device and versions where they are known already."""
     made_by = provenance(may_wait=False).between(clock.started, now())
-    return Metrics.failed(reason, timings=clock.timings(), provenance=made_by)
+    return Metrics.failed(reason, short_of=short_of, timings=clock.timings(), provenance=made_by)
 
 
 def _traces(run: MethodResult, nbeta: float) -> Traces:

@@ -74,6 +74,7 @@ def confirming_runs(paths: Paths, plan: StudyPlan, candidate: Candidate, seeds: 
             settings={**plan.settings, **candidate.params},
             seed=seed,
             trial_sec=plan.trial_sec,
+            setup_sec=plan.setup_sec,
         )
         for seed in seeds
     ]

@@ -7,7 +7,8 @@ from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 
 from lambda_hat.config.methods import METHODS
-from lambda_hat.config.study import CategoricalDist, Distribution, IntDist, Objective
+from lambda_hat.config.study import Budget, CategoricalDist, Distribution, IntDist, Objective
+from lambda_hat.records.manifest import TrialBudget
 from lambda_hat.records.metrics import Metrics
 from lambda_hat.records.reference import ReferenceRecord
 
@@ -25,8 +26,13 @@ class StudyPlan:
     reference: ReferenceRecord  # of the problem
     seed: int  # each trial derives its own from it
     trial_sec: float
-    max_seconds: float  # after which a worker has ended any trial, or itself
+    setup_sec: float = Budget().setup_sec
     function: Callable[..., Metrics]  # called with (trial folder, problem folder)
+
+    @property
+    def budget(self) -> TrialBudget:
+        """What each trial may spend."""
+        return TrialBudget(trial_sec=self.trial_sec, setup_sec=self.setup_sec)
 
     @property
     def llc_ref(self) -> float:

@@ -20,6 +20,7 @@ from lambda_hat.artifacts.ids import canonical_json
 from lambda_hat.artifacts.paths import Paths
 from lambda_hat.config.study import Distribution, OptunaSection
 from lambda_hat.records.base import Value
+from lambda_hat.records.manifest import TrialBudget
 from lambda_hat.records.state import State
 from lambda_hat.tuning.algorithms import NUM_REPORT_STEPS, build_pruner, build_search_algorithm
 from lambda_hat.tuning.journal import ControllerJournal
@@ -27,6 +28,7 @@ from lambda_hat.tuning.objective import clipped
 from lambda_hat.tuning.plan import definition
 from lambda_hat.tuning.space import suggest_params_from_yaml
 from lambda_hat.tuning.stored import refuse_another_definition
+from lambda_hat.tuning.told import short_of_time, superseded
 
 __all__ = [
     "AskedTrial",
@@ -60,6 +62,11 @@ class StudyTrial:
     origin: str = "search"  # or "preset", "enqueued"
     reason: str | None = None  # why it is not complete
     llc_hat: float | None = None
+    se_hat: float | None = None
+    rhat: float | None = None
+    again: int | None = None  # number of the trial that this one repeats with more time
+    short_of: str | None = None  # budget for want of which it failed
+    short_sec: float | None = None  # what that was
 
     @classmethod
     def of(cls, trial: FrozenTrial) -> StudyTrial:
@@ -74,7 +81,7 @@ class StudyTrial:
             seed=attrs.get("seed"),
             origin=attrs.get("origin", cls.origin),
             reason=attrs.get("reason"),
-            llc_hat=attrs.get("llc_hat"),
+            **{name: attrs.get(name) for name in ("llc_hat", "se_hat", "rhat", "again", "short_of", "short_sec")},
         )
 
 
@@ -168,6 +175,7 @@ class TuningStudy:
         self._study.sampler = build_search_algorithm(spec.sampler, num_asked)
         self._study.pruner = build_pruner(spec.pruner)
         self._counts: Counter[State] = Counter(trial.state for trial in trials)
+        self._superseded = superseded(trials)
         self._best: StudyTrial | None = None  # kept, since whoever watches asks every second
         for trial in trials:
             self._note_best(trial)
@@ -213,9 +221,10 @@ class TuningStudy:
             self.report(number, NUM_REPORT_STEPS, value)
         self._finish(number, TrialState.PRUNED)
 
-    def tell_failed(self, number: int, reason: str) -> None:
-        """Finish a trial that says nothing about its hyperparameters."""
-        self.annotate(number, {"reason": reason})
+    def tell_failed(self, number: int, reason: str, short_of: str | None = None, short_sec: float = 0.0) -> None:
+        """Finish a trial that says nothing about its hyperparameters, or for want of a budget of so many seconds."""
+        wanted = {} if short_of is None else {"short_of": short_of, "short_sec": short_sec}
+        self.annotate(number, {"reason": reason, **wanted})
         self._finish(number, TrialState.FAIL)
 
     def enqueue(self, params: Mapping[str, Value], origin: str = "enqueued") -> None:
@@ -223,6 +232,14 @@ class TuningStudy:
         num_before = len(self._study.get_trials(deepcopy=False))
         self._study.enqueue_trial(dict(params), user_attrs={"origin": origin}, skip_if_exists=True)
         self._counts[State.WAITING] += len(self._study.get_trials(deepcopy=False)) - num_before
+
+    def repeat(self, budget: TrialBudget) -> None:
+        """Have the trials that failed for want of time run once more, as new ones, if `budget` has more of it."""
+        for trial in short_of_time(self.trials, budget):
+            attrs = {"origin": trial.origin, "again": trial.number}
+            self._study.enqueue_trial(dict(trial.params), user_attrs=attrs)
+            self._counts[State.WAITING] += 1
+            self._superseded.add(trial.number)
 
     @property
     def trials(self) -> list[StudyTrial]:
@@ -236,13 +253,15 @@ class TuningStudy:
 
     @property
     def counts(self) -> dict[State, int]:
-        """Number of trials by state."""
-        return dict(self._counts)
+        """Number of trials by state; those that were repeated with more time are not counted."""
+        counts = self._counts.copy()
+        counts[State.FAIL] -= len(self._superseded)
+        return dict(+counts)
 
     @property
     def num_asked(self) -> int:
         """Trials that count towards `max_trials_per_method`, whatever their end."""
-        return self._counts.total() - self._counts[State.WAITING]
+        return self._counts.total() - self._counts[State.WAITING] - len(self._superseded)
 
     @property
     def num_finished(self) -> int:

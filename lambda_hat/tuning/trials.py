@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lambda_hat.artifacts.files import touch
 from lambda_hat.artifacts.ids import derive_seed
-from lambda_hat.artifacts.paths import PROGRESS_JSONL, STOP_FLAG, Paths
+from lambda_hat.artifacts.paths import MANIFEST_JSON, PROGRESS_JSONL, STOP_FLAG, Paths
 from lambda_hat.config.study import OptunaSection
 from lambda_hat.records.base import Value
 from lambda_hat.records.manifest import Manifest
@@ -18,7 +18,8 @@ from lambda_hat.records.metrics import Metrics
 from lambda_hat.records.progress import Chunk, read_progress
 from lambda_hat.records.rows import TrialRow
 from lambda_hat.records.state import State
-from lambda_hat.scheduling.folders import clear_folder, discard, fail_in, metrics_in, write_manifest
+from lambda_hat.scheduling.folders import clear_folder, discard, fail_in, lacks_time, metrics_in, write_manifest
+from lambda_hat.scheduling.pace import Ahead, expected_seconds
 from lambda_hat.scheduling.scheduler import AnyLane, Task
 from lambda_hat.tuning.algorithms import NUM_REPORT_STEPS
 from lambda_hat.tuning.objective import WORST_VALUE, objective_value
@@ -38,6 +39,7 @@ class _Running:
     offset: int = 0  # bytes of progress.jsonl already read
     last_step: int = 0  # the last tenth of its work that was reported
     is_stopped: bool = False
+    is_sampling: bool = False  # it has done a step
 
 
 class TrialLane:
@@ -93,6 +95,17 @@ class TrialLane:
         """Whether no trial is missing, or too many failed."""
         return self.has_too_many_failed or self.study.num_finished >= self._spec.max_trials_per_method
 
+    @property
+    def num_setting_up(self) -> int:
+        """Trials in flight that have not sampled yet."""
+        return sum(not running.is_sampling for running in self._running.values())
+
+    @property
+    def ahead(self) -> Ahead:
+        """The trials that have not ended."""
+        num = 0 if self.is_through else self._spec.max_trials_per_method - self.study.num_finished
+        return Ahead(self.label, num, expected_seconds(self._metrics.values()))
+
     def enqueue_known(self) -> None:
         """Have `optuna.enqueue` tried first: what is new in it, where the study goes on."""
         by_method: Mapping[str, Sequence[str | Mapping[str, Value]]] = {**self._spec.enqueue}
@@ -108,11 +121,12 @@ class TrialLane:
         the manifest says all.
         """
         for trial in self.study.running:
-            metrics = metrics_in(self._folder(trial.run_id)) if trial.run_id is not None else None
-            if metrics is None:
+            folder = None if trial.run_id is None else self._folder(trial.run_id)
+            metrics = None if folder is None else metrics_in(folder)
+            if folder is None or metrics is None:
                 self._interrupted.append(trial.number)
             else:
-                self._tell(trial.number, metrics)
+                self._tell(trial.number, folder, metrics)
 
     def next_task(self) -> Task[Metrics] | None:
         """The next trial: interrupted ones first, then new ones, unless there are enough of them or too many failed."""
@@ -120,15 +134,17 @@ class TrialLane:
             manifest = self._manifest(trial)
             rid = manifest.run_id
             folder = self._folder(rid)
+            known = metrics_in(folder)
+            if known is not None and lacks_time(folder, known, manifest.budget):
+                known = None
             write_manifest(folder, manifest)
             self.study.attach_run(trial.number, rid, manifest.seed)
-            metrics = metrics_in(folder)
-            if metrics is not None and metrics.state is State.COMPLETE:  # an earlier run had the very same trial
-                self._tell(trial.number, metrics)
+            if known is not None and known.state is State.COMPLETE:  # an earlier run had the very same trial
+                self._tell(trial.number, folder, known)
                 continue
             self._running[rid] = _Running(trial, folder, clear_folder(folder))
             args = (str(folder), str(self._paths.problem_dir(self.plan.pid)))
-            return Task(rid, self.plan.function, args, self.plan.max_seconds, manifest.program)
+            return Task(rid, self.plan.function, args, manifest.program)
         return None
 
     def _next_trial(self) -> AskedTrial | None:
@@ -144,6 +160,7 @@ class TrialLane:
         lines, running.offset = read_progress(running.folder / PROGRESS_JSONL, running.offset)
         has_reported = False
         for chunk in (line for line in lines if isinstance(line, Chunk)):
+            running.is_sampling = True
             step = math.floor(NUM_REPORT_STEPS * chunk.fraction + 1e-6)
             if chunk.llc_hat is not None and running.last_step < step < NUM_REPORT_STEPS:
                 self.study.report(running.trial.number, step, self._objective(chunk.llc_hat, rhat=None))
@@ -162,7 +179,7 @@ class TrialLane:
         """The next worker starts afresh."""
         running = self._running[task.name]
         discard(running.folder, STOP_FLAG)
-        running.is_stopped = False
+        running.is_stopped = running.is_sampling = False
 
     def on_done(self, task: Task[Metrics], result: Metrics) -> Sequence[AnyLane]:
         """Tell the study what `metrics.json` says, or the returned values where a shared disk is slow to show it."""
@@ -178,10 +195,13 @@ class TrialLane:
 
     def rows(self) -> list[TrialRow]:
         """One row per trial, whatever its state, for the table of the run."""
-        return [self._row(trial) for trial in self.study.trials if trial.state is not State.WAITING]
+        trials = self.study.trials
+        repeated = {trial.again: trial.number for trial in trials if trial.again is not None}
+        return [self._row(trial, repeated.get(trial.number)) for trial in trials if trial.state is not State.WAITING]
 
-    def _row(self, trial: StudyTrial) -> TrialRow:
+    def _row(self, trial: StudyTrial, repeated_as: int | None) -> TrialRow:
         metrics = self._metrics_of(trial)
+        reason = trial.reason or (metrics and metrics.reason)
         return TrialRow.of(
             metrics,
             self.plan.reference,
@@ -191,7 +211,7 @@ class TrialLane:
             run_id=trial.run_id,
             number=trial.number,
             state=trial.state,
-            reason=trial.reason or (metrics and metrics.reason),
+            reason=reason if repeated_as is None else f"{reason}; run again as trial {repeated_as}",
             origin=trial.origin,
             hyperparameters=trial.params,
             objective=trial.value,
@@ -207,6 +227,7 @@ class TrialLane:
             settings={**plan.settings, **trial.params},
             seed=derive_seed(plan.seed, plan.pid, plan.method, trial.number),
             trial_sec=plan.trial_sec,
+            setup_sec=plan.setup_sec,
         )
 
     def follow(self) -> Sequence[AnyLane]:
@@ -218,11 +239,12 @@ class TrialLane:
         return open_next(self)
 
     def _end(self, task: Task[Metrics], metrics: Metrics) -> Sequence[AnyLane]:
-        self._tell(self._running.pop(task.name).trial.number, metrics)
+        running = self._running.pop(task.name)
+        self._tell(running.trial.number, running.folder, metrics)
         self.study.save_pickle_now_and_then()
         return self.follow()
 
-    def _tell(self, number: int, metrics: Metrics) -> None:
+    def _tell(self, number: int, folder: Path, metrics: Metrics) -> None:
         self._metrics[number] = metrics
         figures = {"llc_hat": metrics.llc_hat, "se_hat": metrics.se_hat, "rhat": metrics.rhat}
         facts = {name: value for name, value in figures.items() if value is not None}
@@ -233,7 +255,10 @@ class TrialLane:
             self.study.annotate(number, {**facts, "reason": metrics.reason})
             self.study.tell_pruned(number, WORST_VALUE if metrics.is_diverged else None)
         else:
-            self.study.tell_failed(number, metrics.reason or "")
+            manifest = Manifest.read(folder / MANIFEST_JSON) if metrics.short_of else None
+            budget = self.plan.budget if manifest is None else manifest.budget
+            short_sec = getattr(budget, metrics.short_of or "", 0.0)
+            self.study.tell_failed(number, metrics.reason or "", metrics.short_of, short_sec)
 
     def _objective(self, llc_hat: float, rhat: float | None) -> float:
         return objective_value(self._spec.objective, llc_hat, self.plan.llc_ref, rhat)
@@ -241,6 +266,15 @@ class TrialLane:
     def _metrics_of(self, trial: StudyTrial) -> Metrics | None:
         if trial.number not in self._metrics and trial.run_id is not None:  # told by an earlier command
             metrics = metrics_in(self._folder(trial.run_id))
+            if metrics is None and trial.state is not State.RUNNING:  # the file is lost: the journal knows the rest
+                metrics = Metrics(
+                    state=trial.state,
+                    reason=trial.reason,
+                    llc_hat=trial.llc_hat,
+                    se_hat=trial.se_hat,
+                    rhat=trial.rhat,
+                    short_of=trial.short_of,
+                )
             if metrics is None:
                 return None
             self._metrics[trial.number] = metrics

@@ -8,7 +8,7 @@ from lambda_hat.config.card import InlineCard
 from lambda_hat.config.load import LoadedStudy
 from lambda_hat.errors import RunStateError
 from lambda_hat.records.reference import ReferenceRecord
-from lambda_hat.tasks import hard_limit, trial_task
+from lambda_hat.tasks import trial_task
 from lambda_hat.tuning.plan import StudyPlan, conditions, definition, with_slots
 from lambda_hat.tuning.stored import refuse_another_definition, stored_definitions
 from lambda_hat.workflows.changes import refuse_changed_problems, refuse_other_workflow
@@ -67,7 +67,7 @@ def study_plan(loaded: LoadedStudy, plan: Plan, pid: str, method: str, reference
         reference=reference,
         seed=study.optuna.sampler.seed,
         trial_sec=study.execution.budget.trial_sec,
-        max_seconds=hard_limit(study.execution.budget.trial_sec),
+        setup_sec=study.execution.budget.setup_sec,
         function=trial_task,
     )
 

@@ -12,7 +12,11 @@ from lambda_hat.artifacts.paths import METRICS_JSON, PROBLEM_YAML, Paths
 from lambda_hat.config.study import Confirm
 from lambda_hat.errors import RunStateError
 from lambda_hat.records.begun import Begun, Confirmations
+from lambda_hat.records.manifest import TrialBudget
 from lambda_hat.records.metrics import Metrics
+from lambda_hat.records.state import ENDS, State
+from lambda_hat.scheduling.folders import lacks_time, metrics_in
+from lambda_hat.tuning.told import Told, read_journal, short_of_time, superseded
 
 __all__ = [
     "begun_runs",
@@ -24,6 +28,7 @@ __all__ = [
     "save_begun_runs",
     "save_begun_studies",
     "save_confirmations",
+    "without_metrics",
 ]
 
 
@@ -65,19 +70,50 @@ def begun_runs(paths: Paths) -> set[str]:
 
 def begun_studies(paths: Paths) -> dict[str, list[str]]:
     """By problem, the methods or samplers that the last command had begun and that had not all their trials."""
-    begun = _begun(paths)
+    begun, journal = _begun(paths), read_journal(paths.journal)
     unfinished: dict[str, list[str]] = {}
     for pid in begun.pids:
         for method in begun.methods:
-            if num_finished(paths, pid, method) < begun.num_trials:
+            if num_finished(paths, pid, method, journal) < begun.num_trials:
                 unfinished.setdefault(pid, []).append(method)
     return unfinished
 
 
-def num_finished(paths: Paths, pid: str, method: str) -> int:
-    """Trials that have ended, from the files alone."""
-    metrics = paths.study_dir(pid, method).glob(f"*/{METRICS_JSON}")
-    return sum(Metrics.read(path) is not None for path in metrics)
+def num_finished(
+    paths: Paths, pid: str, method: str, journal: Mapping[str, Sequence[Told]], budget: TrialBudget | None = None
+) -> int:
+    """Trials that have ended and count, by the journal and, where it has no end, by the files.
+
+    One that failed for want of time does not count where `budget` has more of it, nor where another repeats it.
+    """
+    folder = paths.study_dir(pid, method)
+    if (trials := journal.get(f"{pid}:{method}")) is None:
+        return sum(_has_ended(path.parent, budget) for path in folder.glob(f"*/{METRICS_JSON}"))
+    left_out = superseded(trials)
+    if budget is not None:
+        left_out |= {trial.number for trial in short_of_time(trials, budget)}
+    return sum(
+        trial.number not in left_out
+        and trial.state is not State.WAITING
+        and (
+            trial.state is not State.RUNNING or (trial.run_id is not None and _has_ended(folder / trial.run_id, budget))
+        )
+        for trial in trials
+    )
+
+
+def _has_ended(folder: Path, budget: TrialBudget | None) -> bool:
+    metrics = metrics_in(folder)
+    if metrics is None:
+        return False
+    return budget is None or metrics.state is not State.FAIL or not lacks_time(folder, metrics, budget)
+
+
+def without_metrics(paths: Paths, journal: Mapping[str, Sequence[Told]], name: str) -> list[str]:
+    """Ids of the trials of a study that have an end in the journal, but no file that says what they found."""
+    pid, _, method = name.partition(":")
+    found = [trial.run_id for trial in journal.get(name, ()) if trial.state in ENDS and trial.run_id is not None]
+    return [run_id for run_id in found if metrics_in(paths.trial_dir(pid, method, run_id)) is None]
 
 
 def refuse_other_workflow(paths: Paths, *, is_search: bool) -> None:

@@ -14,6 +14,7 @@ from lambda_hat.records.state import State
 from lambda_hat.records.tables import rows_of_others, write_table
 from lambda_hat.report.progress import StudyLine
 from lambda_hat.scheduling.fixed import FixedLane, FixedTrial
+from lambda_hat.scheduling.pace import Ahead
 from lambda_hat.scheduling.scheduler import AnyLane
 from lambda_hat.tuning.confirmation import Candidate, best_candidates, confirming_runs, fresh_seeds, judge
 from lambda_hat.tuning.trials import TrialLane
@@ -82,12 +83,18 @@ class Confirmation:
                 noun="runs",
                 done=lane.counts[State.COMPLETE],
                 running=lane.num_running,
+                setting_up=lane.num_setting_up,
                 failed=lane.counts[State.FAIL],
                 pruned=lane.counts[State.PRUNED],
                 total=len(lane.runs),
             )
             for lane in self._lanes
         )
+
+    @property
+    def ahead(self) -> Mapping[str, Ahead]:
+        """The runs that have not ended, by open lane."""
+        return {lane.name: lane.ahead for lane in self._lanes}
 
     def rows(self) -> list[ConfirmedRow]:
         """One row per candidate of every study that is confirmed, by rank."""
@@ -138,7 +145,6 @@ class Confirmation:
             [run for same_seed in zip(*runs.values(), strict=True) for run in same_seed],
             problem_dir=self._paths.problem_dir(study.plan.pid),
             function=study.plan.function,
-            max_seconds=study.plan.max_seconds,
             max_in_flight=study.max_in_flight,
             may_fail=True,
             open_next=open_next,

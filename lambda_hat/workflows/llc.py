@@ -15,10 +15,12 @@ from lambda_hat.records.state import State
 from lambda_hat.records.tables import rows_of_others, write_table
 from lambda_hat.report.progress import Progress, StudyLine
 from lambda_hat.scheduling.fixed import FixedLane, FixedTrial
+from lambda_hat.scheduling.pace import Ahead
 from lambda_hat.scheduling.scheduler import AnyLane
-from lambda_hat.tasks import hard_limit, trial_task
+from lambda_hat.tasks import trial_task
 from lambda_hat.workflows.begin import refuse_to_begin
 from lambda_hat.workflows.changes import save_begun_runs
+from lambda_hat.workflows.endings import more_time
 from lambda_hat.workflows.plan import Plan, build_llc_plan, run_of
 from lambda_hat.workflows.run import Controller, Outcome
 from lambda_hat.workflows.snapshot import save_snapshot
@@ -73,7 +75,6 @@ class _Experiments:
                 [run_of(self._plan.paths, pid, sampler, self._experiments)],
                 problem_dir=self._plan.paths.problem_dir(pid),
                 function=trial_task,
-                max_seconds=hard_limit(self._experiments.execution.budget.trial_sec),
             )
             for sampler in self._samplers
         }
@@ -94,6 +95,13 @@ class _Experiments:
         """One line per target."""
         return tuple(self._line(pid) for pid in dict.fromkeys(pid for pid, _ in self._lanes))
 
+    @property
+    def ahead(self) -> Sequence[Ahead]:
+        """Runs that have not ended, those of targets without a reference included."""
+        opened = [lane.ahead for lane in self._lanes.values()]
+        known = {pid for pid, _ in self._lanes}
+        return [*opened, *(Ahead(run.label, run.num_to_run, None) for run in self._plan.runs if run.pid not in known)]
+
     def rows(self) -> list[RunRow]:
         """One row per sampler and target."""
         return [self._row(name, run, lane) for (_, name), lane in self._lanes.items() for run in lane.runs]
@@ -108,7 +116,7 @@ class _Experiments:
             return TooManyFailedTrials(
                 f"Failed: {', '.join(failed)}. The column `reason` of {self.table} says why, and `metrics.json` in a "
                 "run's folder where. Once that is mended, `--resume` runs them again."
-            )
+            ).advising(*more_time(self._experiments.execution.budget, self.rows()))
         return None
 
     def _row(self, sampler: str, run: FixedTrial, lane: FixedLane) -> RunRow:
@@ -136,6 +144,7 @@ class _Experiments:
             noun="runs",
             done=counts[State.COMPLETE],
             running=sum(lane.num_running for lane in lanes),
+            setting_up=sum(lane.num_setting_up for lane in lanes),
             failed=counts[State.FAIL],
             pruned=counts[State.PRUNED],
             total=sum(len(lane.runs) for lane in lanes),

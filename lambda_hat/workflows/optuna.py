@@ -14,6 +14,7 @@ from lambda_hat.records.rows import ConfirmedRow, TrialRow
 from lambda_hat.records.state import State
 from lambda_hat.records.tables import rows_of_others, write_table
 from lambda_hat.report.progress import Progress, StudyLine
+from lambda_hat.scheduling.pace import Ahead
 from lambda_hat.scheduling.packing import packed
 from lambda_hat.scheduling.scheduler import AnyLane
 from lambda_hat.tasks import pack_task
@@ -23,6 +24,7 @@ from lambda_hat.tuning.trials import TrialLane
 from lambda_hat.workflows.begin import refuse_to_begin, study_plan
 from lambda_hat.workflows.changes import save_begun_studies
 from lambda_hat.workflows.confirm import Confirmation
+from lambda_hat.workflows.endings import more_time
 from lambda_hat.workflows.plan import Plan, build_plan
 from lambda_hat.workflows.run import Controller, Outcome
 from lambda_hat.workflows.snapshot import save_snapshot
@@ -77,6 +79,7 @@ class _Search:
             study = self._store.open(pid, method, space, conditions(method, plan.settings, space, reference))
             lane = TrialLane(study, plan, self._study.optuna, self._plan.paths, self._confirmation.open_lanes)
             lane.settle_interrupted()
+            lane.study.repeat(plan.budget)
             lane.enqueue_known()
             lanes.append(lane)
         self._lanes += lanes
@@ -101,6 +104,29 @@ class _Search:
         return (*(_study_line(lane, total) for lane in self._lanes), *self._confirmation.lines)
 
     @property
+    def ahead(self) -> Sequence[Ahead]:
+        """Trials and confirmations that have not ended, those of problems without a reference included."""
+        seconds = {lane.name: lane.ahead.seconds for lane in self._lanes}
+        opened = {line.name for line in self._confirmation.lines}
+        return (
+            *(lane.ahead for lane in self._lanes),
+            *(  # as long as a trial, until one has ended
+                item if item.seconds is not None else replace(item, seconds=seconds.get(name.rpartition(":")[0]))
+                for name, item in self._confirmation.ahead.items()
+            ),
+            *(
+                Ahead(study.label, study.num_to_run, None)
+                for study in self._plan.studies
+                if f"{study.pid}:{study.method}" not in seconds
+            ),
+            *(
+                Ahead(item.label, item.num_to_run, seconds.get(f"{item.pid}:{item.method}"))
+                for item in self._plan.confirmations
+                if f"{item.pid}:{item.method}:{item.kind}" not in opened
+            ),
+        )
+
+    @property
     def places(self) -> dict[str, Path]:
         """The recommended settings, if there are any."""
         return {"recommended": self._plan.paths.recommended_dir} if self.confirmed else {}
@@ -122,13 +148,23 @@ class _Search:
 
     def failure(self) -> LambdaHatError | None:
         """Studies of which too many trials failed."""
-        if spoilt := [lane.name for lane in self._lanes if lane.has_too_many_failed]:
-            return TooManyFailedTrials(
-                f"More than {self._study.optuna.max_failed_fraction:.0%} of the trials failed in {', '.join(spoilt)}. "
-                f"The column `reason` of {self.table} says why, and `metrics.json` in a trial's folder "
-                "where. Once that is mended, `--resume --set optuna.max_failed_fraction=1` goes on."
-            )
-        return None
+        spoilt = [lane for lane in self._lanes if lane.has_too_many_failed]
+        if not spoilt:
+            return None
+        names = ", ".join(lane.name for lane in spoilt)
+        failed = [row for lane in spoilt for row in lane.rows() if row.state is State.FAIL]
+        advice = more_time(self._study.execution.budget, failed)
+        num_short = sum(row.short_of is not None for row in failed)
+        if num_short < len(failed):
+            advice = (*advice, "optuna.max_failed_fraction=1")
+            total = self._study.optuna.max_trials_per_method
+            if not advice[:-1] and all(lane.study.num_asked >= total for lane in spoilt):
+                advice = (*advice, f"optuna.max_trials_per_method={2 * total}")  # else nothing is left to run
+        return TooManyFailedTrials(
+            f"More than {self._study.optuna.max_failed_fraction:.0%} of the trials failed in {names}, "
+            f"{num_short} of {len(failed)} for want of time. The column `reason` of {self.table} says why, and "
+            "`metrics.json` in a trial's folder where."
+        ).advising(*advice)
 
 
 def _study_line(lane: TrialLane, total: int) -> StudyLine:
@@ -138,6 +174,7 @@ def _study_line(lane: TrialLane, total: int) -> StudyLine:
         name=lane.name,
         done=counts.get(State.COMPLETE, 0),
         running=counts.get(State.RUNNING, 0),
+        setting_up=lane.num_setting_up,
         failed=counts.get(State.FAIL, 0),
         pruned=counts.get(State.PRUNED, 0),
         total=total,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -19,8 +19,11 @@ from lambda_hat.errors import ConfigError, Fault
 from lambda_hat.execution.plain import check_folder
 from lambda_hat.execution.resources import capacity, check_budget, check_card
 from lambda_hat.execution.routing import Route, check_labels, effective_map, labels_of, single_executor_warning
+from lambda_hat.records.manifest import TrialBudget
 from lambda_hat.scheduling.fixed import FixedTrial, fixed_trial
-from lambda_hat.workflows.changes import begun_runs, begun_studies, num_finished, num_unconfirmed
+from lambda_hat.tuning.told import read_journal
+from lambda_hat.workflows.changes import begun_runs, begun_studies, num_finished, num_unconfirmed, without_metrics
+from lambda_hat.workflows.estimates import reference_seconds, trial_seconds
 from lambda_hat.workflows.references import judge_stored_reference
 
 __all__ = [
@@ -103,7 +106,7 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class TimeBound:
-    """Seconds that tasks of one kind can take at most on one executor: `num_rounds` times their budget.
+    """Seconds that tasks of one kind can sample at most on one executor: `num_rounds` times their budget.
 
     In packs they take less, but how much less depends on what is searched.
     """
@@ -115,11 +118,17 @@ class TimeBound:
     num_rounds: int
     budget_sec: float
     pack: int = 1  # trials that are one task
+    usual_sec: float | None = None  # that one takes, as far as such tasks have ended before
 
     @property
     def seconds(self) -> float:
         """The bound itself."""
         return self.num_rounds * self.budget_sec
+
+    @property
+    def usual_seconds(self) -> float | None:
+        """What they take if they are like those that have ended; None where none has."""
+        return None if self.usual_sec is None else self.num_tasks * self.usual_sec / self.num_parallel
 
 
 @dataclass(frozen=True)
@@ -151,10 +160,20 @@ class Plan:
 
         Waiting for Slurm, starting workers and repeating what lost workers did come on top.
         """
+        return self._total({bound: bound.seconds for bound in self.bounds})
+
+    @property
+    def usual_seconds(self) -> float | None:
+        """The same if tasks take as long as those that have ended before; None where some kind is not known."""
+        seconds = {bound: bound.usual_seconds for bound in self.bounds}
+        known = {bound: value for bound, value in seconds.items() if value is not None}
+        return self._total(known) if len(known) == len(seconds) else None
+
+    def _total(self, seconds: Mapping[TimeBound, float]) -> float:
         if self.is_inline:
-            return sum(bound.seconds for bound in self.bounds)
-        kinds = dict.fromkeys(bound.what for bound in self.bounds)
-        return sum(max(bound.seconds for bound in self.bounds if bound.what == kind) for kind in kinds)
+            return sum(seconds.values())
+        kinds = dict.fromkeys(bound.what for bound in seconds)
+        return sum(max(value for bound, value in seconds.items() if bound.what == kind) for kind in kinds)
 
 
 def check_execution(loaded: LoadedFile | LoadedCard) -> list[Fault]:
@@ -214,6 +233,8 @@ def build_plan(loaded: LoadedStudy) -> Plan:
         ConfigError: with everything that `check_execution` finds.
     """
     plan, optuna = _plan_of_references(loaded), loaded.study.optuna
+    journal, budget = read_journal(plan.paths.journal), loaded.study.execution.budget
+    of_trial = TrialBudget(trial_sec=budget.trial_sec, setup_sec=budget.setup_sec)
     labels = [plan.routes[f"methods.{method}"].label for method in loaded.study.methods]
     pack = min(optuna.concurrency.pack or 1, optuna.concurrency.batch_size)
     plan = replace(plan, packs=dict.fromkeys(labels, pack))
@@ -222,7 +243,7 @@ def build_plan(loaded: LoadedStudy) -> Plan:
             problem.pid,
             method,
             plan.routes[f"methods.{method}"].label,
-            num_finished(plan.paths, problem.pid, method),
+            num_finished(plan.paths, problem.pid, method, journal, of_trial),
             optuna.max_trials_per_method,
         )
         for problem in plan.problems
@@ -239,8 +260,16 @@ def build_plan(loaded: LoadedStudy) -> Plan:
     is_search_begun = any(
         study.num_to_run and (study.num_finished or study.method in begun.get(study.pid, ())) for study in studies
     )
+    names = [f"{study.pid}:{study.method}" for study in studies]
+    lost = {name: without_metrics(plan.paths, journal, name) for name in names}
+    warnings = (
+        f"metrics.json of {', '.join(ids)} in {name} is missing or torn: its row has what the journal knows."
+        for name, ids in lost.items()
+        if ids
+    )
     return replace(
         plan,
+        warnings=(*plan.warnings, *warnings),
         studies=studies,
         confirmations=confirmations,
         bounds=(*plan.bounds, *bounds),
@@ -295,6 +324,7 @@ def run_of(paths: Paths, pid: str, sampler: FixedSampler, experiments: Experimen
         settings=sampler.settings,
         seed=derive_seed("run", sampler.seed, pid, sampler.method),
         trial_sec=experiments.execution.budget.trial_sec,
+        setup_sec=experiments.execution.budget.setup_sec,
     )
 
 
@@ -316,7 +346,9 @@ def _plan_of_references(loaded: LoadedFile) -> Plan:
         rounds = math.ceil(num_references / caps[label])
         parallel = min(caps[label], num_references)
         budget = sections.execution.budget.hmc_sec
-        bounds = (TimeBound("references", label, num_references, parallel, rounds, budget),)
+        known = [reference_seconds(paths, problem.pid) for problem in problems if problem.needs_reference]
+        usual = _mean([(1, seconds) for seconds in known])
+        bounds = (TimeBound("references", label, num_references, parallel, rounds, budget, usual_sec=usual),)
     return Plan(loaded, paths, workers, caps, routes, warnings_of(loaded), problems, bounds)
 
 
@@ -333,12 +365,26 @@ def _bounds(
 ) -> Iterable[TimeBound]:
     """Bounds on the time of tasks in groups, each of which has at most `batch_size` in flight."""
     for label, cap in plan.caps.items():
-        counts = [group.num_to_run for group in groups if group.label == label and group.num_to_run]
+        here = [group for group in groups if group.label == label and group.num_to_run]
+        counts = [group.num_to_run for group in here]
         if counts:
             rounds = _num_rounds(counts, cap, batch_size)
             num_parallel = min(cap, sum(min(count, batch_size) for count in counts))
             budget = plan.loaded.sections.execution.budget.trial_sec
-            yield TimeBound(what, label, sum(counts), num_parallel, rounds, budget, plan.packs.get(label, 1))
+            usual = _mean([(group.num_to_run, _usual_seconds(plan.paths, group)) for group in here])
+            yield TimeBound(what, label, sum(counts), num_parallel, rounds, budget, plan.packs.get(label, 1), usual)
+
+
+def _usual_seconds(paths: Paths, group: PlannedStudy | PlannedConfirmation | PlannedRun) -> float | None:
+    return trial_seconds(paths, group.pid, group.sampler if isinstance(group, PlannedRun) else group.method)
+
+
+def _mean(pairs: Sequence[tuple[int, float | None]]) -> float | None:
+    """The mean of values with weights; None where one is not known."""
+    known = [(weight, value) for weight, value in pairs if value is not None]
+    if len(known) < len(pairs):
+        return None
+    return sum(weight * value for weight, value in known) / sum(weight for weight, _ in known)
 
 
 def _num_rounds(counts: Sequence[int], cap: int, batch_size: int) -> int:

@@ -13,7 +13,7 @@ from lambda_hat.config.study import ReferenceSpec
 from lambda_hat.errors import RunStateError
 from lambda_hat.formatting import estimate
 from lambda_hat.records.base import FormatError
-from lambda_hat.records.progress import Stage, read_progress
+from lambda_hat.records.progress import Alive, Stage, read_progress
 from lambda_hat.records.reference import ReferenceFailure, ReferenceRecord
 from lambda_hat.scheduling.scheduler import AnyLane, Task
 from lambda_hat.tasks import reference_task
@@ -89,7 +89,7 @@ class ReferenceLane:
         label: str,
         spec: ReferenceSpec,
         hmc_sec: float,
-        max_seconds: float,
+        setup_sec: float,
         open_studies: Callable[[ReferenceRecord], Sequence[AnyLane]],
     ) -> None:
         self.pid = pid
@@ -101,9 +101,11 @@ class ReferenceLane:
         self._folder = folder
         self._spec = spec
         self._hmc_sec = hmc_sec
-        self._max_seconds = max_seconds
+        self._setup_sec = setup_sec
         self._open_studies = open_studies
         self._is_started = False
+        self._stage: Stage | None = None  # with the figures that are known
+        self._is_compiling = False
         self._offset = 0
         self._before: ReferenceRecord | None = None  # ref.json of an earlier command
         from filelock import FileLock  # here, since its import is slow and `--dry-run` needs `stored_reference` alone
@@ -123,20 +125,30 @@ class ReferenceLane:
             self.state = f"failed: another run is making it in {self._folder}; `--resume` once it is there"
             self.result = ReferenceFailure.failed(self.state)
             return None
-        self.state = "starting"
+        self.state = "waiting for a worker to begin"
         write_text_atomic(self._folder / PROBLEM_YAML, to_yaml(self._problem.to_dict()))
         (self._folder / FAILURE_JSON).unlink(missing_ok=True)
         drop_link(self._folder / PROGRESS_JSONL)
         _, self._offset = read_progress(self._folder / PROGRESS_JSONL)
         self._before = ReferenceRecord.read_current(self._folder / REFERENCE_JSON)
-        args = (str(self._folder), self._spec, self._hmc_sec)
-        return Task(self.name, reference_task, args, self._max_seconds)
+        args = (str(self._folder), self._spec, self._hmc_sec, self._setup_sec)
+        return Task(self.name, reference_task, args)
 
     def on_progress(self, task: Task[Result]) -> bool:
         """Put the newest line of progress into words."""
         lines, self._offset = read_progress(self._folder / PROGRESS_JSONL, self._offset)
-        if stages := [line for line in lines if isinstance(line, Stage)]:
-            self.state = _told(stages[-1])
+        if lines:
+            self.state = "loading"
+        for line in lines:
+            if isinstance(line, Stage):
+                known = self._stage if line.llc is None and self._stage is not None else line
+                self._stage = known.model_copy(update={"stage": line.stage, "seconds": line.seconds})
+                self._is_compiling = False
+            elif isinstance(line, Alive) and self._stage is not None:
+                self._stage = self._stage.model_copy(update={"seconds": line.seconds})
+                self._is_compiling = line.is_compiling
+        if lines and self._stage is not None:
+            self.state = _told(self._stage, self._hmc_sec, is_compiling=self._is_compiling)
         return bool(lines)
 
     def stored_result(self, task: Task[Result]) -> Result | None:
@@ -148,6 +160,7 @@ class ReferenceLane:
 
     def on_retry(self, task: Task[Result]) -> None:
         """The next worker goes on from what is stored."""
+        self._stage = None
         self.state = "starting again: its worker was lost"
 
     def on_done(self, task: Task[Result], result: Result) -> Sequence[AnyLane]:
@@ -176,8 +189,11 @@ class ReferenceLane:
         self._lock.release()
 
 
-def _told(stage: Stage) -> str:
-    if stage.llc is None:
-        return stage.stage
-    value = estimate(stage.llc, stage.se)
-    return f"{stage.stage} {stage.seconds or 0:.0f} s: λ {value}, R̂ {stage.rhat or 0:.3f}, ESS {stage.ess or 0:.0f}"
+def _told(stage: Stage, hmc_sec: float, *, is_compiling: bool) -> str:
+    """What it is at, and how far: `rounds: λ 1.23 ± 0.02, 7 of 9 criteria met, 31 of 120 s`."""
+    parts = [f"{stage.seconds or 0:.0f} of {hmc_sec:g} s"]
+    if stage.num_criteria:
+        parts.insert(0, f"{stage.num_met or 0} of {stage.num_criteria} criteria met")
+    if stage.llc is not None:
+        parts.insert(0, f"λ {estimate(stage.llc, stage.se)}")
+    return f"{stage.stage}{', compiling' if is_compiling else ''}: {', '.join(parts)}"

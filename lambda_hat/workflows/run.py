@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import statistics
 import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -21,8 +22,10 @@ from lambda_hat.records.event import Begin, End, EventLine, Stalled, TaskEvent
 from lambda_hat.records.reference import ReferenceFailure, ReferenceRecord
 from lambda_hat.records.rows import ConfirmedRow, OutcomeRow
 from lambda_hat.report.progress import ExecutorLine, Progress, ReferenceLine, Snapshot, StudyLine
+from lambda_hat.scheduling.pace import Ahead, seconds_left
 from lambda_hat.scheduling.scheduler import AnyLane, Event, Scheduler
-from lambda_hat.tasks import hard_limit, import_task
+from lambda_hat.tasks import import_task
+from lambda_hat.workflows.endings import doubled
 from lambda_hat.workflows.plan import Plan
 from lambda_hat.workflows.references import ReferenceLane, stored_reference
 
@@ -71,6 +74,11 @@ class Story(Protocol[R_co]):
     @property
     def lines(self) -> tuple[StudyLine, ...]:
         """How far the lanes are."""
+        ...
+
+    @property
+    def ahead(self) -> Sequence[Ahead]:
+        """What has not ended, lanes that are not open yet included."""
         ...
 
     @property
@@ -181,7 +189,7 @@ class Controller(Generic[R]):
             max_retries=self._card.retries,
             on_event=self._on_event,
             on_poll=lambda: self._progress.update(self._snapshot(scheduler.busy)),
-            on_stall=lambda label, seconds: self._on_stall(executors, label, seconds),
+            on_stall=lambda label, polls, has_begun: self._on_stall(executors, label, polls, has_begun),
         )
         for lane in lanes:
             scheduler.add(lane)
@@ -193,15 +201,15 @@ class Controller(Generic[R]):
         return self._story.open_lanes(pid, reference)
 
     def _reference_lane(self, pid: str) -> ReferenceLane:
-        hmc_sec = self._sections.execution.budget.hmc_sec
+        budget = self._sections.execution.budget
         return ReferenceLane(
             pid,
             self._problems[pid],
             self._paths.problem_dir(pid),
             self._plan.routes["hmc"].label,
             self._sections.reference,
-            hmc_sec,
-            hard_limit(hmc_sec),
+            budget.hmc_sec,
+            budget.setup_sec,
             lambda reference: self._take(pid, reference),
         )
 
@@ -217,6 +225,7 @@ class Controller(Generic[R]):
 
     def _write_report(self) -> None:
         """Replace the report, whatever the end was; the run is none the worse without it."""
+        self._progress.message("Writing the report.")
         try:
             from lambda_hat.report.html import write_report  # a second of imports
 
@@ -235,7 +244,10 @@ class Controller(Generic[R]):
         """Why the command does not end with exit code 0; the gravest reason first."""
         lanes = self._reference_lanes
         if failed := [lane for lane in lanes if not isinstance(lane.result, ReferenceRecord)]:
-            return ExecutionError("\n".join(f"The reference of {lane.pid} {lane.state}" for lane in failed))
+            results = [lane.result for lane in failed if isinstance(lane.result, ReferenceFailure)]
+            short = {result.short_of for result in results if result.short_of is not None}
+            message = "\n".join(f"The reference of {lane.pid} {lane.state}" for lane in failed)
+            return ExecutionError(message).advising(*doubled(self._sections.execution.budget, short))
         uncertified = [pid for pid, reference in self._references.items() if not reference.is_certified]
         if uncertified and self._sections.reference.on_uncertified == "fail":
             reasons = "; ".join(f"{pid}: {', '.join(self._references[pid].reasons)}" for pid in uncertified)
@@ -243,7 +255,7 @@ class Controller(Generic[R]):
                 f"Not certified: {reasons}. Give it more time (`execution.budget.hmc_sec`), a larger localization "
                 "(`posterior.localization`) or more chains (`reference.num_chains`); "
                 "`reference.on_uncertified=warn` goes on all the same."
-            )
+            ).advising(*doubled(self._sections.execution.budget, ["hmc_sec"]))
         return self._story.failure()
 
     @contextmanager
@@ -291,9 +303,9 @@ class Controller(Generic[R]):
         """From the command's beginning to `at` (`time.monotonic`), or to now."""
         return round((time.monotonic() if at is None else at) - self._started, 4)
 
-    def _on_stall(self, executors: Executors, label: str, seconds: float) -> None:
-        reason = f"nothing moved on it for {seconds:.0f} s"
-        is_restarted = executors.restart(label, reason)
+    def _on_stall(self, executors: Executors, label: str, polls: int, has_begun: bool) -> None:
+        reason = f"its workers gave no sign of life, {polls} times in a row that were looked for one"
+        is_restarted = executors.restart(label, reason, has_begun=has_begun)
         self._log(Stalled(time=now(), at=self._seconds(), label=label, message=reason, is_restarted=is_restarted))
 
     def _on_event(self, event: Event) -> None:
@@ -313,8 +325,18 @@ class Controller(Generic[R]):
         self._progress.message(text.rstrip(), level)
 
     def _snapshot(self, busy: Mapping[str, int]) -> Snapshot:
+        lines, ahead = self._story.lines, self._story.ahead
+        made = [reference for reference in self._references.values() if reference.seconds is not None]
+        num_open = sum(lane.result is None for lane in self._reference_lanes)
+        seconds = statistics.median(reference.seconds or 0.0 for reference in made) if made else None
+        references = Ahead(self._plan.routes["hmc"].label, num_open, seconds)
+        num_ended = len(self._problems) - num_open + sum(line.num_finished for line in lines)
+        is_known = not num_open or seconds is not None
         return Snapshot(
-            studies=self._story.lines,
+            num_ended=num_ended,
+            num_tasks=num_ended + num_open + sum(item.num for item in ahead),
+            seconds_left=seconds_left([references, *ahead], self._plan.caps) if is_known else None,
+            studies=lines,
             references=tuple(ReferenceLine(lane.pid, lane.state) for lane in self._reference_lanes),
             executors=tuple(ExecutorLine(label, busy.get(label, 0), cap) for label, cap in self._plan.caps.items()),
             elapsed=time.monotonic() - self._started,

@@ -104,6 +104,16 @@ def test_show_a_trial_by_its_id_or_a_prefix(invoke, name):
     assert lines[-1] == "run     optuna/v1, unfinished"
 
 
+@pytest.mark.parametrize("name", [RID, f"{PID}:sgld"])
+def test_show_says_which_records_are_of_another_version(runs, invoke, name):
+    path = runs.trial_dir(PID, "sgld", RID) / "metrics.json"
+    assert "another" not in invoke("artifacts", "show", name).stderr
+    write_json_atomic(path, {"format": 99, "state": "COMPLETE", "llc_hat": 8.0})
+    result = invoke("artifacts", "show", name)
+    assert (result.exit_code, "llc_hat: 8.0" in result.stdout) == (0, True)
+    assert result.stderr.startswith(f"Warning: {path} is of format 99; this version of lambda-hat reads format 1.")
+
+
 def test_show_a_problem_and_a_study(invoke):
     (problem,) = json.loads(invoke("artifacts", "show", PID[:8], "--json").stdout)
     assert (problem["problem"], problem["reference"]["llc"]) == ({"target": "mlp"}, 8.25)

@@ -44,7 +44,7 @@ def test_it_tells_the_whole_plan_as_text(invoke):
         "mlp, model small, data small, teacher _null, seed 0: target to train, reference to sample",
         ":sgld  0 trials done, 5 to run on htex32",
         "1 reference on htex64, ",
-        "5 trials on htex32, 2 at once: 3 × 10 s = 0:00:30",
+        "5 trials on htex32, 2 at once: 3 × 10 s = 0:00:30; none has ended here yet",
         ":sgld  its best settings under new seeds: 12 to run on htex32",
         "12 confirmations on htex32, 2 at once: 6 × 10 s = 0:01:00",
         "in all 0:02:30: references, then trials, then confirmations, all executors side by side",
@@ -172,7 +172,7 @@ def test_experiments_are_told_run_by_run(invoke):
     for line in (
         f"  {problem['pid']}:sgld  {first['run_id']}  to run on htex32\n",
         f"  {problem['pid']}:fine (sgld)  {second['run_id']}  to run on htex32\n",
-        "  2 runs on htex32, 2 at once: 1 × 600 s = 0:10:00\n",
+        "  2 runs on htex32, 2 at once: 1 × 600 s = 0:10:00; none has ended here yet\n",
         "references, then runs, all executors side by side",
         str(Path("runs/llc/v1").resolve()),
     ):

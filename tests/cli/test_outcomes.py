@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from lambda_hat.errors import (
@@ -26,6 +28,14 @@ from lambda_hat.errors import (
 EMPTY = {
     "rows": [], "references": {}, "places": {"run": Path("here")}, "failure": None, "confirmed": [], "why_none": {},
 }  # fmt: skip
+
+
+def kept_and_next(*settings):
+    """What every ending but a refusal says of the study in the current folder, of which nothing is there."""
+    place = Path("runs/optuna/v1").resolve()
+    again = "lambda-hat workflow optuna --config study.yaml --local --resume"
+    sets = "".join(f" --set {setting}" for setting in settings)
+    return f"{'kept':15}0 of 1 reference and 0 of 5 trials in {place}\n{'next':15}{again}{sets}\n"
 
 
 def ends_with(error):
@@ -50,7 +60,8 @@ def test_expected_failures_end_with_their_code_and_no_traceback(run_with, error,
     result = run_with(ends_with(error))
     assert (result.exit_code, result.stdout) == (exit_code, "")
     prefix = "" if isinstance(error, ConfigError) else "Error: "
-    assert result.stderr == f"{prefix}{error}\n"
+    has_begun = not isinstance(error, ConfigError | RunStateError)
+    assert result.stderr == f"{prefix}{error}\n{kept_and_next() if has_begun else ''}"
     assert "Traceback" in run_with(ends_with(error), "-v").stderr
 
 
@@ -73,7 +84,7 @@ def test_a_full_disk_is_told_like_an_expected_failure_whoever_met_it(run_with):
     ]:
         result = run_with(ends_with(error))
         assert (result.exit_code, result.stdout) == (1, "")
-        assert result.stderr == f"Error: {reason} {hint}\n"
+        assert result.stderr == f"Error: {reason} {hint}\n{kept_and_next()}"
     assert "Traceback" in run_with(ends_with(bare), "-v").stderr
 
 
@@ -82,6 +93,18 @@ def test_signals_end_with_their_code(run_with, error, exit_code):
     result = run_with(ends_with(error))
     assert result.exit_code == exit_code
     assert "Traceback" not in result.stderr
+    assert result.stderr.endswith(kept_and_next())
+
+
+@pytest.mark.parametrize(
+    "advice",
+    [("execution.budget.trial_sec=60",), ("execution.budget.setup_sec=7200", "optuna.max_failed_fraction=1")],
+)
+def test_an_ending_advises_the_command_that_was_given_with_what_helps(run_with, advice):
+    error = TooManyFailedTrials("9 of 10").advising(*advice)
+    result = run_with(ends_with(error), "--set", "execution.budget.trial_sec=30", "--set", "optuna.sampler.seed=1")
+    kept = [text for text in ("execution.budget.trial_sec=30",) if "trial_sec" not in advice[0]]
+    assert result.stderr.endswith(kept_and_next(*kept, "optuna.sampler.seed=1", *advice))
 
 
 def test_results_go_to_stdout_and_messages_to_stderr(run_with):
@@ -107,7 +130,7 @@ def test_a_failure_is_told_after_the_results_there_are(run_with):
     )
     assert result.exit_code == 3
     assert result.stdout.endswith("run  here\n")
-    assert result.stderr == "Error: 6 of 10\n"
+    assert result.stderr == f"Error: 6 of 10\n{kept_and_next()}"
 
 
 def run_process(statements):
@@ -129,7 +152,22 @@ def run_process(statements):
 def test_an_interrupt_of_a_real_process_is_130(folder):
     done = run_process("os.kill(os.getpid(), signal.SIGINT)")
     assert done.returncode == 128 + signal.SIGINT
-    assert (done.stdout, done.stderr) == ("", "\nInterrupted.\n")
+    stopping = "Stopping: workers are ended and tables are written. Ctrl-C again ends at once."
+    assert (done.stdout, done.stderr) == ("", f"\n{stopping}\n\nInterrupted.\n{kept_and_next()}")
+
+
+def test_a_second_interrupt_ends_at_once_with_all_children(folder):
+    done = run_process(
+        "import psutil, subprocess, threading\n"
+        "    child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(10**6)'])\n"
+        "    print(child.pid, flush=True)\n"
+        "    try:\n        os.kill(os.getpid(), signal.SIGINT)\n        threading.Event().wait()\n"
+        "    finally:\n        os.kill(os.getpid(), signal.SIGINT)\n        threading.Event().wait()"
+    )
+    assert done.returncode == 128 + signal.SIGINT
+    assert done.stderr.endswith("\nEnded at once. `--resume` goes on.\n")
+    with contextlib.suppress(psutil.NoSuchProcess):
+        assert psutil.Process(int(done.stdout)).status() == psutil.STATUS_ZOMBIE, "nobody may wait for it here"
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
@@ -142,5 +180,5 @@ def test_a_log_on_a_full_disk_says_nothing_beside_the_error(folder):
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
         "Error: x could not be written: No space left on device. "
-        "Once there is room and the disk can be written, `--resume` goes on with the run.\n"
+        f"Once there is room and the disk can be written, `--resume` goes on with the run.\n{kept_and_next()}"
     )

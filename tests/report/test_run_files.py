@@ -9,7 +9,7 @@ import pytest
 
 from lambda_hat.artifacts.files import write_json_atomic, write_text_atomic
 from lambda_hat.artifacts.ids import problem_id
-from lambda_hat.artifacts.paths import REFERENCE_JSON, Paths, RunContext
+from lambda_hat.artifacts.paths import METRICS_JSON, REFERENCE_JSON, Paths, RunContext
 from lambda_hat.config.explain import to_yaml
 from lambda_hat.config.load import load_cfg
 from lambda_hat.records.base import append_line
@@ -62,6 +62,16 @@ def test_a_reference_of_another_format_is_done_without(make_run):
     assert note.startswith(
         f"The reference of {run.titles['p_0123456789ab']} failed: {path} is of format 1; this version"
     )
+    assert note in write_report(paths).read_text(encoding="utf-8")
+
+
+def test_metrics_of_another_format_are_said(make_run):
+    paths = make_run()
+    folder = paths.trial_dir("p_0123456789ab", "sgld", "r_0")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json_atomic(folder / METRICS_JSON, {"format": 99, "state": "COMPLETE", "llc_hat": 1.0})
+    (note,) = RunFiles(paths).missing()
+    assert note.startswith("1 trial (r_0) left a `metrics.json` of another version of lambda-hat")
     assert note in write_report(paths).read_text(encoding="utf-8")
 
 

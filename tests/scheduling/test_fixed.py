@@ -33,9 +33,7 @@ def raising(trial_dir, problem_dir):
 
 
 def build_lane(paths, runs, function=completing, **others):
-    return FixedLane(
-        "p_1:fine", "a", runs, problem_dir=paths.problem_dir("p_1"), function=function, max_seconds=68.0, **others
-    )
+    return FixedLane("p_1:fine", "a", runs, problem_dir=paths.problem_dir("p_1"), function=function, **others)
 
 
 def run(*lanes, max_retries=0):

@@ -39,9 +39,7 @@ class ListLane:
     def __init__(self, programs, max_in_flight=8, name="lane", opens=()):
         self.name, self.label, self.max_in_flight, self.opens = name, "a", max_in_flight, list(opens)
         tasks = [f"{name}{index}{program}" for index, program in enumerate(programs)]
-        self.waiting = [
-            Task(task, alone, (task, "shared"), 10.0, None if task[-1] == "-" else task[-1]) for task in tasks
-        ]
+        self.waiting = [Task(task, alone, (task, "shared"), None if task[-1] == "-" else task[-1]) for task in tasks]
         self.ends, self.retries, self.asked, self.num_closed = [], [], [], 0
         self.left, self.alive = {}, set()  # on disk, by task; with progress since
 
@@ -124,11 +122,6 @@ def test_tasks_in_flight_are_counted_one_by_one():
 
 def test_a_pack_is_never_larger_than_what_may_be_in_flight():
     assert [len(pack) for pack in packs_of(packed(ListLane("aaaaa", max_in_flight=3), 16, together))] == [3]
-
-
-def test_a_pack_has_the_time_of_two_tasks_however_many_they_are():
-    assert packed(ListLane("aaaaaa"), 6, together).next_task().max_seconds == 20.0
-    assert packed(ListLane("a"), 6, together).next_task().max_seconds == 10.0
 
 
 def test_a_pack_lives_while_one_of_its_tasks_does():
@@ -297,7 +290,7 @@ def build_lane(store, spec, paths, open_next=None):
     plan = StudyPlan(
         pid="p_1", method="sgld", label="htex32", settings={"steps": 100},
         reference=ReferenceRecord(method="hmc", llc=2.0, se=0.01, is_certified=True), seed=3, trial_sec=60.0,
-        max_seconds=68.0, function=complete,
+        function=complete,
     )  # fmt: skip
     return TrialLane(store.open("p_1", "sgld", SPACE), plan, spec, paths, open_next)
 

@@ -1,10 +1,11 @@
 """Every task ends once, no bound is exceeded, turns are fair, and lost workers are tried again."""
 
+import itertools
 import math
 import threading
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from lambda_hat.errors import ExecutionError, ExecutorLostError, StorageError, WorkerLostError
 from lambda_hat.records.event import TaskEvent
 from lambda_hat.report.timeline import spans_of, use_of
-from lambda_hat.scheduling.scheduler import Scheduler, Task
+from lambda_hat.scheduling.scheduler import SILENT_POLLS, Scheduler, Task
 from tests.conftest import HANGING
 
 
@@ -235,32 +236,46 @@ def test_a_full_disk_ends_the_run(monkeypatch):
     assert (lane.ends, lane.num_closed) == ([], 1)
 
 
-def test_a_label_that_stalls_is_noticed_and_one_that_lives_is_not(monkeypatch):
-    monkeypatch.setattr("lambda_hat.scheduling.scheduler.STALL_GRACE", 0.1)
+class PolledByHand(Scheduler):
+    """Polls whenever it would wait, and a `pool` lets nothing end by itself."""
+
+    def _wait(self, timeout):
+        if timeout > 0:
+            self.poll()
+        return super()._wait(0.0)
+
+
+@pytest.mark.parametrize("has_begun", [True, False])
+def test_a_label_is_stalled_after_so_many_polls_without_a_sign_and_one_that_lives_is_not(monkeypatch, has_begun):
+    """Polls are counted, so that time in which the controller was suspended or starved does not count."""
     stuck, alive = CountingLane("a", 1, "x"), CountingLane("b", 1, "y")
     alive.on_progress = lambda task: True
-    futures, stalls = {}, []
+    looks, futures, stalls = itertools.count(1), {}, []
+    stuck.on_progress = lambda task: next(looks) == 1 and has_begun
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr("lambda_hat.scheduling.scheduler.time", SimpleNamespace(monotonic=lambda: clock.now))
 
     def submit(task, label):
         futures[label] = Future()
         return futures[label]
 
-    def on_stall(label, seconds):
-        stalls.append((label, seconds))
+    def on_poll():
+        clock.now += 3600.0  # the machine sleeps between two looks
+
+    def on_stall(label, polls, begun):
+        stalls.append((label, polls, begun, next(looks) - 1))
         if len(stalls) == 1:
             futures[label].set_exception(ExecutorLostError("given up"))
         else:
             for future in futures.values():
                 future.set_result({})
 
-    for lane in (stuck, alive):
-        lane.next_task = lambda lane=lane, new=lane.next_task: (task := new()) and replace(task, max_seconds=0.2)
-    scheduler = Scheduler(submit, {}, 0, poll_interval=0.05, on_stall=on_stall)
+    scheduler = PolledByHand(submit, {}, 0, poll_interval=0.05, on_stall=on_stall, on_poll=on_poll)
     scheduler.add(stuck)
     scheduler.add(alive)
     scheduler.run()
-    assert [label for label, _ in stalls] == ["x", "x"]
-    assert all(seconds > 0.3 for _, seconds in stalls)
+    assert [stall[:3] for stall in stalls] == [("x", SILENT_POLLS, has_begun), ("x", SILENT_POLLS, False)]
+    assert stalls[0][3] == SILENT_POLLS + has_begun
     assert stuck.retries == ["a0"]
     assert stuck.ends == [("a0", "done")]
     assert alive.ends == [("b0", "done")]

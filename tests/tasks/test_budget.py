@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,21 +24,30 @@ from lambda_hat.config.explain import to_yaml
 from lambda_hat.config.problems import DataSpec, MLPProblem, ModelSpec, QuadraticProblem, TrainingSpec
 from lambda_hat.config.study import ReferenceSpec
 from lambda_hat.records.metrics import Metrics
+from lambda_hat.records.progress import Alive, read_progress
 from lambda_hat.samplers.pace import OutOfTime
+from lambda_hat.samplers.stopwatch import Stopwatch
 from lambda_hat.targets import Model
 from lambda_hat.targets.datasets import Stream, build_dataset, random_stream
 from lambda_hat.targets.losses import build_network_loss
-from lambda_hat.tasks.budget import Limits, alarm, watchdog
+from lambda_hat.tasks import budget
+from lambda_hat.tasks.budget import EXIT_SEC, Limits, alarm, watchdog
 from lambda_hat.tasks.provenance import provenance
-from tests.conftest import HANGING
+from tests.conftest import HANGING, wait_until
 
 needs_alarm = pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="there are no alarms on Windows")
+
+
+def seconds_until(seconds: float) -> Callable[[], float]:
+    """What is left of so many seconds from now on."""
+    at = time.monotonic() + seconds
+    return lambda: at - time.monotonic()
 
 
 @needs_alarm
 def test_an_alarm_interrupts_what_waits_and_leaves_the_handler_as_it_was():
     before = signal.getsignal(signal.SIGALRM)
-    with pytest.raises(OutOfTime), alarm(time.monotonic() + 0.05):
+    with pytest.raises(OutOfTime), alarm(seconds_until(0.05)):
         threading.Event().wait(HANGING)
     assert signal.getsignal(signal.SIGALRM) is before
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
@@ -44,7 +55,7 @@ def test_an_alarm_interrupts_what_waits_and_leaves_the_handler_as_it_was():
 
 @needs_alarm
 def test_an_alarm_whose_time_has_passed_rings_at_once():
-    with pytest.raises(OutOfTime), alarm(0.0):
+    with pytest.raises(OutOfTime), alarm(lambda: 0.0):
         threading.Event().wait(HANGING)
 
 
@@ -56,13 +67,13 @@ def test_no_exception_handler_on_the_way_keeps_an_alarm():
         except Exception:
             pytest.fail("taken for a failure of the code")
 
-    with pytest.raises(OutOfTime), alarm(time.monotonic() + 0.05):
+    with pytest.raises(OutOfTime), alarm(seconds_until(0.05)):
         handle()
 
 
 @needs_alarm
 def test_an_alarm_is_not_heard_after_its_block():
-    with alarm(time.monotonic() + HANGING):
+    with alarm(lambda: HANGING):
         ring = signal.getsignal(signal.SIGALRM)
     assert callable(ring)
     ring(signal.SIGALRM, None)  # as a signal that was on its way
@@ -72,7 +83,7 @@ def test_an_alarm_in_another_thread_is_silent():
     outcome = []
 
     def work() -> None:
-        with alarm(0.0):
+        with alarm(lambda: 0.0):
             outcome.append("done")
 
     thread = threading.Thread(target=work)
@@ -90,7 +101,67 @@ def ended(monkeypatch):
 
 
 THEN = datetime(2026, 1, 2, tzinfo=UTC)
-PASSED = Limits(start=0.0, seconds=3.0, reserve=0.3)  # long ago
+
+
+def limits_at(clock: list[float], setup: float = 100.0) -> tuple[Limits, Stopwatch]:
+    """Limits of a trial of three seconds by a clock that is set by hand."""
+    watch = Stopwatch(lambda: clock[0])
+    return Limits("trial_sec", 3.0, 0.3, setup, now=lambda: clock[0], watch=watch), watch
+
+
+def passed() -> Limits:
+    """Limits whose end was long ago."""
+    clock = [0.0]
+    limits, _ = limits_at(clock)
+    clock[0] = 10.0
+    return limits
+
+
+def test_what_sets_up_puts_the_deadline_off_and_has_a_bound_of_its_own():
+    clock = [5.0]
+    limits, watch = limits_at(clock, setup=50.0)
+    with watch.running():
+        clock[0] += 20.0
+        assert (limits.setup_seconds, limits.counted_seconds) == (20.0, 0.0), "while it runs, too"
+    clock[0] += 1.0
+    watch.begin()  # a compilation, which will say how long it was
+    clock[0] += 4.0
+    assert limits.counted_seconds == 1.0
+    watch.add(4.0)
+    assert (limits.setup_seconds, limits.counted_seconds) == (24.0, 1.0)
+    assert limits.deadline() == pytest.approx(5.0 + 24.0 + 3.0 - 0.3)
+    assert limits.short_of == "trial_sec"
+    with watch.running():
+        clock[0] += 25.5
+        assert limits.short_of == "setup_sec"
+        assert limits.seconds_to_end == pytest.approx(3.0 * 1.1 + 2.0 - 1.0 - EXIT_SEC)
+        clock[0] += 6.0
+        assert limits.seconds_to_end == pytest.approx(50.0 * 1.1 + 2.0 - 55.5 - EXIT_SEC)
+
+
+def test_spans_that_lie_within_each_other_count_once():
+    clock = [0.0]
+    watch = Stopwatch(lambda: clock[0])
+    for now, seconds, total in ((2.0, 1.0, 1.0), (5.0, 2.0, 3.0), (6.0, 5.5, 5.5), (9.0, 4.0, 8.5)):
+        clock[0] = now
+        watch.add(seconds)
+        assert watch.seconds == total
+    watch.begin()
+    watch.forget()
+    clock[0] = 20.0
+    assert watch.seconds == 8.5
+    with contextlib.suppress(KeyError), watch.running():
+        clock[0] = 21.0
+        raise KeyError
+    assert watch.seconds == 9.5
+
+
+@needs_alarm
+def test_an_alarm_waits_while_something_is_set_up():
+    rings = iter([1e-6, 0.01, 0.01, 0.0])
+    with pytest.raises(OutOfTime), alarm(lambda: next(rings)):
+        threading.Event().wait(HANGING)
+    assert next(rings, None) is None
 
 
 def stuck(reason: str) -> Metrics:
@@ -101,7 +172,7 @@ def test_a_watchdog_says_why_it_ends_a_worker(tmp_path, monkeypatch, ended):
     monkeypatch.setenv("LAMBDA_HAT_EXECUTOR", "htex")
     lines = [{"event": "started", "format": 1}, {"step": 40, "fraction": 0.4, "llc_hat": 1.0}]
     (tmp_path / "progress.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    with watchdog(PASSED, "execution.budget.trial_sec", tmp_path / "metrics.json", stuck):
+    with watchdog(passed(), tmp_path / "metrics.json", stuck):
         assert ended.wait(HANGING)
     metrics = read_json(tmp_path / "metrics.json")
     assert metrics["state"] == "FAIL"
@@ -114,7 +185,7 @@ def test_a_watchdog_says_why_it_ends_a_worker(tmp_path, monkeypatch, ended):
 def test_a_watchdog_leaves_the_end_that_another_worker_found(tmp_path, monkeypatch, ended):
     monkeypatch.setenv("LAMBDA_HAT_EXECUTOR", "htex")
     (tmp_path / "metrics.json").write_text('{"state": "COMPLETE"}', encoding="utf-8")
-    with watchdog(PASSED, "execution.budget.trial_sec", tmp_path / "metrics.json", Metrics.failed):
+    with watchdog(passed(), tmp_path / "metrics.json", Metrics.failed):
         assert ended.wait(HANGING)
     assert read_json(tmp_path / "metrics.json") == {"state": "COMPLETE"}
     assert not (tmp_path / "progress.jsonl").exists()
@@ -122,8 +193,8 @@ def test_a_watchdog_leaves_the_end_that_another_worker_found(tmp_path, monkeypat
 
 def test_a_watchdog_does_not_fire_after_its_block(tmp_path, monkeypatch, ended):
     monkeypatch.setenv("LAMBDA_HAT_EXECUTOR", "htex")
-    limits = Limits(time.monotonic(), 2 * HANGING, 0.0)
-    with watchdog(limits, "execution.budget.trial_sec", tmp_path / "metrics.json", Metrics.failed):
+    limits = Limits("trial_sec", 2 * HANGING, 0.0, HANGING)
+    with watchdog(limits, tmp_path / "metrics.json", Metrics.failed):
         dog = next(thread for thread in threading.enumerate() if thread.name == "watchdog")
     dog.join(HANGING)
     assert not dog.is_alive()
@@ -131,9 +202,20 @@ def test_a_watchdog_does_not_fire_after_its_block(tmp_path, monkeypatch, ended):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_task_that_writes_nothing_gives_signs_of_life_until_its_block_is_over(tmp_path, monkeypatch, ended):
+    monkeypatch.setenv("LAMBDA_HAT_EXECUTOR", "htex")
+    monkeypatch.setattr(budget, "BEAT_SEC", 0.01)
+    path = tmp_path / "progress.jsonl"
+    path.write_text('{"event":"started","format":1}\n', encoding="utf-8")
+    limits = Limits("trial_sec", HANGING, 0.0, HANGING)
+    with watchdog(limits, tmp_path / "metrics.json", Metrics.failed):
+        wait_until(lambda: sum(isinstance(line, Alive) for line in read_progress(path)[0]) >= 2)
+    assert not ended.is_set()
+
+
 def test_only_workers_are_watched(tmp_path, monkeypatch, ended):
     monkeypatch.delenv("LAMBDA_HAT_EXECUTOR", raising=False)
-    with watchdog(PASSED, "execution.budget.trial_sec", tmp_path / "metrics.json", Metrics.failed):
+    with watchdog(passed(), tmp_path / "metrics.json", Metrics.failed):
         assert not [thread for thread in threading.enumerate() if thread.name == "watchdog"]
     assert not ended.is_set()
 
@@ -151,7 +233,7 @@ if function == "trial":
     trial.run_trial(*args)
 else:
     folder, spec, seconds = args
-    reference.run_reference(folder, ReferenceSpec.model_validate(spec), seconds)
+    reference.run_reference(folder, ReferenceSpec.model_validate(spec), seconds, float(os.environ.get("SETUP", 3600)))
 os._exit(0)  # a compilation that was interrupted goes on in a thread of its own: no end of a process waits for it
 """
 
@@ -175,7 +257,7 @@ def write_trial(folder: Path, method: str, settings: dict, trial_sec: float) -> 
         "hyperparams": {},
         "settings": settings,
         "seed": 1,
-        "budget": {"trial_sec": trial_sec},
+        "budget": {"trial_sec": trial_sec, "setup_sec": float(os.environ.get("SETUP", "3600"))},
     }
     (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     return [str(folder), str(folder.parent)]
@@ -244,10 +326,12 @@ def test_a_trial_whose_steps_are_long_ends_with_its_estimate(tmp_path):
 
 @pytest.mark.slow
 @needs_alarm
-def test_a_compilation_is_interrupted(tmp_path):
+def test_a_compilation_is_interrupted_at_its_own_bound(tmp_path, monkeypatch):
+    monkeypatch.setenv("SETUP", f"{SECONDS:g}")
     folder = write_problem(tmp_path, MLPProblem(model=ModelSpec(depth=150), data=DataSpec(num_data=200)))
     code, metrics = run_trial_in_worker(folder, "hmc", {"steps": ENDLESS}, is_warm=False)
-    assert (code, metrics["state"], metrics["reason"]) == (0, "FAIL", "out of time before the first draw")
+    assert (code, metrics["state"], metrics["short_of"]) == (0, "FAIL", "setup_sec")
+    assert metrics["reason"] == f"out of time while it was set up: execution.budget.setup_sec is {SECONDS:g} s"
     assert "OutOfTime" in metrics["traceback"]
 
 
@@ -291,13 +375,14 @@ def test_a_reference_ends_in_time_and_says_what_it_lacks(tmp_path, num_data):
 
 @pytest.mark.slow
 @needs_alarm
-def test_a_training_of_minutes_is_interrupted_and_there_is_no_reference(tmp_path):
+def test_a_training_of_minutes_is_interrupted_and_there_is_no_reference(tmp_path, monkeypatch):
+    monkeypatch.setenv("SETUP", f"{SECONDS:g}")
     folder = write_problem(tmp_path, LONG_TRAINING)
     code = in_worker("reference", [str(folder), ReferenceSpec().to_dict(), SECONDS])
     assert code == 70  # Adam goes on in the device
     failure = read_json(folder / "failure.json")
     assert failure["state"] == "FAIL"
-    budget = f"raise execution.budget.hmc_sec, which is {SECONDS:g} s"
+    budget = f"raise execution.budget.setup_sec, which is {SECONDS:g} s"
     assert failure["reason"] == f"out of time before there was a reference: {budget}"
     assert not (folder / "ref.json").exists()
 

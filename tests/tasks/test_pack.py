@@ -159,7 +159,8 @@ def test_the_budget_of_one_is_not_that_of_another(tmp_path, run_pack):
         write_trial(tmp_path / "other", "sgld", SGLD, seed=1),
     ]
     short, *others = run_pack(folders)
-    assert (short["state"], short["reason"]) == ("FAIL", "out of time before the first draw")
+    assert (short["state"], short["short_of"]) == ("FAIL", "trial_sec")
+    assert short["reason"] == "out of time before the first draw: execution.budget.trial_sec is 0.001 s"
     assert short["num_together"] == 3
     assert [(row["state"], row["num_steps_done"]) for row in others] == [("COMPLETE", 2000)] * 2
 

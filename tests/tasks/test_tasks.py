@@ -239,7 +239,10 @@ def test_stop_flag_prunes(run, tmp_path):
 @pytest.mark.parametrize(("method", "settings"), [("sgld", SGLD), ("mclmc", MCLMC)])
 def test_out_of_time_before_the_first_draw_is_a_failure(run, tmp_path, method, settings):
     metrics = run(method, settings, trial_sec=1e-3)
-    assert (metrics["state"], metrics["reason"]) == ("FAIL", "out of time before the first draw")
+    assert (metrics["state"], metrics["reason"]) == (
+        "FAIL",
+        "out of time before the first draw: execution.budget.trial_sec is 0.001 s",
+    )
     assert "OutOfTime" in metrics["traceback"]
     assert {"timings", "started", "finished", "host", "device"} <= metrics.keys()
     assert metrics == read_json(tmp_path / "metrics.json")

@@ -2,6 +2,7 @@
 
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from threading import Semaphore
 
@@ -20,7 +21,9 @@ from lambda_hat.scheduling.scheduler import Scheduler
 from lambda_hat.tuning.objective import WORST_VALUE
 from lambda_hat.tuning.plan import StudyPlan
 from lambda_hat.tuning.study import StudyStore
+from lambda_hat.tuning.told import read_journal, short_of_time
 from lambda_hat.tuning.trials import TrialLane
+from lambda_hat.workflows.changes import num_finished, without_metrics
 from tests.conftest import HANGING
 
 SPACE = {
@@ -84,7 +87,7 @@ def paths(tmp_path):
 def build_lane(store, paths, function=estimate, spec=SPEC, trial_sec=60.0):
     plan = StudyPlan(
         pid="p_1", method="sgld", label="htex32", settings={"num_chains": 2, "steps": 7}, reference=REFERENCE, seed=3,
-        trial_sec=trial_sec, max_seconds=68.0, function=function,
+        trial_sec=trial_sec, function=function,
     )  # fmt: skip
     return TrialLane(store.open("p_1", "sgld", SPACE), plan, spec, paths)
 
@@ -224,6 +227,86 @@ def test_known_settings_are_tried_first_and_marked(paths):
     assert len(rows) == spec.max_trials_per_method
 
 
+@pytest.mark.parametrize("short_of", ["trial_sec", "setup_sec"])
+def test_trials_that_failed_for_want_of_time_run_again_when_there_is_more(paths, short_of):
+    def hasty(trial_dir, problem_dir):
+        folder = Path(trial_dir)
+        manifest = Manifest.read(folder / MANIFEST_JSON)
+        if getattr(manifest.budget, short_of) > 100.0 or manifest.hyperparams["steps"] > 300:
+            return estimate(trial_dir, problem_dir)
+        metrics = Metrics.failed("out of time", short_of=short_of)
+        metrics.write(folder / METRICS_JSON)
+        return metrics
+
+    spec = SPEC.model_copy(update={"max_failed_fraction": 1.0})
+
+    def command(seconds):
+        """One command with so much of the budget, and what a dry run says before it."""
+        budgets = {"trial_sec": 50.0, "setup_sec": 50.0} | {short_of: seconds}
+        told = read_journal(paths.journal).get("p_1:sgld", [])
+        with StudyStore(paths, spec) as store:
+            plan = replace(build_lane(store, paths, hasty).plan, **budgets)
+            lane = TrialLane(store.open("p_1", "sgld", SPACE), plan, spec, paths)
+            lane.settle_interrupted()
+            lane.study.repeat(plan.budget)
+            again = short_of_time(told, plan.budget)
+            num_before = lane.study.num_finished
+            run(lane)
+            assert lane.study.num_finished == 12
+            return lane.rows(), [trial.number for trial in again], 12 - num_before
+
+    first, again, num_run = command(50.0)
+    failed = [row for row in first if row.state is State.FAIL]
+    assert failed
+    assert (len(first), again, num_run) == (12, [], 12)
+    assert {row.short_of for row in failed} == {short_of}
+    same, again, num_run = command(50.0)
+    assert (len(same), again, num_run) == (12, [], 0), "no more time, no other end"
+    more, again, num_run = command(200.0)
+    assert (again, num_run) == ([row.number for row in failed], len(failed))
+    assert len(more) == 12 + len(failed)
+    for row, later in zip(failed, more[12:], strict=True):
+        assert (later.hyperparameters, later.origin, later.state) == (row.hyperparameters, row.origin, "COMPLETE")
+        assert more[row.number].reason == f"out of time; run again as trial {later.number}"
+    assert command(400.0)[1:] == ([], 0), "once is enough"
+
+
+def test_the_journal_is_read_without_optuna_as_with_it(paths):
+    with StudyStore(paths, SPEC) as store:
+        lane = build_lane(store, paths, failing, SPEC.model_copy(update={"max_failed_fraction": 1.0}))
+        lane.study.enqueue({"steps": 100, "eta0": 1e-3})
+        run(lane)
+        store.open("p_2", "sgld", SPACE).ask()
+        for name in ("p_1", "p_2"):
+            trials = store.open(name, "sgld", SPACE).trials
+            told = read_journal(paths.journal)[f"{name}:sgld"]
+            facts = ("number", "state", "run_id", "again", "short_of", "short_sec")
+            assert [[getattr(trial, fact) for fact in facts] for trial in told] == [
+                [getattr(trial, fact) for fact in facts] for trial in trials
+            ]
+    assert read_journal(paths.journal.with_name("none")) == {}
+
+
+def test_a_trial_whose_file_is_lost_keeps_what_the_journal_knows(paths):
+    with StudyStore(paths, SPEC) as store:
+        lane = build_lane(store, paths)
+        run(lane)
+        before = lane.rows()
+    lost = [paths.trial_dir("p_1", "sgld", before[number].run_id) / METRICS_JSON for number in (3, 5)]
+    lost[0].unlink()
+    lost[1].write_text('{"state": "COMP')
+    journal = read_journal(paths.journal)
+    assert without_metrics(paths, journal, "p_1:sgld") == [before[3].run_id, before[5].run_id]
+    assert num_finished(paths, "p_1", "sgld", journal) == 12
+    with StudyStore(paths, SPEC) as store:
+        lane = build_lane(store, paths, raising)
+        assert lane.is_through
+        rows = lane.rows()
+    for row, was in zip(rows, before, strict=True):
+        facts = ("state", "llc_hat", "se_hat", "rhat", "objective", "error")
+        assert [getattr(row, fact) for fact in facts] == [getattr(was, fact) for fact in facts]
+
+
 def test_a_larger_budget_serves_the_trials_that_were_interrupted(paths):
     with StudyStore(paths, SPEC) as store:
         (task,) = (build_lane(store, paths).next_task(),)
@@ -231,7 +314,7 @@ def test_a_larger_budget_serves_the_trials_that_were_interrupted(paths):
         lane = build_lane(store, paths, trial_sec=120.0)
         lane.settle_interrupted()
         again = lane.next_task()
-        assert again.name != task.name
+        assert again.name == task.name
         assert Manifest.read(Path(again.args[0]) / MANIFEST_JSON).budget.trial_sec == 120.0
         assert lane.study.num_asked == 1
 

@@ -1,18 +1,22 @@
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
 
 from lambda_hat.artifacts.files import write_json_atomic
 from lambda_hat.artifacts.ids import problem_id
+from lambda_hat.artifacts.paths import Paths
 from lambda_hat.cli.dry_run import plan_to_text
 from lambda_hat.config.explain import to_yaml
 from lambda_hat.config.load import load_cfg
 from lambda_hat.config.problems import QuadraticProblem
 from lambda_hat.config.study import ReferenceSpec
 from lambda_hat.errors import ConfigError, RunStateError
-from lambda_hat.records.reference import ReferenceFailure
+from lambda_hat.records.metrics import Metrics
+from lambda_hat.records.provenance import Timings
+from lambda_hat.records.reference import ReferenceFailure, ReferenceRecord
 from lambda_hat.records.state import State
 from lambda_hat.workflows.changes import refuse_changed_problems, save_begun_studies
 from lambda_hat.workflows.plan import build_plan, check_execution, problem_titles
@@ -267,3 +271,31 @@ def test_one_reference_is_not_made_by_two_runs_at_once(tmp_path):
     assert second.result.state is State.FAIL
     first.on_done(task, ReferenceFailure.failed("on purpose"))
     assert shared_lane(tmp_path / "p_1").next_task() is not None
+
+
+def test_the_estimate_is_by_what_has_ended_in_this_run_or_beside_it(load):
+    plan = build_plan(load())
+    assert plan.usual_seconds is None
+    others = Paths(plan.paths.root.parent.parent / "other" / plan.paths.root.name)
+    for study, run in itertools.product(plan.studies, range(3)):
+        folder = others.trial_dir(study.pid, study.method, f"r_{run}")
+        folder.mkdir(parents=True)
+        seconds = {"sgld": 2.0}.get(study.method, 4.0) + run
+        Metrics(state="COMPLETE", llc_hat=1.0, timings=Timings(total=seconds)).write(folder / "metrics.json")
+    for problem in plan.problems:
+        folder = others.problem_dir(problem.pid)
+        folder.mkdir(parents=True)
+        reference = ReferenceRecord(
+            method="hmc", llc=1.0, se=0.1, is_certified=False, seconds=30.0, stages={"training": 5.0}
+        )
+        reference.write(folder / "ref.json")
+    plan = build_plan(load())
+    for bound in plan.bounds:
+        assert bound.usual_sec is not None
+        assert bound.usual_seconds == bound.num_tasks * bound.usual_sec / bound.num_parallel
+    assert plan.bounds[0].usual_sec == 35.0
+    by_label = {study.label: study.method for study in plan.studies}
+    for bound in plan.bounds[1:]:
+        assert bound.usual_sec == {"sgld": 3.0}.get(by_label[bound.label], 5.0)
+    seconds = [bound.usual_seconds for bound in plan.bounds]
+    assert plan.usual_seconds == pytest.approx(seconds[0] + max(seconds[1:]))

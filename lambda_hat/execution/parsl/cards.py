@@ -57,6 +57,9 @@ from lambda_hat.execution.resources import (
 
 __all__ = ["load_parsl_config_from_card"]
 
+# Seconds. On this machine a process that is gone is seen to be gone, and one that is late is only late: it starves, or
+# the machine was suspended, which Parsl's clock counts. Larger ones do not fit into 31 bits of milliseconds.
+_NEVER = 2_000_000
 _MAX_FAILED_BLOCKS = 3  # in a row, before a worker reported; then the executor is given up
 
 
@@ -123,7 +126,7 @@ def _local_executor(pool: LocalExecutor, num_workers: int, cache_dir: Path) -> E
             init_blocks=1, min_blocks=1, max_blocks=1, worker_init=_worker_init(pool, pool.label, cache_dir, fraction)
         ),
         accelerators=_pinned(gpus, num_workers),
-        heartbeat=(2, 6),
+        heartbeat=(2, _NEVER),
         bind_to="127.0.0.1",
         addresses={"127.0.0.1"},
     )
@@ -145,7 +148,7 @@ def _block_executor(card: SlurmCard | PBSCard | KubernetesCard, run_dir: Path, c
         num_workers,
         provider,
         accelerators=_pinned(tuple(map(str, range(num_gpus))), num_workers),
-        heartbeat=(5, 30),
+        heartbeat=(5, 120),
         bind_to="0.0.0.0",  # not what workers are told: nothing can be bound to a host's name or a service's address
         addresses=_addresses(card),
         cpu_affinity=card.cpu_affinity,

@@ -113,14 +113,20 @@ class Cluster:
             self._start_again(pool, reason)
         return pool.submit(task, *args)
 
-    def restart(self, label: str, reason: str) -> bool:
+    def restart(self, label: str, reason: str, *, has_begun: bool = True) -> bool:
         """Give up the executor's processes and tasks; the next task that is submitted finds new ones.
 
-        False, and nothing is done, where it only waits for its scheduler to give it a block.
+        False, and nothing is done, where its processes compute, where it only waits for its scheduler to give it a
+        block, and where none of its tasks `has_begun`: a worker that starts slowly would only start again.
         """
         pool = self._pools[label]
         if pool.is_waiting_for_blocks:
             self._notify(f"The executor `{label}` still waits for its first block.")
+            return False
+        if pool.is_busy():
+            return False
+        if not has_begun:
+            self._notify(f"The executor `{label}` still waits for a worker to begin: see {self._run_dir / label}.")
             return False
         pool.lose(reason)
         return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from contextlib import suppress
@@ -33,6 +34,8 @@ _CLEAN_UP_SECONDS = 30.0  # of Parsl's own clean-up; cancelling Slurm jobs is th
 _DEAD_CLEAN_UP_SECONDS = 2.0  # the same where it is known to wait for an interchange that is gone
 _LATE_START_SECONDS = 1.0  # for a start that had its interchange's answer before that was gone
 _END_SECONDS = 3.0  # that processes get between the clean-up and SIGKILL
+_LOOK_SECONDS = 3.0  # between two looks at what processes have computed
+_BUSY_SECONDS = 0.1  # of computing between them: more than an idle manager needs, less than a starved worker gets
 _PERIOD = 0.1  # of looking at an interchange whose answer is awaited
 
 
@@ -147,13 +150,52 @@ class Pool:
         """
         self._seen |= self._local_processes()
         code = None if self._executor is None else self._executor.end_of_interchange
-        if self._reason_lost is None and code is not None:
+        if self._reason_lost is not None:
+            return
+        if code is not None:
+            self._kill_seen()  # its workers would go on writing to tasks that are given away
             self.lose(f"its interchange ended with code {code}")
+        elif self._has_lost_manager:
+            self._kill_seen()
+            self.lose("the manager of its workers is gone", WorkerLostError)
 
-    def lose(self, reason: str) -> None:
-        """Count it as lost, and its tasks with it."""
+    @property
+    def _has_lost_manager(self) -> bool:
+        """Whether the one block of this machine ended. On clusters blocks end as they should, and heartbeats decide."""
+        executor = self._executor
+        return executor is not None and isinstance(executor.provider, LocalProvider) and bool(executor.ended_blocks)
+
+    def _kill_seen(self) -> None:
+        own = {None} if self._executor is None else {self._executor.interchange_pid}
+        others = [process for process in list(self._seen) if process.pid not in own]
+        for process in others:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(others, timeout=_END_SECONDS)
+
+    def lose(self, reason: str, kind: type[WorkerLostError] = ExecutorLostError) -> None:
+        """Count it as lost, and its tasks with it, which fail as `kind`."""
         self._reason_lost = reason
-        self.give_up(ExecutorLostError(f"The executor `{self.label}` is lost: {reason}"))
+        what = "executor" if kind is ExecutorLostError else "worker on"
+        self.give_up(kind(f"The {what} `{self.label}` {'is' if kind is ExecutorLostError else 'was'} lost: {reason}"))
+
+    def is_busy(self) -> bool:
+        """Whether its processes on this machine compute, which takes some seconds to tell."""
+        before = self._cpu_seconds()
+        time.sleep(_LOOK_SECONDS)
+        after = self._cpu_seconds()
+        return any(seconds - before.get(pid, seconds) >= _BUSY_SECONDS for pid, seconds in after.items())
+
+    def _cpu_seconds(self) -> dict[int, float]:
+        """What each process of the pool on this machine has computed, its interchange left out."""
+        interchange = None if self._executor is None else self._executor.interchange_pid
+        seconds: dict[int, float] = {}
+        for process in self._local_processes():
+            with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                if process.pid != interchange:
+                    times = process.cpu_times()
+                    seconds[process.pid] = times.user + times.system
+        return seconds
 
     def begin_end(self) -> None:
         """Have Parsl clean up, in a thread, since it may never come back; what is still starting is awaited first."""

@@ -22,7 +22,7 @@ from parsl import curvezmq
 from parsl.dataflow.dflow import DataFlowKernel
 from parsl.executors import HighThroughputExecutor
 from parsl.executors.high_throughput import executor as high_throughput
-from parsl.jobs.states import JobStatus
+from parsl.jobs.states import JobState, JobStatus
 from parsl.providers import KubernetesProvider, LocalProvider, PBSProProvider, SlurmProvider
 from parsl.providers.errors import SubmitException
 
@@ -151,6 +151,12 @@ class Executor(HighThroughputExecutor):
     def block_states(self) -> Mapping[str, JobStatus]:
         """How each block was when its scheduler was asked last."""
         return self.status_facade
+
+    @property
+    def ended_blocks(self) -> list[str]:
+        """Blocks that workers had reported from, and that ended without being asked to."""
+        kept = (JobState.MISSING, JobState.SCALED_IN)  # MISSING: no worker had reported
+        return [block for block, status in self.block_states.items() if status.terminal and status.state not in kept]
 
     @property
     def interchange_pid(self) -> int | None:
