@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.special
 from numpy.typing import ArrayLike
 
 from lambda_hat.draws.array_stats import array_stats
@@ -13,6 +14,7 @@ from lambda_hat.draws.array_stats import array_stats
 __all__ = ["TraceDiagnostics", "bfmi", "block_means", "diagnose_trace", "mcse", "psislw"]
 
 _TAIL = (0.05, 0.95)  # quantiles whose ESS is that of the tails
+_SAME_WEIGHT = 1e-9  # log-weights that differ by less are equal but for rounding
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,14 @@ def bfmi(energy: ArrayLike) -> float:
 
 
 def psislw(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
-    """Pareto-smoothed log-weights, normalised, and k̂ of `(num_draws,)` log-weights (Vehtari et al. 1507.02646)."""
+    """Pareto-smoothed log-weights, normalised, and k̂ of `(num_draws,)` log-weights (Vehtari et al. 1507.02646).
+
+    Where the largest weights are all equal there is no tail: they stay as they are, and k̂ is 0.
+    """
+    num_in_tail = math.ceil(min(0.2 * len(log_weights), 3 * math.sqrt(len(log_weights))))  # as in that paper
+    largest = np.partition(log_weights, -num_in_tail)[-num_in_tail:]
+    if np.ptp(largest) < _SAME_WEIGHT:
+        return log_weights - scipy.special.logsumexp(log_weights), 0.0
     smoothed, k_hat = array_stats.psislw(-log_weights)  # which takes log-likelihoods of observations left out
     return np.asarray(smoothed), float(k_hat)
 
