@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from lambda_hat.api.surroundings import look_around
 from lambda_hat.config.methods import METHODS
 from lambda_hat.config.problems import LocalizationRadius, PosteriorSpec
 from lambda_hat.config.study import Budget, ReferenceSpec
-from lambda_hat.draws.criteria import MINIMUM, SIGN
+from lambda_hat.draws.criteria import MAX_ROUNDING, MINIMUM, SIGN, Criterion
 from lambda_hat.draws.info import Info
 from lambda_hat.draws.llc import LLCEstimate, estimate_llc_from_traces
 from lambda_hat.errors import InputError
@@ -24,7 +25,9 @@ from lambda_hat.estimate.method import MethodResult, run_method
 from lambda_hat.estimate.reliability import NOT_A_MINIMUM, reasons_against
 from lambda_hat.posterior import LocalPosterior, checked_posterior_of, scales_of
 from lambda_hat.reference.engine import sample_reference
+from lambda_hat.reference.potential import potentials_at
 from lambda_hat.reference.survey import Survey
+from lambda_hat.reference.work import Work
 from lambda_hat.targets import Model, read_model
 
 __all__ = ["certify_llc", "estimate_llc"]
@@ -77,7 +80,11 @@ def estimate_llc(
     return problem.result(
         run.estimate,
         sampler=sampler,
-        reasons=reasons_against(run, method, decrease_available) + _reasons_of(survey, run.estimate),
+        reasons=(
+            *reasons_against(run, method, decrease_available),
+            *_reasons_of(survey, run.estimate),
+            *_rounding_reasons(problem.posterior, around.double, run),
+        ),
         laplace_llc=around.laplace_llc,
         decrease_available=decrease_available,
         survey=survey,
@@ -151,7 +158,21 @@ def _reasons_of(survey: Survey, estimate: LLCEstimate) -> tuple[str, ...]:
     """What a look from afar has against an estimate by chains that all start near w0."""
     criteria = (survey.disagreement(estimate.llc, estimate.se), survey.mass_elsewhere())
     advice = "Use `certify_llc`, which looks at every well, or make `localization` larger"
-    return tuple(f"{c}: the search {survey.describe()}. {advice}." for c in criteria if c and not c.is_met)
+    return tuple(f"{c}. {advice}." for c in criteria if c and not c.is_met)
+
+
+def _rounding_reasons(posterior: LocalPosterior, double: LocalPosterior, run: MethodResult) -> tuple[str, ...]:
+    """What single precision costs, at the places where the chains ended."""
+    if posterior.w0.dtype == double.w0.dtype or not math.isfinite(run.estimate.llc) or run.is_diverged:
+        return ()
+    with jax.enable_x64(False):
+        ends = np.asarray(jax.vmap(run.chains.sampler.displacement)(run.chains.states))
+        _, rounded = potentials_at(posterior, ends, Work())
+    with jax.enable_x64(True):
+        _, exact = potentials_at(double, ends, Work())
+    error = float(np.sqrt(np.mean((rounded - exact) ** 2))) / abs(run.estimate.llc)
+    criterion = Criterion("rounding of float32, over λ̂", error, MAX_ROUNDING)
+    return () if criterion.is_met else (f'{criterion}. Set dtype="float64".',)
 
 
 def _posterior_spec(localization: Any, inverse_temperature: Any) -> PosteriorSpec:

@@ -23,6 +23,7 @@ __all__ = [
     "MAX_RELATIVE_MCSE",
     "MAX_RHAT",
     "MAX_RHAT_APPROXIMATE",
+    "MAX_ROUNDING",
     "MAX_SHARE_MISSED",
     "MINIMUM",
     "MIN_ACCEPTANCE_RATIO",
@@ -56,6 +57,7 @@ MAX_DISAGREEMENT_OF_SURVEY = 4.0  # combined standard errors, with draws that se
 MIN_PRIOR_SIZE = 100.0  # effective draws of the localization's Gaussian, for these to tell something about λ̂
 MAX_MASS_UNSEEN = 1e-3  # of the posterior, in wells where no chain starts
 MAX_MASS_ELSEWHERE = 0.01  # of the posterior, in wells that one run from w0 does not look at
+MAX_ROUNDING = 0.01  # of λ̂, by evaluating losses in float32
 MAX_SHARE_MISSED = 1e-3  # of the chains' draws, where the mixture of importance sampling has next to no density
 MIN_LLC_OVER_ERROR = -2.0  # a λ̂ that is negative by more belongs to no minimum
 MAX_DECREASE = 0.01  # of λ̂: what the local potential may still lose near w0
