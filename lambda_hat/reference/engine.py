@@ -15,7 +15,7 @@ from jaxtyping import Array
 from lambda_hat.config.methods.hmc import HMCSettings
 from lambda_hat.config.methods.mclmc import MCLMCSettings
 from lambda_hat.config.study import ReferenceSpec
-from lambda_hat.draws.criteria import DIVERGENCES, MAX_RHAT, MIN_ESS
+from lambda_hat.draws.criteria import DIVERGENCES, MAX_RHAT, MAX_RHAT_APPROXIMATE, MIN_ESS
 from lambda_hat.draws.diagnostics import TraceDiagnostics, diagnose_trace
 from lambda_hat.draws.info import Info
 from lambda_hat.posterior import (
@@ -62,7 +62,8 @@ INITIAL_STEP_SIZE = 0.1
 GROWTH = 0.25  # of what there is, at least a round: judging costs little then, and overshoots little
 MAX_EARLY_HALVINGS = 3  # of a step size, for divergences that smaller steps may not cure
 NUM_CHECK_WARMUP = 200
-MIN_ROUNDS_BEFORE_IMPORTANCE = 2  # in which chains may find each other
+ROUNDS_BEFORE_IMPORTANCE = 2  # in which chains may find each other
+ROUNDS_OF_SLOW_CHAINS = 8
 NUM_SNAPSHOTS, STEPS_BETWEEN_SNAPSHOTS = 50, 10  # of every chain, to build a mixture of
 NUM_CLUSTERS = (8, 64)  # of these, the fewer first
 
@@ -213,12 +214,15 @@ class _Engine:
             return
 
     def is_importance_due(self) -> bool:
-        """Whether chains have not found each other by now: after two rounds, and whenever draws have doubled."""
+        """Whether chains have not found each other by now: after two rounds, and whenever draws are four times as many.
+
+        Chains that only mix slowly, R̂ ≤ 1.05, have eight rounds.
+        """
         assert self.chains is not None
-        num_done = self.chains.num_done
-        least = max(MIN_ROUNDS_BEFORE_IMPORTANCE * self.spec.draws_per_round, 2 * self.num_done_at_importance)
         rhat = max(trace.rhat for trace in self.diagnose())
-        return self.posterior.dim <= MAX_DIM and num_done >= least and rhat > MAX_RHAT
+        rounds = ROUNDS_BEFORE_IMPORTANCE if rhat > MAX_RHAT_APPROXIMATE else ROUNDS_OF_SLOW_CHAINS
+        least = max(rounds * self.spec.draws_per_round, 4 * self.num_done_at_importance)
+        return self.posterior.dim <= MAX_DIM and self.chains.num_done >= least and rhat > MAX_RHAT
 
     def sample_by_importance(self, chains: GrowingChains) -> None:
         """λ̂ over all wells, from a mixture around their ends and around clusters of the chains' draws."""

@@ -44,6 +44,7 @@ MAX_ROUNDS = 12
 MIN_IMPROVEMENT = 1.05  # of the effective size, for another round
 MIN_SHARE = 1e-4  # of a component that is kept
 MAX_DRAWS = 131_072
+MIN_EFFECTIVE_SHARE = 0.01  # of the draws, below which more of them are no use
 SHARE_OF_ONE_DRAW = 0.01  # a draw of the chains that alone would weigh more than this was missed by the mixture
 
 Points = Float[np.ndarray, "draws d"]
@@ -256,7 +257,7 @@ def estimate_by_importance(
         values = np.append(values, losses)
         estimate = summarise(values, log_weights, mixture)
         is_precise = estimate.se <= max_relative_error * abs(estimate.llc) and estimate.effective_size >= 1000
-        if is_precise or len(values) >= max_draws or estimate.effective_size < 1e-3 * len(values):
+        if is_precise or len(values) >= max_draws or estimate.effective_size < MIN_EFFECTIVE_SHARE * len(values):
             return estimate
         num_draws = min(len(values), max_draws - len(values))
 
