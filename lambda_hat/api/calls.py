@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import jax
@@ -16,7 +17,7 @@ from lambda_hat.api.surroundings import look_around
 from lambda_hat.config.methods import METHODS
 from lambda_hat.config.problems import LocalizationRadius, PosteriorSpec
 from lambda_hat.config.study import Budget, ReferenceSpec
-from lambda_hat.draws.criteria import MINIMUM
+from lambda_hat.draws.criteria import MAX_ROUNDING, MINIMUM, SIGN, Criterion
 from lambda_hat.draws.info import Info
 from lambda_hat.draws.llc import LLCEstimate, estimate_llc_from_traces
 from lambda_hat.errors import InputError
@@ -24,6 +25,9 @@ from lambda_hat.estimate.method import MethodResult, run_method
 from lambda_hat.estimate.reliability import NOT_A_MINIMUM, reasons_against
 from lambda_hat.posterior import LocalPosterior, checked_posterior_of, scales_of
 from lambda_hat.reference.engine import sample_reference
+from lambda_hat.reference.potential import potentials_at
+from lambda_hat.reference.survey import Survey
+from lambda_hat.reference.work import Work
 from lambda_hat.targets import Model, read_model
 
 __all__ = ["certify_llc", "estimate_llc"]
@@ -71,14 +75,23 @@ def estimate_llc(
     around = look_around(problem.model, spec, problem.posterior, is_whitened=method.is_whitened, seed=seed)
     with jax.enable_x64(method.dtype == "float64"):
         run = run_method(problem.posterior, method, coordinates=around.coordinates, seed=seed)
+    survey, spent = around.look_farther(run.num_gradient_evaluations, seed)
+    decrease_available = max(around.decrease_available, -survey.lowest)
     return problem.result(
         run.estimate,
         sampler=sampler,
-        reasons=reasons_against(run, method, around.decrease_available),
+        reasons=(
+            *reasons_against(run, method, decrease_available),
+            *_reasons_of(survey, run.estimate),
+            *_rounding_reasons(problem.posterior, around.double, run),
+        ),
         laplace_llc=around.laplace_llc,
-        decrease_available=around.decrease_available,
-        num_gradient_evaluations=run.num_gradient_evaluations + around.num_gradient_evaluations,
-        num_curvature_passes=around.num_curvature_passes,
+        decrease_available=decrease_available,
+        survey=survey,
+        num_gradient_evaluations=run.num_gradient_evaluations
+        + around.num_gradient_evaluations
+        + spent.num_gradient_evaluations,
+        num_curvature_passes=around.num_curvature_passes + spent.num_curvature_passes,
         seconds=time.monotonic() - start,
         seed=seed,
         settings=method.to_dict(),
@@ -118,15 +131,19 @@ def certify_llc(
         reference = sample_reference(problem.posterior, reference_spec, deadline=start + hmc_sec)
     certificate = reference.certificate
     advice = {criterion.name: "Raise `seconds`, or make `localization` larger" for criterion in certificate.criteria}
-    advice[MINIMUM] = NOT_A_MINIMUM
+    advice |= {MINIMUM: NOT_A_MINIMUM, SIGN: NOT_A_MINIMUM}
     info = reference.info or Info(*(np.empty((reference_spec.num_chains, 0)) for _ in Info._fields))
+    estimate = estimate_llc_from_traces(info, problem.nbeta, has_minibatch_noise=False)
+    estimate = replace(estimate, llc=reference.llc, se=reference.se)  # which may be by importance sampling
     return problem.result(
-        estimate_llc_from_traces(info, problem.nbeta, has_minibatch_noise=False),
+        estimate,
         sampler="hmc",
-        reasons=tuple(f"{c}. {advice[c.name]}." for c in certificate.criteria if not c.is_met),
+        reasons=tuple(f"{c}. {advice[c.name]}." for c in certificate.criteria if not c.is_met)
+        + reference.reasons[len(certificate.reasons) :],
         certificate=certificate,
         laplace_llc=reference.laplace_llc,
         decrease_available=reference.decrease_available,
+        survey=reference.survey,
         num_gradient_evaluations=reference.num_gradient_evaluations,
         num_curvature_passes=reference.num_curvature_passes,
         seconds=time.monotonic() - start,
@@ -135,6 +152,27 @@ def certify_llc(
         extras={"step_size": reference.step_size, "num_integration_steps": float(reference.num_integration_steps)},
         **_traces_of(info, problem.nbeta),
     )
+
+
+def _reasons_of(survey: Survey, estimate: LLCEstimate) -> tuple[str, ...]:
+    """What a look from afar has against an estimate by chains that all start near w0."""
+    criteria = (survey.disagreement(estimate.llc, estimate.se), survey.mass_elsewhere())
+    advice = "Use `certify_llc`, which looks at every well, or make `localization` larger"
+    return tuple(f"{c}. {advice}." for c in criteria if c and not c.is_met)
+
+
+def _rounding_reasons(posterior: LocalPosterior, double: LocalPosterior, run: MethodResult) -> tuple[str, ...]:
+    """What single precision costs, at the places where the chains ended."""
+    if posterior.w0.dtype == double.w0.dtype or not math.isfinite(run.estimate.llc) or run.is_diverged:
+        return ()
+    with jax.enable_x64(False):
+        ends = np.asarray(jax.vmap(run.chains.sampler.displacement)(run.chains.states))
+        _, rounded = potentials_at(posterior, ends, Work())
+    with jax.enable_x64(True):
+        _, exact = potentials_at(double, ends, Work())
+    error = float(np.sqrt(np.mean((rounded - exact) ** 2))) / abs(run.estimate.llc)
+    criterion = Criterion("rounding of float32, over λ̂", error, MAX_ROUNDING)
+    return () if criterion.is_met else (f'{criterion}. Set dtype="float64".',)
 
 
 def _posterior_spec(localization: Any, inverse_temperature: Any) -> PosteriorSpec:

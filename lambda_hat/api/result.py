@@ -13,6 +13,7 @@ from jaxtyping import Float
 
 from lambda_hat.formatting import estimate, number
 from lambda_hat.reference.certificate import Certificate
+from lambda_hat.reference.survey import Survey
 
 if TYPE_CHECKING:
     import arviz as az
@@ -44,7 +45,8 @@ class LLCResult:
     num_data: int  # n
     loss_at_w0: float  # L_n(w0)
     laplace_llc: float | None  # λ̂ if the posterior were Gaussian; None where the Hessian is too large
-    decrease_available: float  # what the local potential nβ(L_n(w) − L_n(w0)) + γ_loc r²/2 can still lose near w0
+    decrease_available: float  # what the local potential nβ(L_n(w) − L_n(w0)) + γ_loc r²/2 can still lose
+    survey: Survey  # how far was looked for other wells, and what was seen
     num_gradient_evaluations: float  # on the full-data scale, burn-in and adaptation included
     num_curvature_passes: int  # over the data, for Hessians: one per column
     seconds: float
@@ -87,6 +89,7 @@ class LLCResult:
         lines = [
             f"λ̂ = {estimate(self.llc, self.se)}  {self.sampler}, {verdict if self.is_reliable else 'not ' + verdict}",
             *("  ".join(f"{name} {value}" for name, value in row.items()) for row in (facts, diagnostics)),
+            self.survey.describe(),
             *(f"because {reason}" for reason in self.reasons),
         ]
         return "\n  ".join(lines)
@@ -105,6 +108,7 @@ class LLCResult:
             "settings": dict(self.settings),
             "extras": dict(self.extras),
             "certificate": certificate,
+            "survey": self.survey.to_dict(),
         }
 
     def to_inference_data(self) -> az.InferenceData:

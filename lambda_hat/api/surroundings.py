@@ -5,18 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import jax
+import numpy as np
 
 from lambda_hat.config.problems import PosteriorSpec
 from lambda_hat.posterior import (
     Coordinates,
     LocalPosterior,
+    Whitening,
     geometry_at_w0,
     identity_whitening,
     posterior_of,
     whitening_from_arrays,
 )
 from lambda_hat.posterior.geometry import MAX_DENSE_DIM
-from lambda_hat.reference.starts import decrease_from_w0
+from lambda_hat.reference.descents import decrease_from_w0
+from lambda_hat.reference.survey import Survey, SurveyBudget, look_from_afar
 from lambda_hat.reference.work import Work
 from lambda_hat.targets import Model
 
@@ -28,10 +31,19 @@ class Surroundings:
     """What float64 derivatives near w0 tell: coordinates, λ̂ of a Gaussian, and how good a minimum w0 is."""
 
     coordinates: Coordinates
+    double: LocalPosterior  # in float64
+    whitening: Whitening  # A0 in float64
     laplace_llc: float | None
     decrease_available: float
     num_gradient_evaluations: float
     num_curvature_passes: int
+
+    def look_farther(self, num_gradient_evaluations: float, seed: int) -> tuple[Survey, Work]:
+        """A look for other wells that costs at most a share of what a run has cost, and its own cost."""
+        posterior, work = self.double, Work()
+        budget = SurveyBudget.of_run(posterior.dim, posterior.num_data, num_gradient_evaluations)
+        with jax.enable_x64(True):
+            return look_from_afar(posterior, self.whitening, np.random.default_rng(seed), work, budget), work
 
 
 def look_around(
@@ -55,7 +67,16 @@ def look_around(
             whitening, laplace = geometry.whitening, geometry.spectrum.laplace_llc(float(double.localization))[0]
             work.num_curvature_passes += geometry.num_passes
         decrease = decrease_from_w0(double, whitening, nudge_key, work)
+    whitening_of_double = whitening
     with jax.enable_x64(dtype == "float64"):
         whitening = whitening_from_arrays(whitening.to_arrays(), dtype)
     coordinates = Coordinates(whitening, whitening)
-    return Surroundings(coordinates, laplace, decrease, work.num_gradient_evaluations, work.num_curvature_passes)
+    return Surroundings(
+        coordinates,
+        double,
+        whitening_of_double,
+        laplace,
+        decrease,
+        work.num_gradient_evaluations,
+        work.num_curvature_passes,
+    )

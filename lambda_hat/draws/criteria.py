@@ -16,12 +16,17 @@ __all__ = [
     "MAX_CHAIN_DEVIATION",
     "MAX_DECREASE",
     "MAX_DISAGREEMENT",
+    "MAX_DISAGREEMENT_OF_SURVEY",
     "MAX_DIVERGENT_FRACTION",
     "MAX_K_HAT",
+    "MAX_MASS_ELSEWHERE",
+    "MAX_MASS_UNSEEN",
     "MAX_RELATIVE_BIAS",
     "MAX_RELATIVE_MCSE",
     "MAX_RHAT",
     "MAX_RHAT_APPROXIMATE",
+    "MAX_ROUNDING",
+    "MAX_SHARE_MISSED",
     "MAX_Z",
     "MINIMUM",
     "MIN_ACCEPTANCE_RATIO",
@@ -29,8 +34,12 @@ __all__ = [
     "MIN_DIVERGENT",
     "MIN_ESS",
     "MIN_ESS_OF_NOISY_READINGS",
+    "MIN_LLC_OVER_ERROR",
+    "MIN_PRIOR_SIZE",
+    "SIGN",
     "Criterion",
     "minimum_criterion",
+    "sign_criterion",
 ]
 
 MAX_RHAT = 1.01  # of exact samplers
@@ -48,10 +57,18 @@ MAX_ACCEPTANCE_GAP = 0.1  # of the mean acceptance below its target
 MAX_DISAGREEMENT = 3.0  # combined MCSE
 MAX_K_HAT = 0.7  # Pareto k of importance sampling
 MAX_Z = 2.0  # combined standard errors, up to which an estimate cannot be told from the reference
+MAX_DISAGREEMENT_OF_SURVEY = 4.0  # combined standard errors, with draws that see other wells and plateaus
+MIN_PRIOR_SIZE = 100.0  # effective draws of the localization's Gaussian, for these to tell something about λ̂
+MAX_MASS_UNSEEN = 1e-3  # of the posterior, in wells where no chain starts
+MAX_MASS_ELSEWHERE = 0.01  # of the posterior, in wells that one run from w0 does not look at
+MAX_ROUNDING = 0.01  # of λ̂, by evaluating losses in float32
+MAX_SHARE_MISSED = 1e-3  # of the chains' draws, where the mixture of importance sampling has next to no density
+MIN_LLC_OVER_ERROR = -2.0  # a λ̂ that is negative by more belongs to no minimum
 MAX_DECREASE = 0.01  # of λ̂: what the local potential may still lose near w0
 
 DIVERGENCES = "fraction of divergent steps"
 MINIMUM = "decrease still available at w0, over λ̂"
+SIGN = "λ̂ over its standard error"
 
 
 @dataclass(frozen=True)
@@ -84,3 +101,9 @@ def minimum_criterion(decrease_available: float, llc: float, max_share: float) -
     """
     share = decrease_available / abs(llc) if llc and math.isfinite(llc) else math.nan
     return Criterion(MINIMUM, share, max_share)
+
+
+def sign_criterion(llc: float, se: float) -> Criterion:
+    """Whether λ̂ is negative beyond its error, which no λ̂ around a minimum is."""
+    ratio = llc / se if se > 0 else math.copysign(math.inf, llc) if llc else 0.0
+    return Criterion(SIGN, ratio, MIN_LLC_OVER_ERROR, is_upper=False)

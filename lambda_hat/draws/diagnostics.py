@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.special
 from numpy.typing import ArrayLike
 
 from lambda_hat.draws.array_stats import array_stats
@@ -13,6 +14,7 @@ from lambda_hat.draws.array_stats import array_stats
 __all__ = ["TraceDiagnostics", "bfmi", "block_means", "diagnose_trace", "mcse", "psislw"]
 
 _TAIL = (0.05, 0.95)  # quantiles whose ESS is that of the tails
+_SAME_WEIGHT = 1e-9  # log-weights that differ by less are equal but for rounding
 
 
 @dataclass(frozen=True)
@@ -65,9 +67,25 @@ def bfmi(energy: ArrayLike) -> float:
 
 
 def psislw(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
-    """Pareto-smoothed log-weights, normalised, and k̂ of `(num_draws,)` log-weights (Vehtari et al. 1507.02646)."""
-    smoothed, k_hat = array_stats.psislw(-log_weights)  # which takes log-likelihoods of observations left out
-    return np.asarray(smoothed), float(k_hat)
+    """Pareto-smoothed log-weights, normalised, and k̂ of `(num_draws,)` log-weights (Vehtari et al. 1507.02646).
+
+    Where the largest weights are all equal there is no tail: they stay as they are, and k̂ is 0. Where so few weights
+    matter that no tail can be fitted, they stay as they are too, and k̂ is ∞.
+    """
+    num_in_tail = math.ceil(min(0.2 * len(log_weights), 3 * math.sqrt(len(log_weights))))  # as in that paper
+    largest = np.partition(log_weights, -num_in_tail)[-num_in_tail:]
+    if np.ptp(largest) < _SAME_WEIGHT:
+        return _normalised(log_weights), 0.0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        smoothed, k_hat = array_stats.psislw(-log_weights)  # which takes log-likelihoods of observations left out
+    smoothed = np.asarray(smoothed)
+    if not (np.isfinite(k_hat) and np.isfinite(smoothed).all()):
+        return _normalised(log_weights), math.inf
+    return smoothed, float(k_hat)
+
+
+def _normalised(log_weights: np.ndarray) -> np.ndarray:
+    return log_weights - np.asarray(scipy.special.logsumexp(log_weights))
 
 
 def block_means(trace: np.ndarray, num_blocks: int) -> np.ndarray:

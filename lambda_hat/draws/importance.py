@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from lambda_hat.draws.diagnostics import psislw
 from lambda_hat.errors import InputError
 
-__all__ = ["psis_estimate"]
+__all__ = ["psis_estimate", "weighted_mean"]
 
 
 def psis_estimate(values: np.ndarray, log_weights: np.ndarray) -> tuple[float, float, float]:
@@ -24,7 +26,20 @@ def psis_estimate(values: np.ndarray, log_weights: np.ndarray) -> tuple[float, f
         raise InputError(
             "Importance sampling needs finite values and log-weights; the fit they come from has diverged."
         )
-    smoothed, k_hat = psislw(log_weights)
-    weights = np.exp(smoothed)
+    mean, error, k_hat, _ = weighted_mean(values, log_weights)
+    return mean, error, k_hat
+
+
+def weighted_mean(values: np.ndarray, log_weights: np.ndarray) -> tuple[float, float, float, float]:
+    """Self-normalised mean of `values` `(num_draws,)`, its standard error, k̂, and the effective number of draws.
+
+    A log-weight that is not finite counts as weight zero, whatever its value. The effective number is (Σw)²/Σw².
+    """
+    counts = np.isfinite(log_weights)
+    if counts.sum() < 2:
+        return math.nan, math.inf, math.inf, float(counts.sum())
+    smoothed, k_hat = psislw(log_weights[counts])
+    weights, values = np.exp(smoothed), values[counts]
     mean = float(weights @ values)
-    return mean, float(np.sqrt(np.sum(weights**2 * (values - mean) ** 2))), k_hat
+    squared = weights**2
+    return mean, float(np.sqrt(np.sum(squared * (values - mean) ** 2))), k_hat, 1.0 / float(np.sum(squared))

@@ -21,6 +21,7 @@ class Info(NamedTuple):
         acceptance_rate: Metropolis acceptance probability; 1 for samplers without a correction.
         energy: total energy, for E-BFMI; what each sampler says where there is no such thing.
         is_divergent: 1 where the step failed numerically, else 0.
+        is_undefined: 1 where the step was turned down because the loss is no number at its end, else 0.
         weight: weight of this draw in the estimate (the step size of annealed SGLD).
         num_gradient_evaluations: on the full-data scale, a minibatch of B counting B/n; with the first step, also that
             of `init`.
@@ -31,6 +32,7 @@ class Info(NamedTuple):
     acceptance_rate: Array | np.ndarray
     energy: Array | np.ndarray
     is_divergent: Array | np.ndarray
+    is_undefined: Array | np.ndarray
     weight: Array | np.ndarray
     num_gradient_evaluations: Array | np.ndarray
 

@@ -52,6 +52,7 @@ class MethodResult:
     is_truncated: bool  # the deadline came first
     num_gradient_evaluations: float  # on the full-data scale; burn-in, set-up and diagnosis included
     extras: dict[str, float]
+    chains: Chains  # as they ended
     fit_draws: FitDraws | None = None  # of VI's fitted densities, (num_fits, num_draws)
 
 
@@ -172,6 +173,7 @@ def sample_method(
         + _num_gradient_evaluations(chains, posterior.num_data)
         + judgement.num_gradient_evaluations,
         extras=dict(judgement.reports),
+        chains=chains,
         fit_draws=judgement.fit_draws,
     )
 

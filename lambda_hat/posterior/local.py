@@ -175,7 +175,9 @@ def _excess_loss_forward(
         return (total[0] + value, total[1] + gradient), None
 
     zero = (jnp.zeros((), position.dtype), jnp.zeros_like(position))
-    return jax.lax.scan(add_chunk, zero, (rows, row_weights, row_losses_at_w0))[0]
+    value, gradient = jax.lax.scan(add_chunk, zero, (rows, row_weights, row_losses_at_w0))[0]
+    is_defined = jnp.isfinite(value) & jnp.all(jnp.isfinite(gradient))
+    return value, jnp.where(is_defined, gradient, 0.0)  # so that trajectories can cross where there is no loss
 
 
 def _excess_loss_backward(

@@ -14,6 +14,7 @@ from lambda_hat.records.state import State
 
 __all__ = [
     "CriterionRecord",
+    "ImportanceRecord",
     "ReferenceFailure",
     "ReferenceRecord",
     "SpectrumRecord",
@@ -62,18 +63,43 @@ class SpectrumRecord(Part):
 
 
 class WellsRecord(Part):
-    """Where descents from the localization's Gaussian ended."""
+    """How far a look from afar went, and which wells of the posterior it found, the heaviest first."""
 
-    num_descents: int
+    num_prior_draws: int = 0
+    """Draws of the localization's Gaussian whose loss was computed."""
+    prior_effective_size: Figure = None
+    """Effective number of these draws under the posterior; where it is small they say nothing."""
+    prior_llc: Figure = None
+    """λ̂ by these draws."""
+    num_descents: int = 0
     """How many descents were made."""
-    log_masses: tuple[Figure, ...] = ()
-    """Gaussian masses of the wells relative to that of w0, in logarithms."""
+    masses: tuple[Figure, ...] = ()
+    """Share of each well, by Laplace's formula."""
+    distances: tuple[Figure, ...] = ()
+    """Distance of each well's lowest point from w0."""
+    potentials: tuple[Figure, ...] = ()
+    """Local potential there, in nats; zero at w0."""
+
+
+class ImportanceRecord(Part):
+    """An estimate by importance sampling from a mixture adapted to the posterior."""
+
+    llc: Figure = None
+    """Its λ̂."""
+    se: Figure = None
+    """Its standard error."""
+    k_hat: Figure = None
+    """Pareto k of the weights; above 0.7 neither can be trusted."""
+    effective_size: Figure = None
+    """Effective number of draws."""
+    num_draws: int = 0
+    """Number of draws."""
 
 
 class ReferenceRecord(Record):
     """A problem's λ̂ with its standard error, why it may or may not be believed, and what it cost."""
 
-    FORMAT: ClassVar[int] = 2  # also of the arrays beside it; a reference of an older format is made anew
+    FORMAT: ClassVar[int] = 3  # also of the arrays beside it; a reference of an older format is made anew
 
     method: str
     """How the reference was made: `hmc` or `exact`."""
@@ -102,7 +128,9 @@ class ReferenceRecord(Record):
     decrease_available: Figure = None
     """What the local potential can still lose near w0."""
     wells: WellsRecord | None = None
-    """The search for other wells."""
+    """The look for other wells."""
+    importance: ImportanceRecord | None = None
+    """Importance sampling, where chains did not cross between wells; λ̂ is its value if the certificate is its own."""
     whitening: str | None = None
     """Kind of the coordinates that the chains sampled in."""
     localization: Figure = None

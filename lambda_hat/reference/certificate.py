@@ -12,22 +12,27 @@ from lambda_hat.draws.criteria import (
     MAX_CHAIN_DEVIATION,
     MAX_DISAGREEMENT,
     MAX_DIVERGENT_FRACTION,
+    MAX_K_HAT,
     MAX_RHAT,
     MAX_RHAT_APPROXIMATE,
+    MAX_SHARE_MISSED,
     MIN_ACCEPTANCE_RATIO,
     MIN_BFMI,
     MIN_DIVERGENT,
     MIN_ESS,
     Criterion,
     minimum_criterion,
+    sign_criterion,
 )
 from lambda_hat.draws.diagnostics import bfmi, diagnose_trace, mcse
 from lambda_hat.draws.info import Info
+from lambda_hat.reference.importance import ImportanceEstimate
 
 __all__ = [
     "Certificate",
     "agreement",
     "certify",
+    "certify_importance",
     "is_diverging",
     "is_refuted",
     "judge_minimum",
@@ -135,6 +140,26 @@ def is_refuted(judgement: Certificate) -> bool:
     return all(criterion.is_met for criterion in others) and not disagreement.is_met
 
 
-def judge_minimum(decrease_available: float, llc: float, max_share: float) -> Certificate:
-    """Whether w0 is a minimum, as a certificate of one criterion: see `minimum_criterion`."""
-    return Certificate((minimum_criterion(decrease_available, llc, max_share),))
+def judge_minimum(decrease_available: float, llc: float, se: float, max_share: float) -> Certificate:
+    """Whether w0 is a minimum, by what the potential can still lose and by the sign of λ̂."""
+    return Certificate((sign_criterion(llc, se), minimum_criterion(decrease_available, llc, max_share)))
+
+
+def certify_importance(
+    estimate: ImportanceEstimate | None, share_missed: float, *, max_relative_mcse: float
+) -> Certificate:
+    """Every criterion that importance sampling is judged by; without an estimate none is met.
+
+    `share_missed` is the share of the chains' draws that lie where the mixture has next to no density.
+    """
+    if estimate is None:
+        return Certificate((Criterion("number of draws by importance sampling", 0, MIN_ESS, is_upper=False),))
+    relative_error = estimate.se / abs(estimate.llc) if estimate.llc else math.inf
+    return Certificate(
+        (
+            Criterion("k̂ of the importance weights", estimate.k_hat, MAX_K_HAT),
+            Criterion("effective number of importance draws", estimate.effective_size, MIN_ESS, is_upper=False),
+            Criterion("MCSE over λ̂", relative_error, max_relative_mcse),
+            Criterion("share of the chains' draws that the mixture misses", share_missed, MAX_SHARE_MISSED),
+        )
+    )

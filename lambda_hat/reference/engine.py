@@ -15,7 +15,7 @@ from jaxtyping import Array
 from lambda_hat.config.methods.hmc import HMCSettings
 from lambda_hat.config.methods.mclmc import MCLMCSettings
 from lambda_hat.config.study import ReferenceSpec
-from lambda_hat.draws.criteria import DIVERGENCES, MIN_ESS
+from lambda_hat.draws.criteria import DIVERGENCES, MAX_RHAT, MAX_RHAT_APPROXIMATE, MIN_ESS
 from lambda_hat.draws.diagnostics import TraceDiagnostics, diagnose_trace
 from lambda_hat.draws.info import Info
 from lambda_hat.posterior import (
@@ -32,13 +32,25 @@ from lambda_hat.reference.certificate import (
     Certificate,
     agreement,
     certify,
+    certify_importance,
     is_diverging,
     is_refuted,
     judge_minimum,
 )
 from lambda_hat.reference.chains import GrowingChains
 from lambda_hat.reference.coordinates import LOG_STEP_SIZE_JITTER, find_coordinates, start_hmc
-from lambda_hat.reference.starts import Wells, decrease_from_w0, find_wells, overdispersed_starts
+from lambda_hat.reference.descents import decrease_from_w0
+from lambda_hat.reference.importance import (
+    MAX_DIM,
+    ImportanceEstimate,
+    clusters_of,
+    estimate_by_importance,
+    fit_mixture,
+    mixture_around,
+    scales_at,
+)
+from lambda_hat.reference.starts import MAX_WELLS_WITH_CHAINS, start_positions
+from lambda_hat.reference.survey import Survey, SurveyBudget, look_from_afar
 from lambda_hat.reference.work import OutOfTime, Progress, Work
 from lambda_hat.samplers.hmc import HMC
 from lambda_hat.samplers.mclmc import AdjustedMCLMC
@@ -50,7 +62,10 @@ INITIAL_STEP_SIZE = 0.1
 GROWTH = 0.25  # of what there is, at least a round: judging costs little then, and overshoots little
 MAX_EARLY_HALVINGS = 3  # of a step size, for divergences that smaller steps may not cure
 NUM_CHECK_WARMUP = 200
-NUM_DESCENTS = 16
+ROUNDS_BEFORE_IMPORTANCE = 2  # in which chains may find each other
+ROUNDS_OF_SLOW_CHAINS = 8
+NUM_SNAPSHOTS, STEPS_BETWEEN_SNAPSHOTS = 50, 10  # of every chain, to build a mixture of
+NUM_CLUSTERS = (8, 64)  # of these, the fewer first
 
 
 @dataclass(frozen=True)
@@ -64,8 +79,9 @@ class Reference:
     spectrum: Spectrum | None  # of the Hessian of nβL_n at w0
     laplace_llc: float
     laplace_se: float
-    decrease_available: float  # of the local potential near w0
-    wells: Wells
+    decrease_available: float  # of the local potential, near w0 or wherever else it was looked at
+    survey: Survey
+    importance: ImportanceEstimate | None  # where chains could not tell; λ̂ is its value if the certificate is its own
     coordinates: Coordinates | None
     info: Info | None  # retained draws, (num_chains, num_draws)
     step_size: float
@@ -76,6 +92,14 @@ class Reference:
     num_curvature_passes: int
     seconds: dict[str, float]  # by stage
     arrays: dict[str, np.ndarray]  # all that another call needs to go on from here
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """The criteria that are not met, in words; with several wells, also these."""
+        reasons = self.certificate.reasons
+        if not self.certificate.is_certified and len(self.survey.counting) > 1:
+            reasons += (f"there are several wells. The search {self.survey.describe()}",)
+        return reasons
 
 
 def coordinates_from_arrays(arrays: Mapping[str, np.ndarray], dtype: str) -> Coordinates:
@@ -127,7 +151,10 @@ class _Engine:
         )
         self.spectrum: Spectrum | None = None
         self.coordinates: Coordinates | None = None
-        self.wells = Wells(np.zeros((0, posterior.dim)), np.zeros(0), 0)
+        self.survey = Survey()
+        self.importance: ImportanceEstimate | None = None
+        self.share_missed = math.nan  # of the chains' draws, by the mixture of `importance`
+        self.num_done_at_importance = 0
         self.decrease_available = math.nan
         self.evaluation_error = 0.0
         self.num_early_halvings = 0
@@ -151,21 +178,26 @@ class _Engine:
         found = find_coordinates(self.posterior, geometry, self.settings, self.spec.num_chains, self.keys, self.work)
         self.posterior, self.evaluation_error = found.posterior, found.evaluation_error
         self.coordinates, whitening = found.coordinates, found.coordinates.averaged
-        curvatures = geometry.spectrum.values[0] if geometry.spectrum.is_exact else None
         self.work.tell("wells")
-        self.wells = find_wells(self.posterior, whitening, curvatures, NUM_DESCENTS, self.keys, self.work)
+        budget = SurveyBudget.of_reference(self.posterior.dim)
+        self.survey = look_from_afar(self.posterior, whitening, self.random(), self.work, budget)
+        self.decrease_available = max(self.decrease_available, -self.survey.lowest)
         self.work.done("wells")
         self.work.tell("warm-up")
-        starts = overdispersed_starts(whitening, found.draws, self.wells, next(self.keys), self.spec.num_chains)
+        starts = start_positions(
+            self.posterior, whitening, found.draws, self.survey, next(self.keys), self.spec.num_chains, self.work
+        )
         return start_hmc(self.posterior, whitening, self.settings, starts, self.keys, self.work)
 
     def sample(self) -> None:
-        """Rounds until certified; raises when out of time."""
+        """Rounds until certified, by chains or by importance sampling; raises when out of time."""
         if self.chains is None:
             self.chains = self.prepare()
-        while True:
+        while not self.judge_importance().is_certified:
             if not self.judge_chains().is_certified:
                 self.extend_chains(self.chains)
+                if self.is_importance_due():
+                    self.sample_by_importance(self.chains)
                 continue
             if self.finer is None:
                 self.finer = self.chains.at_half_step_size(next(self.keys))
@@ -175,11 +207,56 @@ class _Engine:
                     # The finer ones are the better: they are the chains from now on, checked by finer ones still.
                     self.replace_chains(self.finer)
                 continue
-            if self.judge_cross_check().is_certified:
-                return
-            if self.cross_check is None:
-                self.cross_check = self.start_cross_check(self.chains)
-            self.extend(self.cross_check, "cross-check")
+            if not self.judge_cross_check().is_certified:
+                if self.cross_check is None:
+                    self.cross_check = self.start_cross_check(self.chains)
+                self.extend(self.cross_check, "cross-check")
+                continue
+            if not self.judge_survey(*self.estimate_of_chains()).is_certified and self.posterior.dim <= MAX_DIM:
+                self.sample_by_importance(self.chains)
+            return
+
+    def is_importance_due(self) -> bool:
+        """Whether chains have not found each other by now: after two rounds, and whenever draws are four times as many.
+
+        Chains that only mix slowly, R̂ ≤ 1.05, have eight rounds.
+        """
+        assert self.chains is not None
+        rhat = max(trace.rhat for trace in self.diagnose())
+        rounds = ROUNDS_BEFORE_IMPORTANCE if rhat > MAX_RHAT_APPROXIMATE else ROUNDS_OF_SLOW_CHAINS
+        least = max(rounds * self.spec.draws_per_round, 4 * self.num_done_at_importance)
+        return self.posterior.dim <= MAX_DIM and self.chains.num_done >= least and rhat > MAX_RHAT
+
+    def sample_by_importance(self, chains: GrowingChains) -> None:
+        """λ̂ over all wells, from a mixture around their ends and around clusters of the chains' draws."""
+        self.work.tell("importance sampling")
+        self.num_done_at_importance = chains.num_done
+        rng, localization = self.random(), float(self.posterior.localization)
+        points = np.asarray(chains.snapshots(self.keys, NUM_SNAPSHOTS, STEPS_BETWEEN_SNAPSHOTS), np.float64)
+        wells = self.survey.counting
+        well_scales = [scales_at(self.posterior, well, self.work) for well in wells]
+        masses = self.survey.masses[: len(wells)]
+        for num_clusters in NUM_CLUSTERS:
+            means, scales, log_shares = clusters_of(points, num_clusters, rng)
+            mixture = mixture_around(
+                np.concatenate([wells.reshape(-1, self.posterior.dim), means]),
+                np.concatenate([np.reshape(well_scales, (-1, *scales.shape[1:])), scales]),
+                np.concatenate([np.log(masses), log_shares]),
+                localization,
+            )
+            mixture = fit_mixture(self.posterior, mixture, rng, self.work)
+            self.importance = estimate_by_importance(
+                self.posterior, mixture, rng, self.work, max_relative_error=self.spec.max_relative_mcse
+            )
+            self.share_missed = self.importance.share_missed(self.posterior, points, self.work)
+            if self.judge_importance().is_certified:
+                break
+        assert self.importance is not None
+        self.work.done("importance sampling")
+
+    def random(self) -> np.random.Generator:
+        """NumPy's random numbers, from the next key."""
+        return np.random.default_rng(np.asarray(jax.random.key_data(next(self.keys))).tolist())
 
     def extend_chains(self, chains: GrowingChains) -> None:
         """One more round; then longer trajectories, or smaller steps, where those are what is missing."""
@@ -212,11 +289,12 @@ class _Engine:
     def tell(self, stage: str) -> None:
         """Word of what is known by now."""
         loss, distance = self.diagnose()
+        llc, se = self.estimate()
         criteria = self.certificate().criteria
         self.work.tell(
             stage,
-            llc=loss.mean,
-            se=loss.mcse,
+            llc=llc,
+            se=se,
             rhat=max(loss.rhat, distance.rhat),
             ess=min(loss.ess_bulk, distance.ess_bulk),
             num_met=sum(criterion.is_met for criterion in criteria),
@@ -265,6 +343,19 @@ class _Engine:
     def judge_finer(self) -> Certificate:
         return self._agreement(self.finer, "half the step size")
 
+    def judge_importance(self) -> Certificate:
+        return certify_importance(self.importance, self.share_missed, max_relative_mcse=self.spec.max_relative_mcse)
+
+    def judge_survey(self, llc: float, se: float) -> Certificate:
+        """What the look from afar, the sign and w0 say of an estimate by chains."""
+        criteria = [self.survey.disagreement(llc, se), self.survey.mass_beyond(MAX_WELLS_WITH_CHAINS)]
+        return Certificate(tuple(criterion for criterion in criteria if criterion is not None))
+
+    def estimate_of_chains(self) -> tuple[float, float]:
+        """λ̂ and its standard error by the draws that count."""
+        loss, _ = self.diagnose()
+        return loss.mean, loss.mcse
+
     def judge_cross_check(self) -> Certificate:
         return Certificate(()) if self.spec.cross_check is None else self._agreement(self.cross_check, "mclmc")
 
@@ -277,33 +368,47 @@ class _Engine:
             max_relative_mcse=self.spec.max_relative_mcse,
         )
 
+    @property
+    def is_by_importance(self) -> bool:
+        """Whether λ̂ is that of importance sampling, which then has a whole certificate of its own."""
+        return self.judge_importance().is_certified
+
+    def estimate(self) -> tuple[float, float]:
+        """λ̂ and its standard error, by importance sampling where that is certified, else by the chains."""
+        if self.importance is not None and self.is_by_importance:
+            return self.importance.llc, self.importance.se
+        return self.estimate_of_chains()
+
     def certificate(self) -> Certificate:
-        """Every criterion there is."""
-        judgements = (
-            self.judge_chains(),
-            self.judge_finer(),
-            self.judge_cross_check(),
-            judge_minimum(self.decrease_available, self.diagnose()[0].mean, self.spec.max_relative_mcse),
-        )
+        """Every criterion there is, of the estimate that counts."""
+        llc, se = self.estimate()
+        judgements = [judge_minimum(self.decrease_available, llc, se, self.spec.max_relative_mcse)]
+        if self.is_by_importance:
+            judgements = [self.judge_importance(), *judgements]
+        else:
+            chains = (self.judge_chains(), self.judge_finer(), self.judge_cross_check())
+            judgements = [*chains, self.judge_survey(llc, se), *judgements]
         return Certificate(tuple(criterion for judgement in judgements for criterion in judgement.criteria))
 
     def result(self) -> Reference:
         """What is known by now."""
+        llc, se = self.estimate()
         loss, distance = self.diagnose()
         chains, spectrum = self.chains, self.spectrum
         laplace_llc, laplace_se = (
             (math.nan, math.nan) if spectrum is None else spectrum.laplace_llc(float(self.posterior.localization))
         )
         return Reference(
-            llc=loss.mean,
-            se=loss.mcse,
+            llc=llc,
+            se=se,
             certificate=self.certificate(),
             diagnostics={"loss": loss, "distance": distance},
             spectrum=spectrum,
             laplace_llc=laplace_llc,
             laplace_se=laplace_se,
             decrease_available=self.decrease_available,
-            wells=self.wells,
+            survey=self.survey,
+            importance=self.importance,
             coordinates=self.coordinates,
             info=None if chains is None else chains.retained,
             step_size=math.nan if chains is None else float(chains.sampler.step_size),
@@ -325,9 +430,7 @@ class _Engine:
             "decrease_available": np.asarray(self.decrease_available),
             "evaluation_error": np.asarray(self.evaluation_error),
             "evaluation_dtype": np.asarray(self.posterior.evaluation_dtype),
-            "wells.displacements": self.wells.displacements,
-            "wells.log_masses": self.wells.log_masses,
-            "wells.num_descents": np.asarray(self.wells.num_descents),
+            **_prefixed(self.survey.to_arrays(), "survey."),
         }
         if self.coordinates is not None and self.spectrum is not None:
             arrays |= {"spectrum.values": self.spectrum.values, "spectrum.weights": self.spectrum.weights}
@@ -350,8 +453,7 @@ class _Engine:
         self.evaluation_error = float(arrays["evaluation_error"])
         if (evaluation_dtype := str(arrays["evaluation_dtype"])) != self.posterior.evaluation_dtype:
             self.posterior = self.posterior.evaluated_in(evaluation_dtype)
-        wells = _within(arrays, "wells.")
-        self.wells = Wells(wells["displacements"], wells["log_masses"], int(wells["num_descents"]))
+        self.survey = Survey.from_arrays(_within(arrays, "survey."))
         spectrum = _within(arrays, "spectrum.")
         self.spectrum = Spectrum(spectrum["values"], spectrum["weights"], bool(spectrum["is_exact"]))
         self.coordinates = coordinates_from_arrays(arrays, str(self.posterior.w0.dtype))

@@ -64,12 +64,14 @@ class HMC(WhitenedSampler, TunableSampler):
         chain, info = _kernel(
             rng_key, state.chain, self.logdensity, step_size, jnp.ones_like(self.posterior.w0), num_steps
         )
+        is_outside = self.ends_undefined(info.proposal)
         return self.moved(
             state,
             chain,
             acceptance_rate=info.acceptance_rate,
             energy=0.5 * jnp.sum(info.momentum**2) - state.chain.logdensity,  # after the refreshment: what E-BFMI needs
-            is_divergent=info.is_divergent,
+            is_divergent=info.is_divergent & ~is_outside,
+            is_undefined=is_outside,
             num_gradients=num_steps,
         )
 

@@ -15,7 +15,7 @@ from lambda_hat.draws.info import Info
 from lambda_hat.posterior import Coordinates, LocalPosterior, Whitening
 from lambda_hat.samplers.base import TunableSampler, halton
 from lambda_hat.samplers.method import Built, Ended, Judgement, adjusted_reports, divergence_rate, starts_by_whitening
-from lambda_hat.samplers.whitened import ChainState, WhitenedSampler
+from lambda_hat.samplers.whitened import ChainState, WhitenedSampler, is_undefined
 
 __all__ = ["MAX_INTEGRATION_STEPS", "AdjustedMCLMC", "UnadjustedMCLMC", "build"]
 
@@ -55,12 +55,14 @@ class AdjustedMCLMC(WhitenedSampler, TunableSampler):
         num_steps = jnp.clip(num_steps, 1, MAX_INTEGRATION_STEPS).astype(jnp.int32)
         step_size = self.step_size * _radius(self.posterior)
         chain, info = _adjusted_kernel(rng_key, state.chain, self.logdensity, step_size, (num_steps,))
+        is_outside = self.ends_undefined(info.proposal)
         return self.moved(
             state,
             chain,
             acceptance_rate=info.acceptance_rate,
             energy=info.energy,
-            is_divergent=info.is_divergent,
+            is_divergent=info.is_divergent & ~is_outside,
+            is_undefined=is_outside,
             num_gradients=num_steps,
         )
 
@@ -89,7 +91,7 @@ class UnadjustedMCLMC(WhitenedSampler):
 
     def init(self, rng_key: Array, displacement: Float[Array, " d"]) -> ChainState:
         """State of a chain that starts at w0 + displacement in a random direction."""
-        chain = mclmc.init(self.whitening.coordinates(displacement), self.logdensity, rng_key)
+        chain = mclmc.init(self.defined_start(displacement), self.logdensity, rng_key)
         return ChainState(chain, jnp.zeros((), jnp.int32))
 
     def step(self, rng_key: Array, state: ChainState) -> tuple[ChainState, Info]:
@@ -98,7 +100,9 @@ class UnadjustedMCLMC(WhitenedSampler):
         chain, info = _unadjusted_kernel(
             rng_key, state.chain, self.logdensity, 1.0, unit * self.decoherence_length, unit * self.step_size
         )
-        return self.moved(state, chain, energy=info.energy_change, is_divergent=~info.nonans)
+        return self.moved(
+            state, chain, energy=info.energy_change, is_divergent=~info.nonans | is_undefined(chain.logdensity)
+        )
 
 
 def _radius(posterior: LocalPosterior) -> Array:

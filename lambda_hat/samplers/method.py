@@ -121,6 +121,7 @@ def adjusted_reports(ended: Ended) -> dict[str, float]:
     """What every sampler reports whose Metropolis decision and step size are adapted to an acceptance rate."""
     return {
         "divergence_rate": divergence_rate(ended),
+        "undefined_rate": float(np.mean(ended.info.is_undefined)),
         "acceptance_rate": float(np.mean(ended.info.acceptance_rate)),
         "adapted_step_size": float(ended.chains.sampler.step_size),
     }

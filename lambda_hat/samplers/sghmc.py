@@ -97,6 +97,7 @@ class SGHMC(MinibatchSampler):
             acceptance_rate=one,
             energy=0 * one,
             is_divergent=(~jnp.isfinite(squared_distance)).astype(force.dtype),
+            is_undefined=jnp.zeros_like(squared_distance),
             weight=one,
             num_gradient_evaluations=one * self.share_of_data,
         )

@@ -113,6 +113,7 @@ class SGLD(MinibatchSampler):
             acceptance_rate=one,
             energy=0 * one,
             is_divergent=(~jnp.isfinite(squared_distance)).astype(gradient.dtype),
+            is_undefined=jnp.zeros_like(squared_distance),
             weight=step_size,
             num_gradient_evaluations=one * self.share_of_data,
         )

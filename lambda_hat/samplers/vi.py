@@ -221,6 +221,7 @@ class VI(MinibatchSampler):
             acceptance_rate=one,
             energy=energy,
             is_divergent=(~jnp.isfinite(energy + optax.tree.sum(mixture))).astype(energy.dtype),
+            is_undefined=0 * one,
             weight=one,
             num_gradient_evaluations=jnp.sum(self.component_mask) * (one * self.share_of_data),
         )

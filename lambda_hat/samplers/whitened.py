@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from blackjax.mcmc import hmc
 from jaxtyping import Array, Float
@@ -12,7 +13,15 @@ from lambda_hat.draws.info import Info
 from lambda_hat.posterior import LocalPosterior, Whitening
 from lambda_hat.samplers.base import Sampler
 
-__all__ = ["ChainState", "WhitenedSampler"]
+__all__ = ["UNDEFINED", "ChainState", "WhitenedSampler", "is_undefined"]
+
+UNDEFINED = -1e30  # a log-density where there is none: finite, so that a trajectory can go on
+NEIGHBOURHOOD = 100.0  # of |w − w0|² under the localization alone, d/γ_loc
+
+
+def is_undefined(logdensity: Array) -> Array:
+    """Whether a log-density stands for a loss that is no number."""
+    return logdensity <= 0.5 * UNDEFINED
 
 
 class ChainState(NamedTuple):
@@ -29,14 +38,35 @@ class WhitenedSampler(Sampler):
     whitening: Whitening
 
     def logdensity(self, z: Float[Array, " d"]) -> Array:
-        """log π at w0 + A z, zero at w0."""
-        return self.posterior.logdensity(self.posterior.w0 + self.whitening.displacement(z))
+        """log π at w0 + A z, zero at w0; `UNDEFINED`, with gradient zero, where the loss is no number.
+
+        A trajectory goes straight on there and is turned down if it ends there: leapfrog stays reversible.
+        """
+        value = self.posterior.logdensity(self.posterior.w0 + self.whitening.displacement(z))
+        return jnp.where(jnp.isfinite(value), value, UNDEFINED)
+
+    def ends_undefined(self, end: Any) -> Array:
+        """Whether the loss is no number at the end of a trajectory, in the posterior's neighbourhood.
+
+        Farther away it is the integrator that has failed.
+        """
+        squared_distance = jnp.sum(self.whitening.displacement(end.position) ** 2)
+        radius = NEIGHBOURHOOD * self.posterior.dim / self.posterior.localization
+        return is_undefined(end.logdensity) & (squared_distance < radius)
 
     def init(self, rng_key: Array, displacement: Float[Array, " d"]) -> ChainState:
-        """State of a chain that starts at w0 + displacement."""
+        """State of a chain that starts at w0 + displacement, or nearer to w0 where the loss is no number there."""
         del rng_key
-        chain = hmc.init(self.whitening.coordinates(displacement), self.logdensity)
+        chain = hmc.init(self.defined_start(displacement), self.logdensity)
         return ChainState(chain, jnp.zeros((), jnp.int32))
+
+    def defined_start(self, displacement: Float[Array, " d"]) -> Float[Array, " d"]:
+        """The coordinates of a displacement, halved until the loss there is a number, as it is at w0."""
+        return jax.lax.while_loop(
+            lambda z: is_undefined(self.logdensity(z)) & jnp.any(z != 0),
+            lambda z: z / 2,
+            self.whitening.coordinates(displacement),
+        )
 
     def displacement(self, state: ChainState) -> Float[Array, " d"]:
         """w − w0."""
@@ -49,6 +79,7 @@ class WhitenedSampler(Sampler):
         *,
         energy: Array,
         is_divergent: Array,
+        is_undefined: Array | bool = False,
         acceptance_rate: Array | float = 1.0,
         num_gradients: Array | int = 1,
     ) -> tuple[ChainState, Info]:
@@ -61,6 +92,7 @@ class WhitenedSampler(Sampler):
             acceptance_rate=jnp.asarray(acceptance_rate, dtype),
             energy=energy.astype(dtype),
             is_divergent=is_divergent.astype(dtype),
+            is_undefined=jnp.asarray(is_undefined, dtype),
             weight=jnp.ones((), dtype),
             num_gradient_evaluations=(num_gradients + (state.num_steps == 0)).astype(dtype),  # one in `init`
         )

@@ -30,6 +30,7 @@ from lambda_hat.records.progress import Stage
 from lambda_hat.records.provenance import Provenance
 from lambda_hat.records.reference import (
     CriterionRecord,
+    ImportanceRecord,
     ReferenceFailure,
     ReferenceRecord,
     SpectrumRecord,
@@ -37,6 +38,7 @@ from lambda_hat.records.reference import (
     WellsRecord,
 )
 from lambda_hat.reference.engine import Reference, exact_reference, sample_reference
+from lambda_hat.reference.importance import ImportanceEstimate
 from lambda_hat.reference.work import Progress
 from lambda_hat.samplers.pace import OutOfTime
 from lambda_hat.samplers.stopwatch import compiling, setting_up
@@ -172,13 +174,13 @@ def _record(
     made_by: Provenance,
 ) -> ReferenceRecord:
     target, localization = loaded.target, loaded.problem.posterior.localization
-    spectrum, wells, info = reference.spectrum, reference.wells, reference.info
+    spectrum, survey, info = reference.spectrum, reference.survey, reference.info
     return ReferenceRecord(
         method=spec.method,
         llc=reference.llc,
         se=reference.se,
         is_certified=reference.certificate.is_certified,
-        reasons=reference.certificate.reasons,
+        reasons=reference.reasons,
         certificate=tuple(map(_criterion, reference.certificate.criteria)),
         diagnostics={name: _trace(trace) for name, trace in reference.diagnostics.items()},
         exact_llc=target.exact_llc(loaded.nbeta, loaded.localization),
@@ -188,7 +190,16 @@ def _record(
         if spectrum is None
         else SpectrumRecord(smallest=spectrum.smallest, largest=spectrum.largest, is_exact=spectrum.is_exact),
         decrease_available=reference.decrease_available,
-        wells=WellsRecord(num_descents=wells.num_descents, log_masses=tuple(wells.log_masses.tolist())),
+        wells=WellsRecord(
+            num_prior_draws=survey.num_prior_draws,
+            prior_effective_size=survey.prior_size,
+            prior_llc=survey.prior_llc,
+            num_descents=survey.num_descents,
+            masses=tuple(survey.masses.tolist()),
+            distances=tuple(survey.distances.tolist()),
+            potentials=tuple(survey.potentials.tolist()),
+        ),
+        importance=None if reference.importance is None else _importance(reference.importance),
         whitening=None if reference.coordinates is None else type(reference.coordinates.averaged).__name__,
         localization=loaded.localization,
         radius=localization.radius if isinstance(localization, LocalizationRadius) else None,
@@ -222,6 +233,16 @@ def _criterion(criterion: Criterion) -> CriterionRecord:
         bound=criterion.bound,
         is_upper=criterion.is_upper,
         is_met=bool(criterion.is_met),
+    )
+
+
+def _importance(estimate: ImportanceEstimate) -> ImportanceRecord:
+    return ImportanceRecord(
+        llc=estimate.llc,
+        se=estimate.se,
+        k_hat=estimate.k_hat,
+        effective_size=estimate.effective_size,
+        num_draws=estimate.num_draws,
     )
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
-from lambda_hat.draws.importance import psis_estimate
+from lambda_hat.draws.importance import psis_estimate, weighted_mean
 from lambda_hat.errors import InputError
 
 
@@ -43,3 +45,22 @@ def test_a_proposal_much_too_narrow_is_told() -> None:
 def test_refuses_what_is_not_finite(bad: float) -> None:
     with pytest.raises(InputError, match="diverged"):
         psis_estimate(np.zeros(100), np.array([bad] + [0.0] * 99))
+
+
+def test_equal_weights_have_no_tail():
+    values = np.arange(100.0)
+    assert weighted_mean(values, np.full(100, -14.0)) == pytest.approx((49.5, np.std(values) / 10, 0.0, 100.0))
+
+
+def test_a_weight_of_zero_counts_for_nothing():
+    values = np.array([np.inf, 1.0, 3.0, np.nan])
+    mean, error, k_hat, size = weighted_mean(values, np.array([-np.inf, 0.0, 0.0, -np.inf]))
+    assert (mean, k_hat, size) == (2.0, 0.0, 2.0)
+    assert error == pytest.approx(math.sqrt(0.5))
+    assert weighted_mean(values, np.full(4, -np.inf))[0] is math.nan
+
+
+def test_one_weight_that_outweighs_all_others_tells_nothing():
+    log_weights = -1e5 * np.arange(1000.0)
+    mean, _, k_hat, size = weighted_mean(np.arange(1000.0), log_weights)
+    assert (mean, k_hat, size) == (0.0, math.inf, 1.0)

@@ -28,6 +28,7 @@ def build_info(excess_loss, squared_distance, weight=None):
         acceptance_rate=ones,
         energy=0 * ones,
         is_divergent=0 * ones,
+        is_undefined=0 * ones,
         weight=ones if weight is None else weight,
         num_gradient_evaluations=ones,
     )

@@ -44,6 +44,7 @@ def reasons(
         is_truncated=False,
         num_gradient_evaluations=1.0,
         extras=EXTRAS[method] if extras is None else extras,
+        chains=None,
     )
     return reasons_against(run, parse_settings(method, settings or {}), decrease)
 

@@ -79,7 +79,7 @@ references = st.builds(
     certificate=st.lists(criteria, max_size=2).map(tuple),
     diagnostics=mappings(st.builds(TraceRecord, rhat=figures, mcse=figures)),
     spectrum=st.none() | st.builds(SpectrumRecord, smallest=figures, largest=figures, is_exact=st.booleans()),
-    wells=st.none() | st.builds(WellsRecord, num_descents=st.integers(0, 9), log_masses=st.tuples(figures, figures)),
+    wells=st.none() | st.builds(WellsRecord, num_descents=st.integers(0, 9), masses=st.tuples(figures, figures)),
     target=mappings(values),
     stages=mappings(finite),
     num_draws=whole,

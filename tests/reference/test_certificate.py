@@ -34,6 +34,7 @@ def good_info(seed=0):
         acceptance_rate=0.8 * ones,
         energy=rng.standard_normal(SHAPE),
         is_divergent=0 * ones,
+        is_undefined=0 * ones,
         weight=ones,
         num_gradient_evaluations=ones,
     )

@@ -120,7 +120,7 @@ def test_a_quadratic_is_certified_and_right(build_quadratic) -> None:
     assert result.se < 0.01 * truth
     assert math.isclose(result.laplace_llc, truth, rel_tol=1e-9)
     assert result.decrease_available < 1e-6
-    assert np.all(np.abs(result.wells.log_masses) < 1e-3)  # every descent ends in the one well there is
+    assert result.survey.masses.tolist() == [1.0]  # every descent ends in the one well there is
 
 
 def test_too_small_a_budget_is_never_certified(build_quadratic) -> None:
@@ -187,9 +187,10 @@ def test_wells_that_chains_do_not_leave_are_found() -> None:
     potential = lambda w: float(wells.potential(w))  # noqa: E731
     truth = expectation(potential, lambda w: -potential(w) - 0.5 * w * w, -5.0, 6.0, [0.0, 0.5, 2.0])
     result = reference(without_data(wells, 1, 1.0), max_stages=20)
-    assert not result.certificate.is_certified or is_right(result, truth)
-    assert np.ptp(result.wells.displacements) > 1.0
-    assert result.diagnostics["distance"].rhat > 1.1
+    assert result.certificate.is_certified, result.certificate.reasons
+    assert is_right(result, truth)
+    assert np.ptp(result.survey.displacements) > 1.0
+    assert result.diagnostics["distance"].rhat > 1.1  # importance sampling tells, chains do not
 
 
 @pytest.mark.slow

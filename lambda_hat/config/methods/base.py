@@ -18,6 +18,7 @@ __all__ = [
     "ADAPTED_STEP_SIZE",
     "DIVERGENCE_RATE",
     "PREDICTED_BIAS",
+    "UNDEFINED_RATE",
     "Advised",
     "MethodSettings",
     "OpenUnit",
@@ -64,6 +65,11 @@ class WithoutEffect:
 ACCEPTANCE_RATE = Report("acceptance_rate", "acceptance", "Mean Metropolis acceptance probability.", spec=".2f")
 ADAPTED_STEP_SIZE = Report("adapted_step_size", "step size", "Step size after warm-up, in whitened coordinates.")
 DIVERGENCE_RATE = Report("divergence_rate", "divergent", "Fraction of retained steps that failed numerically.")
+UNDEFINED_RATE = Report(
+    "undefined_rate",
+    "undefined",
+    "Fraction of retained steps that were turned down because the loss is no number at their end.",
+)
 PREDICTED_BIAS = Report(
     "predicted_bias",
     "predicted",

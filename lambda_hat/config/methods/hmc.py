@@ -11,6 +11,7 @@ from lambda_hat.config.methods.base import (
     ACCEPTANCE_RATE,
     ADAPTED_STEP_SIZE,
     DIVERGENCE_RATE,
+    UNDEFINED_RATE,
     MethodSettings,
     OpenUnit,
     Report,
@@ -25,7 +26,7 @@ class HMCSettings(MethodSettings):
 
     method: ClassVar[str] = "hmc"
     place: ClassVar[int] = 4
-    reports: ClassVar[tuple[Report, ...]] = (ACCEPTANCE_RATE, ADAPTED_STEP_SIZE, DIVERGENCE_RATE)
+    reports: ClassVar[tuple[Report, ...]] = (ACCEPTANCE_RATE, ADAPTED_STEP_SIZE, DIVERGENCE_RATE, UNDEFINED_RATE)
     colour: ClassVar[str | None] = "#009e73"
     figures: ClassVar[tuple[str, ...]] = ("energy",)
     goes_with_references: ClassVar[bool] = True

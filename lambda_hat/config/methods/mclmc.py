@@ -11,6 +11,7 @@ from lambda_hat.config.methods.base import (
     ACCEPTANCE_RATE,
     ADAPTED_STEP_SIZE,
     DIVERGENCE_RATE,
+    UNDEFINED_RATE,
     MethodSettings,
     OpenUnit,
     Report,
@@ -34,6 +35,7 @@ class MCLMCSettings(MethodSettings):
         ACCEPTANCE_RATE,
         ADAPTED_STEP_SIZE,
         DIVERGENCE_RATE,
+        UNDEFINED_RATE,
         Report(
             "energy_error_variance",
             "energy error",

@@ -1,0 +1,80 @@
+"""Descents of the local potential U(w) = nβ(L_n(w) − L_n(w0)) + (γ_loc/2)|w − w0|², in whitened coordinates."""
+
+from __future__ import annotations
+
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.optimize
+from jaxtyping import Array, Float
+
+from lambda_hat.posterior import LocalPosterior, Whitening
+from lambda_hat.posterior.geometry import MAX_DENSE_DIM
+from lambda_hat.reference.work import Work
+
+__all__ = ["decrease_from_w0", "descend", "max_iterations"]
+
+MAX_ITERATIONS = 200
+MAX_ITERATIONS_OF_LARGE = 50
+
+
+@eqx.filter_jit
+def _potential_and_gradient(posterior: LocalPosterior, whitening: Whitening, z: Array) -> tuple[Array, Array]:
+    return jax.value_and_grad(lambda z: -posterior.logdensity(posterior.w0 + whitening.displacement(z)))(z)
+
+
+def max_iterations(dim: int) -> int:
+    """Iterations of a descent that is to end in a minimum; fewer for a large model, where each costs more."""
+    return MAX_ITERATIONS if dim <= MAX_DENSE_DIM else MAX_ITERATIONS_OF_LARGE
+
+
+def descend(
+    posterior: LocalPosterior,
+    whitening: Whitening,
+    displacement: Float[np.ndarray, " d"],
+    num_iterations: int,
+    work: Work,
+) -> tuple[float, Float[np.ndarray, " d"]]:
+    """U where L-BFGS from w0 + `displacement` ends, and w − w0 there; ∞ and the start where U is no number.
+
+    Raises:
+        OutOfTime: the deadline came first.
+    """
+
+    def potential(z: np.ndarray) -> tuple[float, np.ndarray]:
+        work.check()
+        value, gradient = _potential_and_gradient(posterior, whitening, jnp.asarray(z))
+        work.num_gradient_evaluations += 1
+        if not math.isfinite(value):
+            return math.inf, np.zeros_like(z)
+        return float(value), np.asarray(gradient, np.float64)
+
+    start = np.asarray(whitening.coordinates(jnp.asarray(displacement, posterior.w0.dtype)), np.float64)
+    if not math.isfinite(potential(start)[0]):
+        return math.inf, np.asarray(displacement)
+    best = (math.inf, start)
+
+    def watched(z: np.ndarray) -> tuple[float, np.ndarray]:
+        nonlocal best
+        value, gradient = potential(z)
+        if value < best[0]:
+            best = (value, z.copy())
+        return value, gradient
+
+    scipy.optimize.minimize(watched, start, jac=True, method="L-BFGS-B", options={"maxiter": num_iterations})
+    return best[0], np.asarray(whitening.displacement(jnp.asarray(best[1])))
+
+
+def decrease_from_w0(posterior: LocalPosterior, whitening: Whitening, rng_key: Array, work: Work) -> float:
+    """How far the local potential falls below zero, its value at w0, near w0.
+
+    L-BFGS goes downhill from a point so close to w0 that its potential is nothing, but not w0 itself, which may be a
+    saddle.
+    """
+    nudge = 1e-3 * jax.random.normal(rng_key, (posterior.dim,), posterior.w0.dtype) / math.sqrt(posterior.dim)
+    start = np.asarray(whitening.displacement(nudge))
+    lowest, _ = descend(posterior, whitening, start, max_iterations(posterior.dim), work)
+    return max(0.0, -lowest)

@@ -1,0 +1,271 @@
+"""Importance sampling from a mixture of Student-t densities that is adapted to the posterior.
+
+This is population Monte Carlo. No chain has to cross from one well to another, and k̂ and the effective size say when
+it cannot be trusted.
+The adaptation is weighted EM on fresh draws of each round (Cappé et al. 2008, arXiv 0710.4242); the estimate comes from
+draws of the mixture that the adaptation ended with, so that no draw counts that the mixture was fitted to.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+import scipy.cluster.vq
+import scipy.linalg
+import scipy.special
+from jaxtyping import Array, Float
+
+from lambda_hat.draws.importance import weighted_mean
+from lambda_hat.posterior import LocalPosterior
+from lambda_hat.reference.potential import potentials_at
+from lambda_hat.reference.work import Work
+
+__all__ = [
+    "MAX_DIM",
+    "ImportanceEstimate",
+    "Mixture",
+    "clusters_of",
+    "estimate_by_importance",
+    "fit_mixture",
+    "mixture_around",
+    "scales_at",
+    "summarise",
+]
+
+MAX_DIM = 60  # beyond it too few draws of the mixture matter
+DEGREES_OF_FREEDOM = 5.0
+WIDE_SHARE = 0.05  # of the component that is as wide as the localization: no region is without draws
+DRAWS_PER_ROUND = 4096
+MAX_ROUNDS = 12
+MIN_IMPROVEMENT = 1.05  # of the effective size, for another round
+MIN_SHARE = 1e-4  # of a component that is kept
+MAX_DRAWS = 131_072
+MIN_EFFECTIVE_SHARE = 0.01  # of the draws, below which more of them are no use
+SHARE_OF_ONE_DRAW = 0.01  # a draw of the chains that alone would weigh more than this was missed by the mixture
+
+Points = Float[np.ndarray, "draws d"]
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    """q(x) = Σ_k p_k t₅(x; m_k, S_k S_kᵀ), x = w − w0; the last component, as wide as the localization, never moves."""
+
+    shares: Float[np.ndarray, " k"]
+    means: Float[np.ndarray, "k d"]
+    factors: Float[np.ndarray, "k d d"]  # S_k, lower triangular
+
+    @property
+    def dim(self) -> int:
+        """Number of parameters d."""
+        return self.means.shape[1]
+
+    def sample(self, rng: np.random.Generator, num_draws: int) -> Points:
+        """Independent draws."""
+        which = rng.choice(len(self.shares), num_draws, p=self.shares)
+        normal = rng.standard_normal((num_draws, self.dim))
+        scale = np.sqrt(DEGREES_OF_FREEDOM / rng.chisquare(DEGREES_OF_FREEDOM, num_draws))
+        draws = np.empty((num_draws, self.dim))
+        for k in np.unique(which):
+            at = which == k
+            draws[at] = self.means[k] + scale[at, None] * (normal[at] @ self.factors[k].T)
+        return draws
+
+    def distances(self, points: Points) -> Float[np.ndarray, "k draws"]:
+        """Squared Mahalanobis distance of every point from every component."""
+        return np.stack(
+            [
+                np.sum(scipy.linalg.solve_triangular(factor, (points - mean).T, lower=True) ** 2, axis=0)
+                for mean, factor in zip(self.means, self.factors, strict=True)
+            ]
+        )
+
+    def component_log_densities(self, distances: Float[np.ndarray, "k draws"]) -> Float[np.ndarray, "k draws"]:
+        """log(p_k t₅(x)) of every component, from squared distances."""
+        nu, d = DEGREES_OF_FREEDOM, self.dim
+        constant = math.lgamma((nu + d) / 2) - math.lgamma(nu / 2) - 0.5 * d * math.log(nu * math.pi)
+        log_dets = np.sum(np.log(np.diagonal(self.factors, axis1=1, axis2=2)), axis=1)
+        with np.errstate(divide="ignore"):
+            log_shares = np.log(self.shares)
+        return (log_shares - log_dets + constant)[:, None] - 0.5 * (nu + d) * np.log1p(distances / nu)
+
+    def log_density(self, points: Points) -> Float[np.ndarray, " draws"]:
+        """log q(x)."""
+        return np.asarray(scipy.special.logsumexp(self.component_log_densities(self.distances(points)), axis=0))
+
+    def refitted(self, points: Points, weights: Float[np.ndarray, " draws"]) -> Mixture:
+        """One step of EM towards weighted draws, whose weights sum to 1.
+
+        A component that too few draws belong to keeps its place and shape.
+        """
+        distances = self.distances(points)
+        log_densities = self.component_log_densities(distances)
+        memberships = weights * np.exp(log_densities - scipy.special.logsumexp(log_densities, axis=0))
+        shares = memberships.sum(axis=1)
+        means, factors = self.means.copy(), self.factors.copy()
+        nu, d = DEGREES_OF_FREEDOM, self.dim
+        for k in range(len(shares) - 1):
+            effective = shares[k] ** 2 / max(np.sum(memberships[k] ** 2), 1e-300)
+            if effective < 2 * d + 4:
+                continue
+            inner = memberships[k] * (nu + d) / (nu + distances[k])
+            mean = inner @ points / inner.sum()
+            centred = points - mean
+            covariance = (inner[:, None] * centred).T @ centred / shares[k]
+            jitter = 1e-9 * np.trace(covariance) / d
+            try:
+                factors[k] = np.linalg.cholesky(covariance + jitter * np.eye(d))
+            except np.linalg.LinAlgError:
+                continue
+            means[k] = mean
+        is_kept = shares >= MIN_SHARE
+        is_kept[-1] = True
+        return _with_wide_share(Mixture(shares[is_kept], means[is_kept], factors[is_kept]))
+
+
+def _with_wide_share(mixture: Mixture) -> Mixture:
+    shares = mixture.shares / mixture.shares.sum()
+    if shares[-1] < WIDE_SHARE:
+        shares = np.append(shares[:-1] * (1 - WIDE_SHARE) / shares[:-1].sum(), WIDE_SHARE)
+    return Mixture(shares, mixture.means, mixture.factors)
+
+
+def mixture_around(
+    means: Points, factors: Float[np.ndarray, "k d d"], log_masses: Float[np.ndarray, " k"], localization: float
+) -> Mixture:
+    """Components around given points, by mass but none below a hundredth, and one as wide as the localization."""
+    d = means.shape[1]
+    masses = np.exp(log_masses - np.max(log_masses, initial=-np.inf)) if len(log_masses) else np.zeros(0)
+    masses = np.maximum(masses / max(masses.sum(), 1e-300), 0.01)
+    wide = np.eye(d)[None] / math.sqrt(localization)
+    shares = np.append(masses / max(masses.sum(), 1e-300) * 0.8, 0.2) if len(masses) else np.ones(1)
+    return Mixture(shares, np.concatenate([means, np.zeros((1, d))]), np.concatenate([factors, wide]))
+
+
+@eqx.filter_jit
+def _hessian(posterior: LocalPosterior, displacement: Array) -> Array:
+    return posterior.hessian(posterior.w0 + displacement)
+
+
+def scales_at(posterior: LocalPosterior, displacement: Float[np.ndarray, " d"], work: Work) -> Float[np.ndarray, "d d"]:
+    """The Cholesky factor of (|H| + γ)⁻¹, H the Hessian of nβL_n there: the local scale of the posterior."""
+    work.num_curvature_passes += posterior.dim
+    hessian = np.asarray(_hessian(posterior, jnp.asarray(displacement, posterior.w0.dtype)), np.float64)
+    localization = float(posterior.localization)
+    if not np.isfinite(hessian).all():
+        return np.eye(posterior.dim) / math.sqrt(localization)
+    values, vectors = np.linalg.eigh(hessian)
+    return np.linalg.cholesky((vectors / (np.abs(values) + localization)) @ vectors.T)
+
+
+def clusters_of(
+    points: Points, num_clusters: int, rng: np.random.Generator
+) -> tuple[Points, Float[np.ndarray, "k d d"], Float[np.ndarray, " k"]]:
+    """Means, scales and log-masses of clusters of draws, by k-means on standardised coordinates.
+
+    A cluster of few points leans on the covariance within all clusters.
+    """
+    d = points.shape[1]
+    spread = points.std(axis=0)
+    scaled = points / np.where(spread > 0, spread, 1.0)
+    _, label = scipy.cluster.vq.kmeans2(scaled, min(num_clusters, len(points)), minit="++", rng=rng)
+    _, label = np.unique(label, return_inverse=True)
+    counts = np.bincount(label)
+    means = np.stack([points[label == k].mean(axis=0) for k in range(len(counts))])
+    centred = points - means[label]
+    within = centred.T @ centred / len(points)
+    within += 1e-9 * max(np.trace(within), 1e-300) / d * np.eye(d)
+    factors = []
+    for k, count in enumerate(counts):
+        own = centred[label == k]
+        factors.append(np.linalg.cholesky((own.T @ own + (d + 2) * within) / (count + d + 2)))
+    return means, np.stack(factors), np.log(counts / len(points))
+
+
+@dataclass(frozen=True, eq=False)
+class ImportanceEstimate:
+    """λ̂ = nβ(E_π[L_n(w)] − L_n(w0)) by Pareto-smoothed importance sampling, and what speaks for it."""
+
+    llc: float
+    se: float
+    k_hat: float  # above 0.7 neither value nor error can be trusted
+    effective_size: float
+    num_draws: int
+    mixture: Mixture
+    log_evidence: float  # log of the mean weight: ∫ e^(−U) dw by these draws
+
+    def share_missed(self, posterior: LocalPosterior, points: Points, work: Work) -> float:
+        """Share of `points`, draws of π by chains, each of which alone would weigh more than 1 % of the estimate."""
+        potentials, _ = potentials_at(posterior, points, work)
+        log_weights = -potentials - self.mixture.log_density(points)
+        limit = self.log_evidence + math.log(SHARE_OF_ONE_DRAW * self.num_draws)
+        return float(np.mean(log_weights > limit))
+
+
+def fit_mixture(posterior: LocalPosterior, mixture: Mixture, rng: np.random.Generator, work: Work) -> Mixture:
+    """Rounds of fresh draws and EM until the effective size no longer grows; the best mixture on the way.
+
+    Raises:
+        OutOfTime: the deadline came first.
+    """
+    best, best_size = mixture, 0.0
+    for _ in range(MAX_ROUNDS):
+        points = mixture.sample(rng, DRAWS_PER_ROUND)
+        potentials, _ = potentials_at(posterior, points, work)
+        log_weights = -potentials - mixture.log_density(points)
+        weights = _normalised(log_weights)
+        size = 1.0 / float(np.sum(weights**2))
+        if size <= best_size * MIN_IMPROVEMENT and best_size > DRAWS_PER_ROUND / 50:
+            break
+        if size > best_size:
+            best, best_size = mixture, size
+        truncated = np.minimum(weights, 1.0 / math.sqrt(len(weights)))  # Ionides 2008: no single draw decides
+        mixture = mixture.refitted(points, truncated / truncated.sum())
+    return best
+
+
+def _normalised(log_weights: Float[np.ndarray, " draws"]) -> Float[np.ndarray, " draws"]:
+    weights = np.exp(log_weights - np.max(log_weights))
+    return weights / weights.sum()
+
+
+def estimate_by_importance(
+    posterior: LocalPosterior,
+    mixture: Mixture,
+    rng: np.random.Generator,
+    work: Work,
+    *,
+    max_relative_error: float,
+    max_draws: int = MAX_DRAWS,
+) -> ImportanceEstimate:
+    """Draw from `mixture` until the standard error is below a share of λ̂, or until `max_draws`.
+
+    Where the posterior is not a number its density counts as zero.
+
+    Raises:
+        OutOfTime: the deadline came first.
+    """
+    log_weights, values = np.empty(0), np.empty(0)
+    num_draws = DRAWS_PER_ROUND
+    while True:
+        points = mixture.sample(rng, num_draws)
+        potentials, losses = potentials_at(posterior, points, work)
+        log_weights = np.append(log_weights, -potentials - mixture.log_density(points))
+        values = np.append(values, losses)
+        estimate = summarise(values, log_weights, mixture)
+        is_precise = estimate.se <= max_relative_error * abs(estimate.llc) and estimate.effective_size >= 1000
+        if is_precise or len(values) >= max_draws or estimate.effective_size < MIN_EFFECTIVE_SHARE * len(values):
+            return estimate
+        num_draws = min(len(values), max_draws - len(values))
+
+
+def summarise(
+    values: Float[np.ndarray, " draws"], log_weights: Float[np.ndarray, " draws"], mixture: Mixture
+) -> ImportanceEstimate:
+    """The estimate from values nβ(L_n(w) − L_n(w0)) and log-weights −U − log q."""
+    llc, se, k_hat, effective_size = weighted_mean(values, log_weights)
+    evidence = float(np.asarray(scipy.special.logsumexp(log_weights))) - math.log(len(log_weights))
+    return ImportanceEstimate(llc, se, k_hat, effective_size, len(values), mixture, evidence)

@@ -1,0 +1,275 @@
+"""A look from afar: which wells and plateaus of the local posterior hold mass, as far as it can be seen without chains.
+
+Two looks complement each other. Draws of the localization's Gaussian N(w0, 1/γ_loc), weighted by e^(−nβΔL), see
+plateaus and wide basins; in many dimensions their weights die out, and their effective size says so. Descents from
+such draws find narrow wells in any dimension, whose masses Laplace's formula gives.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Self
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from lambda_hat.draws.criteria import (
+    MAX_DISAGREEMENT_OF_SURVEY,
+    MAX_K_HAT,
+    MAX_MASS_ELSEWHERE,
+    MAX_MASS_UNSEEN,
+    MIN_PRIOR_SIZE,
+    Criterion,
+)
+from lambda_hat.draws.importance import weighted_mean
+from lambda_hat.posterior import LocalPosterior, Whitening
+from lambda_hat.posterior.geometry import MAX_DENSE_DIM
+from lambda_hat.posterior.local import LARGE_DIM
+from lambda_hat.reference.descents import descend, max_iterations
+from lambda_hat.reference.potential import LOSS_PER_GRADIENT, potentials_at
+from lambda_hat.reference.work import Work
+
+__all__ = ["Survey", "SurveyBudget", "look_from_afar"]
+
+NUM_PRIOR_DRAWS = 4096
+NUM_PRIOR_DRAWS_OF_MANY = 512  # above so many dimensions, where hardly a weight survives
+MANY_DIMENSIONS = 50
+NUM_PRIOR_DRAWS_OF_LARGE = 32
+MIN_SIZE_TO_RESAMPLE = 10.0  # effective draws of the prior, for some of them to be starts
+NUM_RESAMPLED = 8
+NUM_DESCENTS = 16
+
+MAX_BARRIER = 2.0  # nats along a path between two ends, for them to lie in one well
+POINTS_ON_LINE = 16
+MAX_BENDS = 3  # halvings of a path, each of which lets it bend towards lower ground
+ITERATIONS_OF_BEND = 10
+
+MIN_MASS = 1e-3  # share of the posterior that a well must hold to count: less changes no digit of λ̂
+
+
+SHARE_OF_RUN = 0.25  # of the gradients of one run, for a look from afar
+FREE_WORK = 1e9  # floating-point operations of a look that no run is too short for: about a second
+
+
+class SurveyBudget(NamedTuple):
+    """How far to look."""
+
+    num_prior_draws: int
+    num_descents: int
+    max_gradients: float = math.inf  # after so much work no further descent begins
+
+    @classmethod
+    def of_run(cls, dim: int, num_data: int, num_gradient_evaluations: float) -> Self:
+        """For one run of a method: at most a quarter of its gradients, or about a second where that is more."""
+        most = max(SHARE_OF_RUN * num_gradient_evaluations, FREE_WORK / (6 * num_data * dim))
+        standard = cls.of_reference(dim)
+        draws = min(standard.num_prior_draws, int(0.5 * most / LOSS_PER_GRADIENT))
+        return cls(draws, standard.num_descents, most)
+
+    @classmethod
+    def of_reference(cls, dim: int) -> Self:
+        """As far as is worth it for a reference of `dim` parameters."""
+        if dim > LARGE_DIM:
+            return cls(NUM_PRIOR_DRAWS_OF_LARGE, NUM_DESCENTS)
+        return cls(NUM_PRIOR_DRAWS if dim <= MANY_DIMENSIONS else NUM_PRIOR_DRAWS_OF_MANY, NUM_DESCENTS)
+
+
+@dataclass(frozen=True, eq=False)
+class Survey:
+    """What was looked at and what was seen, the heaviest well first.
+
+    Attributes:
+        num_prior_draws: draws of N(w0, 1/γ_loc) whose potentials were computed.
+        prior_size: effective number of them under the weights e^(−nβΔL).
+        prior_llc: λ̂ by these weights.
+        prior_se: its standard error.
+        prior_k_hat: Pareto k of the weights; above 0.7 the value means nothing.
+        resampled: draws of the prior by weight, (≤ 8, d); none where too few weights matter.
+        num_descents: descents that ended.
+        displacements: w − w0 at the lowest end of each well, (wells, d).
+        potentials: U there, zero at w0.
+        masses: shares of the wells by Laplace's formula; by e^(−U) alone where curvature costs too much.
+        own: which well w0 lies in.
+        lowest: the lowest U seen anywhere.
+    """
+
+    num_prior_draws: int = 0
+    prior_size: float = 0.0
+    prior_llc: float = math.nan
+    prior_se: float = math.inf
+    prior_k_hat: float = math.inf
+    resampled: Float[np.ndarray, "draws d"] = field(default_factory=lambda: np.zeros((0, 0)))
+    num_descents: int = 0
+    displacements: Float[np.ndarray, "wells d"] = field(default_factory=lambda: np.zeros((0, 0)))
+    potentials: Float[np.ndarray, " wells"] = field(default_factory=lambda: np.zeros(0))
+    masses: Float[np.ndarray, " wells"] = field(default_factory=lambda: np.zeros(0))
+    own: int = 0
+    lowest: float = 0.0
+
+    @property
+    def counting(self) -> Float[np.ndarray, "wells d"]:
+        """The ends of the wells that hold at least a thousandth of the posterior."""
+        return self.displacements[self.masses >= MIN_MASS]
+
+    @property
+    def distances(self) -> Float[np.ndarray, " wells"]:
+        """|w − w0| of each well."""
+        return np.linalg.norm(self.displacements, axis=1)
+
+    @property
+    def is_prior_telling(self) -> bool:
+        """Whether the draws of the prior say something about λ̂."""
+        return self.prior_k_hat <= MAX_K_HAT and self.prior_size >= MIN_PRIOR_SIZE
+
+    def describe(self) -> str:
+        """How far the look went and which wells it found, in words."""
+        looked = (
+            f"looked at {self.num_prior_draws} draws of the localization's Gaussian ({self.prior_size:.3g} effective) "
+            f"and {self.num_descents} descents from it"
+        )
+        wells = "; ".join(
+            f"{mass:.3g} of the mass at distance {distance:.3g} and potential {potential:+.3g}"
+            for mass, distance, potential in zip(self.masses, self.distances, self.potentials, strict=True)
+            if mass >= MIN_MASS
+        )
+        return f"{looked}: {wells}" if wells else looked
+
+    def disagreement(self, llc: float, se: float) -> Criterion | None:
+        """λ̂ beside that of the prior's draws, in combined standard errors; None where these tell nothing."""
+        if not self.is_prior_telling:
+            return None
+        error = math.hypot(se, self.prior_se)
+        value = abs(llc - self.prior_llc) / error if error > 0 and math.isfinite(error) else math.nan
+        name = "disagreement with draws of the localization's Gaussian, in standard errors"
+        return Criterion(name, value, MAX_DISAGREEMENT_OF_SURVEY)
+
+    def mass_beyond(self, num_seen: int) -> Criterion:
+        """The share of the wells after the `num_seen` heaviest ones, in which there are no chains."""
+        unseen = float(self.masses[num_seen:].sum())
+        return Criterion("share of the posterior in wells without a chain", unseen, MAX_MASS_UNSEEN)
+
+    def mass_elsewhere(self) -> Criterion:
+        """The share of the wells that w0 does not lie in."""
+        elsewhere = float(self.masses.sum() - self.masses[self.own]) if len(self.masses) else 0.0
+        return Criterion("share of the posterior in other wells than that of w0", elsewhere, MAX_MASS_ELSEWHERE)
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """What `from_arrays` restores."""
+        return {name: np.asarray(getattr(self, name)) for name in self.__dataclass_fields__}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every figure but positions, as plain data."""
+        figures = {name: value.tolist() for name, value in self.to_arrays().items() if value.ndim < 2}
+        return {**figures, "distances": self.distances.tolist()}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
+        """The survey that `to_arrays` put down."""
+        values: dict[str, Any] = {name: arrays[name] for name in cls.__dataclass_fields__}
+        return cls(**{name: value.item() if value.ndim == 0 else value for name, value in values.items()})
+
+
+@eqx.filter_jit
+def _log_width(posterior: LocalPosterior, position: Array) -> Array:
+    """−½ Σ log((|h| + γ)/γ): log of the Gaussian volume at `position` beside that of the localization."""
+    curvatures = jnp.linalg.eigvalsh(posterior.hessian(position))
+    return -0.5 * jnp.sum(jnp.log((jnp.abs(curvatures) + posterior.localization) / posterior.localization))
+
+
+def look_from_afar(
+    posterior: LocalPosterior, whitening: Whitening, rng: np.random.Generator, work: Work, budget: SurveyBudget
+) -> Survey:
+    """Weigh draws of the localization's Gaussian, then descend from some of them and from the heaviest; merge the ends.
+
+    Raises:
+        OutOfTime: the deadline came first.
+    """
+    d, begun = posterior.dim, work.num_gradient_evaluations
+    draws = rng.standard_normal((budget.num_prior_draws, d)) / math.sqrt(float(posterior.localization))
+    potentials, losses = potentials_at(posterior, draws, work)
+    llc, se, k_hat, size = weighted_mean(losses, -losses)
+    finite = np.flatnonzero(np.isfinite(losses))
+    heavy = np.zeros(0, int)
+    if len(finite):
+        weights = np.exp(np.min(losses[finite]) - losses[finite])
+        heavy = rng.choice(finite, NUM_RESAMPLED, p=weights / weights.sum())
+    starts = [*draws[finite[: budget.num_descents]], *draws[np.unique(heavy)]]
+    ends = []
+    for start in starts:
+        if work.num_gradient_evaluations - begun > budget.max_gradients:
+            break
+        ends.append(descend(posterior, whitening, start, max_iterations(d), work))
+    at_w0 = (0.0, np.zeros(d))
+    kept, own = _merge(posterior, whitening, [at_w0, *(end for end in ends if math.isfinite(end[0]))], work)
+    log_masses = np.array([-potential for potential, _ in kept])
+    if d <= MAX_DENSE_DIM:
+        work.num_curvature_passes += d * len(kept)
+        for i, (_, end) in enumerate(kept):
+            work.check()
+            log_masses[i] += float(_log_width(posterior, posterior.w0 + jnp.asarray(end)))
+    masses = np.exp(log_masses - np.max(log_masses, initial=-np.inf))
+    order = np.argsort(-masses, kind="stable")
+    lowest = min([0.0, *potentials[finite], *(potential for potential, _ in kept)])
+    return Survey(
+        num_prior_draws=budget.num_prior_draws,
+        prior_size=size,
+        prior_llc=llc,
+        prior_se=se,
+        prior_k_hat=k_hat,
+        resampled=draws[heavy] if size >= MIN_SIZE_TO_RESAMPLE else np.zeros((0, d)),
+        num_descents=len(ends),
+        displacements=np.array([kept[i][1] for i in order]).reshape(-1, d),
+        potentials=np.array([kept[i][0] for i in order]),
+        masses=(masses / max(masses.sum(), 1e-300))[order],
+        own=int(np.flatnonzero(order == own)[0]),
+        lowest=float(lowest),
+    )
+
+
+_End = tuple[float, Float[np.ndarray, " d"]]
+
+
+def _merge(posterior: LocalPosterior, whitening: Whitening, ends: list[_End], work: Work) -> tuple[list[_End], int]:
+    """The lowest end of every well, and the well of the first of `ends`.
+
+    Ends lie in one well if a path between them rises by at most two nats.
+    """
+    bends = MAX_BENDS if posterior.dim <= LARGE_DIM else 0
+    kept: list[_End] = []
+    own = 0
+    for i in sorted(range(len(ends)), key=lambda i: ends[i][0]):
+        connected = (_is_connected(posterior, whitening, ends[i], other, bends, work) for other in kept)
+        well = next((k for k, is_connected in enumerate(connected) if is_connected), len(kept))
+        if well == len(kept):
+            kept.append(ends[i])
+        if i == 0:
+            own = well
+    return kept, own
+
+
+def _is_connected(
+    posterior: LocalPosterior, whitening: Whitening, one: _End, other: _End, bends: int, work: Work
+) -> bool:
+    """Whether the straight line, or one that may bend downhill in its middle, has no barrier."""
+    share = np.linspace(0.0, 1.0, POINTS_ON_LINE + 2)[1:-1, None]
+    line = (1 - share) * one[1] + share * other[1]
+    potentials, _ = potentials_at(posterior, line, work)
+    if np.max(potentials) <= max(one[0], other[0]) + MAX_BARRIER:
+        return True
+    if bends == 0:
+        return False
+    middle = descend(posterior, whitening, 0.5 * (one[1] + other[1]), ITERATIONS_OF_BEND, work)
+    nearest = min(_distance(whitening, middle, one), _distance(whitening, middle, other))
+    if not math.isfinite(middle[0]) or nearest < 0.1 * _distance(whitening, one, other):
+        return False  # the middle fell to one of the two
+    if middle[0] > max(one[0], other[0]) + MAX_BARRIER:
+        return False
+    return all(_is_connected(posterior, whitening, middle, end, bends - 1, work) for end in (one, other))
+
+
+def _distance(whitening: Whitening, one: _End, other: _End) -> float:
+    return float(jnp.linalg.norm(whitening.coordinates(jnp.asarray(one[1] - other[1]))))

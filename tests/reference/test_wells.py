@@ -1,0 +1,196 @@
+"""Wells, plateaus and losses that are no number: certified and right, or refused with the true reason."""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+from scipy import integrate
+
+import lambda_hat
+from lambda_hat.config.study import ReferenceSpec
+from lambda_hat.posterior import LocalPosterior, build_posterior, identity_whitening
+from lambda_hat.reference.engine import sample_reference
+from lambda_hat.reference.importance import estimate_by_importance, fit_mixture, mixture_around
+from lambda_hat.reference.survey import SurveyBudget, look_from_afar
+from lambda_hat.reference.work import Work
+from lambda_hat.samplers import hmc
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+NBETA = 100.0
+
+
+def potentials(w):
+    """U without the localization, in nats. The last two are no number beyond an edge, soft or hard."""
+    x, y = w
+    three = jnp.stack(
+        [
+            -0.5 * ((x / 0.3) ** 2 + (y / 0.1) ** 2),
+            -2 - 0.5 * ((x / 3.3) ** 2 + ((y - 1.1) / 0.1) ** 2),
+            -9 - 0.5 * (((x + 4.2) / 1.2) ** 2 + (y / 0.1) ** 2),
+        ]
+    )
+    plateau = 14 * (1 - jnp.exp(-(x**2 + y**2) / 2e-6))
+    tilt = 5 * y**2 + 8 * x**2 * (x - 2) ** 2 - 1.2 * x**2
+    undefined = 3 * (x - jnp.log1p(x)) + 3 * (y - jnp.log1p(y))  # no number beyond −1
+    wall = jnp.where(x < 0.2, 2 * x**2 + 2 * y**2, jnp.nan)
+    return jnp.stack([-jax.nn.logsumexp(three), plateau, tilt, undefined, wall])
+
+
+CASES = ("three wells", "plateau", "tilt", "undefined", "wall")
+
+
+def loss_fn(position, batch):
+    """One program for all: which of the potentials it is, the data say."""
+    return potentials(position)[batch[0].astype(int)] / NBETA
+
+
+def data_of(case: str) -> tuple[np.ndarray]:
+    return (np.full(2, float(CASES.index(case))),)
+
+
+def posterior_of(case: str, localization: float) -> LocalPosterior:
+    return build_posterior(loss_fn, np.zeros(2), data_of(case), nbeta=NBETA, localization=localization, dtype="float64")
+
+
+def expectation_of_undefined(localization: float) -> float:
+    """E U = 2 E[3(u − log(1 + u))] over u > −1: the coordinates are independent."""
+
+    def density(u: float) -> float:
+        return math.exp(-3 * (u - math.log1p(u)) - 0.5 * localization * u * u)
+
+    def mean(function) -> float:
+        return integrate.quad(lambda u: function(u) * density(u), -1 + 1e-12, 30)[0]
+
+    return 2 * mean(lambda u: 3 * (u - math.log1p(u))) / mean(lambda u: 1.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("case", "localization", "truth"),
+    [
+        ("three wells", 0.05, 1.98116),
+        ("plateau", 1.0, 12.89991),
+        ("undefined", 0.1, expectation_of_undefined(0.1)),
+    ],
+)
+def test_wells_and_plateaus_are_certified_and_right(case: str, localization: float, truth: float) -> None:
+    result = sample_reference(posterior_of(case, localization), ReferenceSpec(), deadline=math.inf)
+    assert result.certificate.is_certified, result.reasons
+    assert result.se < 0.01 * truth
+    assert abs(result.llc - truth) < 4 * result.se
+    assert result.survey.num_prior_draws == 4096
+
+
+@pytest.mark.slow
+def test_a_shallow_well_beside_a_deeper_one_is_no_minimum() -> None:
+    """λ̂ = −3.907 is found, and refused: λ̂ is defined around a minimum."""
+    result = sample_reference(posterior_of("tilt", 0.1), ReferenceSpec(), deadline=math.inf)
+    assert abs(result.llc + 3.90727) < 4 * result.se
+    assert {c.name for c in result.certificate.criteria if not c.is_met} == {
+        "λ̂ over its standard error",
+        "decrease still available at w0, over λ̂",
+    }
+    assert result.decrease_available == pytest.approx(4.76, abs=0.05)
+    assert "there are several wells" in result.reasons[-1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("case", "localization", "reason"),
+    [
+        ("three wells", 0.05, "share of the posterior in other wells than that of w0"),
+        ("plateau", 1.0, "disagreement with draws of the localization's Gaussian"),
+        ("tilt", 0.1, "decrease still available at w0"),
+    ],
+)
+def test_one_run_that_sees_its_own_well_alone_is_not_reliable(case: str, localization: float, reason: str) -> None:
+    result = lambda_hat.estimate_llc(
+        loss_fn, jnp.zeros(2), data_of(case), localization=localization, inverse_temperature=NBETA / 2
+    )
+    assert not result.is_reliable
+    assert reason in " ".join(result.reasons)
+    assert result.survey.describe() in repr(result)
+    assert result.survey.num_descents >= 16
+
+
+@pytest.mark.slow
+def test_a_step_beyond_an_edge_is_turned_down_and_no_divergence() -> None:
+    """E[2x² | x < 0.2] + E[2y²], normals of precision 4 + γ."""
+    result = lambda_hat.estimate_llc(
+        loss_fn, jnp.zeros(2), data_of("wall"), localization=0.1, inverse_temperature=NBETA / 2, steps=3000
+    )
+    edge = 0.2 * math.sqrt(4.1)
+    hazard = scipy.stats.norm.pdf(edge) / scipy.stats.norm.cdf(edge)
+    truth = 2 / 4.1 * (2 - edge * hazard)
+    assert result.extras["divergence_rate"] == 0.0
+    assert result.extras["undefined_rate"] > 0.05
+    assert not any("divergent" in reason for reason in result.reasons)
+    assert abs(result.llc - truth) < 4 * result.se
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("offset", "is_lost"), [(0.0, False), (3e7, True)])
+def test_what_float32_costs_is_part_of_the_verdict(offset: float, is_lost: bool) -> None:
+    """Losses that are small differences of large numbers are rounding in float32."""
+
+    def shifted(position, batch):
+        return (quadratic(position, batch) + batch[0][:, 0]) - batch[0][:, 0]
+
+    rows = (np.full((200, 1), offset),)
+    result = lambda_hat.estimate_llc(
+        shifted, jnp.zeros(3), rows, sampler="vi", localization=1.0, inverse_temperature=NBETA / 200, num_chains=2
+    )
+    assert ("rounding of float32" in " ".join(result.reasons)) == is_lost, result.reasons
+
+
+def test_chains_never_start_where_the_loss_is_no_number() -> None:
+    posterior = posterior_of("undefined", 0.1)
+    sampler = hmc.HMC.from_settings(posterior, identity_whitening(posterior), hmc.HMCSettings())
+    state = sampler.init(jax.random.key(0), jnp.array([-8.0, 2.0]))
+    assert np.isfinite(state.chain.logdensity)
+    assert state.chain.logdensity > -100
+    assert sampler.displacement(state).tolist() == [-0.5, 0.125]
+
+
+def quadratic(position, batch):
+    return 0.5 * jnp.sum(jnp.array([1.0, 4.0, 100.0]) * position**2) + 0 * batch[0][:, 0]
+
+
+def test_importance_sampling_of_a_gaussian() -> None:
+    """λ̂ = ½ Σ nβh/(nβh + γ), from a mixture that starts much too wide."""
+    posterior = build_posterior(
+        quadratic, np.zeros(3), (np.zeros((2, 1)),), nbeta=NBETA, localization=1.0, dtype="float64"
+    )
+    stiffness = NBETA * np.array([1.0, 4.0, 100.0])
+    truth = 0.5 * np.sum(stiffness / (stiffness + 1.0))
+    rng, work = np.random.default_rng(0), Work()
+    start = mixture_around(np.zeros((1, 3)), 0.5 * np.eye(3)[None], np.zeros(1), 1.0)
+    mixture = fit_mixture(posterior, start, rng, work)
+    estimate = estimate_by_importance(posterior, mixture, rng, work, max_relative_error=0.01)
+    assert estimate.k_hat < 0.7
+    assert estimate.effective_size > 1000
+    assert abs(estimate.llc - truth) < 4 * estimate.se
+    assert estimate.se < 0.01 * truth
+    volume = 0.5 * (3 * math.log(2 * math.pi) - np.sum(np.log(stiffness + 1.0)))
+    assert estimate.log_evidence == pytest.approx(volume, abs=0.1)
+    assert work.num_gradient_evaluations > 0
+    inside = rng.standard_normal((500, 3)) / np.sqrt(stiffness + 1.0)
+    assert estimate.share_missed(posterior, inside, work) == 0.0
+
+
+def test_a_look_from_afar_costs_what_it_is_given() -> None:
+    posterior = posterior_of("three wells", 0.05)
+    work = Work()
+    survey = look_from_afar(
+        posterior, identity_whitening(posterior), np.random.default_rng(0), work, SurveyBudget(90, 16, 100.0)
+    )
+    assert survey.num_prior_draws == 90
+    assert survey.num_descents < 16
+    assert work.num_gradient_evaluations < 2 * 100.0
+    assert SurveyBudget.of_run(10_000, 100_000, 400.0) == (32, 16, 100.0)
