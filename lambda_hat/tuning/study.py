@@ -27,8 +27,7 @@ from lambda_hat.tuning.journal import ControllerJournal
 from lambda_hat.tuning.objective import clipped
 from lambda_hat.tuning.plan import definition
 from lambda_hat.tuning.space import suggest_params_from_yaml
-from lambda_hat.tuning.stored import refuse_another_definition
-from lambda_hat.tuning.told import short_of_time, superseded
+from lambda_hat.tuning.stored import refuse_another_definition, short_of_time, superseded
 
 __all__ = [
     "AskedTrial",

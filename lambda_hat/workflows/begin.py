@@ -10,7 +10,7 @@ from lambda_hat.errors import RunStateError
 from lambda_hat.records.reference import ReferenceRecord
 from lambda_hat.tasks import trial_task
 from lambda_hat.tuning.plan import StudyPlan, conditions, definition, with_slots
-from lambda_hat.tuning.stored import refuse_another_definition, stored_definitions
+from lambda_hat.tuning.stored import read_journal, refuse_another_definition
 from lambda_hat.workflows.changes import refuse_changed_problems, refuse_other_workflow
 from lambda_hat.workflows.plan import Plan
 from lambda_hat.workflows.references import stored_reference
@@ -73,13 +73,13 @@ def study_plan(loaded: LoadedStudy, plan: Plan, pid: str, method: str, reference
 
 
 def _refuse_changed_studies(loaded: LoadedStudy, plan: Plan) -> None:
-    stored = stored_definitions(plan.paths.journal)
-    study = loaded.study
+    stored, study = read_journal(plan.paths.journal), loaded.study
     for item in plan.studies:
         name, space = f"{item.pid}:{item.method}", study.search_space[item.method]
+        begun_with = stored[name].definition if name in stored else None
         reference = stored_reference(plan.paths, item.pid, study.reference)
-        if name in stored and reference is not None:  # with another one the trials could not be compared at all
+        if begun_with is not None and reference is not None:  # with another one no trials could be compared
             settings = study_plan(loaded, plan, item.pid, item.method, reference).settings
             wanted = conditions(item.method, settings, space, reference)
             wanted = definition(item.method, study.optuna.objective, space, wanted)
-            refuse_another_definition(name, stored[name], wanted)
+            refuse_another_definition(name, begun_with, wanted)

@@ -16,7 +16,7 @@ from lambda_hat.records.manifest import TrialBudget
 from lambda_hat.records.metrics import Metrics
 from lambda_hat.records.state import ENDS, State
 from lambda_hat.scheduling.folders import lacks_time, metrics_in
-from lambda_hat.tuning.told import Told, read_journal, short_of_time, superseded
+from lambda_hat.tuning.stored import StoredStudy, read_journal, short_of_time, superseded
 
 __all__ = [
     "begun_runs",
@@ -80,25 +80,25 @@ def begun_studies(paths: Paths) -> dict[str, list[str]]:
 
 
 def num_finished(
-    paths: Paths, pid: str, method: str, journal: Mapping[str, Sequence[Told]], budget: TrialBudget | None = None
+    paths: Paths, pid: str, method: str, journal: Mapping[str, StoredStudy], budget: TrialBudget | None = None
 ) -> int:
     """Trials that have ended and count, by the journal and, where it has no end, by the files.
 
     One that failed for want of time does not count where `budget` has more of it, nor where another repeats it.
     """
     folder = paths.study_dir(pid, method)
-    if (trials := journal.get(f"{pid}:{method}")) is None:
+    if (study := journal.get(f"{pid}:{method}")) is None:
         return sum(_has_ended(path.parent, budget) for path in folder.glob(f"*/{METRICS_JSON}"))
-    left_out = superseded(trials)
+    left_out = superseded(study.trials)
     if budget is not None:
-        left_out |= {trial.number for trial in short_of_time(trials, budget)}
+        left_out |= {trial.number for trial in short_of_time(study.trials, budget)}
     return sum(
         trial.number not in left_out
         and trial.state is not State.WAITING
         and (
             trial.state is not State.RUNNING or (trial.run_id is not None and _has_ended(folder / trial.run_id, budget))
         )
-        for trial in trials
+        for trial in study.trials
     )
 
 
@@ -109,10 +109,11 @@ def _has_ended(folder: Path, budget: TrialBudget | None) -> bool:
     return budget is None or metrics.state is not State.FAIL or not lacks_time(folder, metrics, budget)
 
 
-def without_metrics(paths: Paths, journal: Mapping[str, Sequence[Told]], name: str) -> list[str]:
+def without_metrics(paths: Paths, journal: Mapping[str, StoredStudy], name: str) -> list[str]:
     """Ids of the trials of a study that have an end in the journal, but no file that says what they found."""
     pid, _, method = name.partition(":")
-    found = [trial.run_id for trial in journal.get(name, ()) if trial.state in ENDS and trial.run_id is not None]
+    trials = journal[name].trials if name in journal else []
+    found = [trial.run_id for trial in trials if trial.state in ENDS and trial.run_id is not None]
     return [run_id for run_id in found if metrics_in(paths.trial_dir(pid, method, run_id)) is None]
 
 

@@ -21,7 +21,7 @@ from lambda_hat.execution.resources import capacity, check_budget, check_card
 from lambda_hat.execution.routing import Route, check_labels, effective_map, labels_of, single_executor_warning
 from lambda_hat.records.manifest import TrialBudget
 from lambda_hat.scheduling.fixed import FixedTrial, fixed_trial
-from lambda_hat.tuning.told import read_journal
+from lambda_hat.tuning.stored import read_journal
 from lambda_hat.workflows.changes import begun_runs, begun_studies, num_finished, num_unconfirmed, without_metrics
 from lambda_hat.workflows.estimates import reference_seconds, trial_seconds
 from lambda_hat.workflows.references import judge_stored_reference

@@ -20,8 +20,8 @@ from lambda_hat.records.state import State
 from lambda_hat.scheduling.scheduler import Scheduler
 from lambda_hat.tuning.objective import WORST_VALUE
 from lambda_hat.tuning.plan import StudyPlan
+from lambda_hat.tuning.stored import StoredStudy, read_journal, short_of_time
 from lambda_hat.tuning.study import StudyStore
-from lambda_hat.tuning.told import read_journal, short_of_time
 from lambda_hat.tuning.trials import TrialLane
 from lambda_hat.workflows.changes import num_finished, without_metrics
 from tests.conftest import HANGING
@@ -243,7 +243,7 @@ def test_trials_that_failed_for_want_of_time_run_again_when_there_is_more(paths,
     def command(seconds):
         """One command with so much of the budget, and what a dry run says before it."""
         budgets = {"trial_sec": 50.0, "setup_sec": 50.0} | {short_of: seconds}
-        told = read_journal(paths.journal).get("p_1:sgld", [])
+        told = read_journal(paths.journal).get("p_1:sgld", StoredStudy()).trials
         with StudyStore(paths, spec) as store:
             plan = replace(build_lane(store, paths, hasty).plan, **budgets)
             lane = TrialLane(store.open("p_1", "sgld", SPACE), plan, spec, paths)
@@ -279,7 +279,7 @@ def test_the_journal_is_read_without_optuna_as_with_it(paths):
         store.open("p_2", "sgld", SPACE).ask()
         for name in ("p_1", "p_2"):
             trials = store.open(name, "sgld", SPACE).trials
-            told = read_journal(paths.journal)[f"{name}:sgld"]
+            told = read_journal(paths.journal)[f"{name}:sgld"].trials
             facts = ("number", "state", "run_id", "again", "short_of", "short_sec")
             assert [[getattr(trial, fact) for fact in facts] for trial in told] == [
                 [getattr(trial, fact) for fact in facts] for trial in trials

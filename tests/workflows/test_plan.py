@@ -44,7 +44,7 @@ executors:
 
 
 CERTIFIED = {
-    "format": 2,
+    "format": 3,
     "method": "hmc",
     "is_certified": True,
     "llc": 8.0,
