@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -102,9 +103,9 @@ def show(id: str, root: Path, raw: bool, is_json: bool) -> None:
     if len(names) > 1:
         some = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
         raise InputError(f"{id!r} is the beginning of several ids: {some}.")
-    for item in found:
-        for refusal in _of_other_versions(item):
-            click.echo(f"Warning: {refusal}", err=True)
+    refusals = [list(_of_other_versions(item)) for item in found]
+    for refusal in itertools.chain(*refusals):
+        click.echo(f"Warning: {refusal}", err=True)
     if is_json or raw:  # one problem can lie in several runs
         content = [item.to_dict() for item in found]
         text = (
@@ -112,10 +113,13 @@ def show(id: str, root: Path, raw: bool, is_json: bool) -> None:
         )
         click.echo(text, nl=False)
         return
-    for place, item in enumerate(found):
+    for place, (item, unread) in enumerate(zip(found, refusals, strict=True)):
         if place:
             click.echo()
-        print_artifact(sys.stdout, item)
+        if unread:  # as it stands, since this version does not know what it says
+            click.echo(to_yaml(item.to_dict()), nl=False)
+        else:
+            print_artifact(sys.stdout, item)
 
 
 @artifacts.command()

@@ -151,7 +151,7 @@ def test_a_reference_of_an_older_format_counts_as_missing_where_it_is_made_anew(
     assert ReferenceRecord.read_current(path) is None
     with pytest.raises(FormatError):
         ReferenceRecord.read(path)
-    write_json_atomic(path, example(ReferenceRecord) | {"format": 3})
+    write_json_atomic(path, example(ReferenceRecord) | {"format": ReferenceRecord.FORMAT + 1})
     with pytest.raises(FormatError):
         ReferenceRecord.read_current(path)
 
