@@ -87,7 +87,7 @@ def test_each_trial_leaves_the_files_that_it_leaves_alone(write_pack, run_pack, 
         assert metrics.keys() == expected.keys()
         for name in expected.keys() - MEASURED:
             is_number = isinstance(expected[name], float)
-            assert metrics[name] == (pytest.approx(expected[name], rel=1e-4) if is_number else expected[name]), name
+            assert metrics[name] == (pytest.approx(expected[name], rel=1e-3) if is_number else expected[name]), name
         assert metrics["timings"]["total"] == pytest.approx(
             sum(metrics["timings"][part] for part in ("load", "compile", "sample"))
         )
