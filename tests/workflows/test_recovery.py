@@ -70,9 +70,10 @@ def test_an_interrupted_command_without_workers_goes_on_with_or_without_them(sma
 
 
 def test_a_second_command_on_the_same_run_is_told_who_is_there(small_study):
-    process = small_study.start("--set", "optuna.max_trials_per_method=200", *trials_of(200_000))
+    long = ("--set", "optuna.max_trials_per_method=200", *trials_of(200_000))
+    process = small_study.start(*long)
     wait_until(lambda: small_study.trial_files("manifest.json"))
-    _, stderr = small_study.run("--resume", code=2)
+    _, stderr = small_study.run("--resume", *long, code=2)
     assert f"is in use by lambda-hat with process id {process.pid} on " in stderr
     assert process.poll() is None
     small_study.send(process, signal.SIGTERM)
