@@ -29,7 +29,7 @@ def start_positions(
     num_chains: int,
     work: Work,
 ) -> Float[Array, "chains d"]:
-    """w − w0 of every chain's start: a multiple of `num_chains`, at most 16 unless that is more.
+    """w − w0 of every chain's start: `num_chains`; a multiple of it, at most 16, where there are several wells.
 
     One chain starts in each well that counts, the heaviest first. Draws of the localization's Gaussian that were
     resampled by weight start where they are: a plateau has no lower end. The others start at pilots' draws, moved away
@@ -37,9 +37,12 @@ def start_positions(
     """
     pick_key, noise_key = jax.random.split(rng_key)
     wells = survey.counting[:MAX_WELLS_WITH_CHAINS]
-    resampled = survey.resampled[:num_chains]
-    least = len(wells) + len(resampled) + num_chains // 2
-    total = min(-(-least // num_chains) * num_chains, max(MAX_CHAINS, num_chains))
+    if len(wells) > 1:
+        resampled = survey.resampled[:num_chains]
+        least = len(wells) + len(resampled) + num_chains // 2
+        total = min(-(-least // num_chains) * num_chains, max(MAX_CHAINS, num_chains))
+    else:  # one program serves these chains and the pilots
+        resampled, total = survey.resampled[: num_chains // 2], num_chains
     around = np.concatenate([wells, resampled])[:total].astype(pilot_draws.dtype)
     picked = jax.random.choice(pick_key, pilot_draws, (total - len(around),), replace=False)
     mean = jnp.mean(pilot_draws, axis=0)

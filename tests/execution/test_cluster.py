@@ -191,7 +191,7 @@ def test_an_executor_that_does_no_task_between_its_losses_is_not_started_for_eve
             cluster.submit(os.getpid, label="only")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.usefixtures("workers_find_package")
 def test_managers_are_replaced_as_often_as_they_are_lost(tmp_path):
     with Cluster(ONE_POOL, tmp_path) as cluster:

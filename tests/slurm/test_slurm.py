@@ -210,6 +210,7 @@ def test_a_whole_study(begin):
     )
 
 
+@pytest.mark.nightly  # it is lost after 120 s
 def test_a_preempted_job_goes_on_when_it_runs_again(preempted):
     assert_goes_on_in_the_same_job(*preempted)
 

@@ -27,7 +27,13 @@ def ends(small_study):
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGKILL, -9)]
+    ("number", "code"),
+    [
+        (signal.SIGINT, 130),
+        (signal.SIGKILL, -9),
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.nightly),
+        pytest.param(signal.SIGHUP, 129, marks=pytest.mark.nightly),
+    ],
 )
 def test_an_interrupted_command_leaves_no_process_and_loses_no_trial(small_study, number, code):
     """It is begun with a worker and ended in this process: the card is no part of what a study is."""
@@ -52,7 +58,9 @@ def test_an_interrupted_command_leaves_no_process_and_loses_no_trial(small_study
     assert max(ends(small_study)) == 1
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [pytest.param(signal.SIGINT, 130, marks=pytest.mark.nightly), (signal.SIGTERM, 143)]
+)
 def test_an_interrupted_command_without_workers_goes_on_with_or_without_them(small_study, number, code):
     long = ("--set", "optuna.max_trials_per_method=3", *trials_of(300_000))
     process = small_study.start(*long, card="--inline")
@@ -140,7 +148,7 @@ def test_a_truncated_trial_keeps_its_estimate_and_says_so(small_study):
     assert (table["relative_error"].abs() < 0.2).all()
 
 
-@pytest.mark.parametrize("pruner", ["median", "hyperband"])
+@pytest.mark.parametrize("pruner", ["median", pytest.param("hyperband", marks=pytest.mark.nightly)])
 def test_hopeless_trials_are_stopped_while_they_run(small_study, monkeypatch, pruner):
     monkeypatch.setattr(inline, "_PERIOD", 0.02)  # seconds: the controller looks dozens of times at each trial
     steps = 100_000
