@@ -194,7 +194,6 @@ def assert_goes_on_in_the_same_job(study: SlurmStudy, job: str) -> None:
     assert (study.slurm.restarts(job), study.num_blocks()) == (1, 1)
 
 
-@pytest.mark.usefixtures("preempted")  # which goes on meanwhile
 def test_a_whole_study(begin):
     study = begin(HOSTILE, 3, methods=list(SPACES), search_space=SPACES)
     study.end(0)
