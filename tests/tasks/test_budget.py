@@ -246,7 +246,9 @@ def in_worker(function: str, args: list, warm_up: list | None = None) -> int:
 
 
 def events_of(folder: Path) -> list[str]:
-    return [line["event"] for line in read_json_lines(folder / "progress.jsonl")[0] if "event" in line]
+    """Beginnings and ends, without signs of life, whose number is a matter of time."""
+    events = [line["event"] for line in read_json_lines(folder / "progress.jsonl")[0] if "event" in line]
+    return [event for event in events if event != "alive"]
 
 
 def write_trial(folder: Path, method: str, settings: dict, trial_sec: float) -> list[str]:

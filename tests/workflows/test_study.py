@@ -62,7 +62,7 @@ TWO_POOLS = {
     ],
 }
 TIMES_AND_PLACES = {
-    *("load_sec", "compile_sec", "sample_sec", "total_sec", "started", "finished", "pid_worker"),
+    *("start_sec", "load_sec", "compile_sec", "sample_sec", "total_sec", "started", "finished", "pid_worker"),
     *("versions", "git_commit"),  # of the folder that the process ran in when it first looked
 }
 
