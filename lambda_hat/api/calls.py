@@ -156,6 +156,8 @@ def certify_llc(
 
 def _reasons_of(survey: Survey, estimate: LLCEstimate) -> tuple[str, ...]:
     """What a look from afar has against an estimate by chains that all start near w0."""
+    if not math.isfinite(estimate.llc):
+        return ()
     criteria = (survey.disagreement(estimate.llc, estimate.se), survey.mass_elsewhere())
     advice = "Use `certify_llc`, which looks at every well, or make `localization` larger"
     return tuple(f"{c}. {advice}." for c in criteria if c and not c.is_met)

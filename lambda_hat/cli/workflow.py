@@ -68,12 +68,11 @@ def optuna_command(**arguments: Any) -> None:
     if not all(reference.is_certified for reference in outcome.references.values()):
         certain = (f"store.namespace={store.namespace}-longer", *doubled(budget, ["hmc_sec"]))
     more = f"optuna.max_trials_per_method={2 * loaded.study.optuna.max_trials_per_method}"
-    snapshot = outcome.places["configuration"]
     _print_next(
         ["lambda-hat", "diagnose", outcome.places["run"]],
-        *([_again(options, "optuna", snapshot, longer)] if longer else []),
-        *([_again(options, "optuna", snapshot, certain, resume=False)] if certain else []),
-        _again(options, "optuna", snapshot, [more]),
+        *([_again(options, "optuna", outcome.places, longer)] if longer else []),
+        *([_again(options, "optuna", outcome.places, certain, resume=False)] if certain else []),
+        _again(options, "optuna", outcome.places, [more]),
         *(["lambda-hat", "workflow", "llc", "--config", path, "--dry-run"] for path in _recommended(outcome.places)),
     )
 
@@ -118,7 +117,7 @@ def _recommended(places: Mapping[str, Path]) -> list[Path]:
 
 
 def _again(
-    options: RunOptions, workflow: str, snapshot: Path, settings: Sequence[str] = (), *, resume: bool = True
+    options: RunOptions, workflow: str, places: Mapping[str, Path], settings: Sequence[str] = (), *, resume: bool = True
 ) -> list[str]:
     """The words of the command that was given, with other settings; of the run's snapshot where that read a pipe."""
     flags = ["--resume"] if resume else []
@@ -127,7 +126,7 @@ def _again(
     begin = ["lambda-hat", "workflow", workflow, "--config"]
     if user_path(options.config).is_file():
         return [*begin, options.config, *options.card_words, *flags, *_sets(texts)]
-    return [*begin, str(snapshot), *flags, *_sets(settings)]
+    return [*begin, str(places["configuration"]), *flags, *_sets(settings)]
 
 
 def _sets(texts: Sequence[str]) -> list[str]:
@@ -160,7 +159,7 @@ def _ending(options: RunOptions, workflow: str, plan: Callable[[], Plan]) -> Gen
 
             left = plan()
             error.add_note(f"{'kept':13}  {kept(left)}")
-            again = _again(options, workflow, left.paths.resolved_config, advice)
+            again = _again(options, workflow, {"configuration": left.paths.resolved_config}, advice)
             error.add_note(f"{'next':13}  {shlex.join(again)}")
         raise
 

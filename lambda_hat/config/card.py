@@ -46,7 +46,7 @@ Address = Annotated[str, Field(pattern=r"^[A-Za-z0-9.:-]+$"), Expected("the name
 SelectOptions = Annotated[
     str, Field(pattern=r"^([^:\s].*)?$"), Expected("text like `ngpus=4:mem=8gb`, with no `:` in front")
 ]
-Word = Annotated[str, Field(pattern=r"^\S+$"), Expected("text without spaces")]  # one that a scheduler knows
+Word = Annotated[str, Field(pattern=r"^[^\s#\"'\\\x00-\x1f]+$"), Expected("one word, as it can stand in a job script")]
 Arguments = Annotated[str, Field(pattern=r"^[^\n]*$"), Expected("one line of text")]
 Option = Annotated[str, Field(pattern=r"^--?[a-z][a-z-]*$"), Expected("an option such as `--bind-to`")]
 Interface = Annotated[str, Field(pattern=r"^\w[\w.:@-]*$"), Expected("the name of a network interface")]
@@ -56,7 +56,7 @@ CpuAffinity = Annotated[
     Field(pattern=rf"^(none|block|block-reverse|alternating|list(:{_CORES})+)$"),
     Expected("`none`, `block`, `block-reverse`, `alternating` or text like `list:0-3:4-7`"),
 ]
-UserId = Annotated[int, Field(ge=1)]
+UserId = PositiveInt
 AbsolutePath = Annotated[str, Field(pattern=r"^/"), Expected("a path that begins with `/`")]
 
 
@@ -153,7 +153,7 @@ class BatchCard(BlockCard):
     """Further lines of the job script."""
     launcher_overrides: Arguments | None = None
     """Arguments for the launcher's command; null means `--cpu-bind=none` for `srun` and none for others."""
-    cmd_timeout: Annotated[int, Field(ge=1)] = 60
+    cmd_timeout: PositiveInt = 60
     """Seconds that a command of the scheduler may take."""
 
 
@@ -198,7 +198,7 @@ class PBSCard(BatchCard):
     """PBS queue, or the queue of a reservation."""
     select_options: SelectOptions = ""
     """Further resources of a chunk, e.g. `gpu_model=a100`."""
-    resources: dict[Word, Word | int] = {}
+    resources: dict[Word, Word | NaturalInt] = {}
     """Resources of the whole job, e.g. `{filesystems: "home:eagle", place: scatter}`: a line `#PBS -l` for each."""
     launcher: Literal["auto", "single_node", "mpiexec", "mpirun"] = "auto"
     """What starts the workers; `auto` is `single_node`, or `mpiexec` where a block has several nodes."""

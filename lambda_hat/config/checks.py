@@ -25,7 +25,7 @@ from lambda_hat.errors import TargetError
 __all__ = ["check_card", "check_experiments", "check_filled_in", "check_study"]
 
 _PLACEHOLDER = re.compile(r"<[^<>]+>")
-_WORDS = ("partition", "account", "qos", "constraint", "gpu_type", "queue", "select_options")  # in job scripts
+_WORDS = ("select_options",)  # in job scripts
 _FOLDERS_OF_RUNS = ("problems", "trials", "studies", "tables", "meta", "cache")
 
 

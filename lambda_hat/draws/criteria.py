@@ -90,7 +90,7 @@ class Criterion:
     def __str__(self) -> str:
         if math.isnan(self.value):
             return f"{self.name} is not known yet"
-        value = number(self.value, ".4g", self.bound)
+        value = str(self.value) if math.isinf(self.value) else number(self.value, ".4g", self.bound)
         return f"{self.name} is {value}, {'at most' if self.is_upper else 'at least'} {self.bound:g} wanted"
 
 

@@ -40,7 +40,7 @@ def potentials_at(
         padded[: len(chunk)] = chunk
         found = _excess_losses(posterior, jnp.asarray(padded, posterior.w0.dtype))
         losses[start : start + len(chunk)] = np.asarray(found, np.float64)[: len(chunk)]
-    work.num_gradient_evaluations += LOSS_PER_GRADIENT * len(displacements)
+        work.num_gradient_evaluations += LOSS_PER_GRADIENT * size
     scaled = float(posterior.nbeta) * losses
     scaled[~np.isfinite(scaled)] = np.inf
     return scaled + 0.5 * float(posterior.localization) * np.sum(displacements**2, axis=1), scaled

@@ -91,7 +91,7 @@ class UnadjustedMCLMC(WhitenedSampler):
 
     def init(self, rng_key: Array, displacement: Float[Array, " d"]) -> ChainState:
         """State of a chain that starts at w0 + displacement in a random direction."""
-        chain = mclmc.init(self.defined_start(displacement), self.logdensity, rng_key)
+        chain = self.defined(lambda z: mclmc.init(z, self.logdensity, rng_key), displacement)
         return ChainState(chain, jnp.zeros((), jnp.int32))
 
     def step(self, rng_key: Array, state: ChainState) -> tuple[ChainState, Info]:

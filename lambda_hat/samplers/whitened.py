@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -57,15 +58,15 @@ class WhitenedSampler(Sampler):
     def init(self, rng_key: Array, displacement: Float[Array, " d"]) -> ChainState:
         """State of a chain that starts at w0 + displacement, or nearer to w0 where the loss is no number there."""
         del rng_key
-        chain = hmc.init(self.defined_start(displacement), self.logdensity)
+        chain = self.defined(lambda z: hmc.init(z, self.logdensity), displacement)
         return ChainState(chain, jnp.zeros((), jnp.int32))
 
-    def defined_start(self, displacement: Float[Array, " d"]) -> Float[Array, " d"]:
-        """The coordinates of a displacement, halved until the loss there is a number, as it is at w0."""
+    def defined(self, init: Callable[[Array], Any], displacement: Float[Array, " d"]) -> Any:
+        """What `init` makes of the coordinates of a displacement, halved until the loss is a number, as it is at w0."""
         return jax.lax.while_loop(
-            lambda z: is_undefined(self.logdensity(z)) & jnp.any(z != 0),
-            lambda z: z / 2,
-            self.whitening.coordinates(displacement),
+            lambda chain: is_undefined(chain.logdensity) & jnp.any(chain.position != 0),
+            lambda chain: init(chain.position / 2),
+            init(self.whitening.coordinates(displacement)),
         )
 
     def displacement(self, state: ChainState) -> Float[Array, " d"]:

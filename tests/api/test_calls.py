@@ -15,6 +15,7 @@ from lambda_hat import LLCResult, certify_llc, estimate_llc
 from lambda_hat.api import surroundings
 from lambda_hat.config.problems import PosteriorSpec
 from lambda_hat.posterior import checked_posterior_of
+from lambda_hat.reference.survey import Survey
 from lambda_hat.targets import read_model
 
 NUM_DATA, DIM, NOISE = 200, 3, 0.5
@@ -73,13 +74,14 @@ def test_a_linear_regression_in_closed_form(sampler):
     assert result.se < 0.04 * truth
     assert result.laplace_llc == pytest.approx(EXACT, rel=1e-9)
     assert result.rhat < 1.02
-    assert result.decrease_available < 1e-20
+    assert result.decrease_available < 1e-12
     assert result.nbeta == pytest.approx(NUM_DATA / math.log(NUM_DATA))
     assert (result.localization, result.dim, result.num_data) == (LOCALIZATION, DIM, NUM_DATA)
     shape = (2, 2000) if sampler == "vi" else (4, settings["steps"] * 3 // 4)
     assert result.loss_trace.shape == result.distance_trace.shape == shape
     if sampler == "sgld":
-        assert result.num_gradient_evaluations == pytest.approx(4 * settings["steps"] * BATCH / NUM_DATA, rel=1e-3)
+        gradients = 4 * settings["steps"] * BATCH / NUM_DATA
+        assert gradients <= result.num_gradient_evaluations < 1.05 * gradients, "and the look for other wells"
     else:
         assert np.mean(result.loss_trace) == pytest.approx(result.llc)
         assert result.is_reliable, result.reasons
@@ -237,9 +239,13 @@ def built(**fields) -> LLCResult:
         "reasons": (), "loss_trace": trace, "distance_trace": 2 * trace, "sample_stats": {"weight": trace},
         "localization": 100.0, "nbeta": 2.0, "dim": 45, "num_data": 2000, "loss_at_w0": 0.5, "laplace_llc": 15.74,
         "decrease_available": 1e-9, "num_gradient_evaluations": 123456.25, "num_curvature_passes": 1,
+        "survey": Survey(num_prior_draws=512, prior_size=3.25, num_descents=16),
         "seconds": 43.21, "seed": 0, "settings": {"lr": 0.1}, "extras": {"k_hat": 0.55, "llc_psis": 15.61},
     }  # fmt: skip
     return LLCResult(**known | fields)
+
+
+LOOKED = "  looked at 512 draws of the localization's Gaussian (3.25 effective) and 16 descents from it"
 
 
 def test_the_whole_representation():
@@ -248,11 +254,13 @@ def test_the_whole_representation():
         "  Laplace 15.74  γ_loc 100  nβ 2  d 45  n 2000",
         "  R̂ 1.004  bulk ESS 1,235  tail ESS 999  k̂ 0.55  λ̂ by importance sampling 15.61  gradients 123,456  "
         "seconds 43.2",
+        LOOKED,
     ]
     assert repr(built(laplace_llc=None, rhat=math.inf, extras={}, reasons=("One.", "Two."))).splitlines() == [
         "λ̂ = 15.637 ± 0.021  vi, not reliable",
         "  Laplace –  γ_loc 100  nβ 2  d 45  n 2000",
         "  R̂ –  bulk ESS 1,235  tail ESS 999  gradients 123,456  seconds 43.2",
+        LOOKED,
         "  because One.",
         "  because Two.",
     ]

@@ -118,7 +118,7 @@ wall_time: "01:00:00"
 run_dir: ../elsewhere
 """,
         """\
-card.yaml:2:8  queue: found 7, expected text without spaces or null
+card.yaml:2:8  queue: found 7, expected one word, as it can stand in a job script or null
     Put quotes around it.
 card.yaml:3:17  select_options: found ':ngpus=4', expected text like `ngpus=4:mem=8gb`, with no `:` in front
 card.yaml:4:38  scheduler_options_extra.1: found 3, expected text
@@ -186,13 +186,13 @@ JOINT = {  # by the text of a card: its fault
     "type: pbs\nresources: {walltime: '1'}\ncores_per_node: 4\n": "card.yaml:2:13  resources.walltime: this is what "
     "`walltime` is for\n    Remove it here.",
     "type: pbs\nresources: {place: a b}\ncores_per_node: 4\n": "card.yaml:2:20  resources.place: found 'a b', expected "
-    "text without spaces or a whole number",
+    "one word, as it can stand in a job script or a whole number",
     "type: kubernetes\nimage: i\naddress: h\nuser_id: 1000\ncores_per_node: 4\n": "card.yaml:4:1  user_id: has no "
     "effect without `group_id`\n    Give `group_id` too.",
     "type: slurm\ncpu_affinity: packed\ncores_per_node: 4\n": "card.yaml:2:15  cpu_affinity: found 'packed', expected "
     "`none`, `block`, `block-reverse`, `alternating` or text like `list:0-3:4-7`",
     "type: slurm\naccount: my project\ncores_per_node: 4\n": "card.yaml:2:10  account: found 'my project', expected "
-    "text without spaces or null",
+    "one word, as it can stand in a job script or null",
 }
 
 

@@ -570,7 +570,7 @@ CARDS = {
     "kubernetes": (
         "type: kubernetes\nimage: 5\nadress: 10.0.0.1\npersistent_volumes: [{claim: runs, pth: /x}]\nrun_dir: ../x\n",
         "  address: missing; expected the name or number of a host\n"
-        "card.yaml:2:8  image: found 5, expected text without spaces\n"
+        "card.yaml:2:8  image: found 5, expected one word, as it can stand in a job script\n"
         "    Put quotes around it.\n"
         "card.yaml:3:1  adress: unknown key; expected one of `init_blocks`, `min_blocks`, `max_blocks`, `max_workers`, "
         "`cores_per_worker`, `cores_per_node`, `mem_per_node`, `gpus_per_node`, `cpu_affinity`, `worker_init`, "

@@ -199,12 +199,18 @@ def test_nothing_is_refuted_by_chains_that_cannot_tell():
     [(0.0, 2.0, True), (0.019, 2.0, True), (0.021, 2.0, False), (0.021, -2.0, False), (0.0, 0.0, False)],
 )
 def test_a_minimum_has_nothing_to_lose(decrease, llc, is_met):
-    assert judge_minimum(decrease, llc, 0.01).is_certified is is_met
+    assert judge_minimum(decrease, llc, 0.05, 0.01).is_certified is is_met
 
 
 def test_an_unknown_decrease_is_no_minimum():
-    (reason,) = judge_minimum(float("nan"), 2.0, 0.01).reasons
+    (reason,) = judge_minimum(float("nan"), 2.0, 0.05, 0.01).reasons
     assert reason == "decrease still available at w0, over λ̂ is not known yet"
+
+
+@pytest.mark.parametrize(("llc", "is_met"), [(0.5, True), (-0.09, True), (-0.11, False)])
+def test_an_llc_below_zero_by_more_than_its_error_is_no_minimum(llc, is_met):
+    (criterion, _) = judge_minimum(0.0, llc, 0.05, 0.01).criteria
+    assert criterion.is_met is is_met
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,9 @@ def test_a_reference_counts_what_the_host_counts():
         Tally.restart()
         reference = sample_reference(posterior, spec, deadline=math.inf)
         forward, backward = Tally.passes()
-    assert forward == backward
+    num_losses = forward - backward  # of the look from afar, a third of a gradient each
+    assert num_losses >= 4096
     # A Hessian is one pass of this counter, whose tangents share their primal values, but one per column of the other.
-    assert reference.num_gradient_evaluations == backward - reference.num_curvature_passes / DIM
+    gradients = backward - reference.num_curvature_passes / DIM
+    assert reference.num_gradient_evaluations == pytest.approx(gradients + num_losses / 3)
     assert reference.info is not None

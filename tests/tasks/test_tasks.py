@@ -84,7 +84,7 @@ def test_reference_is_certified_and_right(quadratic_dir, exact, is_within):
     assert reference["spec"] == SPEC.to_dict()
     assert reference["num_gradient_evaluations"] > reference["num_draws"] > 0
     assert {"certificate", "step_size", "stages", "seconds", "host", "pid", "device", "versions"} <= reference.keys()
-    assert reference["format"] == 2
+    assert reference["format"] == 3
     first, *stages, last = [
         line.get("stage", line.get("event")) for line in read_json_lines(quadratic_dir / "progress.jsonl")[0]
     ]

@@ -218,7 +218,7 @@ def test_one_problem_has_no_others(study):
 def test_the_plan_counts_them_and_bounds_their_time(study):
     plan = build_plan(study("execution.budget.trial_sec=10"))
     assert [(item.kind, item.num_to_run) for item in plan.confirmations] == [("confirm", 6), ("across", 3)] * 2
-    bounds = [(bound.what, bound.num_tasks, bound.seconds) for bound in plan.bounds[1:]]
+    bounds = [(bound.what, bound.num_tasks, bound.seconds) for bound in plan.bounds]
     assert bounds == [("trials", 10, 50.0), ("confirmations", 12, 60.0), ("runs on other problems", 6, 30.0)]
     assert not plan.needs_resume
 

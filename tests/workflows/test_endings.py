@@ -55,7 +55,7 @@ def test_a_study_that_was_interrupted(small_study, monkeypatch, error, code):
     def trial_task(*args):
         raise error
 
-    monkeypatch.setattr("lambda_hat.workflows.optuna.trial_task", trial_task)
+    monkeypatch.setattr("lambda_hat.workflows.begin.trial_task", trial_task)
     small_study.run(code=code)
     report, state = ending_of(small_study)
     assert state == "interrupted"
@@ -65,7 +65,7 @@ def test_a_study_that_was_interrupted(small_study, monkeypatch, error, code):
 
 
 def test_a_study_whose_trials_all_failed(small_study, monkeypatch):
-    monkeypatch.setattr("lambda_hat.workflows.optuna.trial_task", lambda *args: Metrics.failed("no such device"))
+    monkeypatch.setattr("lambda_hat.workflows.begin.trial_task", lambda *args: Metrics.failed("no such device"))
     _, stderr = small_study.run("--set", "optuna.max_trials_per_method=6", code=3)
     report, state = ending_of(small_study)
     assert state == "failed"

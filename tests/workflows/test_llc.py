@@ -191,7 +191,7 @@ def test_a_run_out_of_time_ends_with_exit_code_3_and_says_which(load, run_inline
     sets = (
         "samplers=[{name: hopeless, method: sgld}]",
         "targets=[{target: potential}]",
-        "execution.budget.trial_sec=0.01",
+        "execution.budget.trial_sec=1e-6",
     )
     result = run_inline(tmp_path, "llc", *CONFIG, *(word for text in sets for word in ("--set", text)))
     assert result.exit_code == 3, result.stderr
