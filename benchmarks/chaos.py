@@ -269,7 +269,7 @@ def kind_of(process: psutil.Process) -> str:
     """What a process of the study is."""
     words, parent = process.cmdline(), process.parent()
     if not words:  # it has just ended
-        return None
+        return "other"
     if "HTEX interchange" in words[0] or any(word.endswith("lifeline.py") for word in words):
         return "interchange"
     if is_manager(words):

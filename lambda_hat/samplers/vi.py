@@ -296,15 +296,21 @@ def whitening_scale(posterior: LocalPosterior, mode: str, rng_key: Array) -> Flo
     nothing is reshaped. `adam` corrects the scale of `rmsprop` by gradients around w0 (`_curvature_around`), which are
     what Adam would average along a chain: it sees curvature that E[ĝ²] at w0 misses, as where a model is not true.
     """
+    return _whitening_scale(posterior, jnp.asarray(mode == "none"), jnp.asarray(mode == "adam"), rng_key)
+
+
+@eqx.filter_jit
+def _whitening_scale(posterior: LocalPosterior, is_none: Array, is_adam: Array, rng_key: Array) -> Float[Array, " d"]:
     rows = jax.random.permutation(rng_key, posterior.num_data)[: _num_moment_rows(posterior)]
     square = _gradient_squares(posterior, rows)
-    if mode == "none":
-        square = jnp.full_like(square, jnp.mean(square))
+    square = jnp.where(is_none, jnp.mean(square), square)
     scale = 1 / jnp.sqrt(posterior.nbeta * square + posterior.localization)
-    if mode != "adam":
-        return scale
-    around = _curvature_around(posterior, scale, rows, jax.random.fold_in(rng_key, 1))
-    return 1 / jnp.sqrt(jnp.maximum(around, posterior.localization))
+
+    def corrected() -> Array:
+        around = _curvature_around(posterior, scale, rows, jax.random.fold_in(rng_key, 1))
+        return (1 / jnp.sqrt(jnp.maximum(around, posterior.localization))).astype(scale.dtype)
+
+    return jax.lax.cond(is_adam, corrected, lambda: scale)
 
 
 def build(posterior: LocalPosterior, coordinates: Coordinates, settings: VISettings, rng_key: Array) -> Built:

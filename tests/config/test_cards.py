@@ -186,7 +186,7 @@ JOINT = {  # by the text of a card: its fault
     "type: pbs\nresources: {walltime: '1'}\ncores_per_node: 4\n": "card.yaml:2:13  resources.walltime: this is what "
     "`walltime` is for\n    Remove it here.",
     "type: pbs\nresources: {place: a b}\ncores_per_node: 4\n": "card.yaml:2:20  resources.place: found 'a b', expected "
-    "one word, as it can stand in a job script or a whole number",
+    "one word, as it can stand in a job script or a whole number of at least 0",
     "type: kubernetes\nimage: i\naddress: h\nuser_id: 1000\ncores_per_node: 4\n": "card.yaml:4:1  user_id: has no "
     "effect without `group_id`\n    Give `group_id` too.",
     "type: slurm\ncpu_affinity: packed\ncores_per_node: 4\n": "card.yaml:2:15  cpu_affinity: found 'packed', expected "

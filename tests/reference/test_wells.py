@@ -76,7 +76,7 @@ def expectation_of_undefined(localization: float) -> float:
     [
         ("three wells", 0.05, 1.98116),
         ("plateau", 1.0, 12.89991),
-        ("undefined", 0.1, expectation_of_undefined(0.1)),
+        pytest.param("undefined", 0.1, expectation_of_undefined(0.1), marks=pytest.mark.nightly),
     ],
 )
 def test_wells_and_plateaus_are_certified_and_right(case: str, localization: float, truth: float) -> None:
@@ -106,7 +106,7 @@ def test_a_shallow_well_beside_a_deeper_one_is_no_minimum() -> None:
     [
         ("three wells", 0.05, "share of the posterior in other wells than that of w0"),
         ("plateau", 1.0, "disagreement with draws of the localization's Gaussian"),
-        ("tilt", 0.1, "decrease still available at w0"),
+        pytest.param("tilt", 0.1, "decrease still available at w0", marks=pytest.mark.nightly),
     ],
 )
 def test_one_run_that_sees_its_own_well_alone_is_not_reliable(case: str, localization: float, reason: str) -> None:

@@ -89,6 +89,8 @@ def test_the_same_problem_gives_the_same_target_and_another_seed_another(float64
 
 
 def test_runaway_training_says_what_to_change(float64):
-    problem = MLPProblem(model=ModelSpec(activation="relu"), training=TrainingSpec(learning_rate=1e30, num_steps=200))
+    problem = MLPProblem(
+        model=ModelSpec(activation="relu", depth=12), training=TrainingSpec(learning_rate=1e30, num_steps=20)
+    )
     with pytest.raises(TargetError, match=r"lower training\.learning_rate"):
         build_target(problem)

@@ -24,7 +24,7 @@ TRIALS: dict[str, list[dict[str, Any]]] = {
     ],
     "vi": [
         VI | {"lr": 1e-2, "M": 2, "r": 1, "whitening_mode": "rmsprop", "steps": 100},
-        VI | {"lr": 2e-2, "M": 3, "r": 2, "whitening_mode": "rmsprop", "steps": 150},
+        VI | {"lr": 2e-2, "M": 3, "r": 2, "whitening_mode": "adam", "steps": 150},
         VI | {"lr": 5e-3, "M": 1, "r": 0, "whitening_mode": "none", "steps": 120},
     ],
     "mclmc": [
