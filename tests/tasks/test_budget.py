@@ -332,7 +332,10 @@ def test_a_compilation_is_interrupted_at_its_own_bound(tmp_path, monkeypatch):
     monkeypatch.setenv("SETUP", f"{SECONDS:g}")
     folder = write_problem(tmp_path, MLPProblem(model=ModelSpec(depth=150), data=DataSpec(num_data=200)))
     code, metrics = run_trial_in_worker(folder, "hmc", {"steps": ENDLESS}, is_warm=False)
-    assert (code, metrics["state"], metrics["short_of"]) == (0, "FAIL", "setup_sec")
+    assert (metrics["state"], metrics["short_of"]) == ("FAIL", "setup_sec")
+    if code == 70:  # it was in the part of the compilation that hears no alarm, and ended with its worker
+        return
+    assert code == 0
     assert metrics["reason"] == f"out of time while it was set up: execution.budget.setup_sec is {SECONDS:g} s"
     assert "OutOfTime" in metrics["traceback"]
 
