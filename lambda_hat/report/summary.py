@@ -177,10 +177,6 @@ def _print_samplers(console: Console, rows: Sequence[RunRow], reference: Referen
     runs = {row.sampler: row for row in rows}
     console.print(_table("sampler", FIGURES, estimate_lines({name: [row] for name, row in runs.items()}, reference)))
     _print_verdict(console, judge_problem(reference, runs))
-    for name, row in runs.items():
-        if row.state is State.FAIL:
-            reason = f"  {name}: {_HOW_IT_ENDED[row.state]}: {row.reason or 'no reason'}"
-            console.print(Text(reason, style="red"), soft_wrap=True)
 
 
 def _reference_lines(reference: ReferenceRecord | None, why_none: str | None) -> list[Text]:

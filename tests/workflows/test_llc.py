@@ -196,5 +196,5 @@ def test_a_run_out_of_time_ends_with_exit_code_3_and_says_which(load, run_inline
     result = run_inline(tmp_path, "llc", *CONFIG, *(word for text in sets for word in ("--set", text)))
     assert result.exit_code == 3, result.stderr
     assert ":hopeless. The column `reason`" in result.stderr
-    assert "hopeless: failed: " in result.stdout
+    assert "hopeless has no estimate: failed, " in result.stdout
     assert list(table_of(tmp_path)["state"]) == ["FAIL"]
