@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import scipy.special
 from numpy.typing import ArrayLike
 
 from lambda_hat.draws.array_stats import array_stats
+from lambda_hat.draws.info import Info
 
-__all__ = ["TraceDiagnostics", "bfmi", "block_means", "diagnose_trace", "mcse", "psislw"]
+__all__ = ["DiagnosedDraws", "TraceDiagnostics", "bfmi", "block_means", "diagnose_trace", "mcse", "psislw"]
 
 _TAIL = (0.05, 0.95)  # quantiles whose ESS is that of the tails
 _SAME_WEIGHT = 1e-9  # log-weights that differ by less are equal but for rounding
@@ -51,6 +53,29 @@ def diagnose_trace(trace: ArrayLike) -> TraceDiagnostics:
             ess_bulk=_finite(array_stats.ess(trace, method="bulk"), 0.0),
             ess_tail=_finite(array_stats.ess(trace, method="tail", prob=_TAIL), 0.0),
         )
+
+
+@dataclass(frozen=True, eq=False)
+class DiagnosedDraws:
+    """Draws of one set of chains, and the diagnostics that are asked for again and again, computed once."""
+
+    info: Info
+    nbeta: float
+
+    @cached_property
+    def loss_trace(self) -> np.ndarray:
+        """nβ (L_n(w) − L_n(w0)), `(num_chains, num_draws)`."""
+        return self.nbeta * np.asarray(self.info.excess_loss, np.float64)
+
+    @cached_property
+    def loss(self) -> TraceDiagnostics:
+        """Of `loss_trace`; its mean is λ̂."""
+        return diagnose_trace(self.loss_trace)
+
+    @cached_property
+    def distance(self) -> TraceDiagnostics:
+        """Of r² = |w − w0|²."""
+        return diagnose_trace(self.info.squared_distance)
 
 
 def mcse(trace: ArrayLike) -> float:

@@ -24,7 +24,7 @@ from lambda_hat.draws.criteria import (
     minimum_criterion,
     sign_criterion,
 )
-from lambda_hat.draws.diagnostics import bfmi, diagnose_trace, mcse
+from lambda_hat.draws.diagnostics import DiagnosedDraws, bfmi, mcse
 from lambda_hat.draws.info import Info
 from lambda_hat.reference.importance import ImportanceEstimate
 
@@ -76,15 +76,14 @@ def _largest_chain_deviation(trace: np.ndarray) -> float:
     return float(np.max(np.abs(means - rest) / np.hypot(errors, rest_errors)))
 
 
-def certify(info: Info | None, nbeta: float, *, target_accept: float, max_relative_mcse: float) -> Certificate:
+def certify(draws: DiagnosedDraws | None, *, target_accept: float, max_relative_mcse: float) -> Certificate:
     """Every criterion that one set of chains can be judged by; without draws none is met."""
-    if info is None:
+    if draws is None:
         return Certificate((Criterion("number of draws", 0, MIN_ESS, is_upper=False),))
-    loss_trace = nbeta * np.asarray(info.excess_loss, np.float64)
-    loss, distance = diagnose_trace(loss_trace), diagnose_trace(info.squared_distance)
+    info, loss, distance = draws.info, draws.loss, draws.distance
     acceptance = float(np.mean(info.acceptance_rate, axis=1).min())
     relative_mcse = loss.mcse / abs(loss.mean) if loss.mean else math.inf
-    divergent, deviation = float(np.mean(info.is_divergent)), _largest_chain_deviation(loss_trace)
+    divergent, deviation = float(np.mean(info.is_divergent)), _largest_chain_deviation(draws.loss_trace)
     return Certificate(
         (
             Criterion("R̂ of the loss", loss.rhat, MAX_RHAT),
@@ -114,13 +113,12 @@ def is_diverging(info: Info | None) -> bool:
 
 
 def agreement(
-    info: Info | None, others: Info | None, nbeta: float, name: str, *, max_relative_mcse: float
+    draws: DiagnosedDraws | None, others: DiagnosedDraws | None, name: str, *, max_relative_mcse: float
 ) -> Certificate:
     """Agreement of λ̂ with other chains, by `name`, which must be long enough to tell. The last criterion is theirs."""
     rhat = relative_mcse = deviation = math.nan
-    if info is not None and others is not None:
-        ours = diagnose_trace(nbeta * np.asarray(info.excess_loss, np.float64))
-        theirs = diagnose_trace(nbeta * np.asarray(others.excess_loss, np.float64))
+    if draws is not None and others is not None:
+        ours, theirs = draws.loss, others.loss
         error = math.hypot(ours.mcse, theirs.mcse)
         rhat = theirs.rhat
         relative_mcse = theirs.mcse / abs(theirs.mean) if theirs.mean else math.inf

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from lambda_hat.draws.diagnostics import DiagnosedDraws
 from lambda_hat.draws.info import Info, drop_burn_in
 from lambda_hat.reference.work import Work
 from lambda_hat.samplers.base import State
@@ -49,6 +50,7 @@ class GrowingChains:
         self._now = _Now.of(sampler, init_chains(sampler, rng_key, displacements), info)
         self._work = work
         self._pace = work.pace()
+        self._retained: tuple[Info, DiagnosedDraws] | None = None  # of the draws that they were made of
 
     @property
     def sampler(self) -> Any:
@@ -66,9 +68,14 @@ class GrowingChains:
         return 0 if self.info is None else self.info.excess_loss.shape[1]
 
     @property
-    def retained(self) -> Info | None:
+    def retained(self) -> DiagnosedDraws | None:
         """The last three quarters of the draws."""
-        return None if self.info is None else drop_burn_in(self.info, self.num_done // 4)
+        if self.info is None:
+            return None
+        if self._retained is None or self._retained[0] is not self.info:
+            kept = drop_burn_in(self.info, self.num_done // 4)
+            self._retained = self.info, DiagnosedDraws(kept, float(self.sampler.posterior.nbeta))
+        return self._retained[1]
 
     def since(self, num_done: int) -> Info:
         """The draws after the first `num_done` of each chain."""

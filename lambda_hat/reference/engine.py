@@ -16,7 +16,7 @@ from lambda_hat.config.methods.hmc import HMCSettings
 from lambda_hat.config.methods.mclmc import MCLMCSettings
 from lambda_hat.config.study import ReferenceSpec
 from lambda_hat.draws.criteria import DIVERGENCES, MAX_RHAT, MAX_RHAT_APPROXIMATE, MIN_ESS
-from lambda_hat.draws.diagnostics import TraceDiagnostics, diagnose_trace
+from lambda_hat.draws.diagnostics import DiagnosedDraws, TraceDiagnostics
 from lambda_hat.draws.info import Info
 from lambda_hat.posterior import (
     Coordinates,
@@ -262,12 +262,16 @@ class _Engine:
         """One more round; then longer trajectories, or smaller steps, where those are what is missing."""
         num_before = chains.num_done
         self.extend(chains, "rounds")
-        loss, distance = self.diagnose(chains.since(num_before))
+        latest = DiagnosedDraws(chains.since(num_before), self.nbeta)
+        loss, distance = latest.loss, latest.distance
         if self.diagnose()[1].ess_bulk < MIN_ESS and distance.ess_bulk < loss.ess_bulk / 4:
             # r² mixes more slowly than the loss: longer trajectories serve it better than more of them.
             chains.lengthen(next(self.keys))
         unmet = [criterion.name for criterion in self.judge_chains().criteria if not criterion.is_met]
-        is_early = is_diverging(chains.retained) and self.num_early_halvings < MAX_EARLY_HALVINGS
+        is_early = (
+            is_diverging(None if chains.retained is None else chains.retained.info)
+            and self.num_early_halvings < MAX_EARLY_HALVINGS
+        )
         if is_early or unmet == [DIVERGENCES]:
             self.num_early_halvings += is_early
             self.replace_chains(chains.at_half_step_size(next(self.keys)))
@@ -323,19 +327,17 @@ class _Engine:
         """A1."""
         return identity_whitening(self.posterior) if self.coordinates is None else self.coordinates.averaged
 
-    def diagnose(self, info: Info | None = None) -> tuple[TraceDiagnostics, TraceDiagnostics]:
-        """Diagnostics of nβ (L_n(w) − L_n(w0)) and of r², of the draws that count unless others are given."""
-        if info is None and self.chains is not None:
-            info = self.chains.retained
-        if info is None:
+    def diagnose(self) -> tuple[TraceDiagnostics, TraceDiagnostics]:
+        """Diagnostics of nβ (L_n(w) − L_n(w0)) and of r², of the draws that count."""
+        draws = None if self.chains is None else self.chains.retained
+        if draws is None:
             nothing = TraceDiagnostics(math.nan, math.inf, math.inf, 0.0, 0.0)
             return nothing, nothing
-        return diagnose_trace(self.nbeta * info.excess_loss), diagnose_trace(info.squared_distance)
+        return draws.loss, draws.distance
 
     def judge_chains(self) -> Certificate:
         return certify(
             None if self.chains is None else self.chains.retained,
-            self.nbeta,
             target_accept=self.spec.target_accept,
             max_relative_mcse=self.spec.max_relative_mcse,
         )
@@ -363,7 +365,6 @@ class _Engine:
         return agreement(
             None if self.chains is None else self.chains.retained,
             None if others is None else others.retained,
-            self.nbeta,
             name,
             max_relative_mcse=self.spec.max_relative_mcse,
         )
@@ -410,7 +411,7 @@ class _Engine:
             survey=self.survey,
             importance=self.importance,
             coordinates=self.coordinates,
-            info=None if chains is None else chains.retained,
+            info=None if chains is None or chains.retained is None else chains.retained.info,
             step_size=math.nan if chains is None else float(chains.sampler.step_size),
             num_integration_steps=0 if chains is None else int(chains.sampler.num_integration_steps),
             evaluation_dtype=self.posterior.evaluation_dtype,

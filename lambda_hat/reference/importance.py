@@ -216,7 +216,7 @@ def fit_mixture(posterior: LocalPosterior, mixture: Mixture, rng: np.random.Gene
         points = mixture.sample(rng, DRAWS_PER_ROUND)
         potentials, _ = potentials_at(posterior, points, work)
         log_weights = -potentials - mixture.log_density(points)
-        weights = _normalised(log_weights)
+        weights = scipy.special.softmax(log_weights)
         size = 1.0 / float(np.sum(weights**2))
         if size <= best_size * MIN_IMPROVEMENT and best_size > DRAWS_PER_ROUND / 50:
             break
@@ -225,11 +225,6 @@ def fit_mixture(posterior: LocalPosterior, mixture: Mixture, rng: np.random.Gene
         truncated = np.minimum(weights, 1.0 / math.sqrt(len(weights)))  # Ionides 2008: no single draw decides
         mixture = mixture.refitted(points, truncated / truncated.sum())
     return best
-
-
-def _normalised(log_weights: Float[np.ndarray, " draws"]) -> Float[np.ndarray, " draws"]:
-    weights = np.exp(log_weights - np.max(log_weights))
-    return weights / weights.sum()
 
 
 def estimate_by_importance(

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Self
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
+import scipy.special
 from jaxtyping import Array, Float
 
 from lambda_hat.draws.criteria import (
@@ -195,8 +196,7 @@ def look_from_afar(
     finite = np.flatnonzero(np.isfinite(losses))
     heavy = np.zeros(0, int)
     if len(finite):
-        weights = np.exp(np.min(losses[finite]) - losses[finite])
-        heavy = rng.choice(finite, NUM_RESAMPLED, p=weights / weights.sum())
+        heavy = rng.choice(finite, NUM_RESAMPLED, p=scipy.special.softmax(-losses[finite]))
     starts = [*draws[finite[: budget.num_descents]], *draws[np.unique(heavy)]]
     ends = []
     for start in starts:
@@ -211,7 +211,7 @@ def look_from_afar(
         for i, (_, end) in enumerate(kept):
             work.check()
             log_masses[i] += float(_log_width(posterior, posterior.w0 + jnp.asarray(end)))
-    masses = np.exp(log_masses - np.max(log_masses, initial=-np.inf))
+    masses = scipy.special.softmax(log_masses)
     order = np.argsort(-masses, kind="stable")
     lowest = min([0.0, *potentials[finite], *(potential for potential, _ in kept)])
     return Survey(
@@ -224,7 +224,7 @@ def look_from_afar(
         num_descents=len(ends),
         displacements=np.array([kept[i][1] for i in order]).reshape(-1, d),
         potentials=np.array([kept[i][0] for i in order]),
-        masses=(masses / max(masses.sum(), 1e-300))[order],
+        masses=masses[order],
         own=int(np.flatnonzero(order == own)[0]),
         lowest=float(lowest),
     )

@@ -76,12 +76,15 @@ class Chunk:
     @cached_property
     def program(self) -> Hashable:
         """Equal for chunks that can run as one vectorised program: shapes, dtypes, and what chooses a branch."""
-        if self.is_sequential:
-            return id(self)
+        return id(self) if self.is_sequential else self.signature
+
+    @cached_property
+    def signature(self) -> Hashable:
+        """Equal for chunks that one compiled program serves."""
         leaves, structure = jax.tree.flatten((self.sampler, self.tuner, self.states))
         shapes = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
         selectors = [int(leaf) for leaf in jax.tree.leaves(self.sampler) if _is_selector(leaf)]
-        return structure, shapes, tuple(selectors), self.max_steps
+        return structure, shapes, tuple(selectors), self.max_steps, self.is_sequential
 
 
 @dataclass(frozen=True, eq=False)

@@ -138,7 +138,6 @@ def run_together(runs: Sequence[ChunkRequests[T]]) -> Iterator[tuple[int, T]]:
     A run is told what a chunk of its own raises; what it lets out ends all, and closes those that are not through.
     """
     waiting: dict[int, Chunk] = {}
-    compiled: set[Hashable] = set()
     most: dict[Hashable, int] = {}  # by program, where as many as wanted were too many
 
     def resume(index: int, step: Callable[..., Chunk], *args: Any) -> Iterator[tuple[int, T]]:
@@ -158,7 +157,7 @@ def run_together(runs: Sequence[ChunkRequests[T]]) -> Iterator[tuple[int, T]]:
                 first = min(range(len(chunks)), key=lambda i: chunks[i].pace.deadline)
                 try:
                     with chunks[first].pace.guard():
-                        _compile(indices, chunks, compiled)
+                        _compile(chunks)
                         ends = _run(chunks)
                 except OutOfTime as error:
                     waiting.update(zip(indices, chunks, strict=True))
@@ -179,17 +178,19 @@ def _run(chunks: Sequence[Chunk]) -> list[ChunkEnd]:
     return [run_chunk(chunks[0])] if len(chunks) == 1 else run_chunks_together(chunks)
 
 
-def _compile(indices: Sequence[int], chunks: Sequence[Chunk], compiled: set[Hashable]) -> None:
+_compiled: set[Hashable] = set()  # signatures and widths of programs that this process has run
+
+
+def _compile(chunks: Sequence[Chunk]) -> None:
     """Have the program of these chunks compiled where they have a deadline, in time that does not count.
 
     The number of steps is a traced value: the program for none of them is the one for all.
     """
-    chunk = chunks[0]
-    key = (indices[0] if chunk.is_sequential else chunk.program), len(chunks)
-    if key not in compiled and math.isfinite(chunk.pace.deadline):
+    key = chunks[0].signature, len(chunks)
+    if key not in _compiled and math.isfinite(chunks[0].pace.deadline):
         with setting_up.running(), compiling.running():
             _run([replace(one, num_steps=0) for one in chunks])
-    compiled.add(key)
+    _compiled.add(key)
 
 
 def _groups(waiting: dict[int, Chunk], most: dict[Hashable, int]) -> list[list[int]]:

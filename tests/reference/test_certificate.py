@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from lambda_hat.draws.criteria import Criterion
+from lambda_hat.draws.diagnostics import DiagnosedDraws
 from lambda_hat.draws.info import Info
 from lambda_hat.reference.certificate import (
     Certificate,
@@ -41,7 +42,8 @@ def good_info(seed=0):
 
 
 def judge(info, max_relative_mcse=0.01):
-    return certify(info, NBETA, target_accept=0.8, max_relative_mcse=max_relative_mcse)
+    draws = None if info is None else DiagnosedDraws(info, NBETA)
+    return certify(draws, target_accept=0.8, max_relative_mcse=max_relative_mcse)
 
 
 def autocorrelated(noise, correlation):
@@ -154,7 +156,8 @@ def test_certificate_as_json():
 
 
 def agree(info, finer, max_relative_mcse=0.01):
-    return agreement(info, finer, NBETA, "half the step size", max_relative_mcse=max_relative_mcse)
+    ours, theirs = (None if one is None else DiagnosedDraws(one, NBETA) for one in (info, finer))
+    return agreement(ours, theirs, "half the step size", max_relative_mcse=max_relative_mcse)
 
 
 @pytest.mark.parametrize(("info", "finer"), [(None, None), (GOOD, None), (None, GOOD)])

@@ -80,8 +80,9 @@ ADAPTED = {"hmc": [HMC, changed(HMC, step_size=0.5, target_accept=0.7, num_steps
 
 @pytest.fixture
 def groups(monkeypatch):
-    """How many runs each vectorised chunk had."""
+    """How many runs each vectorised chunk had, of programs that are new to this process."""
     sizes = []
+    monkeypatch.setattr(runner_module, "_compiled", set())
 
     def run(chunks):
         sizes.append(len(chunks))
