@@ -135,7 +135,7 @@ def ess_of_reference(posterior: LocalPosterior, seed: int) -> tuple[float, float
     )
     found = find_coordinates(posterior, geometry_at_w0(posterior, next(keys)), settings, 4, keys, Work())
     whitening, starts = found.coordinates.averaged, found.draws[-4:]
-    hmc = start_hmc(posterior, whitening, settings, starts, keys, Work())
+    hmc = start_hmc(posterior, Coordinates(whitening, whitening), settings, starts, keys, Work())
     sampler = AdjustedMCLMC.from_settings(
         posterior, whitening, MCLMCSettings(step_size=0.1, target_accept=spec.target_accept)
     )

@@ -133,7 +133,7 @@ def certify_llc(
     advice = {criterion.name: "Raise `seconds`, or make `localization` larger" for criterion in certificate.criteria}
     advice |= {MINIMUM: NOT_A_MINIMUM, SIGN: NOT_A_MINIMUM}
     info = reference.info or Info(*(np.empty((reference_spec.num_chains, 0)) for _ in Info._fields))
-    estimate = estimate_llc_from_traces(info, problem.nbeta, has_minibatch_noise=False)
+    estimate = estimate_llc_from_traces(info, problem.nbeta, has_minibatch_noise=False, correction="regression")
     estimate = replace(estimate, llc=reference.llc, se=reference.se)  # which may be by importance sampling
     return problem.result(
         estimate,

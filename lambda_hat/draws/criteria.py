@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from lambda_hat.formatting import number
 
@@ -27,6 +28,7 @@ __all__ = [
     "MAX_RHAT_APPROXIMATE",
     "MAX_ROUNDING",
     "MAX_SHARE_MISSED",
+    "MAX_VIRIAL",
     "MAX_Z",
     "MINIMUM",
     "MIN_ACCEPTANCE_RATIO",
@@ -37,6 +39,7 @@ __all__ = [
     "MIN_LLC_OVER_ERROR",
     "MIN_PRIOR_SIZE",
     "SIGN",
+    "Correction",
     "Criterion",
     "minimum_criterion",
     "sign_criterion",
@@ -49,6 +52,7 @@ MIN_ESS_OF_NOISY_READINGS = 100.0  # of means over 1 % of a chain each, so that 
 MAX_RELATIVE_MCSE = 0.05  # standard error over λ̂
 MAX_RELATIVE_BIAS = 0.05  # predicted bias over λ̂
 MAX_DIVERGENT_FRACTION = 1e-3
+MAX_VIRIAL = 4.0  # Monte Carlo standard errors, of what must vanish on average
 MIN_DIVERGENT = 10  # divergent steps, for their fraction to mean something
 MIN_BFMI = 0.3
 MAX_CHAIN_DEVIATION = 4.0  # in units of the chain's own MCSE
@@ -69,6 +73,9 @@ MAX_DECREASE = 0.01  # of λ̂: what the local potential may still lose near w0
 DIVERGENCES = "fraction of divergent steps"
 MINIMUM = "decrease still available at w0, over λ̂"
 SIGN = "λ̂ over its standard error"
+
+Correction: TypeAlias = Literal["none", "regression", "virial"]
+"""Of λ̂ by identities: none, fitted coefficients (samplers without bias), the coefficient 1 (samplers with one)."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -11,10 +11,23 @@ import scipy.special
 from numpy.typing import ArrayLike
 
 from lambda_hat.draws.array_stats import array_stats
+from lambda_hat.draws.control import corrected_by_regression, has_identities
 from lambda_hat.draws.info import Info
 
-__all__ = ["DiagnosedDraws", "TraceDiagnostics", "bfmi", "block_means", "diagnose_trace", "mcse", "psislw"]
+__all__ = [
+    "NEGLIGIBLE",
+    "DiagnosedDraws",
+    "TraceDiagnostics",
+    "bfmi",
+    "block_means",
+    "diagnose_readings",
+    "diagnose_trace",
+    "mcse",
+    "psislw",
+    "worse",
+]
 
+NEGLIGIBLE = 1e-4  # of λ̂: a spread that nothing depends on
 _TAIL = (0.05, 0.95)  # quantiles whose ESS is that of the tails
 _SAME_WEIGHT = 1e-9  # log-weights that differ by less are equal but for rounding
 
@@ -55,6 +68,28 @@ def diagnose_trace(trace: ArrayLike) -> TraceDiagnostics:
         )
 
 
+def worse(one: TraceDiagnostics, other: TraceDiagnostics) -> TraceDiagnostics:
+    """The larger R̂ and the smaller ESS; mean and error are those of `other`."""
+    return replace(
+        other,
+        rhat=max(one.rhat, other.rhat),
+        ess_bulk=min(one.ess_bulk, other.ess_bulk),
+        ess_tail=min(one.ess_tail, other.ess_tail),
+    )
+
+
+def diagnose_readings(readings: ArrayLike) -> TraceDiagnostics:
+    """`diagnose_trace`, but of readings that next to nothing is left of, as of a Gaussian posterior's: only the size of
+    that means something.
+    """
+    trace = np.asarray(readings, np.float64)
+    if trace.shape[1] >= 8 and np.isfinite(trace).all():
+        mean, spread = float(trace.mean()), float(np.ptp(trace))
+        if 0 < spread <= NEGLIGIBLE * abs(mean):
+            return TraceDiagnostics(mean, spread, 1.0, float(trace.size), float(trace.size))
+    return diagnose_trace(trace)
+
+
 @dataclass(frozen=True, eq=False)
 class DiagnosedDraws:
     """Draws of one set of chains, and the diagnostics that are asked for again and again, computed once."""
@@ -69,8 +104,31 @@ class DiagnosedDraws:
 
     @cached_property
     def loss(self) -> TraceDiagnostics:
-        """Of `loss_trace`; its mean is λ̂."""
+        """Of `loss_trace`; its mean is λ̂ without any correction."""
         return diagnose_trace(self.loss_trace)
+
+    @cached_property
+    def has_identities(self) -> bool:
+        """Whether the identities were read at every draw, and hold."""
+        return has_identities(self.info)
+
+    @cached_property
+    def corrected(self) -> TraceDiagnostics:
+        """Of `loss_trace` less its regression on the identities, if they hold. Its mean is λ̂ with a smaller error.
+
+        The correction of a Gaussian posterior leaves next to nothing, of which only the size means something.
+        """
+        if not self.has_identities:
+            return self.loss
+        return diagnose_readings(corrected_by_regression(self.info, self.nbeta))
+
+    @cached_property
+    def virial(self) -> float:
+        """The larger of both identities' |mean|, in standard errors; NaN where they do not hold."""
+        if not self.has_identities:
+            return math.nan
+        traces = (np.asarray(trace, np.float64) for trace in (self.info.virial, self.info.curved_virial))
+        return max(abs(float(trace.mean())) / mcse(trace) for trace in traces)
 
     @cached_property
     def distance(self) -> TraceDiagnostics:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
@@ -25,6 +26,11 @@ class Info(NamedTuple):
         weight: weight of this draw in the estimate (the step size of annealed SGLD).
         num_gradient_evaluations: on the full-data scale, a minibatch of B counting B/n; with the first step, also that
             of `init`.
+        virial: ½ (r·∇U − d), r = w − w0, of mean zero under π ∝ e^(−U) (`posterior.identities`); NaN where a method
+            does not read it.
+        curved_virial: the same along M r with M ≈ H(H + γ_loc)⁻¹, ½ (r·M∇U − tr M).
+        stationarity: of mean zero once a chain with constant steps is stationary, bias and minibatch noise included.
+            NaN where there is no such identity.
     """
 
     excess_loss: Array | np.ndarray
@@ -35,6 +41,15 @@ class Info(NamedTuple):
     is_undefined: Array | np.ndarray
     weight: Array | np.ndarray
     num_gradient_evaluations: Array | np.ndarray
+    virial: Array | np.ndarray
+    curved_virial: Array | np.ndarray
+    stationarity: Array | np.ndarray
+
+    @classmethod
+    def without_identities(cls, **fields: Any) -> Self:
+        """All other fields, of a method that reads no identities."""
+        nothing = math.nan * fields["excess_loss"]
+        return cls(**fields, virial=nothing, curved_virial=nothing, stationarity=nothing)
 
 
 def drop_burn_in(info: Info, num_burn_in: int) -> Info:

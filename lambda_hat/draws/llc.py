@@ -7,7 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lambda_hat.draws.diagnostics import TraceDiagnostics, block_means, diagnose_trace, mcse
+from lambda_hat.draws.control import readings_of
+from lambda_hat.draws.criteria import Correction
+from lambda_hat.draws.diagnostics import (
+    NEGLIGIBLE,
+    TraceDiagnostics,
+    block_means,
+    diagnose_readings,
+    diagnose_trace,
+    mcse,
+    worse,
+)
 from lambda_hat.draws.info import Info
 
 __all__ = ["LLCEstimate", "estimate_llc_from_traces", "pool_fits", "weighted_mean_error"]
@@ -21,10 +31,13 @@ class LLCEstimate:
     """λ̂, its Monte Carlo standard error, and what speaks for or against it.
 
     `rhat` is the larger of those of the loss and of r² = |w − w0|²; `ess_bulk` and `ess_tail` are the smaller ones.
+    `raw_llc` and `raw_se` are what they were before any correction by identities.
     """
 
     llc: float
     se: float
+    raw_llc: float
+    raw_se: float
     rhat: float
     ess_bulk: float
     ess_tail: float
@@ -44,8 +57,11 @@ def weighted_mean_error(values: np.ndarray, weights: np.ndarray) -> tuple[float,
     return mean, mcse(influence)
 
 
-def estimate_llc_from_traces(info: Info, nbeta: float, *, has_minibatch_noise: bool) -> LLCEstimate:
-    """λ̂ from traces without burn-in.
+def estimate_llc_from_traces(
+    info: Info, nbeta: float, *, has_minibatch_noise: bool, correction: Correction = "none"
+) -> LLCEstimate:
+    """λ̂ from traces without burn-in, corrected by the identities if wanted. Then R̂ and ESS of the loss are the worse
+    ones of what is read and of what is corrected.
 
     With minibatch noise R̂ and ESS are those of block means: the noise of single readings, independent from step to
     step, would hide chains that disagree. Those of r², which has no such noise, are then of at most `MAX_DISTANCES`
@@ -55,18 +71,42 @@ def estimate_llc_from_traces(info: Info, nbeta: float, *, has_minibatch_noise: b
         readings = nbeta * np.asarray(info.excess_loss, np.float64)
     weights = np.asarray(info.weight, np.float64)
     if readings.shape[1] == 0 or not np.isfinite(readings).all():
-        return LLCEstimate(math.nan, math.inf, math.inf, 0.0, 0.0, math.inf, math.inf, readings.size)
-    llc, se = weighted_mean_error(readings, weights)
-    loss = diagnose_trace(block_means(readings, NUM_BLOCKS) if has_minibatch_noise else readings)
+        return LLCEstimate(
+            math.nan, math.inf, math.nan, math.inf, math.inf, 0.0, 0.0, math.inf, math.inf, readings.size
+        )
+    corrected = readings_of(info, nbeta, correction)
+    raw = weighted_mean_error(readings, weights)
+    llc, se = _mean_error(corrected, weights)
+    loss = worse(
+        *(
+            diagnose_readings(block_means(trace, NUM_BLOCKS) if has_minibatch_noise else trace)
+            for trace in (readings, corrected)
+        )
+    )
     thinning = -(-readings.shape[1] // MAX_DISTANCES) if has_minibatch_noise else 1
     distance = diagnose_trace(np.asarray(info.squared_distance[:, ::thinning], np.float64))
-    return _estimate(llc, se, loss, distance, readings.size)
+    return _estimate((llc, se), raw, loss, distance, readings.size)
 
 
-def _estimate(llc: float, se: float, loss: TraceDiagnostics, distance: TraceDiagnostics, num_draws: int) -> LLCEstimate:
+def _mean_error(readings: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
+    """As `weighted_mean_error`, of readings that may be nearly constant, whose spread is then their error."""
+    mean, se = weighted_mean_error(readings, weights)
+    spread = float(np.ptp(readings))
+    return mean, spread if spread <= NEGLIGIBLE * abs(mean) else se
+
+
+def _estimate(
+    corrected: tuple[float, float],
+    raw: tuple[float, float],
+    loss: TraceDiagnostics,
+    distance: TraceDiagnostics,
+    num_draws: int,
+) -> LLCEstimate:
     return LLCEstimate(
-        llc=llc,
-        se=se,
+        llc=corrected[0],
+        se=corrected[1],
+        raw_llc=raw[0],
+        raw_se=raw[1],
         rhat=max(loss.rhat, distance.rhat),
         ess_bulk=min(loss.ess_bulk, distance.ess_bulk),
         ess_tail=min(loss.ess_tail, distance.ess_tail),
@@ -87,4 +127,5 @@ def pool_fits(readings: np.ndarray, distances: np.ndarray) -> LLCEstimate:
     if num_fits > 1:
         variance = max(variance, float(means.var(ddof=1)) / num_fits)
     loss, distance = diagnose_trace(readings), diagnose_trace(distances)
-    return _estimate(float(means.mean()), math.sqrt(variance), loss, distance, readings.size)
+    pooled = float(means.mean()), math.sqrt(variance)
+    return _estimate(pooled, pooled, loss, distance, readings.size)

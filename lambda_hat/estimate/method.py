@@ -11,8 +11,10 @@ import jax
 import numpy as np
 
 from lambda_hat.config.methods import MethodSettings
+from lambda_hat.draws.control import readings_of
 from lambda_hat.draws.info import Info, drop_burn_in
 from lambda_hat.draws.llc import LLCEstimate, estimate_llc_from_traces
+from lambda_hat.draws.selfcheck import SelfCheck, check_draws
 from lambda_hat.posterior import Coordinates, LocalPosterior
 from lambda_hat.records.state import State
 from lambda_hat.samplers.method import Ended, FitDraws, Judgement, build
@@ -53,6 +55,7 @@ class MethodResult:
     num_gradient_evaluations: float  # on the full-data scale; burn-in, set-up and diagnosis included
     extras: dict[str, float]
     chains: Chains  # as they ended
+    self_check: SelfCheck | None = None  # what the identities say; None of fits
     fit_draws: FitDraws | None = None  # of VI's fitted densities, (num_fits, num_draws)
 
 
@@ -71,7 +74,7 @@ class _Watch:
         self.max_squared_distance = RUNAWAY_FACTOR * posterior.dim / float(posterior.localization)
         self.should_stop = should_stop
         self.on_progress = on_progress
-        self.weighted_losses = np.zeros(settings.num_steps)  # of each step, summed over chains
+        self.weighted_readings = np.zeros(settings.num_steps)  # of each step, summed over chains
         self.weights = np.zeros(settings.num_steps)
         self.state = State.COMPLETE
         self.is_diverged = False
@@ -102,10 +105,12 @@ class _Watch:
         """λ̂ after `num_done` steps, `info` the last of them."""
         new = slice(num_done - info.weight.shape[1], num_done)
         weights = np.asarray(info.weight, np.float64)
-        self.weighted_losses[new] = np.sum(weights * info.excess_loss, axis=0)
+        # Fitted coefficients need more than a chunk, and change no mean.
+        correction = "virial" if self.settings.correction == "virial" else "none"
+        self.weighted_readings[new] = np.sum(weights * readings_of(info, self.nbeta, correction), axis=0)
         self.weights[new] = np.sum(weights, axis=0)
         kept = slice(int(self.settings.burn_in_fraction * num_done), num_done)
-        return self.nbeta * float(np.sum(self.weighted_losses[kept]) / np.sum(self.weights[kept]))
+        return float(np.sum(self.weighted_readings[kept]) / np.sum(self.weights[kept]))
 
 
 def sample_method(
@@ -157,8 +162,12 @@ def sample_method(
         is_truncated = True
         watch.reason = ", ".join(filter(None, (watch.reason, "out of time to judge the draws")))
     estimate = judgement.estimate or estimate_llc_from_traces(
-        info, float(posterior.nbeta), has_minibatch_noise=settings.has_minibatches
+        info, watch.nbeta, has_minibatch_noise=settings.has_minibatches, correction=settings.correction
     )
+    self_check = None
+    if settings.correction != "none":
+        localization = float(posterior.localization)
+        self_check = check_draws(info, estimate.llc, dim=posterior.dim, localization=localization)
     if watch.state is State.COMPLETE and not math.isfinite(estimate.llc):
         watch.diverge("the estimate is not a finite number")
     return MethodResult(
@@ -174,6 +183,7 @@ def sample_method(
         + judgement.num_gradient_evaluations,
         extras=dict(judgement.reports),
         chains=chains,
+        self_check=self_check,
         fit_draws=judgement.fit_draws,
     )
 

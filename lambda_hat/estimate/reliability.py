@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
 
 from lambda_hat.config.methods import MethodSettings
 from lambda_hat.config.methods.base import Advised
+from lambda_hat.draws.control import has_identities
 from lambda_hat.draws.criteria import (
     MAX_ACCEPTANCE_GAP,
     MAX_DECREASE,
     MAX_DIVERGENT_FRACTION,
+    MAX_RELATIVE_BIAS,
     MAX_RELATIVE_MCSE,
     MAX_RHAT,
     MAX_RHAT_APPROXIMATE,
+    MAX_VIRIAL,
     MIN_ACCEPTANCE_RATIO,
     MIN_BFMI,
     Criterion,
@@ -28,6 +32,9 @@ __all__ = ["NOT_A_MINIMUM", "reasons_against"]
 
 NOT_A_MINIMUM = "Train further, with the full batch at the end: λ̂ is defined around a minimum"
 _LONGER = "Raise `steps`"
+_GRADIENT = (
+    "See whether the loss is continuous and its gradient its own: a `stop_gradient` or rounding makes it another"
+)
 
 
 def reasons_against(run: MethodResult, settings: MethodSettings, decrease_available: float) -> tuple[str, ...]:
@@ -35,8 +42,9 @@ def reasons_against(run: MethodResult, settings: MethodSettings, decrease_availa
 
     R̂ of the loss and of r² ≤ 1.01, or 1.05 for methods without a Metropolis decision; ESS ≥ what the method asks for;
     MCSE ≤ 5 % of λ̂; divergent steps ≤ 0.1 %; acceptance at most 0.1 below its target on average and at least half of
-    it in each chain; E-BFMI ≥ 0.3; the method's own criteria, and a bias that is known; λ̂ not below −2 standard
-    errors; what the local potential can still lose near w0 ≤ 1 % of λ̂.
+    it in each chain; E-BFMI ≥ 0.3; identities that vanish within 4 standard errors for samplers without bias, and for
+    the others a bias by the identities ≤ 5 % of λ̂ and a stationary law that is reached; the method's own criteria; λ̂
+    not below −2 standard errors; what the local potential can still lose near w0 ≤ 1 % of λ̂.
     """
     if run.state is not State.COMPLETE:
         return (f"The run diverged: {run.reason}. {settings.smaller_steps}.",)
@@ -49,8 +57,6 @@ def reasons_against(run: MethodResult, settings: MethodSettings, decrease_availa
     if estimate.llc < -2 * estimate.se:
         negative = f"λ̂ = {estimate.llc:.4g} ± {estimate.se:.2g} is negative by more than two standard errors"
         reasons.insert(0, f"{negative}. {NOT_A_MINIMUM}.")
-    if unknown := settings.unknown_bias(run.extras):
-        reasons.append(unknown)
     return tuple(reasons)
 
 
@@ -74,4 +80,18 @@ def _criteria(run: MethodResult, settings: MethodSettings, decrease_available: f
         yield Criterion("smallest acceptance of a chain", least, MIN_ACCEPTANCE_RATIO * target, is_upper=False), advice
     if settings.has_fresh_momentum:
         yield Criterion("E-BFMI", bfmi(info.energy), MIN_BFMI, is_upper=False), "Make `localization` larger"
+    yield from _self_check(run, settings)
     yield from settings.criteria(estimate.llc, run.extras)
+
+
+def _self_check(run: MethodResult, settings: MethodSettings) -> Iterator[Advised]:
+    check = run.self_check
+    if check is None:
+        return
+    if settings.correction == "regression" and has_identities(run.info):
+        yield Criterion("virial, in MCSE", check.virial, MAX_VIRIAL), _GRADIENT
+    if settings.correction == "virial":
+        bias = Criterion("bias by the identities, over λ̂", check.relative_bias, MAX_RELATIVE_BIAS)
+        yield bias, settings.advice_on_bias
+        if not math.isnan(check.stationarity):
+            yield Criterion("distance from stationarity, in MCSE", check.stationarity, MAX_VIRIAL), _LONGER

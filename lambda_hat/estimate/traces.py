@@ -12,6 +12,8 @@ import numpy as np
 from jaxtyping import Float
 
 from lambda_hat.artifacts.files import read_bytes, write_bytes_atomic
+from lambda_hat.draws.control import readings_of
+from lambda_hat.draws.criteria import Correction
 from lambda_hat.draws.info import Info
 from lambda_hat.draws.llc import weighted_mean_error
 from lambda_hat.errors import RunStateError
@@ -36,10 +38,11 @@ class RunningLLC:
 class Traces:
     """Traces `(num_chains, num_kept)` without burn-in: the last draw of every block of `thinning` draws.
 
-    `mean_excess_loss` is the mean over a block and `weight` the block's weight over `thinning` (the first block may be
-    shorter), so that λ̂ is that of all draws; `is_divergent` says whether any step of the block was. `work` are gradient
-    evaluations of all chains on the full-data scale up to the end of each block, burn-in included. Of a VI run these
-    are steps of the fit, and `draw_*` draws of the fitted densities.
+    `mean_excess_loss` is the mean over a block, corrected by the identities as the estimate is, and `weight` the
+    block's weight over `thinning` (the first block may be shorter), so that λ̂ is that of all draws; `is_divergent` says
+    whether any step of the block was. `work` are gradient evaluations of all chains on the full-data scale up to the
+    end of each block, burn-in included. Of a VI run these are steps of the fit, and `draw_*` draws of the fitted
+    densities.
     """
 
     nbeta: float
@@ -57,8 +60,17 @@ class Traces:
     draw_log_weights: Float[np.ndarray, "fits draws"] | None = None
 
     @classmethod
-    def of_draws(cls, info: Info, nbeta: float, *, work_before: float, fit_draws: FitDraws | None = None) -> Self:
+    def of_draws(
+        cls,
+        info: Info,
+        nbeta: float,
+        *,
+        work_before: float,
+        correction: Correction = "none",
+        fit_draws: FitDraws | None = None,
+    ) -> Self:
         """Thinned to at most `MAX_DRAWS` a chain; `work_before` the first draw of `info`."""
+        readings = readings_of(info, nbeta, correction) / nbeta
         num_draws = np.shape(info.excess_loss)[1]
         thinning = max(1, -(-num_draws // MAX_DRAWS))
         ends = np.arange(num_draws, 0, -thinning)[::-1]  # the first block may be shorter
@@ -74,7 +86,7 @@ class Traces:
         sizes = ends - starts
         weights = total(info.weight)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # a diverged chain
-            mean_loss = total(np.asarray(info.weight, np.float64) * np.asarray(info.excess_loss, np.float64)) / weights
+            mean_loss = total(np.asarray(info.weight, np.float64) * readings) / weights
         draws = {} if fit_draws is None else _thinned_draws(fit_draws)
         return cls(
             nbeta=float(nbeta),
@@ -101,7 +113,8 @@ class Traces:
         info = Info(*(np.asarray(arrays[f"chains.{name}"], np.float64) for name in Info._fields))
         num_burn_in = info.excess_loss.shape[1] // 4
         before = float(np.sum(info.num_gradient_evaluations[:, :num_burn_in]))
-        return cls.of_draws(Info(*(trace[:, num_burn_in:] for trace in info)), nbeta, work_before=before)
+        kept = Info(*(trace[:, num_burn_in:] for trace in info))
+        return cls.of_draws(kept, nbeta, work_before=before, correction="regression")
 
     @property
     def num_chains(self) -> int:

@@ -2,6 +2,7 @@
 
 from lambda_hat.posterior.checked import checked_posterior_of
 from lambda_hat.posterior.geometry import Geometry, average_whitening, geometry_at_w0, whitening_from_arrays
+from lambda_hat.posterior.identities import Identities, Virials
 from lambda_hat.posterior.local import LocalPosterior, PosteriorScales, build_posterior, posterior_of, scales_of
 from lambda_hat.posterior.spectrum import Spectrum
 from lambda_hat.posterior.whitening import (
@@ -19,9 +20,11 @@ __all__ = [
     "DenseWhitening",
     "DiagonalWhitening",
     "Geometry",
+    "Identities",
     "LocalPosterior",
     "PosteriorScales",
     "Spectrum",
+    "Virials",
     "Whitening",
     "average_whitening",
     "build_posterior",

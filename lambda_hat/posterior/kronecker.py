@@ -38,11 +38,13 @@ class KroneckerWhitening(Whitening):
     def _rotated(self, blocks: list[Array]) -> list[Array]:
         return [u.T @ block @ v for u, block, v in zip(self.in_bases, blocks, self.out_bases, strict=True)]
 
+    def _turned(self, blocks: list[Array]) -> Array:
+        turned = [u @ block @ v.T for u, block, v in zip(self.in_bases, blocks, self.out_bases, strict=True)]
+        return jnp.concatenate([block.ravel() for block in turned])
+
     def displacement(self, z: Float[Array, " d"]) -> Float[Array, " d"]:
         """w − w0 = A z."""
-        scaled = [scale * block for scale, block in zip(self.scales, self._blocks(z), strict=True)]
-        turned = [u @ block @ v.T for u, block, v in zip(self.in_bases, scaled, self.out_bases, strict=True)]
-        return jnp.concatenate([block.ravel() for block in turned])
+        return self._turned([scale * block for scale, block in zip(self.scales, self._blocks(z), strict=True)])
 
     def coordinates(self, displacement: Float[Array, " d"]) -> Float[Array, " d"]:
         """The z with A z = w − w0."""
@@ -53,6 +55,16 @@ class KroneckerWhitening(Whitening):
         """Aᵀ g, the gradient with respect to z."""
         blocks = self._rotated(self._blocks(gradient))
         return jnp.concatenate([(scale * block).ravel() for block, scale in zip(blocks, self.scales, strict=True)])
+
+    def gradient(self, pulled: Float[Array, " d"]) -> Float[Array, " d"]:
+        """The g with Aᵀ g = pulled."""
+        blocks = [block / scale for block, scale in zip(self._blocks(pulled), self.scales, strict=True)]
+        return self._turned(blocks)
+
+    @property
+    def squared_norm(self) -> Float[Array, ""]:
+        """tr A Aᵀ."""
+        return sum((jnp.sum(scale**2) for scale in self.scales), jnp.zeros(()))
 
     @property
     def log_abs_det(self) -> Float[Array, ""]:

@@ -11,6 +11,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from lambda_hat.posterior.local import LocalPosterior
@@ -44,6 +45,15 @@ class Whitening(eqx.Module):
     def pullback(self, gradient: Float[Array, " d"]) -> Float[Array, " d"]:
         """Aᵀ g: the gradient with respect to z of a function whose gradient with respect to w is g."""
 
+    @abc.abstractmethod
+    def gradient(self, pulled: Float[Array, " d"]) -> Float[Array, " d"]:
+        """The g with Aᵀ g = pulled: what `pullback` was made of."""
+
+    @property
+    @abc.abstractmethod
+    def squared_norm(self) -> Float[Array, ""]:
+        """tr A Aᵀ."""
+
     @property
     @abc.abstractmethod
     def log_abs_det(self) -> Float[Array, ""]:
@@ -55,9 +65,14 @@ class Whitening(eqx.Module):
 
 
 class DenseWhitening(Whitening):
-    """A as one dense matrix."""
+    """A as one dense matrix, with its inverse."""
 
     matrix: Float[Array, "d d"]
+    inverse: Float[Array, "d d"]
+
+    def __init__(self, matrix: ArrayLike, inverse: ArrayLike | None = None) -> None:
+        self.matrix = jnp.asarray(matrix)
+        self.inverse = jnp.linalg.inv(self.matrix) if inverse is None else jnp.asarray(inverse)
 
     def displacement(self, z: Float[Array, " d"]) -> Float[Array, " d"]:
         """w − w0 = A z."""
@@ -65,11 +80,20 @@ class DenseWhitening(Whitening):
 
     def coordinates(self, displacement: Float[Array, " d"]) -> Float[Array, " d"]:
         """The z with A z = w − w0."""
-        return jnp.linalg.solve(self.matrix, displacement)
+        return self.inverse @ displacement
 
     def pullback(self, gradient: Float[Array, " d"]) -> Float[Array, " d"]:
         """Aᵀ g, the gradient with respect to z."""
         return gradient @ self.matrix
+
+    def gradient(self, pulled: Float[Array, " d"]) -> Float[Array, " d"]:
+        """The g with Aᵀ g = pulled."""
+        return pulled @ self.inverse
+
+    @property
+    def squared_norm(self) -> Float[Array, ""]:
+        """tr A Aᵀ."""
+        return jnp.sum(self.matrix**2)
 
     @property
     def log_abs_det(self) -> Float[Array, ""]:
@@ -98,6 +122,15 @@ class DiagonalWhitening(Whitening):
         """Aᵀ g, the gradient with respect to z."""
         return self.scale * gradient
 
+    def gradient(self, pulled: Float[Array, " d"]) -> Float[Array, " d"]:
+        """The g with Aᵀ g = pulled."""
+        return pulled / self.scale
+
+    @property
+    def squared_norm(self) -> Float[Array, ""]:
+        """tr A Aᵀ."""
+        return jnp.sum(self.scale**2)
+
     @property
     def log_abs_det(self) -> Float[Array, ""]:
         """log |det A|."""
@@ -123,7 +156,8 @@ def identity_whitening(posterior: LocalPosterior) -> DiagonalWhitening:
 def whitening_from_hessian(hessian: Float[Array, "d d"], localization: Float[Array, ""]) -> DenseWhitening:
     """Whitening by the eigenvectors of a Hessian of nβL_n, with scales 1/√(|h| + γ_loc)."""
     eigenvalues, eigenvectors = jnp.linalg.eigh(hessian)
-    return DenseWhitening(eigenvectors / jnp.sqrt(jnp.abs(eigenvalues) + localization))
+    roots = jnp.sqrt(jnp.abs(eigenvalues) + localization)
+    return DenseWhitening(eigenvectors / roots, (eigenvectors * roots).T)
 
 
 @eqx.filter_jit

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import model_validator
 
 from lambda_hat.config.methods import REPORTS
-from lambda_hat.draws.criteria import MAX_RHAT_APPROXIMATE
+from lambda_hat.draws.criteria import MAX_RELATIVE_BIAS, MAX_RHAT_APPROXIMATE, MAX_VIRIAL
 from lambda_hat.records.base import Beside, Figure, Part
 from lambda_hat.records.columns import Column, Reports
 from lambda_hat.records.ending import Ending
@@ -25,6 +25,18 @@ class Findings(Part):
     """Estimate of the LLC."""
     se_hat: Annotated[Figure, Column("standard error")] = None
     """Monte Carlo standard error of the estimate."""
+    raw_llc_hat: Annotated[Figure, Column("raw λ̂")] = None
+    """The estimate before its correction by the identities that hold under the local posterior."""
+    virial_excess: Annotated[Figure, Column("virial excess", spec="+.2%")] = None
+    """E[r·∇U]/d − 1, zero under the local posterior π ∝ e^(−U): what it is beyond its error, step size and minibatches
+    have caused."""
+    self_check_bias: Annotated[Figure, Column("self-check", spec=".1%", bound=MAX_RELATIVE_BIAS)] = None
+    """Bias that the identities find in the raw estimate of a sampler without a Metropolis decision, over λ̂. The
+    correction takes off most of it; above 5 % smaller steps are wanted."""
+    stationarity: Annotated[Figure, Column("stationarity", "standard errors", ".1f", bound=MAX_VIRIAL)] = None
+    """Distance from what holds once a chain is stationary, step size and minibatches included. Above 4 it is not."""
+    degree: Annotated[Figure, Column("degree", spec=".2f")] = None
+    """q = nβ E[r·∇L_n]/λ̂: 2 where the loss is quadratic and Laplace's value holds, more where it is flatter."""
     is_diverged: Annotated[bool | None, Column("diverged")] = None
     """Whether the chains left the neighbourhood of w0, or a value was not finite."""
     rhat: Annotated[Figure, Column("R̂", spec=".3f", bound=MAX_RHAT_APPROXIMATE)] = None

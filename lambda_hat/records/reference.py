@@ -99,7 +99,7 @@ class ImportanceRecord(Part):
 class ReferenceRecord(Record):
     """A problem's λ̂ with its standard error, why it may or may not be believed, and what it cost."""
 
-    FORMAT: ClassVar[int] = 3  # also of the arrays beside it; a reference of an older format is made anew
+    FORMAT: ClassVar[int] = 4  # also of the arrays beside it; a reference of an older format is made anew
 
     method: str
     """How the reference was made: `hmc` or `exact`."""

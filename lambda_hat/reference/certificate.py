@@ -16,6 +16,7 @@ from lambda_hat.draws.criteria import (
     MAX_RHAT,
     MAX_RHAT_APPROXIMATE,
     MAX_SHARE_MISSED,
+    MAX_VIRIAL,
     MIN_ACCEPTANCE_RATIO,
     MIN_BFMI,
     MIN_DIVERGENT,
@@ -82,7 +83,8 @@ def certify(draws: DiagnosedDraws | None, *, target_accept: float, max_relative_
         return Certificate((Criterion("number of draws", 0, MIN_ESS, is_upper=False),))
     info, loss, distance = draws.info, draws.loss, draws.distance
     acceptance = float(np.mean(info.acceptance_rate, axis=1).min())
-    relative_mcse = loss.mcse / abs(loss.mean) if loss.mean else math.inf
+    corrected = draws.corrected
+    relative_mcse = corrected.mcse / abs(corrected.mean) if corrected.mean else math.inf
     divergent, deviation = float(np.mean(info.is_divergent)), _largest_chain_deviation(draws.loss_trace)
     return Certificate(
         (
@@ -99,7 +101,17 @@ def certify(draws: DiagnosedDraws | None, *, target_accept: float, max_relative_
             Criterion(
                 "smallest acceptance of a chain", acceptance, MIN_ACCEPTANCE_RATIO * target_accept, is_upper=False
             ),
+            *(_judge_correction(draws) if draws.has_identities else ()),
         )
+    )
+
+
+def _judge_correction(draws: DiagnosedDraws) -> tuple[Criterion, ...]:
+    """The identities must hold, and what they leave of the loss must mix as well."""
+    return (
+        Criterion("virial, in MCSE", draws.virial, MAX_VIRIAL),
+        Criterion("R̂ of the corrected loss", draws.corrected.rhat, MAX_RHAT),
+        Criterion("bulk ESS of the corrected loss", draws.corrected.ess_bulk, MIN_ESS, is_upper=False),
     )
 
 
@@ -118,9 +130,9 @@ def agreement(
     """Agreement of λ̂ with other chains, by `name`, which must be long enough to tell. The last criterion is theirs."""
     rhat = relative_mcse = deviation = math.nan
     if draws is not None and others is not None:
-        ours, theirs = draws.loss, others.loss
+        ours, theirs = draws.corrected, others.corrected
         error = math.hypot(ours.mcse, theirs.mcse)
-        rhat = theirs.rhat
+        rhat = max(others.loss.rhat, theirs.rhat)
         relative_mcse = theirs.mcse / abs(theirs.mean) if theirs.mean else math.inf
         deviation = abs(ours.mean - theirs.mean) / error if math.isfinite(error) and error > 0 else math.inf
     return Certificate(

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from lambda_hat.config.methods.hmc import HMCSettings
-from lambda_hat.posterior import Coordinates, Geometry, LocalPosterior, Whitening, average_whitening
+from lambda_hat.posterior import Coordinates, Geometry, LocalPosterior, average_whitening
 from lambda_hat.posterior.geometry import MAX_DENSE_DIM, num_positions_to_average
 from lambda_hat.posterior.local import LARGE_DIM
 from lambda_hat.reference.chains import GrowingChains
@@ -43,14 +43,20 @@ MAX_EVALUATION_ERROR = 0.01
 
 def start_hmc(
     posterior: LocalPosterior,
-    whitening: Whitening,
+    coordinates: Coordinates,
     settings: HMCSettings,
     displacements: Float[Array, "chains d"],
     keys: Iterator[Array],
     work: Work,
 ) -> GrowingChains:
-    """Chains of jittered HMC in the given coordinates, warmed up."""
-    sampler = HMC.from_settings(posterior, whitening, settings, log_step_size_jitter=LOG_STEP_SIZE_JITTER)
+    """Chains of jittered HMC in the averaged coordinates, warmed up."""
+    sampler = HMC.from_settings(
+        posterior,
+        coordinates.averaged,
+        settings,
+        at_w0=coordinates.at_w0,
+        log_step_size_jitter=LOG_STEP_SIZE_JITTER,
+    )
     chains = GrowingChains(sampler, next(keys), displacements, work)
     num_warmup = NUM_WARMUP if posterior.dim <= LARGE_DIM else NUM_WARMUP_OF_LARGE
     chains.advance(next(keys), num_warmup, num_warmup=num_warmup)
@@ -80,7 +86,7 @@ def find_coordinates(
     evaluation_error = 0.0
     for pilot, steps_between in enumerate(intervals, 1):
         work.tell(f"pilot {pilot}")
-        chains = start_hmc(evaluated, whitening, settings, starts, keys, work)
+        chains = start_hmc(evaluated, Coordinates(geometry.whitening, whitening), settings, starts, keys, work)
         draws = chains.snapshots(keys, num_snapshots, steps_between)
         starts = draws[-num_chains:]
         work.done("pilots")

@@ -187,7 +187,7 @@ class _Engine:
         starts = start_positions(
             self.posterior, whitening, found.draws, self.survey, next(self.keys), self.spec.num_chains, self.work
         )
-        return start_hmc(self.posterior, whitening, self.settings, starts, self.keys, self.work)
+        return start_hmc(self.posterior, self.coordinates, self.settings, starts, self.keys, self.work)
 
     def sample(self) -> None:
         """Rounds until certified, by chains or by importance sampling; raises when out of time."""
@@ -314,18 +314,27 @@ class _Engine:
     def build_chains(self) -> Any:
         """The sampler of the chains that count."""
         return HMC.from_settings(
-            self.posterior, self.whitening, self.settings, log_step_size_jitter=LOG_STEP_SIZE_JITTER
+            self.posterior,
+            self.whitening,
+            self.settings,
+            at_w0=self.whitening_at_w0,
+            log_step_size_jitter=LOG_STEP_SIZE_JITTER,
         )
 
     def build_cross_check(self) -> Any:
         """The sampler of the second opinion."""
         settings = MCLMCSettings(step_size=INITIAL_STEP_SIZE, target_accept=self.spec.target_accept)
-        return AdjustedMCLMC.from_settings(self.posterior, self.whitening, settings)
+        return AdjustedMCLMC.from_settings(self.posterior, self.whitening, settings, at_w0=self.whitening_at_w0)
 
     @property
     def whitening(self) -> Whitening:
         """A1."""
         return identity_whitening(self.posterior) if self.coordinates is None else self.coordinates.averaged
+
+    @property
+    def whitening_at_w0(self) -> Whitening | None:
+        """A0."""
+        return None if self.coordinates is None else self.coordinates.at_w0
 
     def diagnose(self) -> tuple[TraceDiagnostics, TraceDiagnostics]:
         """Diagnostics of nβ (L_n(w) − L_n(w0)) and of r², of the draws that count."""
@@ -355,8 +364,10 @@ class _Engine:
 
     def estimate_of_chains(self) -> tuple[float, float]:
         """λ̂ and its standard error by the draws that count."""
-        loss, _ = self.diagnose()
-        return loss.mean, loss.mcse
+        draws = None if self.chains is None else self.chains.retained
+        if draws is None:
+            return math.nan, math.inf
+        return draws.corrected.mean, draws.corrected.mcse
 
     def judge_cross_check(self) -> Certificate:
         return Certificate(()) if self.spec.cross_check is None else self._agreement(self.cross_check, "mclmc")

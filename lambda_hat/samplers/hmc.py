@@ -10,7 +10,7 @@ from jaxtyping import Array
 
 from lambda_hat.config.methods.hmc import HMCSettings
 from lambda_hat.draws.info import Info
-from lambda_hat.posterior import Coordinates, LocalPosterior, Whitening
+from lambda_hat.posterior import Coordinates, Identities, LocalPosterior, Whitening
 from lambda_hat.samplers.base import TunableSampler, halton
 from lambda_hat.samplers.method import Built, Ended, Judgement, adjusted_reports, starts_by_whitening
 from lambda_hat.samplers.whitened import ChainState, WhitenedSampler
@@ -37,13 +37,15 @@ class HMC(WhitenedSampler, TunableSampler):
         whitening: Whitening,
         settings: HMCSettings,
         *,
+        at_w0: Whitening | None = None,
         log_step_size_jitter: float = 0.2,
     ) -> Self:
-        """HMC as `settings` say."""
+        """HMC as `settings` say. `at_w0`, by the curvature at w0, is for the identities; `whitening` unless given."""
         dtype = posterior.w0.dtype
         return cls(
             posterior=posterior,
             whitening=whitening,
+            identities=Identities(at_w0 or whitening, posterior.localization),
             step_size=jnp.asarray(settings.step_size, dtype),
             target_accept=jnp.asarray(settings.target_accept, dtype),
             num_integration_steps=jnp.asarray(settings.num_integration_steps, jnp.int32),
@@ -78,7 +80,7 @@ class HMC(WhitenedSampler, TunableSampler):
 
 def build(posterior: LocalPosterior, coordinates: Coordinates, settings: HMCSettings, rng_key: Array) -> Built:
     """Chains in the averaged coordinates, from draws of the Gaussian that these stand for."""
-    sampler = HMC.from_settings(posterior, coordinates.averaged, settings)
+    sampler = HMC.from_settings(posterior, coordinates.averaged, settings, at_w0=coordinates.at_w0)
     return Built(sampler, starts_by_whitening(sampler.whitening, posterior, settings.num_chains, rng_key), judge)
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from lambda_hat.config.methods.mclmc import MCLMCSettings
 from lambda_hat.draws.info import Info
-from lambda_hat.posterior import Coordinates, LocalPosterior, Whitening
+from lambda_hat.posterior import Coordinates, Identities, LocalPosterior, Whitening
 from lambda_hat.samplers.base import TunableSampler, halton
 from lambda_hat.samplers.method import Built, Ended, Judgement, adjusted_reports, divergence_rate, starts_by_whitening
 from lambda_hat.samplers.whitened import ChainState, WhitenedSampler, is_undefined
@@ -37,12 +37,20 @@ class AdjustedMCLMC(WhitenedSampler, TunableSampler):
     decoherence_length: Array
 
     @classmethod
-    def from_settings(cls, posterior: LocalPosterior, whitening: Whitening, settings: MCLMCSettings) -> Self:
-        """Adjusted MCLMC as `settings` say."""
+    def from_settings(
+        cls,
+        posterior: LocalPosterior,
+        whitening: Whitening,
+        settings: MCLMCSettings,
+        *,
+        at_w0: Whitening | None = None,
+    ) -> Self:
+        """Adjusted MCLMC as `settings` say. `at_w0` is for the identities; `whitening` unless given."""
         dtype = posterior.w0.dtype
         return cls(
             posterior=posterior,
             whitening=whitening,
+            identities=Identities(at_w0 or whitening, posterior.localization),
             step_size=jnp.asarray(settings.step_size, dtype),
             target_accept=jnp.asarray(settings.target_accept, dtype),
             decoherence_length=jnp.asarray(settings.decoherence_length, dtype),
@@ -79,12 +87,20 @@ class UnadjustedMCLMC(WhitenedSampler):
     decoherence_length: Array
 
     @classmethod
-    def from_settings(cls, posterior: LocalPosterior, whitening: Whitening, settings: MCLMCSettings) -> Self:
-        """Unadjusted MCLMC as `settings` say."""
+    def from_settings(
+        cls,
+        posterior: LocalPosterior,
+        whitening: Whitening,
+        settings: MCLMCSettings,
+        *,
+        at_w0: Whitening | None = None,
+    ) -> Self:
+        """Unadjusted MCLMC as `settings` say. `at_w0` is for the identities; `whitening` unless given."""
         dtype = posterior.w0.dtype
         return cls(
             posterior=posterior,
             whitening=whitening,
+            identities=Identities(at_w0 or whitening, posterior.localization),
             step_size=jnp.asarray(settings.step_size, dtype),
             decoherence_length=jnp.asarray(settings.decoherence_length, dtype),
         )
@@ -114,8 +130,10 @@ def build(posterior: LocalPosterior, coordinates: Coordinates, settings: MCLMCSe
     whitening = coordinates.averaged
     starts = starts_by_whitening(whitening, posterior, settings.num_chains, rng_key)
     if settings.is_adjusted:
-        return Built(AdjustedMCLMC.from_settings(posterior, whitening, settings), starts, judge_adjusted)
-    return Built(UnadjustedMCLMC.from_settings(posterior, whitening, settings), starts, judge_unadjusted)
+        adjusted = AdjustedMCLMC.from_settings(posterior, whitening, settings, at_w0=coordinates.at_w0)
+        return Built(adjusted, starts, judge_adjusted)
+    unadjusted = UnadjustedMCLMC.from_settings(posterior, whitening, settings, at_w0=coordinates.at_w0)
+    return Built(unadjusted, starts, judge_unadjusted)
 
 
 def judge_adjusted(ended: Ended, rng_key: Array) -> Judgement:

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from lambda_hat.config.methods.sghmc import SGHMCSettings
 from lambda_hat.draws.info import Info
-from lambda_hat.posterior import Coordinates, LocalPosterior, Whitening
+from lambda_hat.posterior import Coordinates, Identities, LocalPosterior, Whitening
 from lambda_hat.samplers.base import MinibatchSampler
 from lambda_hat.samplers.bias import measure_bias_traces
 from lambda_hat.samplers.method import Built, Ended, Judgement, starts_at_w0
@@ -38,23 +38,28 @@ class SGHMC(MinibatchSampler):
     `whitened`: the same in the coordinates z of w = w0 + A z, with Aᵀ∇U_B for the gradient and v a velocity of z.
 
     The loss of a draw is the paired minibatch reading at the position *before* the step, whose batch is independent of
-    it.
+    it; the identities are read with the gradient of the same batch. Once stationary, E[r·ĝ] = (1 − α/2) E[|v|²]/η for
+    ĝ = ∇U_B and the velocity after the step, whatever η: Info's `stationarity` is half the difference.
     """
 
     whitening: Whitening
+    identities: Identities
     step_size: Array
     friction: Array
     noise_share: Array
     preconditioner: Array  # index into PRECONDITIONERS: traced, so that both share one program
 
     @classmethod
-    def from_settings(cls, posterior: LocalPosterior, whitening: Whitening, settings: SGHMCSettings) -> Self:
-        """SGHMC as `settings` say."""
+    def from_settings(
+        cls, posterior: LocalPosterior, whitening: Whitening, settings: SGHMCSettings, *, at_w0: Whitening | None = None
+    ) -> Self:
+        """SGHMC as `settings` say. `at_w0`, by the curvature at w0, is for the identities; `whitening` unless given."""
         dtype = posterior.w0.dtype
         return cls(
             posterior=posterior,
             batch_size=min(settings.batch_size, posterior.num_data),
             whitening=whitening,
+            identities=Identities(at_w0 or whitening, posterior.localization),
             step_size=jnp.asarray(settings.step_size, dtype),
             friction=jnp.asarray(settings.friction, dtype),
             noise_share=jnp.asarray(settings.noise_share, dtype),
@@ -74,6 +79,7 @@ class SGHMC(MinibatchSampler):
         """One minibatch gradient, one update of the velocity, one of the position."""
         excess_loss, gradient = jax.value_and_grad(self.draw_loss(rng_key))(state.displacement)
         force = self.posterior.nbeta * gradient + self.posterior.localization * state.displacement
+        virials = self.identities.read(state.displacement, force)
         variance = 2 * (1 - self.noise_share) * self.friction * self.step_size
         kick = jnp.sqrt(variance) * normals(rng_key, force.size, force.dtype)
         coasting = (1 - self.friction) * state.velocity + kick
@@ -90,6 +96,7 @@ class SGHMC(MinibatchSampler):
         velocity, move = lax.switch(self.preconditioner, (plain, whitened))
         displacement = state.displacement + move
         squared_distance = displacement @ displacement
+        work = state.displacement @ force
         one = jnp.ones((), force.dtype)
         info = Info(
             excess_loss=excess_loss,
@@ -100,6 +107,9 @@ class SGHMC(MinibatchSampler):
             is_undefined=jnp.zeros_like(squared_distance),
             weight=one,
             num_gradient_evaluations=one * self.share_of_data,
+            virial=virials.plain,
+            curved_virial=virials.curved,
+            stationarity=0.5 * (work - (1 - self.friction / 2) * (velocity @ velocity) / self.step_size),
         )
         return SGHMCState(displacement, squared_distance, velocity), info
 
@@ -107,7 +117,7 @@ class SGHMC(MinibatchSampler):
 def build(posterior: LocalPosterior, coordinates: Coordinates, settings: SGHMCSettings, rng_key: Array) -> Built:
     """Chains that start at w0."""
     del rng_key
-    sampler = SGHMC.from_settings(posterior, coordinates.averaged, settings)
+    sampler = SGHMC.from_settings(posterior, coordinates.averaged, settings, at_w0=coordinates.at_w0)
     return Built(sampler, starts_at_w0(posterior, settings.num_chains), judge)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, Self, TypeAlias
+from typing import NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from lambda_hat.config.methods.sgld import SGLDSettings
 from lambda_hat.draws.info import Info
-from lambda_hat.posterior import Coordinates, LocalPosterior, Whitening
+from lambda_hat.posterior import Coordinates, Identities, LocalPosterior, Whitening
 from lambda_hat.samplers.base import MinibatchSampler
 from lambda_hat.samplers.bias import measure_bias_traces
 from lambda_hat.samplers.method import Built, Ended, Judgement, starts_at_w0
@@ -25,7 +25,12 @@ __all__ = ["PRECONDITIONERS", "SGLD", "SGLDBias", "SGLDState", "build", "predict
 PRECONDITIONERS = ("none", "rmsprop", "adam", "whitened")
 PREDICTABLE = ("none", "whitened")  # P constant, so that there is a stationary law to speak of
 
-_Moved: TypeAlias = tuple[Array, Array, Array]  # w − w0 and the moments, after a step
+
+class _Moved(NamedTuple):
+    displacement: Float[Array, " d"]  # w − w0 after a step
+    first_moment: Float[Array, " d"]
+    second_moment: Float[Array, " d"]
+    squared_force: Array  # ĝᵀPĝ of the step, where P is constant, else NaN
 
 
 class SGLDState(NamedTuple):
@@ -47,10 +52,12 @@ class SGLD(MinibatchSampler):
     noise is √η A ξ; that is `none` in the coordinates z of w = w0 + A z.
 
     The loss of a draw is the paired minibatch reading at the position *before* the step, whose batch is independent of
-    it.
+    it; the identities are read with the gradient of the same batch. Once stationary, with constant η and P,
+    E[½ (r·ĝ − d)] = (η/8) E[ĝᵀPĝ] for ĝ = ∇U_B, whatever the step size: Info's `stationarity` is the difference.
     """
 
     whitening: Whitening
+    identities: Identities
     initial_step_size: Array
     annealing_exponent: Array
     annealing_offset: Array
@@ -60,8 +67,10 @@ class SGLD(MinibatchSampler):
     damping: Array
 
     @classmethod
-    def from_settings(cls, posterior: LocalPosterior, whitening: Whitening, settings: SGLDSettings) -> Self:
-        """SGLD as `settings` say."""
+    def from_settings(
+        cls, posterior: LocalPosterior, whitening: Whitening, settings: SGLDSettings, *, at_w0: Whitening | None = None
+    ) -> Self:
+        """SGLD as `settings` say. `at_w0`, by the curvature at w0, is for the identities; `whitening` unless given."""
 
         def traced(value: float) -> Array:
             return jnp.asarray(value, posterior.w0.dtype)
@@ -70,6 +79,7 @@ class SGLD(MinibatchSampler):
             posterior=posterior,
             batch_size=min(settings.batch_size, posterior.num_data),
             whitening=whitening,
+            identities=Identities(at_w0 or whitening, posterior.localization),
             initial_step_size=traced(settings.initial_step_size),
             annealing_exponent=traced(settings.annealing_exponent),
             annealing_offset=traced(settings.annealing_offset),
@@ -95,14 +105,16 @@ class SGLD(MinibatchSampler):
         time = state.num_steps.astype(gradient.dtype)
         step_size = self.initial_step_size * (1 + time / self.annealing_offset) ** (-self.annealing_exponent)
         noise = jnp.sqrt(step_size) * normals(rng_key, gradient.size, gradient.dtype)
+        force = self._force(state, gradient)
+        virials = self.identities.read(state.displacement, force)
         # A branch on a value that all chains share: nobody pays for the moments, or for A, of another.
-        displacement, first, second = lax.switch(
+        displacement, first, second, squared_force = lax.switch(
             self.preconditioner,
             (
-                lambda: self._step_plain(state, gradient, noise, step_size),
+                lambda: self._step_plain(state, force, noise, step_size),
                 lambda: self._step_rmsprop(state, gradient, noise, step_size),
                 lambda: self._step_adam(state, gradient, noise, step_size),
-                lambda: self._step_whitened(state, gradient, noise, step_size),
+                lambda: self._step_whitened(state, force, noise, step_size),
             ),
         )
         squared_distance = displacement @ displacement
@@ -116,31 +128,35 @@ class SGLD(MinibatchSampler):
             is_undefined=jnp.zeros_like(squared_distance),
             weight=step_size,
             num_gradient_evaluations=one * self.share_of_data,
+            virial=virials.plain,
+            curved_virial=virials.curved,
+            stationarity=virials.plain - step_size / 8 * squared_force,
         )
         return SGLDState(displacement, squared_distance, first, second, state.num_steps + 1), info
 
     def _force(self, state: SGLDState, drift: Float[Array, " d"]) -> Float[Array, " d"]:
         return self.posterior.nbeta * drift + self.posterior.localization * state.displacement
 
-    def _step_plain(self, state: SGLDState, gradient: Array, noise: Array, step_size: Array) -> _Moved:
-        displacement = state.displacement - 0.5 * step_size * self._force(state, gradient) + noise
-        return displacement, state.first_moment, state.second_moment
+    def _step_plain(self, state: SGLDState, force: Array, noise: Array, step_size: Array) -> _Moved:
+        displacement = state.displacement - 0.5 * step_size * force + noise
+        return _Moved(displacement, state.first_moment, state.second_moment, force @ force)
 
-    def _step_whitened(self, state: SGLDState, gradient: Array, noise: Array, step_size: Array) -> _Moved:
-        pulled = self.whitening.pullback(self._force(state, gradient))
+    def _step_whitened(self, state: SGLDState, force: Array, noise: Array, step_size: Array) -> _Moved:
+        pulled = self.whitening.pullback(force)
         move = self.whitening.displacement(noise - 0.5 * step_size * pulled)
-        return state.displacement + move, state.first_moment, state.second_moment
+        return _Moved(state.displacement + move, state.first_moment, state.second_moment, pulled @ pulled)
 
     def _step_rmsprop(self, state: SGLDState, gradient: Array, noise: Array, step_size: Array) -> _Moved:
         second, scale = self._second_moment(state, gradient)
         displacement = self._step_diagonal(state, gradient, noise, step_size, scale)
-        return displacement, state.first_moment, second
+        return _Moved(displacement, state.first_moment, second, jnp.full((), jnp.nan, displacement.dtype))
 
     def _step_adam(self, state: SGLDState, gradient: Array, noise: Array, step_size: Array) -> _Moved:
         second, scale = self._second_moment(state, gradient)
         first = self.gradient_decay * state.first_moment + (1 - self.gradient_decay) * gradient
         drift = first / (1 - self.gradient_decay ** (state.num_steps + 1).astype(gradient.dtype))
-        return self._step_diagonal(state, drift, noise, step_size, scale), first, second
+        displacement = self._step_diagonal(state, drift, noise, step_size, scale)
+        return _Moved(displacement, first, second, jnp.full((), jnp.nan, displacement.dtype))
 
     def _second_moment(self, state: SGLDState, gradient: Array) -> tuple[Float[Array, " d"], Float[Array, " d"]]:
         """Second moment of the gradient after this step, and the diagonal preconditioner that it makes."""
@@ -158,7 +174,7 @@ class SGLD(MinibatchSampler):
 def build(posterior: LocalPosterior, coordinates: Coordinates, settings: SGLDSettings, rng_key: Array) -> Built:
     """Chains that start at w0."""
     del rng_key
-    sampler = SGLD.from_settings(posterior, coordinates.averaged, settings)
+    sampler = SGLD.from_settings(posterior, coordinates.averaged, settings, at_w0=coordinates.at_w0)
     return Built(sampler, starts_at_w0(posterior, settings.num_chains), judge)
 
 

@@ -215,7 +215,7 @@ class VI(MinibatchSampler):
         updates, optimizer = optax.adam(rate).update(gradient, state.optimizer)
         mixture: Mixture = optax.apply_updates(state.mixture, updates)  # pyright: ignore[reportAssignmentType]
         one = jnp.ones((), energy.dtype)
-        info = Info(
+        info = Info.without_identities(
             excess_loss=readings.excess_loss,
             squared_distance=readings.squared_distance,
             acceptance_rate=one,

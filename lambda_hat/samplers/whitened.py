@@ -11,7 +11,7 @@ from blackjax.mcmc import hmc
 from jaxtyping import Array, Float
 
 from lambda_hat.draws.info import Info
-from lambda_hat.posterior import LocalPosterior, Whitening
+from lambda_hat.posterior import Identities, LocalPosterior, Whitening
 from lambda_hat.samplers.base import Sampler
 
 __all__ = ["UNDEFINED", "ChainState", "WhitenedSampler", "is_undefined"]
@@ -37,6 +37,7 @@ class WhitenedSampler(Sampler):
 
     posterior: LocalPosterior
     whitening: Whitening
+    identities: Identities
 
     def logdensity(self, z: Float[Array, " d"]) -> Array:
         """log π at w0 + A z, zero at w0; `UNDEFINED`, with gradient zero, where the loss is no number.
@@ -86,7 +87,9 @@ class WhitenedSampler(Sampler):
     ) -> tuple[ChainState, Info]:
         """What `step` gives where the kernel took `state` to `chain` with so many gradients."""
         dtype = self.posterior.w0.dtype
-        squared_distance = jnp.sum(self.whitening.displacement(chain.position) ** 2)
+        displacement = self.whitening.displacement(chain.position)
+        virials = self.identities.read(displacement, -self.whitening.gradient(chain.logdensity_grad))
+        squared_distance = jnp.sum(displacement**2)
         return ChainState(chain, state.num_steps + 1), Info(
             excess_loss=self.posterior.excess_loss_from(chain.logdensity, squared_distance),
             squared_distance=squared_distance,
@@ -96,4 +99,7 @@ class WhitenedSampler(Sampler):
             is_undefined=jnp.asarray(is_undefined, dtype),
             weight=jnp.ones((), dtype),
             num_gradient_evaluations=(num_gradients + (state.num_steps == 0)).astype(dtype),  # one in `init`
+            virial=virials.plain,
+            curved_virial=virials.curved,
+            stationarity=jnp.asarray(jnp.nan, dtype),
         )

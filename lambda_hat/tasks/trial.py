@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from lambda_hat.artifacts.paths import MANIFEST_JSON, METRICS_JSON, PROGRESS_JSONL, STOP_FLAG, TRACES_NPZ
 from lambda_hat.clock import now
+from lambda_hat.draws.criteria import Correction
 from lambda_hat.errors import StorageError
 from lambda_hat.estimate.method import MethodResult, RunProgress, sample_method
 from lambda_hat.estimate.traces import Traces
@@ -109,7 +111,7 @@ class _Trial:
             evaluation_guard=limits.evaluation_guard,
         )
         if not self._has_ended:
-            _traces(run, loaded.nbeta).save(self.folder / TRACES_NPZ)
+            _traces(run, loaded.nbeta, self._settings.correction).save(self.folder / TRACES_NPZ)
         return _metrics(run, clock, made_by.between(clock.started, now()))
 
     def _on_progress(self, progress: RunProgress) -> None:
@@ -152,10 +154,23 @@ def _stuck(reason: str, clock: Clock, short_of: str) -> Metrics:
     return Metrics.failed(reason, short_of=short_of, timings=clock.timings(), provenance=made_by)
 
 
-def _traces(run: MethodResult, nbeta: float) -> Traces:
+def _traces(run: MethodResult, nbeta: float, correction: Correction) -> Traces:
     of_draws = float(np.sum(run.info.num_gradient_evaluations))
     work_before = max(0.0, run.num_gradient_evaluations - of_draws)
-    return Traces.of_draws(run.info, nbeta, work_before=work_before, fit_draws=run.fit_draws)
+    return Traces.of_draws(run.info, nbeta, work_before=work_before, correction=correction, fit_draws=run.fit_draws)
+
+
+def _self_check(run: MethodResult) -> dict[str, float]:
+    check = run.self_check
+    if check is None:
+        return {}
+    has_bias = not math.isnan(check.stationarity)
+    return {
+        "virial_excess": check.virial_excess,
+        "degree": check.degree,
+        "self_check_bias": check.relative_bias if has_bias else math.nan,
+        "stationarity": check.stationarity,
+    }
 
 
 def _metrics(run: MethodResult, clock: Clock, made_by: Provenance) -> Metrics:
@@ -170,6 +185,8 @@ def _metrics(run: MethodResult, clock: Clock, made_by: Provenance) -> Metrics:
         is_diverged=run.is_diverged,
         llc_hat=estimate.llc,
         se_hat=estimate.se,
+        raw_llc_hat=estimate.raw_llc,
+        **_self_check(run),
         rhat=estimate.rhat,
         rhat_loss=estimate.rhat_loss,
         rhat_distance=estimate.rhat_distance,

@@ -22,7 +22,7 @@ def rng():
 
 def build_info(excess_loss, squared_distance, weight=None):
     ones = np.ones_like(excess_loss)
-    return Info(
+    return Info.without_identities(
         excess_loss=excess_loss,
         squared_distance=squared_distance,
         acceptance_rate=ones,

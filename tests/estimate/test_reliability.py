@@ -10,29 +10,36 @@ import pytest
 from lambda_hat.config.methods import parse_settings
 from lambda_hat.draws.info import Info
 from lambda_hat.draws.llc import LLCEstimate
+from lambda_hat.draws.selfcheck import SelfCheck
 from lambda_hat.estimate.method import MethodResult
 from lambda_hat.estimate.reliability import reasons_against
 from lambda_hat.records.state import State
 
 GOOD = {
-    "llc": 10.0, "se": 0.1, "rhat": 1.005, "ess_bulk": 900.0, "ess_tail": 800.0, "rhat_loss": 1.005,
-    "rhat_distance": 1.003, "num_draws": 4000,
+    "llc": 10.0, "se": 0.1, "raw_llc": 10.1, "raw_se": 0.2, "rhat": 1.005, "ess_bulk": 900.0, "ess_tail": 800.0,
+    "rhat_loss": 1.005, "rhat_distance": 1.003, "num_draws": 4000,
 }  # fmt: skip
-EXTRAS = {
-    "hmc": {"acceptance_rate": 0.8}, "mclmc": {"acceptance_rate": 0.9}, "sgld": {"predicted_bias": 0.02},
-    "sghmc": {"predicted_bias": 0.02},
-    "vi": {"k_hat": 0.5, "llc_psis": 10.2},
-}  # fmt: skip
+EXTRAS = {"vi": {"k_hat": 0.5, "llc_psis": 10.2}}
+CHECKED = {"virial_excess": 0.01, "virial": 1.0, "stationarity": 2.0, "degree": 2.1, "relative_bias": 0.02}
 SHAPE = (4, 100)
 ALL = ("hmc", "mclmc", "sgld", "sghmc", "vi")
 
 
 def reasons(
-    method: str, *, decrease: float = 1e-3, traces=None, estimate=None, extras=None, settings=None, is_diverged=False
+    method: str,
+    *,
+    decrease: float = 1e-3,
+    traces=None,
+    estimate=None,
+    extras=None,
+    check=None,
+    settings=None,
+    is_diverged=False,
 ):
     acceptance = {"hmc": 0.8, "mclmc": 0.9}.get(method, 1.0)
     known = {name: np.ones(SHAPE) for name in Info._fields}
     known |= {"acceptance_rate": np.full(SHAPE, acceptance), "is_divergent": np.zeros(SHAPE)}
+    known |= {"is_undefined": np.zeros(SHAPE)}
     known |= {"energy": np.random.default_rng(0).standard_normal(SHAPE)}
     run = MethodResult(
         state=State.PRUNED if is_diverged else State.COMPLETE,
@@ -43,8 +50,9 @@ def reasons(
         num_steps_done=100,
         is_truncated=False,
         num_gradient_evaluations=1.0,
-        extras=EXTRAS[method] if extras is None else extras,
+        extras=EXTRAS.get(method, {}) if extras is None else extras,
         chains=None,
+        self_check=None if method == "vi" else SelfCheck(**CHECKED | (check or {})),
     )
     return reasons_against(run, parse_settings(method, settings or {}), decrease)
 
@@ -82,18 +90,15 @@ CASES = [
     (("vi",), {"extras": {}}, "k̂ of importance sampling is inf, at most 0.7 wanted. Raise `M` and `r`, or use hmc."),
     (("vi",), {"extras": {"k_hat": 0.6, "llc_psis": 12.5}},
      "distance from importance sampling, over λ̂ is 0.2, at most 0.05 wanted. Raise `M` and `r`, or use hmc."),
-    (("sgld",), {"extras": {"predicted_bias": 0.3}},
-     "predicted bias over λ̂ is 0.3, at most 0.05 wanted. Lower `eta0`."),
-    (("sgld",), {"extras": {}, "settings": {"precond_type": "adam"}},
-     "The bias of sgld with `precond_type: adam` is not known. See whether a smaller `eta0` gives the same, or use "
-     "hmc."),
-    (("sghmc",), {"extras": {"predicted_bias": 0.3}},
-     "predicted bias over λ̂ is 0.3, at most 0.05 wanted. Lower `eta`."),
-    (("sghmc",), {"extras": {}},
-     "The bias of sghmc is not known here. See whether a smaller `eta` gives the same, or use hmc."),
-    (("mclmc",), {"settings": {"adjusted": False}},
-     "The bias of mclmc with `adjusted: false` is not known. See whether a smaller `step_size` gives the same, or "
-     "leave `adjusted` out."),
+    (("sgld", "sghmc"), {"check": {"relative_bias": 0.3}},
+     "bias by the identities, over λ̂ is 0.3, at most 0.05 wanted. {step}."),
+    (("mclmc",), {"check": {"relative_bias": 0.3}, "settings": {"adjusted": False}},
+     "bias by the identities, over λ̂ is 0.3, at most 0.05 wanted. Lower `step_size`."),
+    (("sgld", "sghmc"), {"check": {"stationarity": 5.0}},
+     "distance from stationarity, in MCSE is 5, at most 4 wanted. Raise `steps`."),
+    (("hmc", "mclmc"), {"check": {"virial": 5.0}},
+     "virial, in MCSE is 5, at most 4 wanted. See whether the loss is continuous and its gradient its own: a "
+     "`stop_gradient` or rounding makes it another."),
 ]  # fmt: skip
 
 

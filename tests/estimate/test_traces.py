@@ -20,7 +20,16 @@ def build_info(num_chains=3, num_draws=2500, seed=1):
     divergent = np.zeros((num_chains, num_draws))
     divergent[0, 7:8] = 1.0
     weight = np.broadcast_to(np.linspace(2.0, 1.0, num_draws), loss.shape)
-    return Info(loss, distance, np.full_like(loss, 0.8), energy, divergent, 0 * loss, weight, np.full_like(loss, 0.25))
+    return Info.without_identities(
+        excess_loss=loss,
+        squared_distance=distance,
+        acceptance_rate=np.full_like(loss, 0.8),
+        energy=energy,
+        is_divergent=divergent,
+        is_undefined=0 * loss,
+        weight=weight,
+        num_gradient_evaluations=np.full_like(loss, 0.25),
+    )
 
 
 @pytest.mark.parametrize("num_draws", [1, 5, 999, 1000, 1001, 2500])

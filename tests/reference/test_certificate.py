@@ -29,7 +29,7 @@ def good_info(seed=0):
     """Independent draws of λ̂ = 2: relative MCSE (1/√2)/√8000 = 0.8 %."""
     rng = np.random.default_rng(seed)
     ones = np.ones(SHAPE)
-    return Info(
+    return Info.without_identities(
         excess_loss=rng.gamma(2.0, 1.0 / NBETA, SHAPE),
         squared_distance=rng.gamma(3.0, 1.0, SHAPE),
         acceptance_rate=0.8 * ones,
@@ -100,6 +100,32 @@ FAILURES = {
         "smallest acceptance of a chain"
     }),
 }  # fmt: skip
+
+
+def with_identities(info, virial=None, curved=None):
+    noise = np.random.default_rng(7).standard_normal((2, *SHAPE))
+    return info._replace(
+        virial=noise[0] if virial is None else virial, curved_virial=noise[1] if curved is None else curved
+    )
+
+
+def test_identities_add_criteria_of_their_own():
+    assert judge(with_identities(GOOD)).is_certified
+    assert len(judge(with_identities(GOOD)).criteria) == 14
+
+
+def test_identities_that_do_not_hold_are_found():
+    certificate = judge(with_identities(GOOD, virial=0.1 + np.random.default_rng(8).standard_normal(SHAPE)))
+    assert [c.name for c in certificate.criteria if not c.is_met] == ["virial, in MCSE"]
+
+
+def test_what_the_correction_leaves_must_mix():
+    """Chains whose loss is hidden in fast noise of the identity, the same for all, and has a level of its own."""
+    noise = 3.0 * np.random.default_rng(9).standard_normal(SHAPE)
+    loss = 2.0 + noise + 0.05 * np.arange(4)[:, None] + 0.1 * np.random.default_rng(3).standard_normal(SHAPE)
+    certificate = judge(with_identities(GOOD._replace(excess_loss=loss / NBETA), curved=noise), 0.1)
+    unmet = {c.name for c in certificate.criteria if not c.is_met}
+    assert unmet == {"R̂ of the corrected loss", "bulk ESS of the corrected loss"}
 
 
 @pytest.mark.parametrize("name", FAILURES)

@@ -49,8 +49,15 @@ def draws(num_chains=3, num_draws=400, seed=0):
     rng = np.random.default_rng(seed)
     loss = rng.gamma(8.0, 1 / NBETA, (num_chains, num_draws))
     ones = np.ones_like(loss)
-    return Info(
-        loss, rng.gamma(3.0, 0.2, loss.shape), 0.9 * ones, rng.normal(size=loss.shape), 0 * ones, 0 * ones, ones, ones
+    return Info.without_identities(
+        excess_loss=loss,
+        squared_distance=rng.gamma(3.0, 0.2, loss.shape),
+        acceptance_rate=0.9 * ones,
+        energy=rng.normal(size=loss.shape),
+        is_divergent=0 * ones,
+        is_undefined=0 * ones,
+        weight=ones,
+        num_gradient_evaluations=ones,
     )
 
 

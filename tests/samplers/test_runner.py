@@ -38,7 +38,7 @@ class Walk(TunableSampler):
         position = state.position + self.step_size * jax.random.normal(rng_key)
         one = jnp.ones(())
         return WalkState(position), Info(
-            position, position**2, jnp.exp(-self.step_size), one, 0 * one, 0 * one, self.step_size, one
+            position, position**2, jnp.exp(-self.step_size), one, 0 * one, 0 * one, self.step_size, one, one, one, one
         )
 
 

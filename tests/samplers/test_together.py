@@ -198,7 +198,9 @@ class Walk(Sampler):
         noise = self.step_size * jax.random.normal(rng_key, state.position.shape)
         position = state.position + jax.lax.switch(self.kind, [lambda x: x, lambda x: -x], noise)
         one = jnp.ones(())
-        return WalkState(position), Info(position[0], position[0] ** 2, one, one, 0 * one, 0 * one, one, one)
+        return WalkState(position), Info(
+            position[0], position[0] ** 2, one, one, 0 * one, 0 * one, one, one, one, one, one
+        )
 
 
 def walk(index, num_steps=40, *, kind=0, dim=1, **options):

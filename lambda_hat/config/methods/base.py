@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, TypeAlias
@@ -11,7 +10,7 @@ from pydantic import Field
 
 from lambda_hat.config.base import Frozen
 from lambda_hat.config.numbers import PositiveInt, Size
-from lambda_hat.draws.criteria import MAX_RELATIVE_BIAS, MIN_ESS, Criterion
+from lambda_hat.draws.criteria import MIN_ESS, Correction, Criterion
 
 __all__ = [
     "ACCEPTANCE_RATE",
@@ -24,7 +23,6 @@ __all__ = [
     "OpenUnit",
     "Report",
     "WithoutEffect",
-    "bias_criteria",
 ]
 
 OpenUnit = Annotated[float, Field(gt=0, lt=1)]
@@ -73,7 +71,7 @@ UNDEFINED_RATE = Report(
 PREDICTED_BIAS = Report(
     "predicted_bias",
     "predicted",
-    "Bias expected from step size and minibatches, (λ̂ − λ)/λ to first order in the step size. It should be small; "
+    "Bias of the uncorrected λ̂ expected from step size and minibatches, (λ̂ − λ)/λ to first order in the step size; "
     "where the preconditioner follows the gradients there is none.",
     spec="+.1%",
 )
@@ -130,6 +128,11 @@ class MethodSettings(Frozen):
     """Steps between two looks at the deadline and the stop flag."""
 
     @property
+    def advice_on_bias(self) -> str:
+        """What to do where step size and minibatches bias the draws."""
+        return self.smaller_steps
+
+    @property
     def is_whitened(self) -> bool:
         """Whether the method samples in coordinates that the curvature of the loss gives."""
         return True
@@ -138,6 +141,13 @@ class MethodSettings(Frozen):
     def is_exact(self) -> bool:
         """Whether a Metropolis decision removes the bias of the steps, and turns those down that fail numerically."""
         return False
+
+    @property
+    def correction(self) -> Correction:
+        """How identities correct the estimate: with fitted coefficients where the draws have no bias, else with 1."""
+        if self.is_fit:
+            return "none"
+        return "regression" if self.is_exact else "virial"
 
     @property
     def wanted_acceptance(self) -> float | None:
@@ -153,15 +163,3 @@ class MethodSettings(Frozen):
         """What the method's own reports on an estimate `llc` are held to, beside what every run is."""
         del llc, reports
         return iter(())
-
-    def unknown_bias(self, reports: Mapping[str, float]) -> str:
-        """Why the bias of a run is not known, and what to do then; empty where it is known or there is none."""
-        del reports
-        return ""
-
-
-def bias_criteria(reports: Mapping[str, float], advice: str) -> Iterator[Advised]:
-    """A predicted bias must be small, where there is a prediction."""
-    bias = abs(reports.get(PREDICTED_BIAS.name, math.nan))
-    if not math.isnan(bias):
-        yield Criterion("predicted bias over λ̂", bias, MAX_RELATIVE_BIAS), advice

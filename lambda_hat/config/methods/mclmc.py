@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable
 from typing import ClassVar
 
 from pydantic import Field
@@ -65,6 +65,11 @@ class MCLMCSettings(MethodSettings):
     """Steps between two looks at the deadline and the stop flag."""
 
     @property
+    def advice_on_bias(self) -> str:
+        """What to do where steps without adjustment bias the draws."""
+        return "Lower `step_size`"
+
+    @property
     def is_exact(self) -> bool:
         """Whether its chains are adjusted."""
         return self.is_adjusted
@@ -78,12 +83,3 @@ class MCLMCSettings(MethodSettings):
     def program(self) -> tuple[Hashable, ...]:
         """Chains with and without the Metropolis decision are two programs."""
         return *super().program, self.is_adjusted
-
-    def unknown_bias(self, reports: Mapping[str, float]) -> str:
-        """Nothing tells the bias of unadjusted chains."""
-        if self.is_adjusted:
-            return ""
-        return (
-            "The bias of mclmc with `adjusted: false` is not known. See whether a smaller `step_size` gives the same, "
-            "or leave `adjusted` out."
-        )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from lambda_hat.config.methods.base import PREDICTED_BIAS, Advised, MethodSettings, Report, bias_criteria
+from lambda_hat.config.methods.base import PREDICTED_BIAS, MethodSettings, Report
 from lambda_hat.config.numbers import PositiveFloat, PositiveInt
 from lambda_hat.draws.criteria import MIN_ESS_OF_NOISY_READINGS
 
@@ -55,13 +55,3 @@ class SGHMCSettings(MethodSettings):
     def program(self) -> tuple[Hashable, ...]:
         """Another size of minibatches is another shape, other coordinates another branch."""
         return *super().program, self.batch_size, self.preconditioner
-
-    def criteria(self, llc: float, reports: Mapping[str, float]) -> Iterator[Advised]:
-        """The predicted bias must be small."""
-        yield from bias_criteria(reports, self.smaller_steps)
-
-    def unknown_bias(self, reports: Mapping[str, float]) -> str:
-        """There is no prediction where the whitening is not one of this posterior."""
-        if PREDICTED_BIAS.name in reports:
-            return ""
-        return "The bias of sghmc is not known here. See whether a smaller `eta` gives the same, or use hmc."

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from lambda_hat.config.methods.base import PREDICTED_BIAS, Advised, MethodSettings, OpenUnit, Report, bias_criteria
+from lambda_hat.config.methods.base import PREDICTED_BIAS, MethodSettings, OpenUnit, Report
 from lambda_hat.config.numbers import NonNegativeFloat, PositiveFloat, PositiveInt
 from lambda_hat.draws.criteria import MIN_ESS_OF_NOISY_READINGS
 
@@ -58,16 +58,3 @@ class SGLDSettings(MethodSettings):
     def program(self) -> tuple[Hashable, ...]:
         """Another size of minibatches is another shape, another preconditioner another branch."""
         return *super().program, self.batch_size, self.preconditioner
-
-    def criteria(self, llc: float, reports: Mapping[str, float]) -> Iterator[Advised]:
-        """The predicted bias must be small."""
-        yield from bias_criteria(reports, self.smaller_steps)
-
-    def unknown_bias(self, reports: Mapping[str, float]) -> str:
-        """Preconditioners that follow the gradients have no stationary law to predict a bias from."""
-        if PREDICTED_BIAS.name in reports:
-            return ""
-        return (
-            f"The bias of sgld with `precond_type: {self.preconditioner}` is not known. See whether a smaller `eta0` "
-            "gives the same, or use hmc."
-        )
