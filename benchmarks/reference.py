@@ -32,11 +32,11 @@ from lambda_hat.config.resolve import resolve_problem
 from lambda_hat.config.study import ReferenceSpec
 from lambda_hat.draws.diagnostics import diagnose_trace
 from lambda_hat.posterior import LocalPosterior, geometry_at_w0, posterior_of
-from lambda_hat.reference.chains import GrowingChains
 from lambda_hat.reference.coordinates import find_coordinates, start_hmc
 from lambda_hat.reference.engine import sample_reference
-from lambda_hat.reference.work import Work
+from lambda_hat.samplers.growing import GrowingChains
 from lambda_hat.samplers.mclmc import AdjustedMCLMC
+from lambda_hat.samplers.work import Work
 from lambda_hat.targets import build_target
 
 TRUTH = {100.0: (15.637, 0.007), 10.0: (17.41, 0.05), 1.0: (18.23, 0.07)}

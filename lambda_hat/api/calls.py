@@ -27,7 +27,7 @@ from lambda_hat.posterior import LocalPosterior, checked_posterior_of, scales_of
 from lambda_hat.reference.engine import sample_reference
 from lambda_hat.reference.potential import potentials_at
 from lambda_hat.reference.survey import Survey
-from lambda_hat.reference.work import Work
+from lambda_hat.samplers.work import Work
 from lambda_hat.targets import Model, read_model
 
 __all__ = ["certify_llc", "estimate_llc"]
@@ -42,7 +42,7 @@ def estimate_llc(
     params: Any,
     data: tuple[Any, ...],
     *,
-    sampler: str = "hmc",
+    sampler: str = "auto",
     num_chains: int = 4,
     localization: Localization = DEFAULT_LOCALIZATION,
     inverse_temperature: float | None = None,
@@ -56,7 +56,9 @@ def estimate_llc(
             log-likelihoods, for λ̂ to mean what the theory says. It is called in the precision of the run.
         params: any pytree, trained to a minimum; its floating arrays are sampled, other leaves stay as they are.
         data: arrays with one row per example; a batch is the same tuple with fewer rows.
-        sampler: the method: `hmc` and `mclmc` run in float64 on all the data, those with minibatches in float32.
+        sampler: the method. `auto` chooses by itself between HMC and self-checked SGLD, and runs until the 95 %
+            interval `llc` ± 1.96 `se` is within `tolerance` (5 %) of λ̂ or `seconds` (120) are spent. `hmc` and `mclmc`
+            run in float64 on all the data, those with minibatches in float32.
         num_chains: independent chains, or fits of `vi`.
         localization: γ_loc, or {"radius": ρ} for γ_loc = d/(ρ|w0|)²; it is part of the answer.
         inverse_temperature: β; 1/log n unless given.
@@ -72,7 +74,14 @@ def estimate_llc(
     method = parse(kind, {"num_chains": num_chains, **settings}, f"setting of {sampler}")
     spec = _posterior_spec(localization, inverse_temperature)
     problem = _Problem.build(read_model(loss_fn, params, data), spec, method.dtype)
-    around = look_around(problem.model, spec, problem.posterior, is_whitened=method.is_whitened, seed=seed)
+    around = look_around(
+        problem.model,
+        spec,
+        problem.posterior,
+        is_whitened=method.is_whitened,
+        has_spectrum=not method.is_composite,
+        seed=seed,
+    )
     with jax.enable_x64(method.dtype == "float64"):
         run = run_method(problem.posterior, method, coordinates=around.coordinates, seed=seed)
     survey, spent = around.look_farther(run.num_gradient_evaluations, seed)

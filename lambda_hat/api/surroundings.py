@@ -12,15 +12,15 @@ from lambda_hat.posterior import (
     Coordinates,
     LocalPosterior,
     Whitening,
+    average_whitening,
     geometry_at_w0,
-    identity_whitening,
     posterior_of,
     whitening_from_arrays,
 )
 from lambda_hat.posterior.geometry import MAX_DENSE_DIM
 from lambda_hat.reference.descents import decrease_from_w0
 from lambda_hat.reference.survey import Survey, SurveyBudget, look_from_afar
-from lambda_hat.reference.work import Work
+from lambda_hat.samplers.work import Work
 from lambda_hat.targets import Model
 
 __all__ = ["Surroundings", "look_around"]
@@ -47,13 +47,14 @@ class Surroundings:
 
 
 def look_around(
-    model: Model, spec: PosteriorSpec, posterior: LocalPosterior, *, is_whitened: bool, seed: int
+    model: Model, spec: PosteriorSpec, posterior: LocalPosterior, *, is_whitened: bool, has_spectrum: bool, seed: int
 ) -> Surroundings:
     """From derivatives in float64, whatever the precision of `posterior`, which the coordinates then have.
 
     `posterior` is the one that `spec` describes around the model's w0.
 
-    Above `MAX_DENSE_DIM` parameters curvature costs more than a cheap sampler: only one that needs coordinates gets it.
+    Above `MAX_DENSE_DIM` parameters the Laplace value costs more than a cheap sampler: only one that samples in
+    whitened coordinates and asks for the spectrum gets it.
     """
     dtype, work = str(posterior.w0.dtype), Work()
     geometry_key, nudge_key = jax.random.split(jax.random.key(seed))
@@ -61,8 +62,11 @@ def look_around(
         double = posterior
         if dtype != "float64":
             double = posterior_of(model, spec, "float64")
-        whitening, laplace = identity_whitening(double), None
-        if posterior.dim <= MAX_DENSE_DIM or is_whitened:
+        laplace = None
+        if posterior.dim > MAX_DENSE_DIM and not (is_whitened and has_spectrum):
+            whitening, num_passes = average_whitening(double, double.w0[None], geometry_key)
+            work.num_curvature_passes += num_passes
+        else:
             geometry = geometry_at_w0(double, geometry_key)
             whitening, laplace = geometry.whitening, geometry.spectrum.laplace_llc(float(double.localization))[0]
             work.num_curvature_passes += geometry.num_passes

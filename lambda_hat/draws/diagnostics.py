@@ -16,6 +16,7 @@ from lambda_hat.draws.info import Info
 
 __all__ = [
     "NEGLIGIBLE",
+    "ROUNDING",
     "DiagnosedDraws",
     "TraceDiagnostics",
     "bfmi",
@@ -28,6 +29,7 @@ __all__ = [
 ]
 
 NEGLIGIBLE = 1e-4  # of λ̂: a spread that nothing depends on
+ROUNDING = 1e-6  # of λ̂: an error that no estimate is below
 _TAIL = (0.05, 0.95)  # quantiles whose ESS is that of the tails
 _SAME_WEIGHT = 1e-9  # log-weights that differ by less are equal but for rounding
 
@@ -86,7 +88,7 @@ def diagnose_readings(readings: ArrayLike) -> TraceDiagnostics:
     if trace.shape[1] >= 8 and np.isfinite(trace).all():
         mean, spread = float(trace.mean()), float(np.ptp(trace))
         if 0 < spread <= NEGLIGIBLE * abs(mean):
-            return TraceDiagnostics(mean, spread, 1.0, float(trace.size), float(trace.size))
+            return TraceDiagnostics(mean, max(spread, ROUNDING * abs(mean)), 1.0, float(trace.size), float(trace.size))
     return diagnose_trace(trace)
 
 

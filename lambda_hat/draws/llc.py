@@ -11,6 +11,7 @@ from lambda_hat.draws.control import readings_of
 from lambda_hat.draws.criteria import Correction
 from lambda_hat.draws.diagnostics import (
     NEGLIGIBLE,
+    ROUNDING,
     TraceDiagnostics,
     block_means,
     diagnose_readings,
@@ -92,7 +93,7 @@ def _mean_error(readings: np.ndarray, weights: np.ndarray) -> tuple[float, float
     """As `weighted_mean_error`, of readings that may be nearly constant, whose spread is then their error."""
     mean, se = weighted_mean_error(readings, weights)
     spread = float(np.ptp(readings))
-    return mean, spread if spread <= NEGLIGIBLE * abs(mean) else se
+    return mean, max(spread, ROUNDING * abs(mean)) if spread <= NEGLIGIBLE * abs(mean) else se
 
 
 def _estimate(

@@ -6,6 +6,7 @@ import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 
 import jax
 import numpy as np
@@ -56,6 +57,7 @@ class MethodResult:
     extras: dict[str, float]
     chains: Chains  # as they ended
     self_check: SelfCheck | None = None  # what the identities say; None of fits
+    reasons: tuple[str, ...] = ()  # against it, of a method that judges itself
     fit_draws: FitDraws | None = None  # of VI's fitted densities, (num_fits, num_draws)
 
 
@@ -134,6 +136,21 @@ def sample_method(
     Raises:
         OutOfTime: before the end of the first chunk.
     """
+    if settings.is_composite:
+        composite = import_module(f"lambda_hat.estimate.{settings.method}")
+        return (
+            yield from composite.sample(
+                posterior,
+                settings,
+                coordinates=coordinates,
+                seed=seed,
+                deadline=deadline,
+                should_stop=should_stop,
+                on_progress=on_progress,
+                sampling_guard=sampling_guard,
+                evaluation_guard=evaluation_guard,
+            )
+        )
     build_key, init_key, run_key, judge_key = jax.random.split(jax.random.key(seed), 4)
     watch = _Watch(posterior, settings, should_stop, on_progress)
     with sampling_guard(), setting_up.running():

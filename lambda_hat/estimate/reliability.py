@@ -49,7 +49,8 @@ def reasons_against(run: MethodResult, settings: MethodSettings, decrease_availa
     if run.state is not State.COMPLETE:
         return (f"The run diverged: {run.reason}. {settings.smaller_steps}.",)
     estimate = run.estimate
-    reasons = [
+    reasons = [*run.reasons]
+    reasons += [
         f"{criterion}. {advice}."
         for criterion, advice in _criteria(run, settings, decrease_available)
         if not criterion.is_met
@@ -65,6 +66,8 @@ def _criteria(run: MethodResult, settings: MethodSettings, decrease_available: f
     max_rhat = MAX_RHAT if settings.is_exact else MAX_RHAT_APPROXIMATE
     relative_mcse = estimate.se / abs(estimate.llc) if estimate.llc else np.inf
     yield minimum_criterion(decrease_available, estimate.llc, MAX_DECREASE), NOT_A_MINIMUM
+    if settings.is_composite:
+        return  # it judges its parts by itself
     yield Criterion("R̂ of the loss", estimate.rhat_loss, max_rhat), _LONGER
     yield Criterion("R̂ of r²", estimate.rhat_distance, max_rhat), _LONGER
     yield Criterion("bulk ESS", estimate.ess_bulk, settings.min_ess, is_upper=False), settings.more_draws

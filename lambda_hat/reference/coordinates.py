@@ -13,9 +13,9 @@ from lambda_hat.config.methods.hmc import HMCSettings
 from lambda_hat.posterior import Coordinates, Geometry, LocalPosterior, average_whitening
 from lambda_hat.posterior.geometry import MAX_DENSE_DIM, num_positions_to_average
 from lambda_hat.posterior.local import LARGE_DIM
-from lambda_hat.reference.chains import GrowingChains
-from lambda_hat.reference.work import Work
+from lambda_hat.samplers.growing import GrowingChains
 from lambda_hat.samplers.hmc import HMC
+from lambda_hat.samplers.work import Work
 
 __all__ = ["FoundCoordinates", "find_coordinates", "start_hmc"]
 

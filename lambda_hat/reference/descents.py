@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from lambda_hat.posterior import LocalPosterior, Whitening
 from lambda_hat.posterior.geometry import MAX_DENSE_DIM
-from lambda_hat.reference.work import Work
+from lambda_hat.samplers.work import Work
 
 __all__ = ["decrease_from_w0", "descend", "max_iterations"]
 

@@ -37,7 +37,6 @@ from lambda_hat.reference.certificate import (
     is_refuted,
     judge_minimum,
 )
-from lambda_hat.reference.chains import GrowingChains
 from lambda_hat.reference.coordinates import LOG_STEP_SIZE_JITTER, find_coordinates, start_hmc
 from lambda_hat.reference.descents import decrease_from_w0
 from lambda_hat.reference.importance import (
@@ -51,10 +50,11 @@ from lambda_hat.reference.importance import (
 )
 from lambda_hat.reference.starts import MAX_WELLS_WITH_CHAINS, start_positions
 from lambda_hat.reference.survey import Survey, SurveyBudget, look_from_afar
-from lambda_hat.reference.work import OutOfTime, Progress, Work
+from lambda_hat.samplers.growing import GrowingChains
 from lambda_hat.samplers.hmc import HMC
 from lambda_hat.samplers.mclmc import AdjustedMCLMC
 from lambda_hat.samplers.pace import Guard, Moment
+from lambda_hat.samplers.work import OutOfTime, Progress, Work
 
 __all__ = ["Reference", "coordinates_from_arrays", "exact_reference", "sample_reference"]
 

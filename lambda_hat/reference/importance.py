@@ -22,7 +22,7 @@ from jaxtyping import Array, Float
 from lambda_hat.draws.importance import weighted_mean
 from lambda_hat.posterior import LocalPosterior
 from lambda_hat.reference.potential import potentials_at
-from lambda_hat.reference.work import Work
+from lambda_hat.samplers.work import Work
 
 __all__ = [
     "MAX_DIM",

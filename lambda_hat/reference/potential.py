@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from lambda_hat.posterior import LocalPosterior
-from lambda_hat.reference.work import Work
+from lambda_hat.samplers.work import Work
 
 __all__ = ["LOSS_PER_GRADIENT", "potentials_at"]
 

@@ -11,7 +11,7 @@ from lambda_hat.posterior import LocalPosterior, Whitening
 from lambda_hat.posterior.geometry import MAX_DENSE_DIM
 from lambda_hat.reference.importance import scales_at
 from lambda_hat.reference.survey import Survey
-from lambda_hat.reference.work import Work
+from lambda_hat.samplers.work import Work
 
 __all__ = ["MAX_WELLS_WITH_CHAINS", "start_positions"]
 

@@ -32,7 +32,7 @@ from lambda_hat.posterior.geometry import MAX_DENSE_DIM
 from lambda_hat.posterior.local import LARGE_DIM
 from lambda_hat.reference.descents import descend, max_iterations
 from lambda_hat.reference.potential import LOSS_PER_GRADIENT, potentials_at
-from lambda_hat.reference.work import Work
+from lambda_hat.samplers.work import Work
 
 __all__ = ["Survey", "SurveyBudget", "look_from_afar"]
 

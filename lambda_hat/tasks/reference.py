@@ -39,9 +39,9 @@ from lambda_hat.records.reference import (
 )
 from lambda_hat.reference.engine import Reference, exact_reference, sample_reference
 from lambda_hat.reference.importance import ImportanceEstimate
-from lambda_hat.reference.work import Progress
 from lambda_hat.samplers.pace import OutOfTime
 from lambda_hat.samplers.stopwatch import compiling, setting_up
+from lambda_hat.samplers.work import Progress
 from lambda_hat.targets import build_target, load_target
 from lambda_hat.tasks.budget import Limits, end_busy_worker, log_ended, log_started, watchdog
 from lambda_hat.tasks.problem import LoadedProblem, read_problem

@@ -1,4 +1,4 @@
-"""A method is three files of one name: settings, kernel and preset."""
+"""A method is three files of one name: settings, preset, and a kernel or what runs the kernels of others."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from lambda_hat.config.study import ExecutorMap
 @pytest.mark.parametrize("method", METHODS)
 def test_its_files_have_its_name(method):
     assert METHODS[method].__module__ == f"lambda_hat.config.methods.{method}"
-    assert find_spec(f"lambda_hat.samplers.{method}") is not None
+    folder = "estimate" if METHODS[method].is_composite else "samplers"
+    assert find_spec(f"lambda_hat.{folder}.{method}") is not None
     assert method in preset_names("sampler")
     assert parse_settings(method, resolve_sampler(method, {})).method == method
 

@@ -17,11 +17,11 @@ from lambda_hat.config.methods.vi import VISettings
 from lambda_hat.config.study import ReferenceSpec
 from lambda_hat.estimate.method import run_method
 from lambda_hat.posterior import Coordinates, hessian_whitening
-from lambda_hat.reference.chains import GrowingChains
 from lambda_hat.reference.engine import sample_reference
-from lambda_hat.reference.work import OutOfTime, Work
 from lambda_hat.samplers import runner as runner_module
+from lambda_hat.samplers.growing import GrowingChains
 from lambda_hat.samplers.hmc import HMC
+from lambda_hat.samplers.work import OutOfTime, Work
 
 pytestmark = pytest.mark.usefixtures("float64")
 

@@ -17,8 +17,8 @@ from lambda_hat.posterior import LocalPosterior, build_posterior, identity_white
 from lambda_hat.reference.engine import sample_reference
 from lambda_hat.reference.importance import estimate_by_importance, fit_mixture, mixture_around
 from lambda_hat.reference.survey import SurveyBudget, look_from_afar
-from lambda_hat.reference.work import Work
 from lambda_hat.samplers import hmc
+from lambda_hat.samplers.work import Work
 
 pytestmark = pytest.mark.usefixtures("float64")
 

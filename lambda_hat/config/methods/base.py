@@ -101,6 +101,9 @@ class MethodSettings(Frozen):
     """Whether the readings of its chains have minibatch noise."""
     has_fresh_momentum: ClassVar[bool] = False
     """Whether every draw starts from a fresh Gaussian momentum, so that E-BFMI means something."""
+    is_composite: ClassVar[bool] = False
+    """Whether it runs other methods: then it is `lambda_hat.estimate.<method>`, without a kernel of its own, and there is
+    nothing for a study to search."""
     is_fit: ClassVar[bool] = False
     """Whether a chain is the fit of a density, and the estimate comes from draws of that density."""
     min_ess: ClassVar[float] = MIN_ESS

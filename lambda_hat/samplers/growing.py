@@ -12,9 +12,9 @@ from jaxtyping import Array, Float
 
 from lambda_hat.draws.diagnostics import DiagnosedDraws
 from lambda_hat.draws.info import Info, drop_burn_in
-from lambda_hat.reference.work import Work
 from lambda_hat.samplers.base import State
 from lambda_hat.samplers.runner import Chains, init_chains, run_chains
+from lambda_hat.samplers.work import Work
 
 __all__ = ["GrowingChains"]
 
@@ -81,6 +81,11 @@ class GrowingChains:
         """The draws after the first `num_done` of each chain."""
         assert self.info is not None
         return drop_burn_in(self.info, num_done)
+
+    @property
+    def states(self) -> State:
+        """Of every chain now."""
+        return self._now.states
 
     @property
     def displacements(self) -> Float[Array, "chains d"]:

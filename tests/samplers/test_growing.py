@@ -9,9 +9,9 @@ import pytest
 
 from lambda_hat.config.methods.hmc import HMCSettings
 from lambda_hat.posterior import hessian_whitening
-from lambda_hat.reference.chains import MAX_INTEGRATION_STEPS, NUM_READAPTATION, GrowingChains
-from lambda_hat.reference.work import Work
+from lambda_hat.samplers.growing import MAX_INTEGRATION_STEPS, NUM_READAPTATION, GrowingChains
 from lambda_hat.samplers.hmc import HMC
+from lambda_hat.samplers.work import Work
 
 pytestmark = pytest.mark.usefixtures("float64")
 
