@@ -82,7 +82,7 @@ def test_a_loss_that_is_not_quadratic_has_a_wider_interval_that_holds_the_truth(
         weights = np.exp(-scale * grid**4 / 4 - 2.5 * grid**2)
         truth += np.sum(weights * scale * grid**4 / 4) / np.sum(weights)
     geometry = geometry_at_w0(posterior, jax.random.key(0))
-    result, _ = run(posterior, Coordinates(geometry.whitening, geometry.whitening), tolerance=0.1)
+    result, _ = run(posterior, Coordinates(geometry.whitening, geometry.whitening), tolerance=0.3)
     assert abs(result.estimate.llc - truth) <= result.extras["half_width"]
 
 

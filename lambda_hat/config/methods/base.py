@@ -102,8 +102,8 @@ class MethodSettings(Frozen):
     has_fresh_momentum: ClassVar[bool] = False
     """Whether every draw starts from a fresh Gaussian momentum, so that E-BFMI means something."""
     is_composite: ClassVar[bool] = False
-    """Whether it runs other methods: then it is `lambda_hat.estimate.<method>`, without a kernel of its own, and there is
-    nothing for a study to search."""
+    """Whether it runs other methods: then it is `lambda_hat.estimate.<method>`, without a kernel of its own; a study
+    has nothing to search in it."""
     is_fit: ClassVar[bool] = False
     """Whether a chain is the fit of a density, and the estimate comes from draws of that density."""
     min_ess: ClassVar[float] = MIN_ESS
