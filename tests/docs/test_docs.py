@@ -67,14 +67,14 @@ def test_yaml_is_valid(page, tmp_path):
 
 @pytest.fixture(scope="session")
 def checkout(tmp_path_factory):
-    """A folder like a fresh checkout, whose quick start has few trials and confirms little."""
+    """A folder like a fresh checkout, whose quick start has a rough reference and few trials, and confirms little."""
     folder = tmp_path_factory.mktemp("checkout")
     shutil.copytree(REPOSITORY / "config", folder / "config")
     study = folder / "config/optuna/quickstart.yaml"
     text = study.read_text(encoding="utf-8")
     for many, few in (
-        ("max_trials_per_method: 24", "max_trials_per_method: 2"),
-        ("top_k: 2, num_seeds: 4", "top_k: 1, num_seeds: 2"),
+        ("max_trials_per_method: 24", "max_trials_per_method: 1"),
+        ("top_k: 2, num_seeds: 4}", "top_k: 1, num_seeds: 2}\nreference: {max_relative_mcse: 0.1}"),
     ):
         text, num = re.subn(many, few, text)
         assert num == 1

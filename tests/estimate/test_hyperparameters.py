@@ -72,7 +72,7 @@ WITHOUT_EFFECT = {
     "hmc": {"chunk_size": 15},
 }
 # Each of these compiles all of a method anew: tested at night, and of one method always.
-RECOMPILED = {"num_chains", "num_draws", "batch_size", "dtype", "adjusted"}
+RECOMPILED = {"num_chains", "num_draws", "batch_size", "dtype", "adjusted", "hessian"}
 
 
 def slow_but_one(method: str) -> list[pytest.MarkDecorator]:
@@ -80,14 +80,14 @@ def slow_but_one(method: str) -> list[pytest.MarkDecorator]:
     return [] if method == "sgld" else [pytest.mark.slow]
 
 
-def marks_of(method: str, name: str) -> list[pytest.MarkDecorator]:
-    if name in RECOMPILED:
+def marks_of(method: str, name: str, value: object) -> list[pytest.MarkDecorator]:
+    if name in RECOMPILED or value in RECOMPILED:
         return [pytest.mark.slow if method == "sgld" else pytest.mark.nightly]
     return slow_but_one(method)
 
 
 CASES = [
-    pytest.param(method, name, value, marks=marks_of(method, name))
+    pytest.param(method, name, value, marks=marks_of(method, name, value))
     for method, names in OTHER.items()
     for name in names
     for value in np.atleast_1d(names[name]).tolist()

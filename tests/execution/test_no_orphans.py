@@ -70,11 +70,11 @@ def wait_until_nothing_is_left(mark):
 @pytest.mark.parametrize(
     ("ending", "code"),
     [
-        ("leave\n", 0),
-        ("raise\n", 1),
+        pytest.param("leave\n", 0, marks=pytest.mark.nightly),
+        pytest.param("raise\n", 1, marks=pytest.mark.nightly),
         (signal.SIGINT, -signal.SIGINT),
         (signal.SIGTERM, 128 + signal.SIGTERM),
-        (signal.SIGKILL, -signal.SIGKILL),
+        pytest.param(signal.SIGKILL, -signal.SIGKILL, marks=pytest.mark.nightly),
         ("manager and controller", -signal.SIGKILL),
     ],
 )
@@ -110,7 +110,7 @@ def test_nothing_outlives_the_controller(tmp_path, ending, code):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("workers_find_package")
-@pytest.mark.parametrize("delay", [0.0, 1.0])
+@pytest.mark.parametrize("delay", [0.0, pytest.param(1.0, marks=pytest.mark.nightly)])
 def test_a_manager_that_is_still_starting_ends_with_its_controller(tmp_path, delay):
     """It would wait for an interchange that is gone: for 30 s, or for good once it has had its first answer."""
     mark = uuid.uuid4().hex
@@ -135,7 +135,7 @@ def test_a_manager_that_is_still_starting_ends_with_its_controller(tmp_path, del
     ("is_for_all", "number", "code"),
     [
         (True, signal.SIGTERM, 128 + signal.SIGTERM),  # as `timeout` does, and what ends a session
-        (True, signal.SIGINT, -signal.SIGINT),
+        pytest.param(True, signal.SIGINT, -signal.SIGINT, marks=pytest.mark.nightly),
         (False, signal.SIGTERM, 128 + signal.SIGTERM),
         (None, signal.SIGKILL, 1),
     ],

@@ -54,22 +54,33 @@ def is_right(result: Reference, truth: float, error: float = 0.0) -> bool:
     return abs(result.llc - truth) <= 4 * math.hypot(result.se, error)
 
 
-def without_data(loss_fn: Callable, dim: int, localization: float, w0: np.ndarray | None = None) -> LocalPosterior:
-    """The posterior of a loss that ignores its one row."""
-    rows = (np.zeros((2, 1)),)
-    w0 = np.zeros(dim) if w0 is None else w0
-    return build_posterior(loss_fn, w0, rows, nbeta=NBETA, localization=localization, dtype="float64")
+def without_data(loss_fn: Callable, dim: int, localization: float, row: float = 0.0) -> LocalPosterior:
+    """The posterior of a loss whose rows are all the same."""
+    rows = (np.full((2, 1), row),)
+    return build_posterior(loss_fn, np.zeros(dim), rows, nbeta=NBETA, localization=localization, dtype="float64")
 
 
-@dataclass(frozen=True)
-class Potential:
-    """L(w) = w₁^a w₂^b."""
+LANDSCAPES = ("saddle", "flat", "funnel", "w1^2 w2^2", "w1^2 w2^4")
 
-    a: int
-    b: int
 
-    def __call__(self, position, batch):
-        return position[0] ** self.a * position[1] ** self.b + 0 * batch[0][:, 0]
+def landscape(position, batch):
+    """One program for all of these losses of two parameters: which of them it is, the data say.
+
+    The funnel has nβL = ½ e^(2v) x²: the width of x changes by many orders of magnitude with v.
+    """
+    x, y = position
+    losses = (
+        0.5 * x**2 - 0.1 * y**2 + y**4,
+        0.5 * x**2,
+        0.5 * jnp.exp(2 * jnp.minimum(x, 100.0)) * y**2 / NBETA,
+        x**2 * y**2,
+        x**2 * y**4,
+    )
+    return jnp.stack(losses)[batch[0][:, 0].astype(int)]
+
+
+def posterior_in(name: str, localization: float) -> LocalPosterior:
+    return without_data(landscape, 2, localization, LANDSCAPES.index(name))
 
 
 @dataclass(frozen=True)
@@ -84,22 +95,6 @@ class Wells:
         return self.potential(position[0]) / NBETA + 0 * batch[0][:, 0]
 
 
-@dataclass(frozen=True)
-class Funnel:
-    """nβL = ½ e^(2v) x²: the width of x changes by many orders of magnitude with v."""
-
-    def __call__(self, position, batch):
-        return 0.5 * jnp.exp(2 * position[0]) * position[1] ** 2 / NBETA + 0 * batch[0][:, 0]
-
-
-@dataclass(frozen=True)
-class Flat:
-    """A quadratic with a direction in which nothing changes."""
-
-    def __call__(self, position, batch):
-        return 0.5 * (position[0] ** 2 + 3.0 * position[1] ** 2) + 0 * batch[0][:, 0]
-
-
 def expectation(value_fn: Callable, log_density_fn: Callable, low: float, high: float, points: list[float]) -> float:
     """E[value] under a one-dimensional density, by quadrature."""
 
@@ -111,6 +106,7 @@ def expectation(value_fn: Callable, log_density_fn: Callable, low: float, high: 
     )
 
 
+@pytest.mark.slow
 def test_a_quadratic_is_certified_and_right(build_quadratic) -> None:
     target, posterior = build_quadratic()
     result = reference(posterior)
@@ -165,19 +161,15 @@ def test_a_start_that_is_no_minimum_is_refused(build_quadratic) -> None:
 @pytest.mark.slow
 def test_a_saddle_is_refused() -> None:
     """∇L is zero at w0, and every descent that starts exactly there stays there."""
-
-    def saddle(position, batch):
-        return 0.5 * position[0] ** 2 - 0.1 * position[1] ** 2 + position[1] ** 4 + 0 * batch[0][:, 0]
-
-    result = reference(without_data(saddle, 2, 10.0), num_chains=4)
+    result = reference(posterior_in("saddle", 10.0), num_chains=4)
     assert "decrease still available at w0" in " ".join(result.certificate.reasons)
     assert math.isclose(result.decrease_available, 1000 * 0.0025, rel_tol=0.5)
 
 
 @pytest.mark.slow
 def test_a_flat_direction_with_tiny_localization() -> None:
-    result = reference(without_data(Flat(), 3, 1e-8), num_chains=4, max_relative_mcse=0.02)
-    assert not result.certificate.is_certified or is_right(result, 1.0)
+    result = reference(posterior_in("flat", 1e-8), num_chains=4, max_relative_mcse=0.02)
+    assert not result.certificate.is_certified or is_right(result, 0.5)
 
 
 @pytest.mark.slow
@@ -205,29 +197,28 @@ def test_a_funnel_is_not_certified_and_wrong(max_stages: int) -> None:
         return 0.5 * math.exp(2 * v) / (math.exp(2 * v) + localization)
 
     truth = expectation(value, log_density, -40.0, 40.0, [-1.5, 0.0])
-    result = reference(without_data(Funnel(), 2, localization), max_stages=max_stages)
+    result = reference(posterior_in("funnel", localization), max_stages=max_stages)
     assert not result.certificate.is_certified or is_right(result, truth)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("loss_fn", "localization", "truth", "max_stages"),
+    ("name", "localization", "truth", "max_stages"),
     [
-        pytest.param(Potential(2, 2), 1.0, 0.390273, 60, marks=pytest.mark.nightly),
-        (Potential(2, 4), 1.0, 0.224851, 38),
-        pytest.param(Potential(2, 2), 1e-4, None, 24, marks=pytest.mark.nightly),
+        pytest.param("w1^2 w2^2", 1.0, 0.390273, 60, marks=pytest.mark.nightly),
+        ("w1^2 w2^4", 1.0, 0.224851, 38),
+        pytest.param("w1^2 w2^2", 1e-4, None, 24, marks=pytest.mark.nightly),
     ],
-    ids=["w1^2 w2^2", "w1^2 w2^4", "w1^2 w2^2 nearly unconfined"],
 )
 def test_singular_potentials_are_not_certified_and_wrong(
-    loss_fn, localization: float, truth: float | None, max_stages: int
+    name: str, localization: float, truth: float | None, max_stages: int
 ) -> None:
     if truth is None:  # ½ + a (1 − K₁(a)/K₀(a)) at a = γ²/(8nβ)
         from scipy.special import k0e, k1e
 
         a = localization**2 / (8 * NBETA)
         truth = 0.5 + a * (1 - k1e(a) / k0e(a))
-    result = reference(without_data(loss_fn, 2, localization), max_stages=max_stages)
+    result = reference(posterior_in(name, localization), max_stages=max_stages)
     assert not result.certificate.is_certified or is_right(result, truth)
 
 
@@ -236,7 +227,7 @@ def test_singular_potentials_are_not_certified_and_wrong(
 def test_fixed_steps_that_never_enter_the_stiff_wings_are_not_certified_and_wrong(monkeypatch, max_stages) -> None:
     """HMC of w₁²w₂⁴ at steps that do not vary, acceptance 0.85: R̂ and ESS are perfect and λ̂ is 3 % low."""
     monkeypatch.setattr(coordinates_module, "LOG_STEP_SIZE_JITTER", 0.0)
-    result = reference(without_data(Potential(2, 4), 2, 1.0), max_stages=max_stages, target_accept=0.85)
+    result = reference(posterior_in("w1^2 w2^4", 1.0), max_stages=max_stages, target_accept=0.85)
     assert not result.certificate.is_certified or is_right(result, 0.224851)
 
 
@@ -254,7 +245,7 @@ def relu45(localization: float) -> LocalPosterior:
 @pytest.mark.parametrize(
     ("localization", "truth", "error", "max_relative_mcse"),
     [
-        (100.0, 15.637, 0.007, 0.015),
+        (100.0, 15.637, 0.007, 0.025),
         pytest.param(100.0, 15.637, 0.007, 0.01, marks=pytest.mark.nightly),
         pytest.param(10.0, 17.41, 0.05, 0.01, marks=pytest.mark.nightly),
     ],

@@ -75,9 +75,10 @@ def trace_a_step(sampler, dtype: str = "float64"):
     return state, after, info, eqx.filter_eval_shape(sampler.displacement, state)
 
 
-def quick_for_two(methods):
-    """Parameters; those of all but two methods are slow, as each compiles its own programs."""
-    return [method if method in ("hmc", "sgld") else pytest.param(method, marks=pytest.mark.slow) for method in methods]
+def quick_for_one(methods):
+    """Parameters; all but one are slow, as each compiles its own programs, and second variants are for the night."""
+    marks = {"sgld": [], "mclmc unadjusted": pytest.mark.nightly, "vi hessian": pytest.mark.nightly}
+    return [pytest.param(method, marks=marks.get(method, pytest.mark.slow)) for method in methods]
 
 
 def shapes(tree):
@@ -103,7 +104,7 @@ def test_state_keeps_its_shapes_and_dtypes(method, dtype):
         assert shapes(sampler.with_numbers(step_size=sampler.step_size * 2)) == shapes(sampler)
 
 
-@pytest.mark.parametrize("method", quick_for_two(method for method in VARIANTS if method != "vi hessian"))
+@pytest.mark.parametrize("method", quick_for_one(method for method in VARIANTS if method != "vi hessian"))
 def test_chains_equal_a_loop_over_them(method):
     sampler = build(method)
     together = run(sampler, 4).info
@@ -118,7 +119,7 @@ def test_chains_equal_a_loop_over_them(method):
             np.testing.assert_allclose([field[chain, t] for field in together], info, rtol=1e-8, atol=1e-12)
 
 
-@pytest.mark.parametrize("method", quick_for_two(VARIANTS))
+@pytest.mark.parametrize("method", quick_for_one(VARIANTS))
 def test_chunks_change_nothing_and_stopping_leaves_the_first_part(method):
     sampler = build(method)
     whole, parts = run(sampler, 25), run(sampler, 25, min_chunks=7)
@@ -157,7 +158,7 @@ OTHER_VALUES = {
 }
 
 
-@pytest.mark.parametrize("method", quick_for_two(OTHER_VALUES))
+@pytest.mark.parametrize("method", quick_for_one(OTHER_VALUES))
 def test_numbers_are_traced(method):
     run(build(method), 12)  # whatever there is to compile
     before = CountingLoss.num_traces

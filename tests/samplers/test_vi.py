@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
+import scipy.stats
 from jaxtyping import Array
 
 from lambda_hat.config.methods.vi import VISettings
@@ -175,8 +177,8 @@ def test_the_gradient_is_that_of_the_exact_elbo() -> None:
         log_scales=jnp.array([[-0.2], [0.1]]),
         factors=jnp.array([[[0.5]], [[-0.7]]]),
     )
-    z = jnp.linspace(-10, 10, 4001)[:, None]
-    grid = jax.vmap(vi.whitening.displacement)(z)
+    z = np.linspace(-10, 10, 4001)[:, None]
+    grid = np.asarray(jax.jit(jax.vmap(vi.whitening.displacement))(z))
 
     def exact_negative_elbo(mixture: Mixture) -> Array:
         components = vi.components(mixture)
@@ -188,12 +190,13 @@ def test_the_gradient_is_that_of_the_exact_elbo() -> None:
     def estimates(keys: Array) -> Mixture:
         return jax.lax.map(lambda key: vi.gradient(key, mixture)[1], keys, batch_size=1000)
 
-    exact = jax.grad(exact_negative_elbo)(mixture)
+    exact = jax.jit(jax.grad(exact_negative_elbo))(mixture)
     samples = estimates(jax.random.split(jax.random.key(5), 200_000))
-    for name, truth, sample in zip(Mixture._fields, exact, samples, strict=True):
+    for name, *leaves in zip(Mixture._fields, exact, samples, strict=True):
+        truth, sample = map(np.asarray, leaves)
         error = sample.std(axis=0) / math.sqrt(sample.shape[0])
-        np.testing.assert_array_less(jnp.abs(sample.mean(axis=0) - truth), 4.5 * error, err_msg=name)
-        assert float(jnp.max(jnp.abs(truth) / error)) > 20, name  # the comparison is not vacuous
+        np.testing.assert_array_less(np.abs(sample.mean(axis=0) - truth), 4.5 * error, err_msg=name)
+        assert np.max(np.abs(truth) / error) > 20, name  # the comparison is not vacuous
 
 
 @pytest.mark.slow
@@ -202,43 +205,49 @@ def test_log_q_is_the_mixture_density(mode: str) -> None:
     posterior, _, _ = regression_posterior(random_rotation(CURVATURE.size), dtype="float64")
     settings = SETTINGS.model_copy(update={"rank": 2, "max_rank": 2, "whitening_mode": mode})
     vi = VI.from_settings(posterior, at_w0(posterior), settings, jax.random.key(0))
-    keys = jax.random.split(jax.random.key(1), 5)
+    rng = np.random.default_rng(1)
     dim = posterior.dim
     mixture = Mixture(
-        logits=jax.random.normal(keys[0], (2,)),
-        means=jax.random.normal(keys[1], (2, dim)),
-        log_scales=0.5 * jax.random.normal(keys[2], (2, dim)),
-        factors=jax.random.normal(keys[3], (2, dim, 2)),
+        logits=rng.normal(size=2),
+        means=rng.normal(size=(2, dim)),
+        log_scales=0.5 * rng.normal(size=(2, dim)),
+        factors=rng.normal(size=(2, dim, 2)),
     )
-    z = jax.random.normal(keys[4], (dim,))
-    a = jax.vmap(vi.whitening.displacement)(jnp.eye(dim)).T
+    z = rng.normal(size=dim)
+    a = np.asarray(jax.jit(jax.vmap(vi.whitening.displacement))(np.eye(dim))).T
     density = 0.0
-    for k, weight in enumerate(jax.nn.softmax(mixture.logits)):
-        covariance = jnp.diag(jnp.exp(2 * mixture.log_scales[k])) + mixture.factors[k] @ mixture.factors[k].T
-        density += weight * jax.scipy.stats.multivariate_normal.pdf(a @ z, a @ mixture.means[k], a @ covariance @ a.T)
-    assert float(jax.jit(lambda: vi.log_q(vi.components(mixture), z))()) == pytest.approx(
-        math.log(float(density)), abs=1e-9
-    )
+    for k, weight in enumerate(scipy.special.softmax(mixture.logits)):
+        covariance = np.diag(np.exp(2 * mixture.log_scales[k])) + mixture.factors[k] @ mixture.factors[k].T
+        normal = scipy.stats.multivariate_normal(a @ mixture.means[k], a @ covariance @ a.T)
+        density += weight * normal.pdf(a @ z)
+    log_q = jax.jit(lambda mixture, z: vi.log_q(vi.components(mixture), z))(mixture, z)
+    assert float(log_q) == pytest.approx(math.log(density), abs=1e-9)
 
 
+@pytest.mark.slow
 def test_draws_follow_q() -> None:
     posterior, _, _ = regression_posterior(dtype="float64")
     vi = VI.from_settings(posterior, at_w0(posterior), SETTINGS, jax.random.key(0))
-    state = vi.init(jax.random.key(1), jnp.zeros(posterior.dim))
-    spread = Mixture(
-        logits=jnp.array([0.5, -0.5]),
-        means=state.mixture.means,
-        log_scales=state.mixture.log_scales + 0.5,
-        factors=state.mixture.factors + 0.2,
-    )
-    state = state._replace(mixture=spread)
-    displacements, log_q = draw(vi, jax.random.key(2), state, 20_000)
+
+    @jax.jit
+    def sample() -> tuple[Array, ...]:
+        """Draws, log q, their coordinates and the mean of q."""
+        state = vi.init(jax.random.key(1), jnp.zeros(posterior.dim))
+        spread = state.mixture._replace(
+            logits=jnp.array([0.5, -0.5]),
+            log_scales=state.mixture.log_scales + 0.5,
+            factors=state.mixture.factors + 0.2,
+        )
+        state = state._replace(mixture=spread)
+        draws, log_q = draw(vi, jax.random.key(2), state, 20_000)
+        return draws, log_q, jax.vmap(vi.whitening.coordinates)(draws), vi.displacement(state)
+
+    displacements, log_q, z, mean = map(np.asarray, sample())
     error = displacements.std(axis=0) / math.sqrt(displacements.shape[0])
-    np.testing.assert_array_less(jnp.abs(displacements.mean(axis=0) - vi.displacement(state)), 4.5 * error)
+    np.testing.assert_array_less(np.abs(displacements.mean(axis=0) - mean), 4.5 * error)
     # E_q[r(w)/q(w)] = 1 for any density r that q dominates.
-    z = jax.vmap(vi.whitening.coordinates)(displacements)
-    narrow = -0.5 * jnp.sum((z / 0.5) ** 2 + math.log(2 * math.pi * 0.25), axis=1)
-    ratios = np.exp(np.asarray(narrow - vi.whitening.log_abs_det - log_q))
+    narrow = -0.5 * np.sum((z / 0.5) ** 2 + math.log(2 * math.pi * 0.25), axis=1)
+    ratios = np.exp(narrow - np.asarray(vi.whitening.log_abs_det) - log_q)
     assert ratios.mean() == pytest.approx(1.0, abs=4 * ratios.std() / math.sqrt(ratios.size))
 
 
@@ -256,27 +265,6 @@ def test_masked_slots_change_nothing() -> None:
     for wide, narrow in zip(judge(posterior, masked), judge(posterior, exact), strict=True):
         np.testing.assert_allclose(wide.excess_loss, narrow.excess_loss, rtol=1e-2, atol=1e-4)
         np.testing.assert_allclose(wide.log_weights, narrow.log_weights, rtol=1e-2, atol=1e-2)
-
-
-CHANGES = [
-    {"learning_rate": 1e-2},
-    {"num_components": 1},
-    {"rank": 0},
-    {"whitening_mode": "none"},
-    {"whitening_mode": "adam"},
-    pytest.param({"whitening_mode": "hessian"}, marks=pytest.mark.slow),
-    pytest.param({"batch_size": 32}, marks=pytest.mark.slow),
-    {"num_steps": 400},
-]
-
-
-@pytest.mark.parametrize("change", CHANGES, ids=lambda change: "-".join(map(str, *change.items())))
-def test_every_hyperparameter_changes_the_run(change: dict[str, object]) -> None:
-    posterior, _, _ = regression_posterior()
-    settings = SETTINGS.model_copy(update={"num_steps": 200})
-    base, changed = fit(posterior, settings), fit(posterior, settings.model_copy(update=change))
-    means = (run.info.excess_loss[:, 150:200].mean() for run in (base, changed))
-    assert abs(np.subtract(*means)) > 1e-5
 
 
 def test_numbers_compile_nothing() -> None:
@@ -317,22 +305,6 @@ def test_state_keeps_its_shapes_and_dtypes(dtype: str, batch_size: int) -> None:
     assert all(reading.shape == () for reading in info)
     draws = jax.eval_shape(lambda: evaluate_fit(vi, key, vi.init(key, origin), 40))
     assert all(x.shape == (40,) and x.dtype == dtype for x in draws)
-
-
-@pytest.mark.slow
-def test_fits_are_independent_of_each_other() -> None:
-    posterior, _, _ = regression_posterior(dtype="float64")
-    vi = VI.from_settings(posterior, at_w0(posterior), SETTINGS, jax.random.key(0))
-    states = init_chains(vi, jax.random.key(1), jnp.zeros((2, posterior.dim)))
-    through = run_chains(vi, jax.random.key(2), states, 20, chunk_size=10)
-    np.testing.assert_allclose(through.info.num_gradient_evaluations, 2 * SETTINGS.batch_size / NUM_DATA)
-    step = jax.jit(lambda key, state: vi.step(key, state))
-    for chain in range(2):
-        state = jax.tree.map(lambda leaf, chain=chain: leaf[chain], states)
-        for t in range(3):
-            key = jax.random.split(jax.random.fold_in(jax.random.key(2), t), 2)[chain]
-            state, info = step(key, state)
-            assert float(info.energy) == pytest.approx(through.info.energy[chain, t], rel=1e-9)
 
 
 def test_whitening_scale() -> None:

@@ -302,7 +302,7 @@ def small(quadratic_dir, tmp_path) -> Path:
 ENDLESS = 10**8  # leapfrog steps, or trajectories
 
 
-@pytest.mark.slow
+@pytest.mark.nightly  # `test_a_truncated_trial_keeps_its_estimate_and_says_so` is its short form
 def test_a_trial_of_a_billion_steps_ends_with_its_estimate(small):
     code, metrics = run_trial_in_worker(small, "sgld", {"eta0": 2e-3, "steps": 10 * ENDLESS, "batch": 64})
     assert (code, metrics["state"]) == (0, "COMPLETE")
