@@ -41,6 +41,7 @@ from lambda_hat.config.problems import PosteriorSpec
 from lambda_hat.config.study import ReferenceSpec
 from lambda_hat.posterior import posterior_of
 from lambda_hat.reference.engine import sample_reference
+from lambda_hat.samplers.pace import Moment
 from lambda_hat.targets import read_model
 
 CERTIFICATE = "certificate"
@@ -62,12 +63,12 @@ class CPUTime:
         self._compiling = self._lowered_at = 0.0
         jax.monitoring.register_event_duration_secs_listener(self._listen)
 
-    def _listen(self, event: str, _seconds: float, **_: Any) -> None:
+    def _listen(self, event: str, seconds: float, **_: Any) -> None:
         """Each program is lowered and then compiled: between the ends of the two, XLA works."""
         if event == "/jax/core/compile/jaxpr_to_mlir_module_duration":
             self._lowered_at = time.process_time()
         elif event == "/jax/core/compile/backend_compile_duration":
-            self._compiling += time.process_time() - self._lowered_at
+            self._compiling += min(seconds, time.process_time() - self._lowered_at)
 
     def now(self) -> float:
         """Seconds since the process began."""
@@ -148,7 +149,7 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def certify(problem: Problem, seed: int, deadline: Callable[[], float]) -> dict[str, Any]:
+def certify(problem: Problem, seed: int, deadline: Moment) -> dict[str, Any]:
     """What `lambda_hat.certify_llc` does, with a deadline of CPU time."""
     spec = PosteriorSpec(localization=problem.localization, inverse_temperature=problem.inverse_temperature)
     model = read_model(problem.loss_fn, problem.w0, problem.data)

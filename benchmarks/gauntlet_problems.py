@@ -203,7 +203,12 @@ def _ring(x, y, a, b):
 
 
 def _monomial(x, y, a, b):
-    return 1000 * (x**2) ** a * (y**2) ** b
+    """1000 x²ᵃ y²ᵇ for a, b of 1, 2 or 3."""
+
+    def power(square, k):
+        return square * jnp.where(k > 1.5, square, 1.0) * jnp.where(k > 2.5, square, 1.0)
+
+    return 1000 * power(x**2, a) * power(y**2, b)
 
 
 def _hyperbola(x, y, a, b):
@@ -329,6 +334,7 @@ ALONE: dict[str, Callable[[jax.Array, jax.Array, jax.Array], jax.Array]] = {
     "quartic": lambda x, a, b: a * x**4,
     "sextic": lambda x, a, b: a * x**6,
     "abs": lambda x, a, b: a * jnp.abs(x),
+    "infinite curvature": lambda x, a, b: a * jnp.abs(x) ** 1.5,
     "logcosh": lambda x, a, b: a * (jnp.logaddexp(b * x, -b * x) - math.log(2)),
     "skew": lambda x, a, b: a * (jnp.exp(jnp.minimum(b * x, 40.0)) - b * x - 1),
     "heavy": lambda x, a, b: a * jnp.log1p((x / b) ** 2),
@@ -866,6 +872,7 @@ def fixed_problems() -> list[Problem]:
     separable_problems = [
         separable("spectrum of 10³", 1.0, ("quadratic", 1.0), ("quadratic", 30.0), ("quadratic", 1000.0)),
         separable("quartic, sextic, kink", 0.1, ("quartic", 10.0), ("sextic", 10.0), ("abs", 10.0)),
+        separable("no curvature at w0", 0.1, ("infinite curvature", 10.0, 1.0, 2), ("quadratic", 30.0)),
         separable("skewed", 0.1, ("skew", 3.0, 1.0), ("skew", 1.0, -2.0), ("heavy", 3.0, 0.3)),
         separable("flat, one-sided, kink", 0.1, ("flat", 10.0, 2.0), ("one-sided", 20.0), ("abs", 3.0)),
         separable("twins", 0.1, ("twins", 8.0, 1.5), ("quadratic", 10.0, 1.0, 2)),

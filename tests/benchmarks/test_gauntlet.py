@@ -160,6 +160,26 @@ def test_verdicts(gauntlet: Any) -> None:
     assert counts["coverage"] == 0.5
 
 
+@pytest.mark.slow  # some 50 CPU seconds, most of them for programs that all of these share
+def test_wells_plateaus_and_edges_are_certified_and_right(gauntlet: Any, fixed: dict[str, Any]) -> None:
+    """Those of three parameters; `tests/reference/test_wells.py` has others. A saddle is refused."""
+    names = (
+        "twins",
+        "eight wells",
+        "second well",
+        "line of holes",
+        "flat, one-sided, kink",
+        "walls",
+        "no curvature at w0",
+        "on a saddle",
+    )
+    for name in names:
+        problem = fixed[name]
+        found = gauntlet.certify(problem, 0, math.inf)
+        assert found["is_given"] == (problem.kind != "no minimum"), (name, found["reasons"])
+        assert abs(found["llc"] - problem.truth.llc) < 4 * math.hypot(found["se"], problem.truth.error), name
+
+
 @pytest.mark.nightly
 def test_nothing_is_given_and_wrong(tmp_path: Path) -> None:
     command = [sys.executable, str(BENCHMARKS / "gauntlet.py"), str(tmp_path), "--seed", "0"]
