@@ -164,16 +164,21 @@ def whitening_from_hessian(hessian: Float[Array, "d d"], localization: Float[Arr
 def _mean_hessian(
     posterior: LocalPosterior, positions: Float[Array, "draws d"], is_absolute: bool
 ) -> Float[Array, "d d"]:
-    def add(total: Array, position: Array) -> tuple[Array, None]:
+    """Over the positions where there is one: |w|^1.5 has none at zero. Zero if there is none anywhere."""
+
+    def add(sums: tuple[Array, Array], position: Array) -> tuple[tuple[Array, Array], None]:
         hessian = posterior.hessian(position)
+        is_known = jnp.all(jnp.isfinite(hessian))
+        hessian = jnp.where(is_known, hessian, 0.0)
         if is_absolute:
             eigenvalues, eigenvectors = jnp.linalg.eigh(hessian)
             hessian = (eigenvectors * jnp.abs(eigenvalues)) @ eigenvectors.T
-        return total + hessian, None
+        total, count = sums
+        return (total + hessian, count + is_known), None
 
     zero = jnp.zeros((posterior.dim, posterior.dim), posterior.w0.dtype)
-    total, _ = jax.lax.scan(add, zero, positions)
-    return total / positions.shape[0]
+    (total, count), _ = jax.lax.scan(add, (zero, jnp.zeros((), posterior.w0.dtype)), positions)
+    return total / jnp.maximum(count, 1.0)
 
 
 def hessian_whitening(

@@ -176,8 +176,12 @@ class Survey:
 
 @eqx.filter_jit
 def _log_width(posterior: LocalPosterior, position: Array) -> Array:
-    """−½ Σ log((|h| + γ)/γ): log of the Gaussian volume at `position` beside that of the localization."""
-    curvatures = jnp.linalg.eigvalsh(posterior.hessian(position))
+    """−½ Σ log((|h| + γ)/γ): log of the Gaussian volume at `position` beside that of the localization.
+
+    It counts as that of the localization where the loss has no curvature.
+    """
+    hessian = posterior.hessian(position)
+    curvatures = jnp.linalg.eigvalsh(jnp.where(jnp.all(jnp.isfinite(hessian)), hessian, 0.0))
     return -0.5 * jnp.sum(jnp.log((jnp.abs(curvatures) + posterior.localization) / posterior.localization))
 
 
