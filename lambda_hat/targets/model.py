@@ -27,10 +27,11 @@ _FORMAT = 1
 class PerExampleLossFn(Hashable, Protocol):
     """Losses (B,) of a batch at a flat position: pure JAX, in the precision of its arguments.
 
-    Hashable, and equal where it computes the same, because compiled kernels take it as a static argument.
+    Hashable, and equal where it computes the same, because compiled kernels take it as a static argument. `frozen` are
+    the arrays that the model keeps fixed (`Model.frozen`), which are no part of the program.
     """
 
-    def __call__(self, position: Float[Array, " d"], batch: Data) -> Float[Array, " B"]:
+    def __call__(self, position: Float[Array, " d"], batch: Data, *frozen: Array) -> Float[Array, " B"]:
         """Losses of the rows of `batch`."""
         ...
 
@@ -48,6 +49,10 @@ class Model:
     info: dict[str, Any] = field(default_factory=dict)  # JSON: how good a minimum w0 is, the training curve
     problem_id: str = ""  # of the problem it was made from; empty for a model without one
     exact_llc_fn: ExactLLC | None = None  # λ̂ of (nβ, γ_loc), where it is known
+    frozen: tuple[np.ndarray, ...] = ()  # floating arrays that the loss needs and that are not sampled
+    sampled: tuple[tuple[str, int], ...] = ()  # leaves of w0 in their order: place and number of entries, if known
+    num_frozen: int = 0  # floating entries of the parameters that are not sampled
+    data_names: tuple[str, ...] = ()  # what the columns are called in messages; `data[0]`, … unless given
 
     @property
     def num_data(self) -> int:
@@ -69,7 +74,8 @@ class Model:
         Raises:
             InputError: a whole number that 32 bits cannot hold.
         """
-        return tuple(_column(array, f"data[{index}]", dtype) for index, array in enumerate(self.data))
+        names = self.data_names or tuple(f"data[{index}]" for index in range(len(self.data)))
+        return tuple(_column(array, name, dtype) for array, name in zip(self.data, names, strict=True))
 
     def save(self, path: Path) -> None:
         """Write the arrays and `info` to a NumPy archive at once; functions are rebuilt from the problem.
