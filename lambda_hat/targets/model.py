@@ -52,6 +52,7 @@ class Model:
     frozen: tuple[np.ndarray, ...] = ()  # floating arrays that the loss needs and that are not sampled
     sampled: tuple[tuple[str, int], ...] = ()  # leaves of w0 in their order: place and number of entries, if known
     num_frozen: int = 0  # floating entries of the parameters that are not sampled
+    is_stored: bool = True  # whether the file of a model holds its data; else whoever loads it builds it again
     data_names: tuple[str, ...] = ()  # what the columns are called in messages; `data[0]`, … unless given
 
     @property
@@ -85,9 +86,10 @@ class Model:
         """
         if not self.problem_id:
             raise TargetError("A model without a problem_id cannot be saved: it was not made from a problem.")
-        header = {"format": _FORMAT, "problem_id": self.problem_id, "num_arrays": len(self.data), "info": self.info}
+        data = self.data if self.is_stored else ()
+        header = {"format": _FORMAT, "problem_id": self.problem_id, "num_arrays": len(data), "info": self.info}
         arrays = {"header": np.array(json.dumps(header)), "w0": self.w0}
-        arrays |= {f"data_{index}": array for index, array in enumerate(self.data)}
+        arrays |= {f"data_{index}": array for index, array in enumerate(data)}
         buffer = io.BytesIO()
         np.savez(buffer, allow_pickle=False, **arrays)
         write_bytes_atomic(path, buffer.getvalue())

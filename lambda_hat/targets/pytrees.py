@@ -84,6 +84,19 @@ class PytreeLoss:
         """Shapes of the arrays that a call takes beside position and batch."""
         return tuple(leaf.shape for leaf in self.leaves if isinstance(leaf, _Floating) and not leaf.is_sampled)
 
+    def difference(self, other: PytreeLoss) -> str:
+        """In what the programs of two losses differ, in words; empty where they are one program."""
+        if self == other:
+            return ""
+        if self.structure != other.structure:
+            return f"params have the structure {self.structure}, not {other.structure}"
+        for index, (leaf, wanted) in enumerate(zip(self.leaves, other.leaves, strict=True)):
+            if isinstance(leaf, _Floating) and isinstance(wanted, _Floating) and leaf.shape != wanted.shape:
+                return f"leaf {index} of params has the shape {leaf.shape}, not {wanted.shape}"
+            if leaf != wanted:
+                return f"leaf {index} of params, which is no floating array or is sampled elsewhere, is another one"
+        return "another loss_fn, or data of another structure"
+
     def params(self, position: Float[Array, " d"], *frozen: Array) -> Any:
         """The pytree at a position, floating leaves in the position's precision."""
         leaves: list[Any] = []

@@ -9,7 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lambda_hat.artifacts.paths import MANIFEST_JSON, METRICS_JSON, PROGRESS_JSONL, STOP_FLAG, TRACES_NPZ
+from lambda_hat.artifacts.paths import (
+    MANIFEST_JSON,
+    METRICS_JSON,
+    PROGRESS_JSONL,
+    REFERENCE_JSON,
+    STOP_FLAG,
+    TRACES_NPZ,
+)
 from lambda_hat.clock import now
 from lambda_hat.errors import StorageError
 from lambda_hat.estimate.method import MethodResult, RunProgress, sample_method
@@ -19,6 +26,7 @@ from lambda_hat.records.manifest import Manifest
 from lambda_hat.records.metrics import Metrics
 from lambda_hat.records.progress import Chunk
 from lambda_hat.records.provenance import Provenance
+from lambda_hat.records.reference import ReferenceRecord
 from lambda_hat.records.state import State
 from lambda_hat.samplers.pace import OutOfTime
 from lambda_hat.samplers.runner import ChunkRequests, run_together
@@ -110,7 +118,8 @@ class _Trial:
         )
         if not self._has_ended:
             _traces(run, loaded.nbeta).save(self.folder / TRACES_NPZ)
-        return _metrics(run, clock, made_by.between(clock.started, now()))
+        may_be_negative = not _has_certifiable_reference(self._problem_dir)
+        return _metrics(run, clock, made_by.between(clock.started, now()), may_be_negative=may_be_negative)
 
     def _on_progress(self, progress: RunProgress) -> None:
         chunk = Chunk(step=progress.num_steps_done, fraction=progress.fraction, llc_hat=progress.llc)
@@ -158,11 +167,17 @@ def _traces(run: MethodResult, nbeta: float) -> Traces:
     return Traces.of_draws(run.info, nbeta, work_before=work_before, fit_draws=run.fit_draws)
 
 
-def _metrics(run: MethodResult, clock: Clock, made_by: Provenance) -> Metrics:
+def _has_certifiable_reference(problem_dir: Path) -> bool:
+    """Whether somebody asked for a reference, which w0 has to be a minimum for."""
+    reference = ReferenceRecord.read_current(problem_dir / REFERENCE_JSON)
+    return reference is None or reference.spec.is_certifiable
+
+
+def _metrics(run: MethodResult, clock: Clock, made_by: Provenance, *, may_be_negative: bool) -> Metrics:
     estimate = run.estimate
     state, reason = run.state, run.reason
     if state is State.COMPLETE and estimate.llc < -2 * estimate.se:
-        state = State.FAIL
+        state = State.COMPLETE if may_be_negative else State.FAIL
         reason = f"λ̂ = {estimate.llc:.4g} ± {estimate.se:.2g} is negative by more than two standard errors"
     return Metrics(
         state=state,
