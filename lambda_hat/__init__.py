@@ -14,8 +14,18 @@ if TYPE_CHECKING:
     from lambda_hat.api.series import LLCSeries, estimate_llc_series
     from lambda_hat.targets.model import Model
     from lambda_hat.targets.pytrees import read_model
+    from lambda_hat.targets.torch import from_torch
 
-__all__ = ["LLCResult", "LLCSeries", "Model", "certify_llc", "estimate_llc", "estimate_llc_series", "read_model"]
+__all__ = [
+    "LLCResult",
+    "LLCSeries",
+    "Model",
+    "certify_llc",
+    "estimate_llc",
+    "estimate_llc_series",
+    "from_torch",
+    "read_model",
+]
 
 __version__ = "0.1.0"
 
@@ -26,6 +36,7 @@ _HOMES = {
     "certify_llc": "lambda_hat.api.calls",
     "estimate_llc": "lambda_hat.api.calls",
     "estimate_llc_series": "lambda_hat.api.series",
+    "from_torch": "lambda_hat.targets.torch",
     "read_model": "lambda_hat.targets.pytrees",
 }
 

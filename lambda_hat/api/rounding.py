@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -46,7 +47,7 @@ def inner_rounding_reasons(
         if coarsest == dtype or not math.isfinite(llc) or (displacements := points()) is None:
             return ()
         rng = np.random.default_rng(0)
-        eps = float(jax.numpy.finfo(coarsest).eps)
+        eps = float(jnp.finfo(coarsest).eps)
         positions = np.asarray(posterior.w0, np.float64) + displacements
         moved = displacements + eps * np.abs(positions) * rng.uniform(-0.5, 0.5, displacements.shape)
         _, one = potentials_at(posterior, displacements, Work())
@@ -61,7 +62,7 @@ def certified_rounding_reasons(
     if reference.coordinates is None or not math.isfinite(reference.llc):
         return ()
     with jax.enable_x64(True):
-        draws = np.random.default_rng(0).standard_normal((NUM_POINTS, double.dim))
+        draws = jnp.asarray(np.random.default_rng(0).standard_normal((NUM_POINTS, double.dim)))
         points = np.asarray(jax.vmap(reference.coordinates.averaged.displacement)(draws), np.float64)
     found = inner_rounding_reasons(model, double, lambda: points, reference.llc)
     if posterior.evaluation_dtype == double.evaluation_dtype:

@@ -91,12 +91,9 @@ class SeriesPoint:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SeriesPoint:
         """The point that `to_dict` gave."""
-        numbers = {
-            name: math.nan
-            for name in ("llc", "se", "loss_at_w0", "decrease_available", "rhat", "num_gradient_evaluations")
-            if values.get(name) is None
-        }
-        return cls(**{**values, **numbers, "reasons": tuple(values["reasons"])})
+        read: dict[str, Any] = {**values, "reasons": tuple(values["reasons"])}
+        read |= {name: math.nan for name, value in values.items() if value is None and name != "laplace_llc"}
+        return cls(**read)
 
 
 @dataclass(frozen=True, repr=False)

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from lambda_hat.config.problems import PosteriorSpec
-from lambda_hat.targets.model import Model, PerExampleLossFn
+from lambda_hat.targets.model import Model, PerExampleLossFn, losses_of
 
 __all__ = ["LARGE_DIM", "LocalPosterior", "PosteriorScales", "build_posterior", "posterior_of", "scales_of"]
 
@@ -66,7 +66,7 @@ class LocalPosterior(eqx.Module):
 
     def losses(self, position: Float[Array, " d"], batch: tuple[Array, ...]) -> Float[Array, " B"]:
         """Losses l_i(w) of a batch."""
-        return self.loss_fn(position, batch, *self.frozen)
+        return losses_of(self.loss_fn, position, batch, self.frozen)
 
     def excess_loss(self, position: Float[Array, " d"]) -> Float[Array, ""]:
         """L_n(w) − L_n(w0) on the full data, differentiable at the price of one pass."""
@@ -165,7 +165,7 @@ def _excess_loss(
 
     def add_chunk(total: Array, chunk: Any) -> tuple[Array, None]:
         batch, weights, at_w0 = chunk
-        return total + jnp.sum(weights * (loss_fn(evaluated, batch, *frozen) - at_w0)), None
+        return total + jnp.sum(weights * (losses_of(loss_fn, evaluated, batch, frozen) - at_w0)), None
 
     total, _ = jax.lax.scan(add_chunk, jnp.zeros((), position.dtype), (rows, row_weights, row_losses_at_w0))
     return total
@@ -179,9 +179,9 @@ def _excess_loss_forward(
 
     def add_chunk(total: tuple[Array, Array], chunk: Any) -> tuple[tuple[Array, Array], None]:
         batch, weights, at_w0 = chunk
-        value, gradient = jax.value_and_grad(lambda w: jnp.sum(weights * (loss_fn(w, batch, *frozen) - at_w0)))(
-            evaluated
-        )
+        value, gradient = jax.value_and_grad(
+            lambda w: jnp.sum(weights * (losses_of(loss_fn, w, batch, frozen) - at_w0))
+        )(evaluated)
         return (total[0] + value, total[1] + gradient), None
 
     zero = (jnp.zeros((), position.dtype), jnp.zeros_like(position))
@@ -204,7 +204,7 @@ _excess_loss.defvjp(_excess_loss_forward, _excess_loss_backward)
 def _row_losses(
     loss_fn: PerExampleLossFn, position: Array, rows: tuple[Array, ...], frozen: tuple[Array, ...]
 ) -> Array:
-    return jax.lax.map(lambda batch: loss_fn(position, batch, *frozen), rows)
+    return jax.lax.map(lambda batch: losses_of(loss_fn, position, batch, frozen), rows)
 
 
 def posterior_of(model: Model, spec: PosteriorSpec, dtype: str) -> LocalPosterior:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import inspect
@@ -10,6 +11,7 @@ from types import FunctionType
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from lambda_hat.targets.model import Model
@@ -48,7 +50,7 @@ def _told_of(value: Any, depth: int) -> Iterator[bytes]:
     """What of a loss is content beside its source: arrays and plain values that it closes over or holds."""
     if depth == 0:
         return
-    if is_array(value) and not jax.dtypes.issubdtype(value.dtype, jax.dtypes.extended):
+    if is_array(value) and not jnp.issubdtype(value.dtype, jax.dtypes.extended):
         yield _bytes_of(value)
     elif isinstance(value, bool | int | float | str | bytes) or value is None:
         yield repr(value).encode()
@@ -67,6 +69,6 @@ def _told_of(value: Any, depth: int) -> Iterator[bytes]:
         if not (len(leaves) == 1 and leaves[0] is value):
             for leaf in leaves:
                 yield from _told_of(leaf, depth - 1)
-        elif hasattr(value, "__dataclass_fields__"):
-            for name in value.__dataclass_fields__:
-                yield from _told_of(getattr(value, name), depth - 1)
+        elif dataclasses.is_dataclass(value):
+            for field in dataclasses.fields(value):
+                yield from _told_of(getattr(value, field.name), depth - 1)

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from lambda_hat.artifacts.files import write_bytes_atomic
 from lambda_hat.errors import InputError, TargetError
 
-__all__ = ["Data", "ExactLLC", "Model", "PerExampleLossFn"]
+__all__ = ["Data", "ExactLLC", "Model", "PerExampleLossFn", "losses_of"]
 
 Data: TypeAlias = tuple[Any, ...]  # arrays that share their first axis, one row per example
 ExactLLC: TypeAlias = Callable[[float, float], float]  # λ̂ of (nβ, γ_loc)
@@ -27,13 +27,21 @@ _FORMAT = 1
 class PerExampleLossFn(Hashable, Protocol):
     """Losses (B,) of a batch at a flat position: pure JAX, in the precision of its arguments.
 
-    Hashable, and equal where it computes the same, because compiled kernels take it as a static argument. `frozen` are
-    the arrays that the model keeps fixed (`Model.frozen`), which are no part of the program.
+    Hashable, and equal where it computes the same, because compiled kernels take it as a static argument. A model with
+    `frozen` arrays has a loss that takes them as further arguments: they are no part of the program.
     """
 
-    def __call__(self, position: Float[Array, " d"], batch: Data, *frozen: Array) -> Float[Array, " B"]:
+    def __call__(self, position: Float[Array, " d"], batch: Data) -> Float[Array, " B"]:
         """Losses of the rows of `batch`."""
         ...
+
+
+def losses_of(
+    loss_fn: PerExampleLossFn, position: Float[Array, " d"], batch: Data, frozen: tuple[Array, ...]
+) -> Float[Array, " B"]:
+    """Losses of a batch, by a loss that takes the frozen arrays of its model, if there are any."""
+    call: Callable[..., Array] = loss_fn
+    return call(position, batch, *frozen)
 
 
 @dataclass(frozen=True, eq=False)

@@ -199,7 +199,7 @@ def _in_default_mode(load: Callable[[], ModuleType], problem: PythonProblem) -> 
 def _global_mode() -> bool:
     """JAX's precision mode, whatever a `with` block around says: those belong to a thread."""
     with ThreadPoolExecutor(1) as threads:
-        return threads.submit(lambda: bool(jax.config.jax_enable_x64)).result()
+        return threads.submit(lambda: bool(jax.config.read("jax_enable_x64"))).result()
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from lambda_hat.errors import InputError
-from lambda_hat.targets.model import Model, PerExampleLossFn
+from lambda_hat.targets.model import Model, PerExampleLossFn, losses_of
 from lambda_hat.targets.selection import Leaf, is_array, is_floating, kind_of_value, leaves_of, select
 
 __all__ = ["PytreeLoss", "check_loss_type", "check_loss_values", "check_rows", "coarsest_dtype", "read_model"]
@@ -338,7 +338,7 @@ def _losses_in_two_batches(
 ) -> tuple[Array, Array]:
     num_rows = rows[0].shape[0] // 2
     few = tuple(column[:num_rows] for column in rows)
-    return loss_fn(position, rows, *frozen)[:num_rows], loss_fn(position, few, *frozen)
+    return losses_of(loss_fn, position, rows, frozen)[:num_rows], losses_of(loss_fn, position, few, frozen)
 
 
 def check_rows(

@@ -18,6 +18,7 @@ from lambda_hat.errors import InputError
 __all__ = ["Leaf", "is_array", "is_floating", "kind_of_value", "leaves_of", "select"]
 
 _COLLECTION_OF_PARAMETERS = "params"  # of Flax linen's variables; `batch_stats` and the like lie beside it
+_COLLECTION_OF_STATISTICS = "batch_stats"
 _MOST_NAMED = 12
 
 
@@ -43,13 +44,20 @@ class Leaf:
 def leaves_of(params: Any) -> list[Leaf]:
     """The leaves in the order of `jax.tree.leaves`, those marked that a framework knows as state.
 
-    That is whatever lies beside the collection `params` of Flax linen, and variables of Flax nnx that are no `Param`.
+    That is whatever lies beside the collection `params` of Flax linen or in a `batch_stats` anywhere, and variables of
+    Flax nnx that are no `Param`.
     """
     found = jax.tree_util.tree_flatten_with_path(params)[0]
     states = _states_of_nnx(params)
     is_linen = _is_linen(params)
     return [
-        Leaf(path, value, is_state=(is_linen and path[0].key != _COLLECTION_OF_PARAMETERS) or index in states)
+        Leaf(
+            path,
+            value,
+            is_state=index in states
+            or (is_linen and path[0].key != _COLLECTION_OF_PARAMETERS)
+            or any(getattr(part, "key", None) == _COLLECTION_OF_STATISTICS for part in path),
+        )
         for index, (path, value) in enumerate(found)
     ]
 
