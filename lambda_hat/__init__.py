@@ -11,15 +11,33 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lambda_hat.api.calls import certify_llc, estimate_llc
     from lambda_hat.api.result import LLCResult
+    from lambda_hat.api.series import LLCSeries, estimate_llc_series
+    from lambda_hat.targets.model import Model
+    from lambda_hat.targets.pytrees import read_model
+    from lambda_hat.targets.torch import from_torch
 
-__all__ = ["LLCResult", "certify_llc", "estimate_llc"]
+__all__ = [
+    "LLCResult",
+    "LLCSeries",
+    "Model",
+    "certify_llc",
+    "estimate_llc",
+    "estimate_llc_series",
+    "from_torch",
+    "read_model",
+]
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "LLCResult": "lambda_hat.api.result",
+    "LLCSeries": "lambda_hat.api.series",
+    "Model": "lambda_hat.targets.model",
     "certify_llc": "lambda_hat.api.calls",
     "estimate_llc": "lambda_hat.api.calls",
+    "estimate_llc_series": "lambda_hat.api.series",
+    "from_torch": "lambda_hat.targets.torch",
+    "read_model": "lambda_hat.targets.pytrees",
 }
 
 

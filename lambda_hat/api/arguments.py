@@ -15,7 +15,7 @@ from lambda_hat.config.suggest import did_you_mean, one_of
 from lambda_hat.config.validation import findings_of
 from lambda_hat.errors import Fault, InputError
 
-__all__ = ["choose", "parse", "parse_seed"]
+__all__ = ["choose", "parse", "parse_seed", "refuse_foreign_names"]
 
 Spec = TypeVar("Spec", bound=Frozen)
 
@@ -47,6 +47,66 @@ def parse(
         for finding in findings
     ]
     raise InputError("\n".join(faults))
+
+
+# What other packages call things, and what to write here. Empty: there is no such setting.
+_ELSEWHERE = {
+    "lr": ("eta0", "eta", "step_size"),
+    "learning_rate": ("eta0", "eta", "lr", "step_size"),
+    "epsilon": ("eta0", "eta", "step_size"),
+    "nbeta": ("inverse_temperature",),
+    "n_beta": ("inverse_temperature",),
+    "beta": ("inverse_temperature",),
+    "temperature": ("inverse_temperature",),
+    "gamma_loc": ("localization",),
+    "elasticity": ("localization",),
+    "num_draws": ("steps", "draws_per_round"),
+    "draws": ("steps", "draws_per_round"),
+    "num_samples": ("steps", "draws_per_round"),
+    "num_burnin_steps": ("burn_in_fraction",),
+    "num_warmup": ("burn_in_fraction",),
+    "warmup": ("burn_in_fraction",),
+    "batch_size": ("batch",),
+    "chains": ("num_chains",),
+    "cores": (),
+    "device": (),
+    "optimizer_kwargs": (),
+    "sampling_method": ("sampler",),
+    "trainable": ("sampled",),
+    "optimize_over": ("sampled",),
+}
+_IN_OTHER_UNITS = {
+    "nbeta": "`inverse_temperature` is β = nβ/n, for the n rows of data.",
+    "n_beta": "`inverse_temperature` is β = nβ/n, for the n rows of data.",
+    "temperature": "`inverse_temperature` is one over it.",
+    "num_burnin_steps": "`burn_in_fraction` is a share of `steps`.",
+    "num_warmup": "`burn_in_fraction` is a share of `steps`.",
+    "warmup": "`burn_in_fraction` is a share of `steps`.",
+    "num_draws": "`steps` counts the burn-in too.",
+    "draws": "`steps` counts the burn-in too.",
+    "num_samples": "`steps` counts the burn-in too.",
+    "device": "JAX chooses it: set JAX_PLATFORMS.",
+    "cores": "All chains are one program.",
+    "optimizer_kwargs": "Give its entries as arguments.",
+}
+_ARGUMENTS = ("inverse_temperature", "localization", "sampler", "sampled", "num_chains")
+
+
+def refuse_foreign_names(settings: Mapping[str, Any], spec: type[Frozen]) -> None:
+    """Answer names that other packages use with the right ones.
+
+    Raises:
+        InputError: a line for each such name.
+    """
+    own = {key for name, field in spec.model_fields.items() for key in (name, field.alias or name)}
+    faults = []
+    for name in settings.keys() & _ELSEWHERE.keys() - own:
+        meant = [f"`{word}`" for word in _ELSEWHERE[name] if word in own or word in _ARGUMENTS]
+        unit = _IN_OTHER_UNITS.get(name, "")
+        hint = f"Did you mean {meant[0]}? {unit}".rstrip() if meant else unit
+        faults.append(_fault(name, "found here; expected another name" if meant else "no setting of this call", hint))
+    if faults:
+        raise InputError("\n".join(sorted(faults)))
 
 
 def choose(argument: str, value: Any, choices: Mapping[str, Any]) -> Any:

@@ -11,8 +11,9 @@ from typing import Any, TypeAlias
 import jax
 import numpy as np
 
-from lambda_hat.api.arguments import choose, parse, parse_seed
+from lambda_hat.api.arguments import choose, parse, parse_seed, refuse_foreign_names
 from lambda_hat.api.result import LLCResult
+from lambda_hat.api.rounding import certified_rounding_reasons, ends_of, inner_rounding_reasons
 from lambda_hat.api.surroundings import look_around
 from lambda_hat.config.methods import METHODS
 from lambda_hat.config.problems import LocalizationRadius, PosteriorSpec
@@ -40,9 +41,10 @@ DEFAULT_LOCALIZATION = LocalizationRadius()
 def estimate_llc(
     loss_fn: Callable[[Any, Any], Any],
     params: Any,
-    data: tuple[Any, ...],
+    data: Any,
     *,
     sampler: str = "auto",
+    sampled: Any = None,
     num_chains: int = 4,
     localization: Localization = DEFAULT_LOCALIZATION,
     inverse_temperature: float | None = None,
@@ -54,16 +56,22 @@ def estimate_llc(
     Args:
         loss_fn: `loss_fn(params, batch)` gives the losses (B,) of a batch, neither summed nor averaged: negative
             log-likelihoods, for λ̂ to mean what the theory says. It is called in the precision of the run.
-        params: any pytree, trained to a minimum; its floating arrays are sampled, other leaves stay as they are.
-        data: arrays with one row per example; a batch is the same tuple with fewer rows.
+            Losses (B, T), of T tokens of each row, count with their mean over T; n is the number of rows.
+        params: any pytree, trained to a minimum. Its floating arrays are sampled, but for those that Flax knows as no
+            parameters (`batch_stats` of linen, variables of nnx other than `Param`); other leaves stay as they are.
+        data: any pytree of arrays with one row per example; a batch is the same pytree with fewer rows.
         sampler: the method. `auto` chooses by itself between HMC and self-checked SGLD, and runs until the 95 %
             interval `llc` ± 1.96 `se` is within `tolerance` (5 %) of λ̂ or `seconds` (120) are spent. `hmc` and `mclmc`
             run in float64 on all the data, those with minibatches in float32.
+        sampled: what of `params` is sampled; the rest stays as it is. Patterns over the places of leaves
+            (`"layers/0/*"`, or a list of them), a function `(place, leaf) -> bool | boolean array`, or a pytree of
+            booleans or boolean arrays. d, the radius and the Laplace value belong to what is sampled.
         num_chains: independent chains, or fits of `vi`.
         localization: γ_loc, or {"radius": ρ} for γ_loc = d/(ρ|w0|)²; it is part of the answer.
         inverse_temperature: β; 1/log n unless given.
         seed: a run is a function of it.
-        settings: those of the sampler, under the names of the YAML (`eta0`) or the long ones (`initial_step_size`).
+        settings: those of the sampler, under the names of the YAML (`eta0`) or the long ones (`initial_step_size`);
+            `dtype` among them, the precision of the run.
 
     Raises:
         InputError: an argument that is not usable: which, what was found and what is expected.
@@ -71,9 +79,10 @@ def estimate_llc(
     start = time.monotonic()
     seed = parse_seed(seed)
     kind = choose("sampler", sampler, METHODS)
+    refuse_foreign_names(settings, kind)
     method = parse(kind, {"num_chains": num_chains, **settings}, f"setting of {sampler}")
     spec = _posterior_spec(localization, inverse_temperature)
-    problem = _Problem.build(read_model(loss_fn, params, data), spec, method.dtype)
+    problem = _Problem.build(read_model(loss_fn, params, data, sampled=sampled), spec, method.dtype)
     around = look_around(
         problem.model,
         spec,
@@ -93,6 +102,7 @@ def estimate_llc(
             *reasons_against(run, method, decrease_available),
             *_reasons_of(survey, run.estimate),
             *_rounding_reasons(problem.posterior, around.double, run),
+            *inner_rounding_reasons(problem.model, problem.posterior, lambda: ends_of(run), run.estimate.llc),
         ),
         laplace_llc=around.laplace_llc,
         decrease_available=decrease_available,
@@ -112,18 +122,21 @@ def estimate_llc(
 def certify_llc(
     loss_fn: Callable[[Any, Any], Any],
     params: Any,
-    data: tuple[Any, ...],
+    data: Any,
     *,
+    sampled: Any = None,
     localization: Localization = DEFAULT_LOCALIZATION,
     inverse_temperature: float | None = None,
+    dtype: str = "float64",
     seconds: float = 120.0,
     seed: int = 0,
     **settings: Any,
 ) -> LLCResult:
     """λ̂ by HMC in float64 that runs until its certificate is complete or `seconds` are spent.
 
-    The arguments are those of `estimate_llc`, the settings those of `reference` in a study. `certificate` holds every
-    criterion, `reasons` those that are not met.
+    The arguments are those of `estimate_llc`, the settings those of `reference` in a study. `dtype` is the precision
+    that losses and gradients are evaluated in; positions and sums over rows are float64 in any case. `certificate`
+    holds every criterion, `reasons` those that are not met.
 
     Raises:
         InputError: an argument that is not usable: which, what was found and what is expected.
@@ -132,12 +145,15 @@ def certify_llc(
     for name in ("on_uncertified", "method"):
         if name in settings:
             raise InputError(f"{name}: found here; expected only in a study.")
+    refuse_foreign_names(settings, ReferenceSpec)
+    choose("dtype", dtype, dict.fromkeys(("float32", "float64")))
     hmc_sec = parse(Budget, {"hmc_sec": seconds}, "argument", {"hmc_sec": "seconds"}).hmc_sec
     reference_spec = parse(ReferenceSpec, {**settings, "seed": parse_seed(seed)}, "setting of the reference")
     spec = _posterior_spec(localization, inverse_temperature)
-    problem = _Problem.build(read_model(loss_fn, params, data), spec, "float64")
+    problem = _Problem.build(read_model(loss_fn, params, data, sampled=sampled), spec, "float64")
     with jax.enable_x64(True):
-        reference = sample_reference(problem.posterior, reference_spec, deadline=start + hmc_sec)
+        posterior = problem.posterior if dtype == "float64" else problem.posterior.evaluated_in(dtype)
+        reference = sample_reference(posterior, reference_spec, deadline=start + hmc_sec)
     certificate = reference.certificate
     advice = {criterion.name: "Raise `seconds`, or make `localization` larger" for criterion in certificate.criteria}
     advice |= {MINIMUM: NOT_A_MINIMUM, SIGN: NOT_A_MINIMUM}
@@ -148,7 +164,8 @@ def certify_llc(
         estimate,
         sampler="hmc",
         reasons=tuple(f"{c}. {advice[c.name]}." for c in certificate.criteria if not c.is_met)
-        + reference.reasons[len(certificate.reasons) :],
+        + reference.reasons[len(certificate.reasons) :]
+        + certified_rounding_reasons(problem.model, problem.posterior, posterior, reference),
         certificate=certificate,
         laplace_llc=reference.laplace_llc,
         decrease_available=reference.decrease_available,
@@ -217,6 +234,8 @@ class _Problem:
             dim=self.model.dim,
             num_data=self.model.num_data,
             loss_at_w0=float(self.posterior.loss_at_w0),
+            sampled=tuple(place for place, _ in self.model.sampled),
+            num_frozen=self.model.num_frozen,
             **fields,
         )
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LLCResult"]
 
+_MOST_NAMED = 4  # leaves
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LLCResult:
@@ -54,6 +56,8 @@ class LLCResult:
     settings: Mapping[str, Any]
     extras: Mapping[str, float]  # what only some samplers report, such as k_hat and llc_psis
     certificate: Certificate | None = None
+    sampled: tuple[str, ...] = ()  # the leaves that d counts
+    num_frozen: int = 0  # entries of the other floating leaves; where there are some, λ̂ is a restricted LLC
 
     @property
     def is_reliable(self) -> bool:
@@ -89,22 +93,29 @@ class LLCResult:
         lines = [
             f"λ̂ = {estimate(self.llc, self.se)}  {self.sampler}, {verdict if self.is_reliable else 'not ' + verdict}",
             *("  ".join(f"{name} {value}" for name, value in row.items()) for row in (facts, diagnostics)),
+            *([f"restricted to {self._named_parts}: {self.num_frozen} stay as they are"] if self.num_frozen else []),
             self.survey.describe(),
             *(f"because {reason}" for reason in self.reasons),
         ]
         return "\n  ".join(lines)
+
+    @property
+    def _named_parts(self) -> str:
+        more = len(self.sampled) - _MOST_NAMED
+        return ", ".join(self.sampled[:_MOST_NAMED]) + (f" and {more} more leaves" if more > 0 else "")
 
     def to_dict(self) -> dict[str, Any]:
         """Every figure but the traces, as plain data."""
         names = (
             "sampler", "llc", "se", "rhat", "ess_bulk", "ess_tail", "is_reliable", "localization", "nbeta", "dim",
             "num_data", "loss_at_w0", "laplace_llc", "decrease_available", "num_gradient_evaluations",
-            "num_curvature_passes", "seconds", "seed",
+            "num_curvature_passes", "seconds", "seed", "num_frozen",
         )  # fmt: skip
         certificate = None if self.certificate is None else self.certificate.to_list()
         return {
             **{name: getattr(self, name) for name in names},
             "reasons": list(self.reasons),
+            "sampled": list(self.sampled),
             "settings": dict(self.settings),
             "extras": dict(self.extras),
             "certificate": certificate,

@@ -191,6 +191,11 @@ class Paths:
         return self._inside("meta", "begun.json")
 
     @property
+    def built(self) -> Path:
+        """Record of what the networks of one's own were when the last command built them."""
+        return self._inside("meta", "built.json")
+
+    @property
     def events(self) -> Path:
         """Log of the scheduler, one line per event."""
         return self._inside("meta", "events.jsonl")

@@ -72,12 +72,22 @@ def _executor_lines(plan: Plan) -> Iterator[str]:
         yield f"Warning: {warning}"
 
 
+_COMPUTED = {"exact": "exact reference to compute", "laplace": "Laplace value to compute", "none": "no reference"}
+
+
 def _problem_line(problem: PlannedProblem, reference_method: str) -> str:
+    if not problem.is_built:
+        return f"{problem.title}: network to build, whose content names the problem, reference to sample"
     target = "target there" if problem.has_target else "target to train"
     reference = f"reference reused, {problem.why_not or 'certified'}"
     if problem.needs_reference:
         reference = f"reference to sample again ({problem.why_not})" if problem.has_reference else "reference to sample"
-        reference = "exact reference to compute" if reference_method == "exact" else reference
+        computed = {
+            "exact": "exact reference to compute",
+            "laplace": "Laplace value to compute",
+            "none": "no reference",
+        }
+        reference = computed.get(reference_method, reference)
     return f"{problem.pid}  {problem.title}: {target}, {reference}"
 
 

@@ -48,6 +48,7 @@ def optuna_command(**arguments: Any) -> None:
     from lambda_hat.config.card import InlineCard
     from lambda_hat.report.progress import Progress
     from lambda_hat.report.summary import print_summary
+    from lambda_hat.workflows.builds import built
     from lambda_hat.workflows.endings import doubled, more_time
     from lambda_hat.workflows.optuna import run_optuna
     from lambda_hat.workflows.plan import build_plan, problem_titles
@@ -55,6 +56,7 @@ def optuna_command(**arguments: Any) -> None:
     is_inline = isinstance(loaded.card, InlineCard)
     with _ending(options, "optuna", lambda: build_plan(loaded)):
         with Progress(sys.stderr, options.quiet, options.verbose, may_redraw=not is_inline) as progress:
+            loaded = built(loaded, progress.message)
             outcome = run_optuna(loaded, resume=options.resume, progress=progress)
         titles = problem_titles(loaded)
         print_summary(
@@ -97,12 +99,14 @@ def llc_command(**arguments: Any) -> None:
     from lambda_hat.config.card import InlineCard
     from lambda_hat.report.progress import Progress
     from lambda_hat.report.summary import print_runs
+    from lambda_hat.workflows.builds import built
     from lambda_hat.workflows.llc import run_llc
     from lambda_hat.workflows.plan import build_llc_plan, problem_titles
 
     is_inline = isinstance(loaded.card, InlineCard)
     with _ending(options, "llc", lambda: build_llc_plan(loaded)):
         with Progress(sys.stderr, options.quiet, options.verbose, may_redraw=not is_inline) as progress:
+            loaded = built(loaded, progress.message)
             outcome = run_llc(loaded, resume=options.resume, progress=progress)
         titles = problem_titles(loaded)
         print_runs(sys.stdout, outcome.rows, outcome.references, outcome.places, titles, outcome.why_none)

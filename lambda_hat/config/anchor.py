@@ -28,6 +28,7 @@ def anchored(data: dict[str, Any], file: Path, written: Collection[KeyPath]) -> 
     data = deepcopy(data)
     if _text_at(data, _RUN) and not _is_in(_RUN, written) and any(_is_in(place, written) for place in _NAMES_OF_RUN):
         data["store"]["run"] = None
+    _anchor_builders(data, file, written)
     if data.get("relative_to") != "file":
         return data, []
     if not file.is_file():
@@ -45,6 +46,20 @@ def anchored(data: dict[str, Any], file: Path, written: Collection[KeyPath]) -> 
         if place in (_RUN, _REFERENCES) and not path.is_dir():
             findings.append(Finding(place, f"found {text!r}, but there is no folder {path}"))
     return data, findings
+
+
+def _anchor_builders(data: dict[str, Any], file: Path, written: Collection[KeyPath]) -> None:
+    """Make the files of `build` absolute: they lie beside the file that names them, whatever `relative_to` says."""
+    for section in ("problems", "targets"):
+        entries = data.get(section)
+        for index, entry in enumerate(entries if isinstance(entries, list) else []):
+            text = entry.get("build") if isinstance(entry, dict) else None
+            module, colon, function = text.rpartition(":") if isinstance(text, str) else ("", "", "")
+            if not module.endswith(".py"):
+                continue
+            is_beside = file.is_file() and not _is_in((section, index, "build"), written)
+            folder = file.resolve().parent if is_beside else Path.cwd()
+            entry["build"] = f"{os.path.normpath(folder / user_path(module))}{colon}{function}"
 
 
 def _is_in(place: KeyPath, written: Collection[KeyPath]) -> bool:

@@ -18,14 +18,13 @@ def oversized_batches(loaded: LoadedFile) -> str:
 
     All of them mean the same run. Sizes that a preset gives, and nobody wrote, are left out.
     """
-    section = "targets" if isinstance(loaded, LoadedExperiments) else "problems"
     sizes = dict(_written_sizes(loaded))
     parts = []
-    for index, problem in enumerate(loaded.problems):
+    for index, problem in zip(loaded.places, loaded.problems, strict=True):
         num_rows = problem.num_rows
         names = [] if num_rows is None else [_named(key, values, num_rows) for key, values in sizes.items()]
         if found := ", ".join(filter(None, names)):
-            parts.append(f"{found}, where `{section}.{index}` has {num_rows} rows")
+            parts.append(f"{found}, where `{loaded.entries_name}.{index}` has {num_rows} rows")
     return f"A batch size above the number of rows takes all of them: {'; '.join(parts)}." if parts else ""
 
 

@@ -112,9 +112,16 @@ def _outside(value: object, spec: Mapping[str, Any]) -> str | None:
 
 
 def _check_exact(data: Mapping[str, Any], entries: str) -> Iterator[Finding]:
-    reference = {"method": data.get("reference")} if data.get("reference") == "exact" else data.get("reference")
-    reference = _mapping(reference)
-    if reference.get("method") != "exact":
+    reference = data.get("reference")
+    place = ("reference",) if isinstance(reference, str) else ("reference", "method")
+    reference = {"method": reference} if isinstance(reference, str) else _mapping(reference)
+    method = reference.get("method")
+    if method in ("laplace", "none") and entries == "problems":
+        message = f"found '{method}', expected `hmc` or `exact`: methods are tuned against a reference"
+        yield Finding(place, message, "`lambda-hat workflow llc` does without.")
+    if method in ("laplace", "none"):
+        yield from _without_effect(reference)
+    if method != "exact":
         return
     exact = [name for name, problem in TARGETS.items() if problem.has_exact_llc]
     for index, entry in enumerate(_list(data.get(entries))):
@@ -124,10 +131,15 @@ def _check_exact(data: Mapping[str, Any], entries: str) -> Iterator[Finding]:
             names = ", ".join(f"`{name}`" for name in exact)
             hint = f"Exact values are known of {names}; others need `reference: hmc`."
             yield Finding((entries, index, "target"), message, hint)
+    yield from _without_effect(reference)
+
+
+def _without_effect(reference: Mapping[str, Any]) -> Iterator[Finding]:
+    """Settings of chains where there are none."""
     for name, value in reference.items():
         field = ReferenceSpec.model_fields.get(name)
         if name != "method" and field is not None and value != field.default:
-            message = f"found {found(value)}, which has no effect with `method: exact`"
+            message = f"found {found(value)}, which has no effect with `method: {reference['method']}`"
             yield Finding(("reference", name), message, "Remove it.", is_about_key=True)
 
 

@@ -58,15 +58,15 @@ class Experiments(Frozen):
     """Where results lie."""
     posterior: PosteriorSpec | None = None
     """Posterior of every target; null keeps each target's own default."""
-    reference: Annotated[ReferenceSpec, Expected("`hmc`, `exact` or a mapping")] = ReferenceSpec()
+    reference: Annotated[ReferenceSpec, Expected("`hmc`, `exact`, `laplace`, `none` or a mapping")] = ReferenceSpec()
     """What samplers are judged against."""
     relative_to: RelativeTo = "cwd"
     """Where relative paths of this file begin: in the folder where the command runs (`cwd`), or in its own (`file`)."""
 
     @property
     def entries(self) -> tuple[ProblemEntry, ...]:
-        """The targets as the file has them."""
-        return self.targets
+        """The targets, one for every value of a sweep."""
+        return tuple(entry for written in self.targets for entry in written.expanded())
 
     @property
     def per_executor(self) -> dict[str, int]:

@@ -15,7 +15,7 @@ from lambda_hat.config.experiments import Experiments
 from lambda_hat.config.locate import KeyPath, YamlLoader
 from lambda_hat.config.methods import METHODS, hyperparameter_names
 from lambda_hat.config.resolve import PRESET_KINDS, preset_names
-from lambda_hat.config.study import Study
+from lambda_hat.config.study import REFERENCE_METHODS, ReferenceSpec, Study
 
 __all__ = ["json_schema", "schema_names", "to_explained_yaml", "to_yaml"]
 
@@ -151,7 +151,8 @@ def _file_schema(model: type[Study] | type[Experiments]) -> dict[str, Any]:
     """The schema with the words that a reference and presets may be."""
     schema = model.model_json_schema()
     properties = schema["properties"]
-    properties["reference"] = {"anyOf": [{"enum": ["hmc", "exact"]}, properties["reference"]]}
+    names = [name for name in REFERENCE_METHODS if model is Experiments or ReferenceSpec(method=name).is_certifiable]
+    properties["reference"] = {"anyOf": [{"enum": names}, properties["reference"]]}
     for kind in PRESET_KINDS:
         schema["$defs"]["ProblemEntry"]["properties"][kind]["enum"] = list(preset_names(kind))
     return schema

@@ -77,6 +77,17 @@ class LoadedFile(ABC):
             values["posterior"] = sections.posterior.model_dump(mode="json", exclude_unset=True)
         return _escaped(values)
 
+    @property
+    def places(self) -> tuple[int, ...]:
+        """Of each problem, the index of the entry that it comes from: a sweep gives several."""
+        written = self.sections.problems if isinstance(self.sections, Study) else self.sections.targets
+        return tuple(index for index, entry in enumerate(written) for _ in entry.expanded())
+
+    @property
+    def entries_name(self) -> str:
+        """The section that names problems."""
+        return "problems" if isinstance(self.sections, Study) else "targets"
+
     def locate(self, fault: Fault, *, is_in_card: bool = False) -> Fault:
         """`fault` with the file and line, or the `--set` argument, that its key comes from."""
         return _located(self.card_document if is_in_card else self.document, fault)
@@ -390,24 +401,25 @@ def _resolved_problems(data: dict[str, Any], section: str) -> tuple[list[Problem
     except ValidationError:  # reported with the study
         posterior = None
     entries = data.get(section)
-    problems: dict[int, ProblemSpec] = {}
+    problems: list[tuple[int, ProblemSpec]] = []
     findings: list[Finding] = []
     for index, values in enumerate(entries if isinstance(entries, list) else []):
         try:
             entry = ProblemEntry.model_validate(values)
         except ValidationError:  # likewise
             continue
-        problem, more = problem_or_findings(entry, posterior)
         place: KeyPath = (section, index)
-        findings += [finding.under(place) for finding in more]
-        twin = next((other for other, known in problems.items() if known == problem), None)
-        if twin is not None:
-            findings.append(
-                Finding(place, f"resolves to the same problem as `{section}.{twin}`", "Remove one of the two.")
-            )
-        elif problem is not None:
-            problems[index] = problem
-    return list(problems.values()), findings
+        for point in entry.expanded():
+            problem, more = problem_or_findings(point, posterior)
+            findings += [finding.under(place) for finding in more]
+            twin = next((other for other, known in problems if known == problem), None)
+            if twin is not None:
+                findings.append(
+                    Finding(place, f"resolves to the same problem as `{section}.{twin}`", "Remove one of the two.")
+                )
+            elif problem is not None:
+                problems.append((index, problem))
+    return [problem for _, problem in problems], findings
 
 
 def _load_card(

@@ -19,7 +19,10 @@ PARTS = ("study", "card", "problems", "samplers")
 
 
 def part_of(
-    loaded: LoadedFile | LoadedCard, part: str, name_of: Callable[[dict[str, Any]], str], card_option: str | None = None
+    loaded: LoadedFile | LoadedCard,
+    part: str,
+    name_of: Callable[[Mapping[str, Any]], str],
+    card_option: str | None = None,
 ) -> tuple[dict[str, Any], Origins]:
     """Plain data of one of `PARTS`, and a function that says where each value came from.
 
@@ -31,12 +34,11 @@ def part_of(
         case "card":
             return loaded.card.to_dict(), _of_document(loaded.card_document)
         case "problems":
-            resolved = [problem.to_dict() for problem in loaded.problems]
+            points = zip(loaded.places, loaded.sections.entries, loaded.problems, strict=True)
             origins = {
-                name_of(problem): _of_problem(loaded, index, entry)
-                for index, (entry, problem) in enumerate(zip(loaded.sections.entries, resolved, strict=True))
+                name_of(problem.identity()): _of_problem(loaded, index, entry) for index, entry, problem in points
             }
-            values = dict(zip(origins, resolved, strict=True))
+            values = dict(zip(origins, [problem.to_dict() for problem in loaded.problems], strict=True))
             return values, lambda path: origins[str(path[0])](path[1:])
         case "samplers":
             return _samplers(loaded)
@@ -61,7 +63,8 @@ def _of_problem(loaded: LoadedFile, index: int, entry: ProblemEntry) -> Origins:
     """The origin of one problem's values by their place; overrides win over presets and the posterior."""
     document, place = loaded.document, (_entries(loaded), index)
     written = written_overrides(entry)
-    presets = {preset: load_preset(preset, getattr(entry, preset)) for preset in find_kind(entry.target).presets}
+    kind = find_kind(entry.target)
+    fields, presets = kind.entry_fields, {name: load_preset(name, getattr(entry, name)) for name in kind.presets}
 
     def origin(path: KeyPath) -> str:
         for target, source in written.items():
@@ -69,8 +72,9 @@ def _of_problem(loaded: LoadedFile, index: int, entry: ProblemEntry) -> Origins:
                 return (
                     document.origin((*place, *source, *path[len(target) :])) or document.origin((*place, *source)) or ""
                 )
-        if path in (("seed",), ("target",)):
-            return document.origin((*place, *path)) or DEFAULT
+        if path in (("seed",), ("target",)) or path[0] in fields:
+            swept = ("sweep", *path[1:2]) if path[0] == "arguments" else ()
+            return document.origin((*place, *path)) or document.origin((*place, *swept)) or DEFAULT
         if path[0] in presets and _has(presets[str(path[0])], path[1:]):
             return f"preset {path[0]}/{getattr(entry, str(path[0]))}"
         if path[0] == "posterior":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -87,6 +88,12 @@ def problem_or_findings(
         elif preset in entry.model_fields_set:
             hint = f"Put the fields of the {entry.target} target itself into `overrides`."
             findings.append(Finding((preset,), f"target `{entry.target}` takes no {preset} preset", hint, True))
+    for name in ("build", "arguments", "sampled", "sweep", "seed"):
+        if name in kind.entry_fields and name in entry.model_fields_set:
+            values[name] = deepcopy(getattr(entry, name))
+        elif name in entry.model_fields_set and not _takes(kind, name):
+            hint = "Put it into `arguments`." if name == "seed" else "Only `target: python` has it."
+            findings.append(Finding((name,), f"target `{entry.target}` takes no `{name}`", hint, True))
 
     written: dict[KeyPath, KeyPath] = {}  # where each override came from
     for path, source, value in _leaves(entry.overrides, (), ("overrides",)):
@@ -105,9 +112,20 @@ def problem_or_findings(
         problem = kind.model_validate(values)
     except ValidationError as error:
         found = findings_of(error, kind, values)
-        return None, findings + [_at_its_source(finding, written) for finding in found]
+        entry_fields = kind.entry_fields
+        return None, findings + [
+            finding if finding.path[:1] and finding.path[0] in entry_fields else _at_its_source(finding, written)
+            for finding in found
+        ]
     findings += [_at_its_source(finding, written) for finding in problem.inconsistencies()]
     return (None if findings else problem), findings
+
+
+def _takes(kind: type[ProblemSpec], name: str) -> bool:
+    """Whether entries of this kind may have the field."""
+    if name == "seed":
+        return kind.takes_seed
+    return "arguments" in kind.entry_fields if name == "sweep" else name in kind.entry_fields
 
 
 def written_overrides(entry: ProblemEntry) -> dict[KeyPath, KeyPath]:

@@ -21,6 +21,7 @@ from lambda_hat.config.numbers import (
 from lambda_hat.config.problems import PosteriorSpec, ProblemEntry
 
 __all__ = [
+    "REFERENCE_METHODS",
     "Budget",
     "CategoricalDist",
     "Concurrency",
@@ -220,13 +221,18 @@ class Store(Frozen):
     """Age in days after which `artifacts gc` may remove what nothing refers to."""
 
 
+REFERENCE_METHODS = ("hmc", "exact", "laplace", "none")
+
+
 class ReferenceSpec(Frozen):
     """The reference of each problem: certified HMC, or the exact value. `reference: exact` is short for `method:
     exact`.
     """
 
-    method: Literal["hmc", "exact"] = "hmc"
-    """`hmc` samples; `exact` needs a target whose value is known."""
+    method: Literal["hmc", "exact", "laplace", "none"] = "hmc"
+    """`hmc` samples; `exact` needs a target whose value is known. Experiments may do without: `laplace` sets the
+    Laplace value beside every run, and `none` nothing.
+    """
     num_chains: Annotated[NaturalInt, Field(ge=4, le=1_000_000)] = 4
     """Number of chains; R̂ needs at least 4."""
     draws_per_round: Annotated[NaturalInt, Field(ge=50)] = 250
@@ -247,7 +253,12 @@ class ReferenceSpec(Frozen):
     @model_validator(mode="before")
     @classmethod
     def _read_shorthand(cls, data: Any) -> Any:
-        return {"method": data} if data in ("hmc", "exact") else data
+        return {"method": data} if data in REFERENCE_METHODS else data
+
+    @property
+    def is_certifiable(self) -> bool:
+        """Whether it is a λ̂ that a certificate can be asked of."""
+        return self.method in ("hmc", "exact")
 
 
 class Study(Frozen):
@@ -278,8 +289,8 @@ class Study(Frozen):
 
     @property
     def entries(self) -> tuple[ProblemEntry, ...]:
-        """The problems as the file has them."""
-        return self.problems
+        """The problems, one for every value of a sweep."""
+        return tuple(entry for written in self.problems for entry in written.expanded())
 
     @property
     def per_executor(self) -> dict[str, int]:

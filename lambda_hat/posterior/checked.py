@@ -2,27 +2,94 @@
 
 from __future__ import annotations
 
+import math
+
+import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from lambda_hat.config.problems import PosteriorSpec
+from lambda_hat.errors import InputError
 from lambda_hat.posterior.local import LocalPosterior, posterior_of
 from lambda_hat.targets.model import Model
-from lambda_hat.targets.pytrees import check_loss_type, check_loss_values, check_rows
+from lambda_hat.targets.pytrees import check_loss_type, check_loss_values, check_rows, coarsest_dtype
 
-__all__ = ["checked_posterior_of"]
+__all__ = ["check_gradient", "checked_posterior_of"]
+
+# Of a finite difference: its step over the distance from w0, and how far it may be from the gradient's.
+STEP, TOLERANCE = 1e-5, 1e-2
+COARSE_STEP, COARSE_TOLERANCE = 1e-2, 0.2  # where the loss computes in less than float64
 
 
 def checked_posterior_of(model: Model, spec: PosteriorSpec, dtype: str) -> LocalPosterior:
     """The local posterior that `spec` describes around the model's w0, once its loss has been tried in `dtype`.
 
     Raises:
-        InputError: a loss of another shape or type, that is not finite at w0, or that mixes rows.
+        InputError: a loss of another shape or type, that is not finite at w0, that mixes rows, that leaves parameters
+            out, or that has another gradient than its values.
     """
     check_loss_type(model, dtype)
     posterior = posterior_of(model, spec, dtype)
     check_loss_values(np.asarray(posterior.row_losses_at_w0).reshape(-1)[: posterior.num_data])
-    signs = jnp.where(jnp.arange(posterior.dim) % 2, -1, 1)
-    elsewhere = posterior.w0 + signs / jnp.sqrt(posterior.localization)
-    check_rows(model.loss_fn, elsewhere, tuple(column[0] for column in posterior.rows))
+    elsewhere = _elsewhere(posterior)
+    check_rows(model.loss_fn, elsewhere, tuple(column[0] for column in posterior.rows), posterior.frozen)
+    if model.sampled:
+        check_gradient(model, posterior)
     return posterior
+
+
+def check_gradient(model: Model, posterior: LocalPosterior) -> None:
+    """Refuse a loss that no entry of a leaf matters to, or whose gradient is not that of its values.
+
+    Both are seen at w0 and at a point away from it, the second along one random direction.
+
+    Raises:
+        InputError: the leaves that do not matter, or both slopes.
+    """
+    dtype = str(posterior.w0.dtype)
+    coarsest = coarsest_dtype(model, dtype)
+    is_coarse = coarsest != "float64"
+    distance = math.sqrt(posterior.dim / float(posterior.localization))
+    step = (COARSE_STEP if is_coarse else STEP) * distance
+    direction = np.random.default_rng(0).standard_normal(posterior.dim)
+    direction /= np.linalg.norm(direction)
+    gradients, slope = _gradients_and_slope(
+        posterior, _elsewhere(posterior), jnp.asarray(direction, dtype), jnp.asarray(step, dtype)
+    )
+    gradients, slope = np.asarray(gradients, np.float64), float(slope)
+    if not (np.isfinite(gradients).all() and math.isfinite(slope)):
+        return  # a loss may well overflow out there
+    sizes = [size for _, size in model.sampled]
+    parts = np.split(gradients, np.cumsum(sizes)[:-1], axis=1)
+    if ignored := [place for (place, _), part in zip(model.sampled, parts, strict=True) if not part.any()]:
+        raise InputError(
+            f"{', '.join(ignored)}: found a gradient that is zero everywhere, expected parameters that loss_fn depends "
+            "on. Choose the others with `sampled`, or take it out of params."
+        )
+    found = float(gradients[1] @ direction)
+    typical = max(abs(slope), float(np.linalg.norm(gradients[1])) / math.sqrt(posterior.dim))
+    noise = 8 * float(jnp.finfo(coarsest).eps) * float(np.mean(np.abs(posterior.row_losses_at_w0))) / step
+    if abs(found - slope) > (COARSE_TOLERANCE if is_coarse else TOLERANCE) * typical + noise:
+        raise InputError(
+            f"loss_fn: along a random direction its values change by {slope:.4g} per unit of distance and its gradient "
+            f"says {found:.4g}; expected the gradient to be that of the values. Look for `stop_gradient`, rounding to "
+            "whole numbers, or a rule for derivatives of your own."
+        )
+
+
+def _elsewhere(posterior: LocalPosterior) -> Float[Array, " d"]:
+    signs = jnp.where(jnp.arange(posterior.dim) % 2, -1, 1)
+    return posterior.w0 + signs / jnp.sqrt(posterior.localization)
+
+
+@eqx.filter_jit
+def _gradients_and_slope(
+    posterior: LocalPosterior, position: Float[Array, " d"], direction: Float[Array, " d"], step: Float[Array, ""]
+) -> tuple[Float[Array, "2 d"], Float[Array, ""]]:
+    """∇L_n at w0 and at `position`, and the slope of L_n there by a central difference."""
+    gradients = jax.lax.map(jax.grad(posterior.excess_loss), jnp.stack([posterior.w0, position]))
+    ends = jnp.stack([position + step * direction, position - step * direction])
+    ahead, behind = jax.lax.map(posterior.excess_loss, ends)
+    return gradients, (ahead - behind) / (2 * step)

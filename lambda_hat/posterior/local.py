@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from lambda_hat.config.problems import PosteriorSpec
-from lambda_hat.targets.model import Model, PerExampleLossFn
+from lambda_hat.targets.model import Model, PerExampleLossFn, losses_of
 
 __all__ = ["LARGE_DIM", "LocalPosterior", "PosteriorScales", "build_posterior", "posterior_of", "scales_of"]
 
@@ -43,7 +43,8 @@ class LocalPosterior(eqx.Module):
     `rows` holds the data in chunks `(num_chunks, rows, ...)`, the last one padded; `row_weights` is 1/n for real rows
     and 0 for padding.
 
-    Losses may be evaluated in float32 while positions and sums over rows are float64 (`evaluated_in`).
+    Losses may be evaluated in float32 while positions and sums over rows are float64 (`evaluated_in`). `frozen` are
+    arrays that every loss takes beside position and batch: parameters that are not sampled.
     """
 
     loss_fn: PerExampleLossFn = eqx.field(static=True)
@@ -56,15 +57,20 @@ class LocalPosterior(eqx.Module):
     loss_at_w0: Float[Array, ""]
     nbeta: Float[Array, ""]
     localization: Float[Array, ""]
+    frozen: tuple[Array, ...] = ()
 
     @property
     def dim(self) -> int:
         """Number of parameters d."""
         return self.w0.shape[0]
 
+    def losses(self, position: Float[Array, " d"], batch: tuple[Array, ...]) -> Float[Array, " B"]:
+        """Losses l_i(w) of a batch."""
+        return losses_of(self.loss_fn, position, batch, self.frozen)
+
     def excess_loss(self, position: Float[Array, " d"]) -> Float[Array, ""]:
         """L_n(w) − L_n(w0) on the full data, differentiable at the price of one pass."""
-        return _excess_loss(self.loss_fn, position, self.rows, self.row_weights, self.row_losses_at_w0)
+        return _excess_loss(self.loss_fn, position, self.rows, self.row_weights, self.row_losses_at_w0, self.frozen)
 
     def logdensity(self, position: Float[Array, " d"]) -> Float[Array, ""]:
         """−nβ (L_n(w) − L_n(w0)) − (γ_loc/2) |w − w0|²: zero at w0."""
@@ -85,7 +91,7 @@ class LocalPosterior(eqx.Module):
 
     def paired_excess_loss(self, position: Float[Array, " d"], batch: tuple[Array, ...], losses_at_w0: Array) -> Array:
         """mean over a minibatch of l_i(w) − l_i(w0): unbiased for a batch drawn independently of w."""
-        return jnp.mean(self.loss_fn(position, batch) - losses_at_w0)
+        return jnp.mean(self.losses(position, batch) - losses_at_w0)
 
     def row_gradients(self, position: Float[Array, " d"], indices: Array) -> Float[Array, "rows d"]:
         """∇l_i(w) of the rows i in `indices`, in the dtype that losses are evaluated in.
@@ -96,7 +102,7 @@ class LocalPosterior(eqx.Module):
 
         def gradient(row: tuple[Array, ...]) -> Array:
             single = tuple(column[None] for column in row)
-            return jax.grad(lambda w: self.loss_fn(w, single)[0])(self._evaluated(position))
+            return jax.grad(lambda w: self.losses(w, single)[0])(self._evaluated(position))
 
         return jax.lax.map(gradient, batch, batch_size=ROWS_PER_PASS)
 
@@ -105,7 +111,7 @@ class LocalPosterior(eqx.Module):
 
         def add_chunk(total: Array, chunk: tuple[tuple[Array, ...], Array]) -> tuple[Array, None]:
             batch, weights = chunk
-            value = jax.hessian(lambda w: jnp.sum(weights * self.loss_fn(w, batch)))(self._evaluated(position))
+            value = jax.hessian(lambda w: jnp.sum(weights * self.losses(w, batch)))(self._evaluated(position))
             return total + value, None
 
         zero = jnp.zeros((self.dim, self.dim), position.dtype)
@@ -117,7 +123,7 @@ class LocalPosterior(eqx.Module):
 
         def add_chunk(total: Array, chunk: tuple[tuple[Array, ...], Array]) -> tuple[Array, None]:
             batch, weights = chunk
-            gradient_fn = jax.grad(lambda w: jnp.sum(weights * self.loss_fn(w, batch)))
+            gradient_fn = jax.grad(lambda w: jnp.sum(weights * self.losses(w, batch)))
             at, along = self._evaluated(position), self._evaluated(vector)
             return total + jax.jvp(gradient_fn, (at,), (along,))[1], None
 
@@ -134,7 +140,8 @@ class LocalPosterior(eqx.Module):
             return array.astype(dtype) if jnp.issubdtype(array.dtype, jnp.floating) else array
 
         rows = tuple(map(cast, self.rows))
-        losses = _row_losses(self.loss_fn, self.w0.astype(dtype), rows)
+        frozen = tuple(map(cast, self.frozen))
+        losses = _row_losses(self.loss_fn, self.w0.astype(dtype), rows, frozen)
         return LocalPosterior(
             loss_fn=self.loss_fn,
             num_data=self.num_data,
@@ -146,32 +153,35 @@ class LocalPosterior(eqx.Module):
             loss_at_w0=jnp.sum(self.row_weights * losses),
             nbeta=self.nbeta,
             localization=self.localization,
+            frozen=frozen,
         )
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _excess_loss(
-    loss_fn: PerExampleLossFn, position: Array, rows: Any, row_weights: Array, row_losses_at_w0: Array
+    loss_fn: PerExampleLossFn, position: Array, rows: Any, row_weights: Array, row_losses_at_w0: Array, frozen: Any
 ) -> Array:
     evaluated = position.astype(row_weights.dtype)
 
     def add_chunk(total: Array, chunk: Any) -> tuple[Array, None]:
         batch, weights, at_w0 = chunk
-        return total + jnp.sum(weights * (loss_fn(evaluated, batch) - at_w0)), None
+        return total + jnp.sum(weights * (losses_of(loss_fn, evaluated, batch, frozen) - at_w0)), None
 
     total, _ = jax.lax.scan(add_chunk, jnp.zeros((), position.dtype), (rows, row_weights, row_losses_at_w0))
     return total
 
 
 def _excess_loss_forward(
-    loss_fn: PerExampleLossFn, position: Array, rows: Any, row_weights: Array, row_losses_at_w0: Array
+    loss_fn: PerExampleLossFn, position: Array, rows: Any, row_weights: Array, row_losses_at_w0: Array, frozen: Any
 ) -> tuple[Array, Array]:
     # Value and gradient in one pass, chunk by chunk: reverse mode through the scan would keep or recompute activations.
     evaluated = position.astype(row_weights.dtype)
 
     def add_chunk(total: tuple[Array, Array], chunk: Any) -> tuple[tuple[Array, Array], None]:
         batch, weights, at_w0 = chunk
-        value, gradient = jax.value_and_grad(lambda w: jnp.sum(weights * (loss_fn(w, batch) - at_w0)))(evaluated)
+        value, gradient = jax.value_and_grad(
+            lambda w: jnp.sum(weights * (losses_of(loss_fn, w, batch, frozen) - at_w0))
+        )(evaluated)
         return (total[0] + value, total[1] + gradient), None
 
     zero = (jnp.zeros((), position.dtype), jnp.zeros_like(position))
@@ -182,17 +192,19 @@ def _excess_loss_forward(
 
 def _excess_loss_backward(
     loss_fn: PerExampleLossFn, gradient: Array, cotangent: Array
-) -> tuple[Array, None, None, None]:
+) -> tuple[Array, None, None, None, None]:
     del loss_fn
-    return cotangent * gradient, None, None, None
+    return cotangent * gradient, None, None, None, None
 
 
 _excess_loss.defvjp(_excess_loss_forward, _excess_loss_backward)
 
 
 @eqx.filter_jit
-def _row_losses(loss_fn: PerExampleLossFn, position: Array, rows: tuple[Array, ...]) -> Array:
-    return jax.lax.map(lambda batch: loss_fn(position, batch), rows)
+def _row_losses(
+    loss_fn: PerExampleLossFn, position: Array, rows: tuple[Array, ...], frozen: tuple[Array, ...]
+) -> Array:
+    return jax.lax.map(lambda batch: losses_of(loss_fn, position, batch, frozen), rows)
 
 
 def posterior_of(model: Model, spec: PosteriorSpec, dtype: str) -> LocalPosterior:
@@ -202,7 +214,12 @@ def posterior_of(model: Model, spec: PosteriorSpec, dtype: str) -> LocalPosterio
         InputError: the data have whole numbers that do not fit `dtype`.
     """
     return build_posterior(
-        model.loss_fn, model.w0, model.columns(dtype), **scales_of(model, spec)._asdict(), dtype=dtype
+        model.loss_fn,
+        model.w0,
+        model.columns(dtype),
+        **scales_of(model, spec)._asdict(),
+        dtype=dtype,
+        frozen=model.frozen,
     )
 
 
@@ -215,6 +232,7 @@ def build_posterior(
     localization: float,
     dtype: str,
     rows_per_chunk: int | None = None,
+    frozen: tuple[np.ndarray, ...] = (),
 ) -> LocalPosterior:
     """A local posterior in `dtype` from a loss, w0, data and scales that no model and no specification holds.
 
@@ -237,7 +255,8 @@ def build_posterior(
     weights[num_data:] = 0.0
     row_weights = jnp.asarray(weights.reshape(num_chunks, size), dtype=dtype)
     position = jnp.asarray(w0, dtype=dtype)
-    losses = _row_losses(loss_fn, position, rows)
+    fixed = tuple(jnp.asarray(array, dtype=dtype) for array in frozen)
+    losses = _row_losses(loss_fn, position, rows, fixed)
     return LocalPosterior(
         loss_fn=loss_fn,
         num_data=num_data,
@@ -249,4 +268,5 @@ def build_posterior(
         loss_at_w0=jnp.sum(row_weights * losses),
         nbeta=jnp.asarray(nbeta, dtype=dtype),
         localization=jnp.asarray(localization, dtype=dtype),
+        frozen=fixed,
     )

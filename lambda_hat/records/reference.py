@@ -102,7 +102,7 @@ class ReferenceRecord(Record):
     FORMAT: ClassVar[int] = 4  # also of the arrays beside it; a reference of an older format is made anew
 
     method: str
-    """How the reference was made: `hmc` or `exact`."""
+    """How the reference was made: `hmc` or `exact`; `laplace` or `none` where nobody asked for one."""
     state: State = State.COMPLETE
     """COMPLETE: there is a reference, certified or not."""
     llc: Figure

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, ClassVar, Self
 
-from lambda_hat.draws.criteria import MAX_K_HAT, MAX_RHAT_APPROXIMATE, MAX_Z
+from lambda_hat.draws.criteria import MAX_DECREASE, MAX_K_HAT, MAX_RHAT_APPROXIMATE, MAX_Z, minimum_criterion
 from lambda_hat.records.base import Figure, Moment
 from lambda_hat.records.columns import Column, Hyperparameters, Row, Versions
 from lambda_hat.records.metrics import Findings, Metrics
@@ -172,7 +172,34 @@ class _Run(Row):
     """All settings of the run, those of a preset included, as JSON; one by one in the columns `param_<name>`."""
 
 
-class RunRow(OutcomeRow, _Run):
+class _Point(Row):
+    """What the curvature around w0 says of a checkpoint, whatever was sampled there."""
+
+    loss_at_w0: Annotated[Figure, Column("loss at w0")] = None
+    """L_n(w0)."""
+    decrease_available: Annotated[Figure, Column("decrease left", spec=".2g")] = None
+    """What the local potential nβ(L_n(w) − L_n(w0)) + γ_loc r²/2 can still lose near w0, in units of λ̂."""
+    is_minimum: Annotated[bool | None, Column("minimum")] = None
+    """Whether w0 is a minimum, by at most 1 % of the reference or, without one, of λ̂: else λ̂ is no local learning
+    coefficient.
+    """
+
+    @staticmethod
+    def of_reference(reference: ReferenceRecord, llc_hat: float | None) -> dict[str, Any]:
+        """The columns by a reference, and by a run where there is no value to compare with."""
+        llc = reference.llc if reference.llc is not None else llc_hat
+        decrease = reference.decrease_available
+        is_minimum = None
+        if decrease is not None and llc is not None:
+            is_minimum = minimum_criterion(decrease, llc, MAX_DECREASE).is_met
+        return {
+            "loss_at_w0": reference.loss_at_w0,
+            "decrease_available": decrease,
+            "is_minimum": None if is_minimum is None else bool(is_minimum),
+        }
+
+
+class RunRow(OutcomeRow, _Point, _Run):
     """A run of fixed settings: a row of `llc_runs.parquet`."""
 
     KEY: ClassVar[tuple[str, ...]] = ("pid", "sampler")

@@ -28,7 +28,8 @@ def draw_problem(folder: Path, reference: ReferenceRecord) -> Iterator[tuple[str
     """Names and contents of the figures that the files in a problem's `folder` allow."""
     try:
         problem = parse_problem(yaml.safe_load(read_bytes(folder / PROBLEM_YAML) or b"") or {})
-        target = load_target(folder / TARGET_NPZ, problem)
+        # What is built again wherever it is loaded has nothing here to show, and is no matter of a report.
+        target = load_target(folder / TARGET_NPZ, problem) if kind_of(problem).is_stored else None
     except (TargetError, ValidationError, yaml.YAMLError):
         problem, target = None, None
     if target is not None and target.info.get("training_curve"):

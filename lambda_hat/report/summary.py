@@ -182,6 +182,8 @@ def _print_samplers(console: Console, rows: Sequence[RunRow], reference: Referen
 def _reference_lines(reference: ReferenceRecord | None, why_none: str | None) -> list[Text]:
     if reference is None:
         return [Text("reference: none", style="red"), Text(citation(None, why_none), style="red")]
+    if reference.method in ("laplace", "none"):
+        return _lines_without_reference(reference)
     is_certified = reference.is_certified
     verdict = Text("certified", style="green") if is_certified else Text("not certified", style="red")
     value = estimate(reference.llc, reference.se)
@@ -190,6 +192,20 @@ def _reference_lines(reference: ReferenceRecord | None, why_none: str | None) ->
     facts = reference_facts(reference)
     lines.append(Text("  ".join(f"{name} {value}" for name, value in facts.items())))
     return [*lines, Text(citation(reference), style="" if is_certified else "red")]
+
+
+def _lines_without_reference(reference: ReferenceRecord) -> list[Text]:
+    """What is known of a point where nobody asked for a reference, and whether it is a minimum at all."""
+    facts = {
+        "loss at w0": number(reference.loss_at_w0),
+        "Laplace": number(reference.laplace_llc),
+        "decrease still available": number(reference.decrease_available, ".2g"),
+        **reference_facts(reference),
+    }
+    lines = [Text("no reference was asked for"), Text("  ".join(f"{name} {value}" for name, value in facts.items()))]
+    if RunRow.of_reference(reference, reference.laplace_llc)["is_minimum"] is False:
+        lines.append(Text("w0 is no minimum: no number here is a local learning coefficient", style="red"))
+    return lines
 
 
 def reference_facts(reference: ReferenceRecord) -> dict[str, str]:

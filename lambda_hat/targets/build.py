@@ -24,8 +24,9 @@ def build_target(problem: ProblemSpec) -> Model:
     """
     if jnp.result_type(float) != jnp.float64:
         raise TargetError("Targets are built in float64: call `jax.config.update('jax_enable_x64', True)` first.")
-    model = kind_of(problem).build(problem)
-    return _with_exact_llc(replace(model, problem_id=problem_id(problem.to_dict())), problem)
+    kind = kind_of(problem)
+    model = replace(kind.build(problem), problem_id=problem_id(problem.identity()), is_stored=kind.is_stored)
+    return _with_exact_llc(model, problem)
 
 
 def load_target(path: Path, problem: ProblemSpec) -> Model:
@@ -34,8 +35,11 @@ def load_target(path: Path, problem: ProblemSpec) -> Model:
     Raises:
         TargetError: the kind cannot be used, or the file is missing, torn, of another format or of another problem.
     """
-    loss_fn = kind_of(problem).loss_of(problem)
-    return _with_exact_llc(Model.load(path, problem_id(problem.to_dict()), loss_fn), problem)
+    kind = kind_of(problem)
+    model = Model.load(path, problem_id(problem.identity()), kind.loss_of(problem))
+    if not kind.is_stored:
+        model = replace(kind.build(problem), problem_id=model.problem_id, info=model.info, is_stored=False)
+    return _with_exact_llc(model, problem)
 
 
 def _with_exact_llc(model: Model, problem: ProblemSpec) -> Model:

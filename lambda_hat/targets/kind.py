@@ -37,6 +37,8 @@ class TargetKind(Generic[ProblemT]):
     """The loss of the model, which is rebuilt where the model is loaded from its file."""
     exact_llc_of: Callable[[ProblemT, Data], ExactLLC] | None = None
     """λ̂ as a function of (nβ, γ_loc), where `has_exact_llc` says that it is known."""
+    is_stored: bool = True
+    """Whether a model's data are stored with it; else `build` gives them again wherever it is loaded, in a moment."""
     predictions_of: Callable[[ProblemT, Model], Predictions | None] | None = None
     """What a figure shows of a regression against its teacher; None for other losses. JAX is in 64-bit mode."""
 

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from lambda_hat.artifacts.files import write_bytes_atomic
 from lambda_hat.errors import InputError, TargetError
 
-__all__ = ["Data", "ExactLLC", "Model", "PerExampleLossFn"]
+__all__ = ["Data", "ExactLLC", "Model", "PerExampleLossFn", "losses_of"]
 
 Data: TypeAlias = tuple[Any, ...]  # arrays that share their first axis, one row per example
 ExactLLC: TypeAlias = Callable[[float, float], float]  # λ̂ of (nβ, γ_loc)
@@ -27,12 +27,21 @@ _FORMAT = 1
 class PerExampleLossFn(Hashable, Protocol):
     """Losses (B,) of a batch at a flat position: pure JAX, in the precision of its arguments.
 
-    Hashable, and equal where it computes the same, because compiled kernels take it as a static argument.
+    Hashable, and equal where it computes the same, because compiled kernels take it as a static argument. A model with
+    `frozen` arrays has a loss that takes them as further arguments: they are no part of the program.
     """
 
     def __call__(self, position: Float[Array, " d"], batch: Data) -> Float[Array, " B"]:
         """Losses of the rows of `batch`."""
         ...
+
+
+def losses_of(
+    loss_fn: PerExampleLossFn, position: Float[Array, " d"], batch: Data, frozen: tuple[Array, ...]
+) -> Float[Array, " B"]:
+    """Losses of a batch, by a loss that takes the frozen arrays of its model, if there are any."""
+    call: Callable[..., Array] = loss_fn
+    return call(position, batch, *frozen)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +57,11 @@ class Model:
     info: dict[str, Any] = field(default_factory=dict)  # JSON: how good a minimum w0 is, the training curve
     problem_id: str = ""  # of the problem it was made from; empty for a model without one
     exact_llc_fn: ExactLLC | None = None  # λ̂ of (nβ, γ_loc), where it is known
+    frozen: tuple[np.ndarray, ...] = ()  # floating arrays that the loss needs and that are not sampled
+    sampled: tuple[tuple[str, int], ...] = ()  # leaves of w0 in their order: place and number of entries, if known
+    num_frozen: int = 0  # floating entries of the parameters that are not sampled
+    is_stored: bool = True  # whether the file of a model holds its data; else whoever loads it builds it again
+    data_names: tuple[str, ...] = ()  # what the columns are called in messages; `data[0]`, … unless given
 
     @property
     def num_data(self) -> int:
@@ -69,7 +83,8 @@ class Model:
         Raises:
             InputError: a whole number that 32 bits cannot hold.
         """
-        return tuple(_column(array, f"data[{index}]", dtype) for index, array in enumerate(self.data))
+        names = self.data_names or tuple(f"data[{index}]" for index in range(len(self.data)))
+        return tuple(_column(array, name, dtype) for array, name in zip(self.data, names, strict=True))
 
     def save(self, path: Path) -> None:
         """Write the arrays and `info` to a NumPy archive at once; functions are rebuilt from the problem.
@@ -79,9 +94,10 @@ class Model:
         """
         if not self.problem_id:
             raise TargetError("A model without a problem_id cannot be saved: it was not made from a problem.")
-        header = {"format": _FORMAT, "problem_id": self.problem_id, "num_arrays": len(self.data), "info": self.info}
+        data = self.data if self.is_stored else ()
+        header = {"format": _FORMAT, "problem_id": self.problem_id, "num_arrays": len(data), "info": self.info}
         arrays = {"header": np.array(json.dumps(header)), "w0": self.w0}
-        arrays |= {f"data_{index}": array for index, array in enumerate(self.data)}
+        arrays |= {f"data_{index}": array for index, array in enumerate(data)}
         buffer = io.BytesIO()
         np.savez(buffer, allow_pickle=False, **arrays)
         write_bytes_atomic(path, buffer.getvalue())

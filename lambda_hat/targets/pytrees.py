@@ -4,187 +4,318 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from lambda_hat.errors import InputError
-from lambda_hat.targets.model import Model, PerExampleLossFn
+from lambda_hat.targets.model import Model, PerExampleLossFn, losses_of
+from lambda_hat.targets.selection import Leaf, is_array, is_floating, kind_of_value, leaves_of, select
 
-__all__ = ["PytreeLoss", "check_loss_type", "check_loss_values", "check_rows", "read_model"]
+__all__ = ["PytreeLoss", "check_loss_type", "check_loss_values", "check_rows", "coarsest_dtype", "read_model"]
 
 ROW_TOLERANCE = 1e-3  # of the largest loss: rounding in another batch stays below, a mean over the batch does not
 
 
 @dataclass(frozen=True)
 class _Fixed:
-    """A leaf that is not sampled; two are equal by content, or by identity where there is no hash of the content."""
+    """A leaf that is part of the program; two are equal by content, or by identity where that has no hash."""
 
     key: Hashable
     value: Any = field(compare=False)
 
     @classmethod
     def of(cls, leaf: Any) -> _Fixed:
-        if _is_array(leaf) and not jnp.issubdtype(leaf.dtype, jax.dtypes.extended):
+        if is_array(leaf) and not jnp.issubdtype(leaf.dtype, jax.dtypes.extended):
             array = np.asarray(leaf)
             return cls((array.dtype.str, array.shape, array.tobytes()), leaf)
         return cls((type(leaf), leaf if _is_hashable(leaf) else id(leaf)), leaf)
 
 
 @dataclass(frozen=True)
-class PytreeLoss:
-    """l_i(w) = `loss_fn(params, batch)`, where w is the floating leaves of `params`, raveled in their order.
+class _Floating:
+    """A floating leaf: either all of it is sampled, or only `indices` of the flat leaf, and the rest is frozen."""
 
-    Equal for the same function, structure, shapes and fixed leaves, so that calls share their compiled kernels.
+    shape: tuple[int, ...]
+    packed_indices: bytes | None  # bytes, whose hash Python keeps; None: all of them
+
+    @classmethod
+    def of(cls, shape: tuple[int, ...], indices: np.ndarray) -> _Floating:
+        return cls(shape, indices.astype(np.int64).tobytes())
+
+    @property
+    def is_sampled(self) -> bool:
+        """Whether all of it is."""
+        return self.packed_indices is None
+
+    @property
+    def indices(self) -> np.ndarray:
+        """Which entries are sampled, where not all are; int32, which every precision of JAX takes."""
+        return np.frombuffer(self.packed_indices or b"", np.int64).astype(np.int32)
+
+    @property
+    def num_sampled(self) -> int:
+        """How many entries of the position are its own."""
+        return math.prod(self.shape) if self.packed_indices is None else len(self.packed_indices) // 8
+
+
+@dataclass(frozen=True)
+class PytreeLoss:
+    """l_i(w) = `loss_fn(params, batch)`, where w is the sampled entries of `params`, raveled in their order.
+
+    Losses (B, T), of T tokens of each row, count with their mean over T. Equal for the same function, structures,
+    shapes, selection and leaves that are no floating arrays, so that calls share their compiled kernels: floating
+    leaves that are not sampled come with each call, as `frozen`.
     """
 
     loss_fn: Callable[[Any, Any], Any]
     structure: Any
-    leaves: tuple[tuple[int, ...] | _Fixed, ...]  # the shape of a sampled leaf, or a fixed one
+    leaves: tuple[_Floating | _Fixed, ...]
+    data_structure: Any
 
-    def params(self, position: Float[Array, " d"]) -> Any:
+    @property
+    def frozen_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shapes of the arrays that a call takes beside position and batch."""
+        return tuple(leaf.shape for leaf in self.leaves if isinstance(leaf, _Floating) and not leaf.is_sampled)
+
+    def difference(self, other: PytreeLoss) -> str:
+        """In what the programs of two losses differ, in words; empty where they are one program."""
+        if self == other:
+            return ""
+        if self.structure != other.structure:
+            return f"params have the structure {self.structure}, not {other.structure}"
+        for index, (leaf, wanted) in enumerate(zip(self.leaves, other.leaves, strict=True)):
+            if isinstance(leaf, _Floating) and isinstance(wanted, _Floating) and leaf.shape != wanted.shape:
+                return f"leaf {index} of params has the shape {leaf.shape}, not {wanted.shape}"
+            if leaf != wanted:
+                return f"leaf {index} of params, which is no floating array or is sampled elsewhere, is another one"
+        return "another loss_fn, or data of another structure"
+
+    def params(self, position: Float[Array, " d"], *frozen: Array) -> Any:
         """The pytree at a position, floating leaves in the position's precision."""
         leaves: list[Any] = []
-        start = 0
+        start, rest = 0, iter(frozen)
         for leaf in self.leaves:
             if isinstance(leaf, _Fixed):
                 leaves.append(leaf.value)
-            else:
-                stop = start + math.prod(leaf)
-                leaves.append(position[start:stop].reshape(leaf))
-                start = stop
+                continue
+            own = position[start : start + leaf.num_sampled]
+            start += leaf.num_sampled
+            if leaf.is_sampled:
+                leaves.append(own.reshape(leaf.shape))
+                continue
+            whole = jnp.asarray(next(rest), position.dtype)
+            if leaf.num_sampled:
+                whole = whole.reshape(-1).at[leaf.indices].set(own).reshape(leaf.shape)
+            leaves.append(whole)
         return jax.tree.unflatten(self.structure, leaves)
 
-    def __call__(self, position: Float[Array, " d"], batch: tuple[Array, ...]) -> Float[Array, " B"]:
-        """Losses of the rows of `batch`."""
-        return self.loss_fn(self.params(position), batch)
+    def returned(self, position: Float[Array, " d"], batch: tuple[Array, ...], *frozen: Array) -> Any:
+        """What `loss_fn` itself returns."""
+        return self.loss_fn(self.params(position, *frozen), jax.tree.unflatten(self.data_structure, batch))
+
+    def __call__(self, position: Float[Array, " d"], batch: tuple[Array, ...], *frozen: Array) -> Float[Array, " B"]:
+        """Losses of the rows of `batch`, in the precision of `position`."""
+        losses = self.returned(position, batch, *frozen).astype(position.dtype)
+        return jnp.mean(losses, axis=1) if losses.ndim == 2 else losses
 
 
-def read_model(loss_fn: Any, params: Any, data: Any) -> Model:
-    """The model that `loss_fn(params, batch)` on rows of `data` defines; floating array leaves are its parameters.
+def read_model(loss_fn: Any, params: Any, data: Any, *, sampled: Any = None) -> Model:
+    """The model that `loss_fn(params, batch)` on rows of `data` defines.
+
+    Its parameters are what `sampled` chooses (see `lambda_hat.targets.selection.select`), or else every floating array
+    leaf that is not known as a state.
 
     Raises:
         InputError: which argument is not usable, what was found and what is expected.
     """
     if not callable(loss_fn):
-        raise InputError(f"loss_fn: found {_kind(loss_fn)}, expected a function of (params, batch).")
+        raise InputError(f"loss_fn: found {kind_of_value(loss_fn)}, expected a function of (params, batch).")
     if not _is_hashable(loss_fn):
         raise InputError(
             "loss_fn: found a callable without a hash, expected one that compiled kernels can be filed under: "
             "a function, or an object of a frozen dataclass."
         )
-    columns = _read_data(data)
-    leaves, w0 = _read_params(params)
+    columns, names, data_structure = _read_data(data)
+    leaves = leaves_of(params)
+    chosen = _selected(leaves, params, sampled)
+    specs, w0, frozen = _read_leaves(leaves, chosen)
     structure = jax.tree.structure(params)
     if not _is_hashable(structure):
         raise InputError(
             "params: found static fields without a hash, expected hashable ones, so that compiled kernels can be "
             "filed under them."
         )
-    return Model(w0, columns, PytreeLoss(loss_fn, structure, leaves))
+    sizes = {
+        leaf.place: spec.num_sampled
+        for leaf, spec in zip(leaves, specs, strict=True)
+        if isinstance(spec, _Floating) and spec.num_sampled
+    }
+    return Model(
+        w0,
+        columns,
+        PytreeLoss(loss_fn, structure, specs, data_structure),
+        frozen=frozen,
+        sampled=tuple(sizes.items()),
+        num_frozen=sum(math.prod(spec.shape) for spec in specs if isinstance(spec, _Floating)) - w0.size,
+        data_names=names,
+    )
 
 
-def _read_params(params: Any) -> tuple[tuple[tuple[int, ...] | _Fixed, ...], np.ndarray]:
-    leaves: list[tuple[int, ...] | _Fixed] = []
-    sampled: list[np.ndarray] = []
-    for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
-        name = f"params{jax.tree_util.keystr(path)}"
-        if isinstance(leaf, float) and not _is_array(leaf):
+def _selected(leaves: Sequence[Leaf], params: Any, sampled: Any) -> list[Bool[np.ndarray, ...] | bool]:
+    """What is sampled of each leaf, once no leaf leaves in doubt what it is."""
+    for leaf in leaves:
+        value = leaf.value
+        is_attribute = bool(leaf.path) and isinstance(leaf.path[-1], jax.tree_util.GetAttrKey)
+        if isinstance(value, float) and not is_array(value) and not is_attribute and sampled is None:
             raise InputError(
-                f"{name}: found {leaf}, a Python float, which could be a parameter or a constant. Make it an array to "
-                "sample it; keep it in loss_fn or in a static field to fix it."
+                f"{leaf.place}: found {value}, a Python float, which could be a parameter or a constant. Make it an "
+                "array to sample it; keep it in loss_fn or in a static field to fix it."
             )
-        if isinstance(leaf, complex) or (_is_array(leaf) and jnp.issubdtype(leaf.dtype, jnp.complexfloating)):
+        if isinstance(value, complex) or (is_array(value) and jnp.issubdtype(value.dtype, jnp.complexfloating)):
             raise InputError(
-                f"{name}: found complex numbers, expected real ones. Store real and imaginary parts as two arrays."
+                f"{leaf.place}: found complex numbers, expected real ones. Store real and imaginary parts as two "
+                "arrays."
             )
-        if not (_is_array(leaf) and jnp.issubdtype(leaf.dtype, jnp.floating)):
-            leaves.append(_Fixed.of(leaf))
-            continue
-        values = np.asarray(leaf, np.float64)
-        if bad := int(np.sum(~np.isfinite(values))):
-            raise InputError(f"{name}: found {bad} of {values.size} entries NaN or infinite, expected finite numbers.")
-        leaves.append(values.shape)
-        sampled.append(values.reshape(-1))
-    w0 = np.concatenate(sampled) if sampled else np.empty(0)
-    if not w0.size:
+    if not any(is_floating(leaf.value) for leaf in leaves):
         count = "1 leaf" if len(leaves) == 1 else f"{len(leaves)} leaves"
         raise InputError(
             f"params: found {count}, none of them an array of floating-point numbers; "
             "expected at least one: those are sampled."
         )
-    return tuple(leaves), w0
+    return select(leaves, params, sampled)
 
 
-def _read_data(data: Any) -> tuple[np.ndarray, ...]:
-    if not isinstance(data, tuple):
-        hint = " Write (data,)." if _is_array(data) else ""
-        raise InputError(f"data: found {_kind(data)}, expected a tuple of arrays with one row per example.{hint}")
-    if not data:
-        raise InputError("data: found an empty tuple, expected arrays with one row per example.")
+def _read_leaves(
+    leaves: Sequence[Leaf], chosen: Sequence[Bool[np.ndarray, ...] | bool]
+) -> tuple[tuple[_Floating | _Fixed, ...], Float[np.ndarray, " d"], tuple[np.ndarray, ...]]:
+    """What each leaf is, the sampled entries, and the floating leaves that are not sampled as a whole."""
+    specs: list[_Floating | _Fixed] = []
+    position: list[np.ndarray] = [np.empty(0)]
+    frozen: list[np.ndarray] = []
+    for leaf, choice in zip(leaves, chosen, strict=True):
+        if not is_floating(leaf.value):
+            specs.append(_Fixed.of(leaf.value))
+            continue
+        values = np.asarray(leaf.value, np.float64)
+        if bad := int(np.sum(~np.isfinite(values))):
+            raise InputError(
+                f"{leaf.place}: found {bad} of {values.size} entries NaN or infinite, expected finite numbers."
+            )
+        if choice is True:
+            specs.append(_Floating(values.shape, None))
+            position.append(values.reshape(-1))
+            continue
+        indices = np.flatnonzero(choice)
+        specs.append(_Floating.of(values.shape, indices))
+        position.append(values.reshape(-1)[indices])
+        frozen.append(values)
+    return tuple(specs), np.concatenate(position), tuple(frozen)
+
+
+def _read_data(data: Any) -> tuple[tuple[np.ndarray, ...], tuple[str, ...], Any]:
+    """Columns, what they are called, and the structure of a batch."""
+    found, structure = jax.tree_util.tree_flatten_with_path(data)
+    if not found:
+        raise InputError(f"data: found {kind_of_value(data)} without arrays, expected arrays with one row per example.")
     arrays: list[np.ndarray] = []
-    for index, column in enumerate(data):
-        name = f"data[{index}]"
+    names = tuple(f"data{jax.tree_util.keystr(path)}" for path, _ in found)
+    for name, (_, column) in zip(names, found, strict=True):
         if not isinstance(column, np.ndarray | jax.Array):
-            raise InputError(f"{name}: found {_kind(column)}, expected a NumPy or JAX array.")
-        is_floating = jnp.issubdtype(column.dtype, jnp.floating)
-        if not (is_floating or jnp.issubdtype(column.dtype, jnp.integer) or column.dtype == np.bool_):
+            raise InputError(f"{name}: found {kind_of_value(column)}, expected a NumPy or JAX array.")
+        is_real = is_floating(column)
+        if not (is_real or jnp.issubdtype(column.dtype, jnp.integer) or column.dtype == np.bool_):
             raise InputError(f"{name}: found dtype {column.dtype}, expected floating-point or whole numbers.")
         if column.ndim == 0:
             raise InputError(f"{name}: found a single number, expected an array with one row per example.")
         array = np.asarray(column)
-        if is_floating and not np.issubdtype(array.dtype, np.floating):
+        if is_real and not np.issubdtype(array.dtype, np.floating):
             array = array.astype(np.float32)  # bfloat16 and its like, which NumPy itself does not know
-        if is_floating and (bad := int(np.sum(~np.isfinite(array)))):
+        if is_real and (bad := int(np.sum(~np.isfinite(array)))):
             raise InputError(f"{name}: found {bad} of {array.size} entries NaN or infinite, expected finite numbers.")
         if array.shape[0] != (num_data := (arrays or [array])[0].shape[0]):
-            raise InputError(f"{name}: found {array.shape[0]} rows, expected {num_data} as in data[0].")
+            raise InputError(f"{name}: found {array.shape[0]} rows, expected {num_data} as in {names[0]}.")
         arrays.append(array)
     if arrays[0].shape[0] < 2:
         raise InputError(f"data: found {arrays[0].shape[0]} rows, expected at least 2.")
-    return tuple(arrays)
+    return tuple(arrays), names, structure
+
+
+class _Traced(NamedTuple):
+    """What a loss returns, and the floating dtypes that it computes in."""
+
+    returned: Any
+    dtypes: frozenset[str]
 
 
 @functools.lru_cache(maxsize=64)
-def _loss_type(
+def _traced(
     loss_fn: PerExampleLossFn, dim: int, columns: tuple[tuple[tuple[int, ...], Any], ...], dtype: str
-) -> Any:
+) -> _Traced:
     batch = tuple(jax.ShapeDtypeStruct(*column) for column in columns)
-    return jax.eval_shape(loss_fn, jax.ShapeDtypeStruct((dim,), dtype), batch)
+    frozen, function = (), loss_fn
+    if isinstance(loss_fn, PytreeLoss):
+        function = loss_fn.returned
+        frozen = tuple(jax.ShapeDtypeStruct(shape, dtype) for shape in loss_fn.frozen_shapes)
+    position = jax.ShapeDtypeStruct((dim,), dtype)
+    program, returned = jax.make_jaxpr(function, return_shape=True)(position, batch, *frozen)
+    return _Traced(returned, frozenset(_floating_dtypes(program.jaxpr)))
+
+
+def _floating_dtypes(program: Any) -> Iterator[str]:
+    """Floating dtypes of whatever a jaxpr and those within it compute."""
+    for equation in program.eqns:
+        for variable in equation.outvars:
+            dtype = getattr(variable.aval, "dtype", None)
+            if dtype is not None and jnp.issubdtype(dtype, jnp.floating):
+                yield str(dtype)
+        for parameter in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda value: hasattr(value, "eqns")):
+            inner = getattr(parameter, "jaxpr", parameter)
+            if hasattr(inner, "eqns"):
+                yield from _floating_dtypes(inner)
+
+
+def _columns_of(model: Model, dtype: str) -> tuple[tuple[tuple[int, ...], Any], ...]:
+    return tuple((column.shape, column.dtype) for column in model.columns(dtype))
+
+
+def coarsest_dtype(model: Model, dtype: str) -> str:
+    """The least precise dtype that the loss computes in where its arguments are in `dtype`, which JAX has to be in."""
+    dtypes = {dtype, *_traced(model.loss_fn, model.dim, _columns_of(model, dtype), dtype).dtypes}
+    return max(dtypes, key=lambda name: float(jnp.finfo(name).eps))
 
 
 def check_loss_type(model: Model, dtype: str) -> None:
-    """Refuse a loss that does not give one number in `dtype` for each row of data in `dtype`.
+    """Refuse a loss that does not give one number, or one per token, for each row of data in `dtype`.
 
     Raises:
         InputError: what it gives, what is expected and what to change.
     """
-    columns = tuple((column.shape, column.dtype) for column in model.columns(dtype))
-    losses = _loss_type(model.loss_fn, model.dim, columns, dtype)
     num_data = model.num_data
+    columns = _columns_of(model, dtype)
+    losses = _traced(model.loss_fn, model.dim, columns, dtype).returned
     wanted = f"expected shape ({num_data},), one loss for each of {num_data} rows"
     if not isinstance(losses, jax.ShapeDtypeStruct):
-        raise InputError(f"loss_fn: returned {_kind(losses)}, {wanted}.")
-    if losses.shape != (num_data,):
-        hint = ""
-        if losses.shape == ():
-            hint = " Leave out the mean over the batch."
-        elif losses.shape == (num_data, 1):
-            hint = " Drop the last axis: `losses[:, 0]`."
+        raise InputError(f"loss_fn: returned {kind_of_value(losses)}, {wanted}.")
+    is_per_token = len(losses.shape) == 2 and losses.shape[0] == num_data and losses.shape[1] > 0
+    if losses.shape != (num_data,) and not is_per_token:
+        hint = " Leave out the mean over the batch." if losses.shape == () else ""
         raise InputError(f"loss_fn: returned shape {losses.shape}, {wanted}.{hint}")
+    if is_per_token and losses.shape[1] == num_data:
+        fewer = tuple(((num_data - 1, *shape[1:]), kind) for shape, kind in columns)
+        if _traced(model.loss_fn, model.dim, fewer, dtype).returned.shape[1] != num_data:
+            raise InputError(
+                f"loss_fn: returned shape {losses.shape}, {wanted}. Predictions and labels are broadcast against each "
+                "other: give both the same shape."
+            )
     if not jnp.issubdtype(losses.dtype, jnp.floating):
         raise InputError(f"loss_fn: returned {losses.dtype}, expected {dtype}.")
-    if losses.dtype != dtype:
-        raise InputError(
-            f"loss_fn: returned {losses.dtype} for parameters and data in {dtype}; expected no cast inside. "
-            f"Remove the cast or the constants that cause it, or pass dtype='{losses.dtype}'."
-        )
 
 
 def check_loss_values(losses: Float[np.ndarray, " n"]) -> None:
@@ -203,14 +334,16 @@ def check_loss_values(losses: Float[np.ndarray, " n"]) -> None:
 
 @eqx.filter_jit
 def _losses_in_two_batches(
-    loss_fn: PerExampleLossFn, position: Float[Array, " d"], rows: tuple[Array, ...]
+    loss_fn: PerExampleLossFn, position: Float[Array, " d"], rows: tuple[Array, ...], frozen: tuple[Array, ...]
 ) -> tuple[Array, Array]:
     num_rows = rows[0].shape[0] // 2
     few = tuple(column[:num_rows] for column in rows)
-    return loss_fn(position, rows)[:num_rows], loss_fn(position, few)
+    return losses_of(loss_fn, position, rows, frozen)[:num_rows], losses_of(loss_fn, position, few, frozen)
 
 
-def check_rows(loss_fn: PerExampleLossFn, position: Float[Array, " d"], rows: tuple[Array, ...]) -> None:
+def check_rows(
+    loss_fn: PerExampleLossFn, position: Float[Array, " d"], rows: tuple[Array, ...], frozen: tuple[Array, ...] = ()
+) -> None:
     """Refuse a loss of a row that depends on the other rows of its batch.
 
     `position` should lie away from w0, where the losses of a model that interpolates are nothing but rounding.
@@ -218,7 +351,7 @@ def check_rows(loss_fn: PerExampleLossFn, position: Float[Array, " d"], rows: tu
     Raises:
         InputError: a row with its losses in two batches.
     """
-    losses, again = (np.asarray(values) for values in _losses_in_two_batches(loss_fn, position, rows))
+    losses, again = (np.asarray(values) for values in _losses_in_two_batches(loss_fn, position, rows, frozen))
     if not (np.isfinite(losses).all() and np.isfinite(again).all()):
         return  # a loss may well overflow out there
     worst = int(np.argmax(np.abs(again - losses)))
@@ -229,20 +362,9 @@ def check_rows(loss_fn: PerExampleLossFn, position: Float[Array, " d"], rows: tu
         )
 
 
-def _is_array(value: Any) -> TypeGuard[np.ndarray | np.generic | jax.Array]:
-    return isinstance(value, np.ndarray | np.generic | jax.Array)
-
-
 def _is_hashable(value: Any) -> bool:
     try:
         hash(value)
     except TypeError:
         return False
     return True
-
-
-def _kind(value: Any) -> str:
-    name = type(value).__name__
-    if _is_array(value):
-        return f"an array of shape {value.shape}"
-    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"

@@ -37,7 +37,7 @@ from lambda_hat.records.reference import (
     TraceRecord,
     WellsRecord,
 )
-from lambda_hat.reference.engine import Reference, exact_reference, sample_reference
+from lambda_hat.reference.engine import Reference, exact_reference, laplace_reference, sample_reference
 from lambda_hat.reference.importance import ImportanceEstimate
 from lambda_hat.samplers.pace import OutOfTime
 from lambda_hat.samplers.stopwatch import compiling, setting_up
@@ -54,6 +54,10 @@ _BOUNDS = {"max_relative_mcse", "on_uncertified", "cross_check", "draws_per_roun
 
 # For what comes after the sampling: diagnostics, coordinates and traces to disk. A share of the budget, up to so much.
 RESERVE = 0.1
+_NO_CERTIFICATE = {
+    "laplace": "the Laplace value was asked for, which no certificate goes with",
+    "none": "no reference was asked for",
+}
 MAX_RESERVE_SEC = 30.0
 
 
@@ -118,6 +122,9 @@ def _reference(folder: Path, spec: ReferenceSpec, limits: Limits, started: datet
     if spec.method == "exact":
         with limits.sampling_guard():
             reference = exact_reference(posterior, _exact_llc(loaded))
+    elif not spec.is_certifiable:
+        with limits.sampling_guard():
+            reference = laplace_reference(posterior)
     else:
         stored = read_arrays(folder / REFERENCE_NPZ) if earlier else None
         reference = sample_reference(
@@ -177,10 +184,10 @@ def _record(
     spectrum, survey, info = reference.spectrum, reference.survey, reference.info
     return ReferenceRecord(
         method=spec.method,
-        llc=reference.llc,
-        se=reference.se,
-        is_certified=reference.certificate.is_certified,
-        reasons=reference.reasons,
+        llc=None if spec.method == "none" else reference.llc,
+        se=None if spec.method == "none" else reference.se,
+        is_certified=spec.is_certifiable and reference.certificate.is_certified,
+        reasons=reference.reasons if spec.is_certifiable else (_NO_CERTIFICATE[spec.method],),
         certificate=tuple(map(_criterion, reference.certificate.criteria)),
         diagnostics={name: _trace(trace) for name, trace in reference.diagnostics.items()},
         exact_llc=target.exact_llc(loaded.nbeta, loaded.localization),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lambda_hat.artifacts.paths import MANIFEST_JSON, METRICS_JSON, PROGRESS_JSONL, STOP_FLAG, TRACES_NPZ
+from lambda_hat.artifacts.paths import (
+    MANIFEST_JSON,
+    METRICS_JSON,
+    PROGRESS_JSONL,
+    REFERENCE_JSON,
+    STOP_FLAG,
+    TRACES_NPZ,
+)
 from lambda_hat.clock import now
 from lambda_hat.draws.criteria import Correction
 from lambda_hat.errors import StorageError
@@ -21,6 +27,7 @@ from lambda_hat.records.manifest import Manifest
 from lambda_hat.records.metrics import Metrics
 from lambda_hat.records.progress import Chunk
 from lambda_hat.records.provenance import Provenance
+from lambda_hat.records.reference import ReferenceRecord
 from lambda_hat.records.state import State
 from lambda_hat.samplers.pace import OutOfTime
 from lambda_hat.samplers.runner import ChunkRequests, run_together
@@ -112,7 +119,13 @@ class _Trial:
         )
         if not self._has_ended:
             _traces(run, loaded.nbeta, self._settings.correction).save(self.folder / TRACES_NPZ)
-        return _metrics(run, clock, made_by.between(clock.started, now()))
+        return _metrics(
+            run,
+            self._settings.correction,
+            clock,
+            made_by.between(clock.started, now()),
+            may_be_negative=not _has_certifiable_reference(self._problem_dir),
+        )
 
     def _on_progress(self, progress: RunProgress) -> None:
         chunk = Chunk(step=progress.num_steps_done, fraction=progress.fraction, llc_hat=progress.llc)
@@ -160,24 +173,19 @@ def _traces(run: MethodResult, nbeta: float, correction: Correction) -> Traces:
     return Traces.of_draws(run.info, nbeta, work_before=work_before, correction=correction, fit_draws=run.fit_draws)
 
 
-def _self_check(run: MethodResult) -> dict[str, float]:
-    check = run.self_check
-    if check is None:
-        return {}
-    has_bias = not math.isnan(check.stationarity)
-    return {
-        "virial_excess": check.virial_excess,
-        "degree": check.degree,
-        "self_check_bias": check.relative_bias if has_bias else math.nan,
-        "stationarity": check.stationarity,
-    }
+def _has_certifiable_reference(problem_dir: Path) -> bool:
+    """Whether somebody asked for a reference, which w0 has to be a minimum for."""
+    reference = ReferenceRecord.read_current(problem_dir / REFERENCE_JSON)
+    return reference is None or reference.spec.is_certifiable
 
 
-def _metrics(run: MethodResult, clock: Clock, made_by: Provenance) -> Metrics:
-    estimate = run.estimate
+def _metrics(
+    run: MethodResult, correction: Correction, clock: Clock, made_by: Provenance, *, may_be_negative: bool
+) -> Metrics:
+    estimate, check = run.estimate, run.self_check
     state, reason = run.state, run.reason
     if state is State.COMPLETE and estimate.llc < -2 * estimate.se:
-        state = State.FAIL
+        state = State.COMPLETE if may_be_negative else State.FAIL
         reason = f"λ̂ = {estimate.llc:.4g} ± {estimate.se:.2g} is negative by more than two standard errors"
     return Metrics(
         state=state,
@@ -186,7 +194,10 @@ def _metrics(run: MethodResult, clock: Clock, made_by: Provenance) -> Metrics:
         llc_hat=estimate.llc,
         se_hat=estimate.se,
         raw_llc_hat=estimate.raw_llc,
-        **_self_check(run),
+        virial_excess=None if check is None else check.virial_excess,
+        self_check_bias=None if check is None or correction != "virial" else check.relative_bias,
+        stationarity=None if check is None else check.stationarity,
+        degree=None if check is None else check.degree,
         rhat=estimate.rhat,
         rhat_loss=estimate.rhat_loss,
         rhat_distance=estimate.rhat_distance,

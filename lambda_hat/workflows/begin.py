@@ -35,8 +35,8 @@ def refuse_changes(plan: Plan) -> None:
         RunStateError: that says which.
     """
     refuse_other_workflow(plan.paths, is_search=bool(plan.studies))
-    problems = [problem.to_dict() for problem in plan.loaded.problems]
-    refuse_changed_problems(plan.paths, {problem_id(problem): problem for problem in problems})
+    problems = {problem_id(problem.identity()): problem.to_dict() for problem in plan.loaded.problems}
+    refuse_changed_problems(plan.paths, problems)
     if isinstance(plan.loaded, LoadedStudy):
         _refuse_changed_studies(plan.loaded, plan)
     if not isinstance(plan.loaded.card, InlineCard):

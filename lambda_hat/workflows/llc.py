@@ -19,6 +19,7 @@ from lambda_hat.scheduling.pace import Ahead
 from lambda_hat.scheduling.scheduler import AnyLane
 from lambda_hat.tasks import trial_task
 from lambda_hat.workflows.begin import refuse_to_begin
+from lambda_hat.workflows.builds import built, save_builds
 from lambda_hat.workflows.changes import save_begun_runs
 from lambda_hat.workflows.endings import more_time
 from lambda_hat.workflows.plan import Plan, build_llc_plan, run_of
@@ -38,12 +39,14 @@ def run_llc(loaded: LoadedExperiments, *, resume: bool, progress: Progress) -> O
         RunStateError: unfinished runs are there and `resume` is False, or another command holds the folder.
         ExecutionError: the executors could not be started or were lost.
     """
+    loaded = built(loaded, progress.message)
     plan = build_llc_plan(loaded)
     refuse_to_begin(plan, resume=resume)
     with RunContext(plan.paths) as context:
         plan = build_llc_plan(loaded)  # again: what was there before may have changed while others held the folder
         refuse_to_begin(plan, resume=resume)
         save_snapshot(context, loaded)
+        save_builds(plan.paths, loaded)
         samplers = [sampler.name for sampler in loaded.experiments.samplers]
         pids = [problem.pid for problem in plan.problems]
         save_begun_runs(plan.paths, pids, samplers, [run.run_id for run in plan.runs])
@@ -122,9 +125,10 @@ class _Experiments:
     def _row(self, sampler: str, run: FixedTrial, lane: FixedLane) -> RunRow:
         """The row of a run; one that has not ended is RUNNING."""
         manifest, metrics = run.manifest, lane.metrics_of(run)
+        reference = self._references[manifest.pid]
         return RunRow.of(
             metrics,
-            self._references[manifest.pid],
+            reference,
             lane.label,
             pid=manifest.pid,
             sampler=sampler,
@@ -134,6 +138,7 @@ class _Experiments:
             reason=None if metrics is None else metrics.reason or None,
             hyperparameters=manifest.settings,
             seed=manifest.seed,
+            **RunRow.of_reference(reference, None if metrics is None else metrics.llc_hat),
         )
 
     def _line(self, pid: str) -> StudyLine:

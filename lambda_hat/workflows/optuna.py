@@ -22,6 +22,7 @@ from lambda_hat.tuning.plan import conditions
 from lambda_hat.tuning.study import StudyStore
 from lambda_hat.tuning.trials import TrialLane
 from lambda_hat.workflows.begin import refuse_to_begin, study_plan
+from lambda_hat.workflows.builds import built, save_builds
 from lambda_hat.workflows.changes import save_begun_studies
 from lambda_hat.workflows.confirm import Confirmation
 from lambda_hat.workflows.endings import more_time
@@ -42,6 +43,7 @@ def run_optuna(loaded: LoadedStudy, *, resume: bool, progress: Progress) -> Outc
         RunStateError: an unfinished study is there and `resume` is False, or another command holds the run.
         ExecutionError: the executors could not be started or were lost.
     """
+    loaded = built(loaded, progress.message)
     plan, study = build_plan(loaded), loaded.study
     refuse_to_begin(plan, resume=resume)
     with RunContext(plan.paths) as context:
@@ -49,6 +51,7 @@ def run_optuna(loaded: LoadedStudy, *, resume: bool, progress: Progress) -> Outc
         refuse_to_begin(plan, resume=resume)
         pids = [problem.pid for problem in plan.problems]
         save_snapshot(context, loaded)
+        save_builds(plan.paths, loaded)
         save_begun_studies(plan.paths, pids, list(study.methods), study.optuna.max_trials_per_method)
         with StudyStore(plan.paths, study.optuna) as store:
             story = _Search(loaded, plan, store)

@@ -14,6 +14,7 @@ from lambda_hat.config.batches import oversized_batches
 from lambda_hat.config.card import AnyCard, InlineCard
 from lambda_hat.config.experiments import Experiments, FixedSampler
 from lambda_hat.config.load import LoadedCard, LoadedExperiments, LoadedFile, LoadedStudy
+from lambda_hat.config.problems import PythonProblem
 from lambda_hat.config.study import Confirm, ReferenceSpec, Store, Study
 from lambda_hat.errors import ConfigError, Fault
 from lambda_hat.execution.plain import check_folder
@@ -22,6 +23,7 @@ from lambda_hat.execution.routing import Route, check_labels, effective_map, lab
 from lambda_hat.records.manifest import TrialBudget
 from lambda_hat.scheduling.fixed import FixedTrial, fixed_trial
 from lambda_hat.tuning.stored import read_journal
+from lambda_hat.workflows.builds import check_builds, known_builds
 from lambda_hat.workflows.changes import begun_runs, begun_studies, num_finished, num_unconfirmed, without_metrics
 from lambda_hat.workflows.estimates import reference_seconds, trial_seconds
 from lambda_hat.workflows.references import judge_stored_reference
@@ -52,6 +54,7 @@ class PlannedProblem:
     has_reference: bool
     is_usable: bool  # as it is: certified, or what its trials were judged by
     why_not: str  # certified or usable, in words; empty where it is both
+    is_built: bool = True  # else its content, and with it its id, is not known yet
 
     @property
     def needs_reference(self) -> bool:
@@ -187,6 +190,7 @@ def check_execution(loaded: LoadedFile | LoadedCard) -> list[Fault]:
     joint = check_labels(execution.executor_map, sections.per_executor, loaded.methods, labels)
     joint += check_budget(loaded.card, execution.budget)
     joint += _check_store(sections.store, loaded.card)
+    faults += check_builds(loaded)
     if isinstance(loaded, LoadedStudy):
         joint += _check_search(loaded.study)
     return faults + [loaded.locate(fault) for fault in joint]
@@ -223,7 +227,7 @@ def warnings_of(loaded: LoadedFile) -> tuple[str, ...]:
 def problem_titles(loaded: LoadedFile) -> dict[str, str]:
     """By id, what the file says of each problem, in one line."""
     pairs = zip(loaded.sections.entries, loaded.problems, strict=True)
-    return {problem_id(problem.to_dict()): entry.title for entry, problem in pairs}
+    return {problem_id(problem.identity()): entry.title for entry, problem in pairs}
 
 
 def build_plan(loaded: LoadedStudy) -> Plan:
@@ -332,16 +336,23 @@ def _plan_of_references(loaded: LoadedFile) -> Plan:
     """Everything but the work that follows the references."""
     if faults := check_execution(loaded):
         raise ConfigError(faults)
+    loaded = known_builds(loaded)
     sections, labels = loaded.sections, labels_of(loaded.card)
     paths, workers = Paths.from_store(sections.store), capacity(loaded.card)
     caps = {label: min(number, sections.per_executor.get(label, number)) for label, number in workers.items()}
     routes = effective_map(sections.execution.executor_map, loaded.methods, labels)
+    unbuilt = {
+        problem_id(problem.identity())
+        for problem in loaded.problems
+        if isinstance(problem, PythonProblem) and not problem.is_built
+    }
     problems = tuple(
-        _planned_problem(paths, pid, title, sections.reference) for pid, title in problem_titles(loaded).items()
+        _planned_problem(paths, pid, title, sections.reference, is_built=pid not in unbuilt)
+        for pid, title in problem_titles(loaded).items()
     )
     bounds: tuple[TimeBound, ...] = ()
     num_references = sum(problem.needs_reference for problem in problems)
-    if num_references and sections.reference.method != "exact":  # which takes no time of its own
+    if num_references and sections.reference.method == "hmc":  # which takes no time of its own
         label = routes["hmc"].label
         rounds = math.ceil(num_references / caps[label])
         parallel = min(caps[label], num_references)
@@ -352,12 +363,12 @@ def _plan_of_references(loaded: LoadedFile) -> Plan:
     return Plan(loaded, paths, workers, caps, routes, warnings_of(loaded), problems, bounds)
 
 
-def _planned_problem(paths: Paths, pid: str, title: str, spec: ReferenceSpec) -> PlannedProblem:
+def _planned_problem(paths: Paths, pid: str, title: str, spec: ReferenceSpec, *, is_built: bool) -> PlannedProblem:
     folder = paths.problem_dir(pid)
     has_reference = read_json(folder / REFERENCE_JSON) is not None
     usable, why_not = judge_stored_reference(paths, pid, spec)
     has_target = (folder / TARGET_NPZ).is_file()
-    return PlannedProblem(pid, title, has_target, has_reference, usable is not None, why_not)
+    return PlannedProblem(pid, title, has_target, has_reference, usable is not None, why_not, is_built)
 
 
 def _bounds(

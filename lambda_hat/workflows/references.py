@@ -47,6 +47,8 @@ def judge_stored_reference(paths: Paths, pid: str, spec: ReferenceSpec) -> tuple
         return None, "there is none"
     if reference.method != spec.method:
         return None, f"it was made by `{reference.method}`, not `{spec.method}`"
+    if not spec.is_certifiable:
+        return reference, ""
     llc, se = reference.llc, reference.se
     if llc is None or se is None:
         return None, "it has no value"
@@ -170,6 +172,9 @@ class ReferenceLane:
         if isinstance(result, ReferenceFailure):
             self.state = f"failed: {result.reason}"
             return ()
+        if not self._spec.is_certifiable:
+            self.state = f"by `{self._spec.method}`: {estimate(result.llc, result.se)}"
+            return self._open_studies(result)
         verdict = "certified" if result.is_certified else "not certified:"
         self.state = f"{verdict} {estimate(result.llc, result.se)}"
         if not result.is_certified and (self._spec.on_uncertified == "fail" or result.llc is None):

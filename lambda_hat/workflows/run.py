@@ -12,9 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
+from lambda_hat.artifacts.files import write_text_atomic
 from lambda_hat.artifacts.ids import problem_id
+from lambda_hat.artifacts.paths import PROBLEM_YAML
 from lambda_hat.clock import now
 from lambda_hat.config.card import LocalCard
+from lambda_hat.config.explain import to_yaml
+from lambda_hat.config.problems import PythonProblem
 from lambda_hat.errors import ExecutionError, LambdaHatError, StorageError, UncertifiedReference
 from lambda_hat.execution.port import Executors, open_executors
 from lambda_hat.records.base import append_line
@@ -117,7 +121,7 @@ class Controller(Generic[R]):
         self._paths = plan.paths
         self._card = plan.loaded.card
         self._sections = plan.loaded.sections
-        self._problems = {problem_id(problem.to_dict()): problem for problem in plan.loaded.problems}
+        self._problems = {problem_id(problem.identity()): problem for problem in plan.loaded.problems}
         self._references: dict[str, ReferenceRecord] = {}
         self._reference_lanes: list[ReferenceLane] = []
         self._started = time.monotonic()
@@ -157,8 +161,15 @@ class Controller(Generic[R]):
         for pid in self._problems:
             reference = stored_reference(self._paths, pid, self._sections.reference)
             if reference is not None:
+                self._keep_sources(pid)
                 lanes += self._take(pid, reference)
         return lanes
+
+    def _keep_sources(self, pid: str) -> None:
+        """Have workers find the sources of a network of one's own where they lie now: its content alone names it."""
+        problem = self._problems[pid]
+        if isinstance(problem, PythonProblem):
+            write_text_atomic(self._paths.problem_dir(pid) / PROBLEM_YAML, to_yaml(problem.to_dict()))
 
     def _drive(self, executors: Executors, lanes: Sequence[AnyLane]) -> None:
         """Keep the executors busy until every lane is through."""
@@ -249,7 +260,8 @@ class Controller(Generic[R]):
             message = "\n".join(f"The reference of {lane.pid} {lane.state}" for lane in failed)
             return ExecutionError(message).advising(*doubled(self._sections.execution.budget, short))
         uncertified = [pid for pid, reference in self._references.items() if not reference.is_certified]
-        if uncertified and self._sections.reference.on_uncertified == "fail":
+        spec = self._sections.reference
+        if uncertified and spec.is_certifiable and spec.on_uncertified == "fail":
             reasons = "; ".join(f"{pid}: {', '.join(self._references[pid].reasons)}" for pid in uncertified)
             return UncertifiedReference(
                 f"Not certified: {reasons}. Give it more time (`execution.budget.hmc_sec`), a larger localization "

@@ -27,8 +27,13 @@ def mean(params, batch):
     return jnp.mean(squares(params, batch))
 
 
-def column(params, batch):
-    return squares(params, batch)[:, None]
+def broadcast(params, batch):
+    inputs, outputs = batch
+    return (inputs @ params["w"] - outputs[:, None]) ** 2
+
+
+def cube(params, batch):
+    return jnp.zeros((batch[0].shape[0], 2, 3)) + params["w"][0]
 
 
 def pair(params, batch):
@@ -39,8 +44,9 @@ def whole(params, batch):
     return jnp.zeros(batch[0].shape[0], "int32")
 
 
-def cast(params, batch):
-    return squares(params, batch).astype("float32")
+def stopped(params, batch):
+    inputs, outputs = batch
+    return (jax.lax.stop_gradient(inputs @ params["w"]) - outputs) ** 2 + inputs @ params["w"]
 
 
 def mixing(params, batch):
@@ -65,14 +71,14 @@ SGLD_NAMES = (
 )
 MODELS = [
     ((mean, PARAMS, DATA), f"loss_fn: returned shape (), {WANTED} Leave out the mean over the batch."),
-    ((column, PARAMS, DATA), f"loss_fn: returned shape (10, 1), {WANTED} Drop the last axis: `losses[:, 0]`."),
+    (
+        (broadcast, PARAMS, DATA),
+        f"loss_fn: returned shape (10, 10), {WANTED} Predictions and labels are broadcast against each other: give "
+        "both the same shape.",
+    ),
+    ((cube, PARAMS, DATA), f"loss_fn: returned shape (10, 2, 3), {WANTED}"),
     ((pair, PARAMS, DATA), f"loss_fn: returned a tuple, {WANTED}"),
     ((whole, PARAMS, DATA), "loss_fn: returned int32, expected float64."),
-    (
-        (cast, PARAMS, DATA),
-        "loss_fn: returned float32 for parameters and data in float64; expected no cast inside. Remove the cast or the "
-        "constants that cause it, or pass dtype='float32'.",
-    ),
     (
         (mixing, PARAMS, DATA),
         "loss_fn: row 0 has loss 14.5 in one batch and 2 in a smaller one; expected the loss of a row not to "
@@ -81,6 +87,17 @@ MODELS = [
     (
         (infinite, PARAMS, DATA),
         "loss_fn: returned -inf at params for row 0 (1 of 10 rows are not finite), expected finite losses.",
+    ),
+    (
+        (squares, {"w": X[0], "unused": X, "q": {"p": np.float64(0.5)}}, DATA),
+        "params['q']['p'], params['unused']: found a gradient that is zero everywhere, expected parameters that "
+        "loss_fn depends on. Choose the others with `sampled`, or take it out of params.",
+    ),
+    (
+        (stopped, PARAMS, DATA),
+        "loss_fn: along a random direction its values change by 0.1398 per unit of distance and its gradient says "
+        "-0.03495; expected the gradient to be that of the values. Look for `stop_gradient`, rounding to whole "
+        "numbers, or a rule for derivatives of your own.",
     ),
     (("squares", PARAMS, DATA), "loss_fn: found a str, expected a function of (params, batch)."),
     (
@@ -106,13 +123,9 @@ MODELS = [
         (squares, {"w": np.array([1, np.nan])}, DATA),
         "params['w']: found 1 of 2 entries NaN or infinite, expected finite numbers.",
     ),
-    ((squares, PARAMS, [X, Y]), "data: found a list, expected a tuple of arrays with one row per example."),
-    (
-        (squares, PARAMS, X),
-        "data: found an array of shape (10, 2), expected a tuple of arrays with one row per example. Write (data,).",
-    ),
-    ((squares, PARAMS, ()), "data: found an empty tuple, expected arrays with one row per example."),
-    ((squares, PARAMS, (X, [1.0] * 10)), "data[1]: found a list, expected a NumPy or JAX array."),
+    ((squares, PARAMS, ()), "data: found a tuple without arrays, expected arrays with one row per example."),
+    ((squares, PARAMS, (X, [1.0] * 10)), "data[1][0]: found a float, expected a NumPy or JAX array."),
+    ((squares, PARAMS, {"x": X, "y": Y[:9]}), "data['y']: found 9 rows, expected 10 as in data['x']."),
     ((squares, PARAMS, (X, Y[:9])), "data[1]: found 9 rows, expected 10 as in data[0]."),
     ((squares, PARAMS, (X[:1], Y[:1])), "data: found 1 rows, expected at least 2."),
     (

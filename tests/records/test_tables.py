@@ -163,7 +163,7 @@ def test_rows_of_other_studies_stay(tmp_path):
 
 def test_runs_have_the_columns_of_trials_where_they_mean_the_same(tmp_path):
     trials, runs = TrialRow.columns(), RunRow.columns()
-    assert runs.keys() - trials.keys() == {"sampler"}
+    assert runs.keys() - trials.keys() == {"sampler", "loss_at_w0", "decrease_available", "is_minimum"}
     assert trials.keys() - runs.keys() == {"number", "objective"}
     path = tmp_path / "runs.parquet"
     rows = [

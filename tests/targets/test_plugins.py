@@ -137,7 +137,7 @@ def test_the_package_in_the_documentation_works(install, load, monkeypatch, floa
 
 def test_it_is_listed_beside_those_that_ship(install, load):
     kinds = json_schema("study")["$defs"]["ProblemEntry"]["properties"]["target"]["enum"]
-    assert kinds[-2:] == ["reduced_rank", "quartic"]
+    assert kinds[-2:] == ["python", "quartic"]
     with pytest.raises(ConfigError, match=r"expected one of `mlp`, .*, `quartic`\n    Did you mean `quartic`\?"):
         load("quartik")
 

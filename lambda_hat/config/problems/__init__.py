@@ -14,6 +14,7 @@ from lambda_hat.config.problems.kinds.mlp import (
     TrainingSpec,
 )
 from lambda_hat.config.problems.kinds.potential import PotentialProblem
+from lambda_hat.config.problems.kinds.python import PythonProblem
 from lambda_hat.config.problems.kinds.quadratic import QuadraticProblem
 from lambda_hat.config.problems.kinds.reduced_rank import ReducedRankProblem
 from lambda_hat.config.problems.registry import TARGETS, find_kind, parse_problem
@@ -32,6 +33,7 @@ __all__ = [
     "PotentialProblem",
     "ProblemEntry",
     "ProblemSpec",
+    "PythonProblem",
     "QuadraticProblem",
     "ReducedRankProblem",
     "TeacherSpec",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from lambda_hat.config.base import Frozen
 from lambda_hat.config.locate import Finding
@@ -52,6 +52,10 @@ class ProblemSpec(Frozen):
     """Place among the kinds wherever they are listed; the first one is the default of `target`."""
     presets: ClassVar[tuple[str, ...]] = ()
     """Fields that an entry of `problems` fills from a preset."""
+    entry_fields: ClassVar[tuple[str, ...]] = ()
+    """Fields that stand in an entry of `problems` itself, and not among its `overrides`."""
+    takes_seed: ClassVar[bool] = True
+    """Whether the `seed` of an entry changes anything."""
     has_exact_llc: ClassVar[bool] = False
     """Whether λ̂ is known without sampling, so that `reference: exact` can be asked for."""
 
@@ -67,6 +71,10 @@ class ProblemSpec(Frozen):
     def num_rows(self) -> int | None:
         """Rows of data n; None for a kind whose settings do not say it as `num_data`."""
         return getattr(self, "num_data", None)
+
+    def identity(self) -> Mapping[str, Any]:
+        """What the problem's id is made of."""
+        return self.to_dict()
 
     def inconsistencies(self) -> Iterator[Finding]:
         """What is wrong with fields that are each right alone; the findings' paths are those of the problem."""

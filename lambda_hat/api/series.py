@@ -1,0 +1,268 @@
+"""λ̂ along a series of checkpoints: one call, one compilation, a table and a figure."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import FunctionType, MethodType
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from lambda_hat.api.calls import estimate_llc
+from lambda_hat.api.result import LLCResult
+from lambda_hat.artifacts.files import read_json, write_json_atomic
+from lambda_hat.draws.criteria import MAX_DECREASE, minimum_criterion
+from lambda_hat.errors import InputError
+from lambda_hat.formatting import estimate, number
+from lambda_hat.targets import Model, read_model
+from lambda_hat.targets.fingerprint import model_content
+from lambda_hat.targets.pytrees import PytreeLoss
+from lambda_hat.targets.selection import kind_of_value
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+__all__ = ["LLCSeries", "SeriesPoint", "estimate_llc_series"]
+
+Step: TypeAlias = int | float | str
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class SeriesPoint:
+    """What was found at one checkpoint."""
+
+    step: Step
+    llc: float
+    se: float
+    is_reliable: bool
+    is_minimum: bool  # whether it may be called a local learning coefficient at all
+    reasons: tuple[str, ...]
+    loss_at_w0: float
+    laplace_llc: float | None
+    decrease_available: float  # what the local potential can still lose near the checkpoint, in nats
+    rhat: float
+    localization: float
+    nbeta: float
+    dim: int
+    num_data: int
+    num_gradient_evaluations: float
+    seconds: float
+    seed: int
+
+    @classmethod
+    def of(cls, step: Step, result: LLCResult) -> SeriesPoint:
+        """The figures of a result."""
+        return cls(
+            step=step,
+            llc=result.llc,
+            se=result.se,
+            is_reliable=result.is_reliable,
+            is_minimum=minimum_criterion(result.decrease_available, result.llc, MAX_DECREASE).is_met,
+            reasons=result.reasons,
+            loss_at_w0=result.loss_at_w0,
+            laplace_llc=result.laplace_llc,
+            decrease_available=result.decrease_available,
+            rhat=result.rhat,
+            localization=result.localization,
+            nbeta=result.nbeta,
+            dim=result.dim,
+            num_data=result.num_data,
+            num_gradient_evaluations=result.num_gradient_evaluations,
+            seconds=result.seconds,
+            seed=result.seed,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures as data that JSON can hold; what is no number is null."""
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in values.items()
+        } | {"reasons": list(self.reasons)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> SeriesPoint:
+        """The point that `to_dict` gave."""
+        read: dict[str, Any] = {**values, "reasons": tuple(values["reasons"])}
+        read |= {name: math.nan for name, value in values.items() if value is None and name != "laplace_llc"}
+        return cls(**read)
+
+
+@dataclass(frozen=True, repr=False)
+class LLCSeries:
+    """λ̂ at every checkpoint, in the order in which they were given."""
+
+    points: tuple[SeriesPoint, ...]
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def __iter__(self) -> Iterator[SeriesPoint]:
+        return iter(self.points)
+
+    def __repr__(self) -> str:
+        lines = [
+            f"{point.step}: λ̂ = {estimate(point.llc, point.se)}, Laplace {number(point.laplace_llc)}, "
+            f"loss {number(point.loss_at_w0)}{'' if point.is_minimum else ', no minimum'}"
+            f"{'' if point.is_reliable else ', not reliable'}"
+            for point in self.points
+        ]
+        return "\n  ".join([f"λ̂ at {len(self.points)} checkpoints", *lines])
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row for every checkpoint, with the fields of `SeriesPoint` as columns and `step` as the index."""
+        import pandas as pd  # here: many who call from a notebook want the figures alone
+
+        rows = [{name: getattr(point, name) for name in SeriesPoint.__dataclass_fields__} for point in self.points]
+        return pd.DataFrame(rows, columns=list(SeriesPoint.__dataclass_fields__)).set_index("step")
+
+    def plot(self, axes: Axes | None = None) -> Axes:
+        """λ̂ ± its standard error against the step, hollow where the checkpoint is no minimum, and the Laplace value."""
+        if axes is None:
+            from matplotlib.figure import Figure
+
+            axes = Figure(figsize=(6.4, 3.6), layout="constrained").subplots()
+        steps = _positions([point.step for point in self.points])
+        for is_minimum, face, label in ((True, "#0072b2", "λ̂"), (False, "white", "λ̂ at no minimum")):
+            chosen = [(x, point) for x, point in zip(steps, self.points, strict=True) if point.is_minimum == is_minimum]
+            if chosen:
+                places, values, errors = zip(*((x, point.llc, point.se) for x, point in chosen), strict=True)
+                axes.errorbar(
+                    places, values, errors, fmt="o", color="#0072b2", markerfacecolor=face, capsize=2, label=label
+                )
+        laplace = [math.nan if point.laplace_llc is None else point.laplace_llc for point in self.points]
+        if not np.isnan(laplace).all():
+            axes.plot(steps, laplace, color="#999999", linestyle="--", linewidth=1.0, zorder=0, label="Laplace")
+        if any(isinstance(point.step, str) for point in self.points):
+            axes.set_xticks(steps, [str(point.step) for point in self.points])
+        axes.set_xlabel("step")
+        axes.set_ylabel("λ̂")
+        axes.legend()
+        return axes
+
+
+def estimate_llc_series(
+    loss_fn: Callable[[Any, Any], Any],
+    checkpoints: Mapping[Step, Any] | Iterable[tuple[Step, Any]],
+    data: Any,
+    *,
+    resume_from: str | Path | None = None,
+    on_point: Callable[[SeriesPoint], object] = lambda _: None,
+    **arguments: Any,
+) -> LLCSeries:
+    """λ̂ at each of several checkpoints of one network, by `estimate_llc`, which compiles once for all of them.
+
+    A checkpoint that is no minimum gets its number too, and the mark that it is none.
+
+    Args:
+        loss_fn: as for `estimate_llc`.
+        checkpoints: parameters by step, or pairs (step, parameters); parameters may be a function without arguments
+            that loads them, which is called when their turn comes. Steps are numbers or names.
+        data: as for `estimate_llc`.
+        resume_from: a file that keeps every point as soon as it is there. A later call with the same file goes on with
+            the points that are missing; those of other parameters, data or arguments are computed again.
+        on_point: called with every point as soon as it is there.
+        arguments: those of `estimate_llc`; all points share the same `seed`, and with it their random numbers.
+
+    Raises:
+        InputError: an argument that is not usable, a step given twice, or a checkpoint of another architecture: which,
+            and how it differs from the first one. Points that are there by then are in `resume_from`.
+    """
+    kept = _Kept.read(resume_from)
+    points: list[SeriesPoint] = []
+    first: tuple[Step, PytreeLoss] | None = None
+    for step, given in _pairs(checkpoints):
+        if any(point.step == step for point in points):
+            raise InputError(f"checkpoints: found step {step!r} twice, expected steps that differ.")
+        params = given() if isinstance(given, FunctionType | MethodType | functools.partial) else given
+        model = read_model(loss_fn, params, data, sampled=arguments.get("sampled"))
+        loss = model.loss_fn
+        assert isinstance(loss, PytreeLoss)
+        if first is None:
+            first = step, loss
+        elif difference := loss.difference(first[1]):
+            raise InputError(
+                f"checkpoints[{step!r}]: found another architecture than at step {first[0]!r}: {difference}. Give the "
+                "checkpoints of one network."
+            )
+        key = _key(model, arguments)
+        point = kept.point(step, key)
+        if point is None:
+            point = SeriesPoint.of(step, estimate_llc(loss_fn, params, data, **arguments))
+            kept.keep(point, key)
+        points.append(point)
+        on_point(point)
+    if not points:
+        raise InputError("checkpoints: found none, expected at least one.")
+    return LLCSeries(tuple(points))
+
+
+def _pairs(checkpoints: Any) -> Iterator[tuple[Step, Any]]:
+    """Steps with their parameters, one after the other."""
+    expected = "expected {step: params} or pairs (step, params)"
+    if isinstance(checkpoints, Mapping):
+        yield from checkpoints.items()
+        return
+    if not isinstance(checkpoints, Iterable):
+        raise InputError(f"checkpoints: found {kind_of_value(checkpoints)}, {expected}.")
+    for index, pair in enumerate(checkpoints):
+        if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], int | float | str | np.integer)):
+            raise InputError(f"checkpoints[{index}]: found {kind_of_value(pair)}, {expected}.")
+        yield pair[0].item() if isinstance(pair[0], np.integer) else pair[0], pair[1]
+
+
+def _positions(steps: list[Step]) -> list[float]:
+    """Where steps stand on an axis: at their numbers, or one after the other where one of them is a name."""
+    numbers = [float(step) for step in steps if not isinstance(step, str)]
+    return numbers if len(numbers) == len(steps) else [float(index) for index in range(len(steps))]
+
+
+def _key(model: Model, arguments: Mapping[str, Any]) -> str:
+    """What a kept point has to agree in: the model's content and the arguments."""
+    told = {name: repr(value) for name, value in arguments.items() if name != "sampled"}
+    return hashlib.sha256(f"{model_content(model)}{sorted(told.items())}".encode()).hexdigest()
+
+
+class _Kept:
+    """Points in a file, written one by one."""
+
+    def __init__(self, path: Path | None, points: dict[str, dict[str, Any]]) -> None:
+        self._path = path
+        self._points = points  # by step as text
+
+    @classmethod
+    def read(cls, path: str | Path | None) -> _Kept:
+        if path is None:
+            return cls(None, {})
+        found = Path(path).expanduser()
+        content = read_json(found)
+        if content is None:
+            if found.is_file() and found.stat().st_size:
+                raise InputError(
+                    f"resume_from: found {found}, which holds no series; expected a new file or one of a series."
+                )
+            return cls(found, {})
+        if content.get("format") != _FORMAT or not isinstance(content.get("points"), dict):
+            raise InputError(
+                f"resume_from: found {found}, which holds no series; expected a new file or one of a series."
+            )
+        return cls(found, content["points"])
+
+    def point(self, step: Step, key: str) -> SeriesPoint | None:
+        """The point of a step if it was made of the same."""
+        kept = self._points.get(repr(step))
+        return SeriesPoint.from_dict(kept["point"]) if kept is not None and kept.get("key") == key else None
+
+    def keep(self, point: SeriesPoint, key: str) -> None:
+        """Write the point beside the others."""
+        self._points[repr(point.step)] = {"key": key, "point": point.to_dict()}
+        if self._path is not None:
+            write_json_atomic(self._path, {"format": _FORMAT, "points": self._points})

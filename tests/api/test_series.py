@@ -1,0 +1,119 @@
+"""λ̂ along checkpoints: the numbers of single calls, compiled once, kept on the way, marked at no minimum."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from lambda_hat import estimate_llc, estimate_llc_series
+from lambda_hat.errors import InputError
+
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((100, 2))
+Y = X @ np.array([1.0, -1.0]) + 0.3 * RNG.standard_normal(100)
+BEST = np.linalg.lstsq(X, Y)[0]
+QUICK = {"steps": 200, "localization": 20.0}
+TRACED = []
+
+
+def loss_fn(params, batch):
+    TRACED.append(None)
+    return (batch["x"] @ params["w"] - batch["y"]) ** 2 / 0.18
+
+
+DATA = {"x": X, "y": Y}
+CHECKPOINTS = {0: {"w": BEST + 0.5}, 100: {"w": BEST}, 200: {"w": BEST + 1e-9}}
+
+
+def test_the_numbers_of_single_calls_with_one_compilation():
+    single = estimate_llc(loss_fn, CHECKPOINTS[100], DATA, **QUICK)
+    TRACED.clear()
+    series = estimate_llc_series(loss_fn, CHECKPOINTS, DATA, **QUICK)
+    assert not TRACED
+    assert [point.step for point in series] == [0, 100, 200]
+    point = series.points[1]
+    assert (point.llc, point.se, point.laplace_llc) == (single.llc, single.se, single.laplace_llc)
+    assert [point.is_minimum for point in series] == [False, True, True]
+    frame = series.to_frame()
+    assert list(frame.index) == [0, 100, 200]
+    assert frame.loc[100, "llc"] == single.llc
+    assert repr(series).splitlines()[1].endswith(", no minimum, not reliable")
+
+
+def test_the_figure_marks_what_is_no_minimum():
+    axes = estimate_llc_series(loss_fn, CHECKPOINTS, DATA, **QUICK).plot()
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["Laplace", "λ̂", "λ̂ at no minimum"]
+    faces = {container.get_label(): container.lines[0].get_markerfacecolor() for container in axes.containers}
+    assert faces["λ̂ at no minimum"] == "white" != faces["λ̂"]
+    np.testing.assert_array_equal(axes.containers[0].lines[0].get_xdata(), [100, 200])
+
+
+def test_an_interrupted_series_is_gone_on_with(tmp_path):
+    file, loaded = tmp_path / "series.json", []
+
+    def lazily(step):
+        def load():
+            loaded.append(step)
+            return CHECKPOINTS[step]
+
+        return load
+
+    def stop(point):
+        raise KeyboardInterrupt
+
+    pairs = [(step, lazily(step)) for step in CHECKPOINTS]
+    with pytest.raises(KeyboardInterrupt):
+        estimate_llc_series(loss_fn, pairs, DATA, resume_from=file, on_point=stop, **QUICK)
+    assert loaded == [0], "a checkpoint is loaded when its turn comes"
+    before = json.loads(file.read_text())["points"]["0"]["point"]["seconds"]
+    series = estimate_llc_series(loss_fn, pairs, DATA, resume_from=file, **QUICK)
+    assert series.points[0].seconds == before
+    again = estimate_llc_series(loss_fn, pairs, DATA, resume_from=file, **QUICK)
+    assert again.points == series.points
+    other = estimate_llc_series(loss_fn, {0: {"w": BEST}}, DATA, resume_from=file, **QUICK)
+    assert other.points[0].loss_at_w0 != series.points[0].loss_at_w0, "an edited checkpoint is another one"
+
+
+def test_what_is_no_number_is_kept_as_such(tmp_path):
+    arguments = QUICK | {"sampler": "sgld", "eta0": 10.0}
+    file = tmp_path / "series.json"
+    one, other = (
+        estimate_llc_series(loss_fn, {"end": {"w": BEST}}, DATA, resume_from=file, **arguments) for _ in range(2)
+    )
+    assert not one.points[0].is_reliable
+    assert math.isfinite(one.points[0].llc) or math.isnan(other.points[0].llc)
+
+
+FAULTS = [
+    ([], "checkpoints: found none, expected at least one."),
+    (3, "checkpoints: found an int, expected {step: params} or pairs (step, params)."),
+    ([{"w": BEST}], "checkpoints[0]: found a dict, expected {step: params} or pairs (step, params)."),
+    ([(0, {"w": BEST}), (0, {"w": BEST})], "checkpoints: found step 0 twice, expected steps that differ."),
+    (
+        {0: {"w": BEST}, 1: {"w": np.ones(3)}},
+        "checkpoints[1]: found another architecture than at step 0: leaf 0 of params has the shape (3,), not (2,). "
+        "Give the checkpoints of one network.",
+    ),
+    (
+        {0: {"w": BEST}, 1: {"v": BEST}},
+        "checkpoints[1]: found another architecture than at step 0: params have the structure PyTreeDef({'v': *}), not "
+        "PyTreeDef({'w': *}). Give the checkpoints of one network.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("checkpoints", "message"), FAULTS, ids=range(len(FAULTS)))
+def test_checkpoints_that_cannot_be_used(checkpoints, message):
+    with pytest.raises(InputError) as caught:
+        estimate_llc_series(loss_fn, checkpoints, DATA, **QUICK)
+    assert str(caught.value) == message
+
+
+def test_a_file_of_something_else(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="which holds no series; expected a new file or one of a series"):
+        estimate_llc_series(loss_fn, CHECKPOINTS, DATA, resume_from=tmp_path / "notes.txt", **QUICK)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
