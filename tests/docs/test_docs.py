@@ -96,7 +96,7 @@ def run(command: str, folder: Path) -> None:
     assert code == 0, f"{command}\n{output[-4000:]}"
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=60)
 def test_commands_work_as_printed(checkout, monkeypatch):
     """One after the other, since later ones look at what earlier ones leave; the same one is not run twice."""
     monkeypatch.chdir(checkout)
