@@ -20,6 +20,8 @@ import hypothesis
 import pytest
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from lambda_hat.posterior import LocalPosterior
     from lambda_hat.targets import Model
 
@@ -70,15 +72,19 @@ def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.load_profile("any machine")
 
 
-@pytest.hookimpl(tryfirst=True)  # before `-m` is applied
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Nightly tests are slow ones. Files with the most slow tests come first, so that no long file starts last."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """Nightly tests are slow ones. Files whose slow tests take longest come first, so that no long file starts last."""
     for item in items:
         if item.get_closest_marker("nightly"):
             item.add_marker("slow")
-    num_slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    yield  # `-m` is applied
+    seconds: Counter[Path] = Counter()
+    for item in items:
+        if slow := item.get_closest_marker("slow"):
+            seconds[item.path] += slow.kwargs.get("seconds", 4)
     first = {path: -index for index, path in reversed(list(enumerate(item.path for item in items)))}
-    items.sort(key=lambda item: (num_slow[item.path], first[item.path]), reverse=True)
+    items.sort(key=lambda item: (seconds[item.path], first[item.path]), reverse=True)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -198,7 +198,10 @@ def _rounding_reasons(posterior: LocalPosterior, double: LocalPosterior, run: Me
         _, rounded = potentials_at(posterior, ends, Work())
     with jax.enable_x64(True):
         _, exact = potentials_at(double, ends, Work())
-    error = float(np.sqrt(np.mean((rounded - exact) ** 2))) / abs(run.estimate.llc)
+    error, llc = float(np.sqrt(np.mean((rounded - exact) ** 2))), abs(run.estimate.llc)
+    error = (
+        error / llc if llc > 0 else (math.inf if error > 0 else 0.0)
+    )  # λ̂ is 0 where float32 sees no difference at all
     criterion = Criterion("rounding of float32, over λ̂", error, MAX_ROUNDING)
     return () if criterion.is_met else (f'{criterion}. Set dtype="float64".',)
 

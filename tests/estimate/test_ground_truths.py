@@ -39,7 +39,9 @@ def quadrature_111(nbeta: float, localization: float) -> float:
     return float(np.sum(potential * density) / np.sum(density))
 
 
-@pytest.mark.parametrize(("localization", "truth"), [(1.0, 0.500078), (10.0, 0.499072)])
+@pytest.mark.parametrize(
+    ("localization", "truth"), [(1.0, 0.500078), pytest.param(10.0, 0.499072, marks=pytest.mark.nightly)]
+)
 def test_the_linear_network_1_1_1(localization: float, truth: float, is_within) -> None:
     assert quadrature_111(1000.0, localization) == pytest.approx(truth, abs=1e-6)
     target = build_target(DeepLinearProblem(widths=(1, 1, 1), rank=1, num_data=20))
@@ -50,7 +52,9 @@ def test_the_linear_network_1_1_1(localization: float, truth: float, is_within) 
     assert result.se < 0.02
 
 
-@pytest.mark.parametrize(("fibre", "other"), [("lowest", 4.5), ("full_rank", 4.0)])
+@pytest.mark.parametrize(
+    ("fibre", "other"), [pytest.param("lowest", 4.5, marks=pytest.mark.nightly), ("full_rank", 4.0)]
+)
 def test_close_to_w0_the_local_value_is_half_the_rank_of_the_jacobian(fibre: str, other: float, is_within) -> None:
     target = build_target(ReducedRankProblem(in_dim=3, hidden_dim=3, out_dim=3, rank=1, num_data=20, fibre=fibre))
     assert target.info["asymptotic_llc"] == 8.5 - other
@@ -63,7 +67,11 @@ def test_close_to_w0_the_local_value_is_half_the_rank_of_the_jacobian(fibre: str
     ("problem", "largest_gap"),
     [
         (ReducedRankProblem(in_dim=3, hidden_dim=2, out_dim=2, rank=1, num_data=20, noise_scale=1.0), 0.03),
-        (DeepLinearProblem(widths=(2, 2, 2, 2), rank=1, num_data=20, noise_scale=1.0), 0.12),
+        pytest.param(
+            DeepLinearProblem(widths=(2, 2, 2, 2), rank=1, num_data=20, noise_scale=1.0),
+            0.12,
+            marks=pytest.mark.nightly,
+        ),
     ],
     ids=["reduced_rank", "deep_linear"],
 )

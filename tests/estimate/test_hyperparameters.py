@@ -75,19 +75,12 @@ WITHOUT_EFFECT = {
 RECOMPILED = {"num_chains", "num_draws", "batch_size", "dtype", "adjusted", "hessian"}
 
 
-def slow_but_one(method: str) -> list[pytest.MarkDecorator]:
-    """Each method has to be compiled."""
-    return [] if method == "sgld" else [pytest.mark.slow]
-
-
-def marks_of(method: str, name: str, value: object) -> list[pytest.MarkDecorator]:
-    if name in RECOMPILED or value in RECOMPILED:
-        return [pytest.mark.slow if method == "sgld" else pytest.mark.nightly]
-    return slow_but_one(method)
+def is_nightly(method: str, name: str, value: object) -> bool:
+    return method != "sgld" and (name in RECOMPILED or value in RECOMPILED)
 
 
 CASES = [
-    pytest.param(method, name, value, marks=marks_of(method, name, value))
+    pytest.param(method, name, value, marks=[pytest.mark.nightly] if is_nightly(method, name, value) else [])
     for method, names in OTHER.items()
     for name in names
     for value in np.atleast_1d(names[name]).tolist()
@@ -134,11 +127,13 @@ def test_every_name_is_accounted_for(method: str) -> None:
     assert set(STUDY["search_space"].get(method, ())) <= set(OTHER[method])
 
 
-@pytest.mark.parametrize("method", [pytest.param(method, marks=slow_but_one(method)) for method in BASE])
+@pytest.mark.slow
+@pytest.mark.parametrize("method", BASE)
 def test_the_same_settings_give_the_same_run(posteriors, baseline, method) -> None:
     assert llc(posteriors, method, dict(BASE[method])) == baseline(method)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "name", "value"), CASES, ids=lambda part: str(part))
 def test_changing_a_hyperparameter_changes_the_run(posteriors, baseline, method, name, value) -> None:
     others = TOGETHER_WITH.get((method, name), {})

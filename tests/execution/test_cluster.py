@@ -85,6 +85,7 @@ def test_card_is_saved_and_console_stays_quiet(cluster, run_dir, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_no_process_pays_for_parsls_database(cluster):
     assert ask(cluster, eval, "'sqlalchemy' in __import__('sys').modules") is False
     code = "import lambda_hat.execution.parsl.cluster, sys; print('sqlalchemy' in sys.modules); import sqlalchemy"

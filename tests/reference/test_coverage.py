@@ -50,7 +50,9 @@ def coverage(deviations: np.ndarray) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+@pytest.mark.parametrize(
+    "settings", [SETTINGS["hmc"], pytest.param(SETTINGS["mclmc"], marks=pytest.mark.nightly)], ids=SETTINGS
+)
 def test_deviations_are_as_large_as_standard_errors_say(deviations_of, settings: MethodSettings) -> None:
     deviations = deviations_of(settings, 100)
     assert is_standard(deviations())

@@ -60,6 +60,9 @@ def without_data(loss_fn: Callable, dim: int, localization: float, row: float = 
     return build_posterior(loss_fn, np.zeros(dim), rows, nbeta=NBETA, localization=localization, dtype="float64")
 
 
+# λ̂ of the network of `test_a_large_network_goes_the_same_way` by dense matrices, its error, and Laplace's value.
+DENSE = (2.6465, 0.0173, 2.6298171)
+
 LANDSCAPES = ("saddle", "flat", "funnel", "w1^2 w2^2", "w1^2 w2^4")
 
 
@@ -172,7 +175,7 @@ def test_a_flat_direction_with_tiny_localization() -> None:
     assert not result.certificate.is_certified or is_right(result, 0.5)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly  # in short: "three wells" of `test_wells.py`
 def test_wells_that_chains_do_not_leave_are_found() -> None:
     """Chains that start near w0 alone would agree on λ̂ = ½; the far well holds most of the posterior."""
     wells = Wells()
@@ -265,8 +268,9 @@ def test_a_relu_network_in_too_little_time(max_stages: int) -> None:
     assert not result.certificate.is_certified or is_right(result, 15.637, 0.007)
 
 
-@pytest.mark.slow
-def test_a_large_network_goes_the_same_way(monkeypatch) -> None:
+@pytest.mark.slow(seconds=15)
+@pytest.mark.parametrize("has_dense", [False, pytest.param(True, marks=pytest.mark.nightly)])
+def test_a_large_network_goes_the_same_way(monkeypatch, has_dense: bool) -> None:
     """Kronecker factors, float32 evaluation, one chain after the other: λ̂ is that of the dense way."""
     rng = np.random.default_rng(0)
     network = MLP((3, 5, 1))
@@ -276,19 +280,24 @@ def test_a_large_network_goes_the_same_way(monkeypatch) -> None:
         SquaredError(network, 50.0), w0, (inputs, labels), nbeta=50.0, localization=200.0, dtype="float64"
     )
     fields = {"num_chains": 4, "max_relative_mcse": 0.02}
-    dense = reference(posterior, **fields)
+    llc, se, laplace_llc = DENSE
+    if has_dense:
+        dense = reference(posterior, **fields)
+        assert dense.certificate.is_certified, dense.certificate.reasons
+        assert dense.evaluation_dtype == "float64"
+        assert is_right(dense, llc, se)
+        assert math.isclose(dense.laplace_llc, laplace_llc, rel_tol=1e-6)
     for module in (coordinates_module, runner_module):
         monkeypatch.setattr(module, "LARGE_DIM", 10)
     for module in (coordinates_module, geometry_module):
         monkeypatch.setattr(module, "MAX_DENSE_DIM", 10)
     large = reference(posterior, **fields)
-    assert (large.evaluation_dtype, dense.evaluation_dtype) == ("float32", "float64")
+    assert large.certificate.is_certified, large.certificate.reasons
+    assert large.evaluation_dtype == "float32"
     assert 0 < large.evaluation_error < 0.01
     assert type(large.coordinates.averaged).__name__ == "KroneckerWhitening"
-    for result in (dense, large):
-        assert result.certificate.is_certified, result.certificate.reasons
-    assert is_right(large, dense.llc, dense.se)
-    assert abs(large.laplace_llc - dense.laplace_llc) < 4 * large.laplace_se
-    again = reference(posterior, stored=large.arrays, **fields | {"max_relative_mcse": 0.015})
+    assert is_right(large, llc, se)
+    assert abs(large.laplace_llc - laplace_llc) < 4 * large.laplace_se
+    again = reference(posterior, stored=large.arrays, **fields | {"max_relative_mcse": 0.018})
     assert again.certificate.is_certified
     assert again.evaluation_dtype == "float32"

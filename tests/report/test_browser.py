@@ -75,6 +75,7 @@ def browse(tmp_path):
     return browse
 
 
+@pytest.mark.slow
 def test_a_page_is_shown_without_complaint_and_follows_its_address(browse, report):
     document, console = browse(report, "#sort=-num_gradient_evaluations&filter=vi+complete")
     assert console == []
@@ -104,6 +105,7 @@ def test_a_click_on_a_header_sorts_the_table(browse, report, tmp_path):
 
 
 @pytest.mark.parametrize("width", [400, 1280, 1920])
+@pytest.mark.slow
 def test_a_page_never_scrolls_sideways(browse, make_run, tmp_path, width):
     """A table that is wider than a phone scrolls in its own box; from 1280 px on, every table but the last fits."""
     paths = make_run()

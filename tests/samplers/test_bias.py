@@ -153,7 +153,7 @@ def averaged_whitening(posterior):
     return hessian_whitening(posterior, posterior.w0 + jnp.concatenate(draws))[0]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly  # in short: `test_a_run_is_biased_as_it_says`
 def test_a_relu_network_with_a_known_answer(is_within):
     matrix = averaged_whitening(relu45("float64")).to_arrays()
     with jax.enable_x64(False):

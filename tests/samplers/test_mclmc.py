@@ -38,6 +38,7 @@ def test_quadratic_in_closed_form(quadratic, sample_llc, is_within, without_loca
     assert not is_within(broken.llc, broken.se, exact)
 
 
+@pytest.mark.slow
 def test_long_steps_need_the_metropolis_decision(
     quadratic, sample_llc, is_within, recast, never_rejecting, monkeypatch
 ):
@@ -122,6 +123,7 @@ class Uphill(UnadjustedMCLMC):
 
 
 @pytest.mark.parametrize("broken", [NeverRefreshed, Uphill])
+@pytest.mark.slow
 def test_broken_unadjusted_kernels(broken, quadratic, sample_llc, is_within, recast):
     posterior, whitening, _ = quadratic
     sampler = recast(UnadjustedMCLMC.from_settings(posterior, whitening, UNADJUSTED), broken)
@@ -129,6 +131,7 @@ def test_broken_unadjusted_kernels(broken, quadratic, sample_llc, is_within, rec
     assert not (is_within(error, se, 0.0) and se < MAX_ERROR)
 
 
+@pytest.mark.slow
 def test_unadjusted_steps_are_the_size_they_are_told(quadratic):
     posterior, whitening, _ = quadratic
     sampler = UnadjustedMCLMC.from_settings(posterior, whitening, UNADJUSTED)

@@ -111,6 +111,7 @@ def assert_same_traces(found, expected, rtol):
         np.testing.assert_allclose(one, other, rtol=0, atol=rtol * np.max(np.abs(other)), err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "case", [case if case == "sgld none" else pytest.param(case, marks=pytest.mark.nightly) for case in CASES]
 )

@@ -320,8 +320,9 @@ def test_one_worker_serves_both_precisions_bit_by_bit(quadratic_dir, tmp_path):
         assert [row["dtype"] for row in metrics] == [{"sgld": "float32", "mclmc": "float64"}[m] for m in methods]
         return [row["llc_hat"] for row in metrics]
 
-    (sgld,), (mclmc,) = run_process("a", ["sgld"]), run_process("b", ["mclmc"])
-    assert run_process("in turn", ["sgld", "mclmc", "sgld", "mclmc"]) == [sgld, mclmc, sgld, mclmc]
+    sgld, *after_sgld = run_process("a", ["sgld", "mclmc", "sgld"])
+    mclmc, *after_mclmc = run_process("b", ["mclmc", "sgld", "mclmc"])
+    assert (after_sgld, after_mclmc) == ([mclmc, sgld], [sgld, mclmc]), "the first of each process was alone until then"
 
 
 @pytest.mark.parametrize(("method", "settings"), [("sgld", SGLD), ("mclmc", MCLMC)])

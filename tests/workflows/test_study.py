@@ -78,7 +78,7 @@ def table_of(folder: Path) -> pd.DataFrame:
     return read_frame(folder / "runs/optuna/v1/tables/optuna_trials.parquet")
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=30)
 def test_a_study_ends_well_and_tells_what_it_found(finished: tuple[Path, Result]) -> None:
     folder, result = finished
     assert result.exit_code == 0, result.stderr
@@ -149,7 +149,7 @@ def test_a_finished_study_is_not_run_again(finished: tuple[Path, Result], run_st
     pd.testing.assert_frame_equal(table_of(folder), before)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=20)
 def test_workers_find_what_this_process_finds(finished: tuple[Path, Result], tmp_path: Path) -> None:
     """With one worker per executor a search knows as much when it asks: the tables differ in times and places alone."""
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(STUDY))
