@@ -36,5 +36,5 @@ for name, sampled in {
     "its weights": ["hidden/w"],
     "their first row": {"hidden": {"w": first_row, "b": False}, "out": False},
 }.items():
-    result = lambda_hat.estimate_llc(loss_fn, params, data, sampled=sampled, localization=100.0, steps=1000)
+    result = lambda_hat.estimate_llc(loss_fn, params, data, sampled=sampled, localization=100.0)
     print(f"{name:18} d = {result.dim:2}  λ̂ = {result.llc:.3f} ± {result.se:.3f}  Laplace {result.laplace_llc:.3f}")

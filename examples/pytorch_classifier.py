@@ -30,7 +30,7 @@ def closure():
 
 optimizer.step(closure)
 loss_fn, params, data = lambda_hat.from_torch(module, loss, (inputs, labels))
-result = lambda_hat.estimate_llc(loss_fn, params, data, localization={"radius": 0.1}, steps=1000)
+result = lambda_hat.estimate_llc(loss_fn, params, data, localization={"radius": 0.1})
 print(result)
-last = lambda_hat.estimate_llc(loss_fn, params, data, sampled="params/3.*", localization={"radius": 0.1}, steps=1000)
+last = lambda_hat.estimate_llc(loss_fn, params, data, sampled="params/3.*", localization={"radius": 0.1})
 print("the last layer:", last)

@@ -229,6 +229,7 @@ class _Problem:
         return LLCResult(
             llc=estimate.llc,
             se=estimate.se,
+            raw_llc=estimate.raw_llc,
             rhat=estimate.rhat,
             ess_bulk=estimate.ess_bulk,
             ess_tail=estimate.ess_tail,

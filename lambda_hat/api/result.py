@@ -34,6 +34,7 @@ class LLCResult:
     sampler: str
     llc: float
     se: float
+    raw_llc: float  # before its correction by identities; the mean of `loss_trace` where all draws weigh the same
     rhat: float
     ess_bulk: float
     ess_tail: float
@@ -107,8 +108,8 @@ class LLCResult:
     def to_dict(self) -> dict[str, Any]:
         """Every figure but the traces, as plain data."""
         names = (
-            "sampler", "llc", "se", "rhat", "ess_bulk", "ess_tail", "is_reliable", "localization", "nbeta", "dim",
-            "num_data", "loss_at_w0", "laplace_llc", "decrease_available", "num_gradient_evaluations",
+            "sampler", "llc", "se", "raw_llc", "rhat", "ess_bulk", "ess_tail", "is_reliable", "localization", "nbeta",
+            "dim", "num_data", "loss_at_w0", "laplace_llc", "decrease_available", "num_gradient_evaluations",
             "num_curvature_passes", "seconds", "seed", "num_frozen",
         )  # fmt: skip
         certificate = None if self.certificate is None else self.certificate.to_list()

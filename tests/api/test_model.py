@@ -144,7 +144,7 @@ MODELS = [
 ARGUMENTS = [
     (
         {"sampler": "hcm"},
-        "sampler: found 'hcm', expected one of `sgld`, `vi`, `mclmc`, `hmc`, `sghmc`.\n    Did you mean `hmc`?",
+        "sampler: found 'hcm', expected one of `sgld`, `vi`, `mclmc`, `hmc`, `auto`, `sghmc`.\n    Did you mean `hmc`?",
     ),
     (
         {"sampler": "sgld", "eta_0": 1.0, "batch": "x"},

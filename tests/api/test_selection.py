@@ -79,7 +79,7 @@ def test_a_restricted_llc_is_that_of_the_rest_closed_over(sampled):
         head = jnp.asarray(HEAD).astype(part.dtype).at[np.nonzero(mask)].set(part)
         return squares({"head": head, "out": {"w": jnp.asarray(OUT), "b": jnp.zeros(1)}}, batch)
 
-    quick = {"steps": 40, "localization": LOCALIZATION}
+    quick = {"sampler": "hmc", "steps": 40, "localization": LOCALIZATION}
     one = estimate_llc(squares, PARAMS, DATA, sampled=sampled, **quick)
     other = estimate_llc(closed, HEAD[mask], DATA, **quick)
     assert one.dim == other.dim == mask.sum()
@@ -92,7 +92,7 @@ def test_a_restricted_llc_is_that_of_the_rest_closed_over(sampled):
 
 
 def test_the_radius_belongs_to_what_is_sampled():
-    result = estimate_llc(squares, PARAMS, DATA, sampled="out/w", steps=40, localization={"radius": 0.1})
+    result = estimate_llc(squares, PARAMS, DATA, sampled="out/w", sampler="hmc", steps=40, localization={"radius": 0.1})
     assert result.localization == pytest.approx(2 / (0.1 * np.linalg.norm(OUT)) ** 2)
 
 
@@ -103,7 +103,7 @@ def test_another_checkpoint_compiles_nothing():
         seen.append(None)
         return squares(params, batch)
 
-    quick = {"steps": 40, "localization": LOCALIZATION, "sampled": "head"}
+    quick = {"sampler": "hmc", "steps": 40, "localization": LOCALIZATION, "sampled": "head"}
     estimate_llc(loss_fn, PARAMS, DATA, **quick)
     seen.clear()
     other = {"head": HEAD + 0.1, "out": {"w": 2 * OUT, "b": np.ones(1)}}
@@ -173,7 +173,7 @@ def doubled(params, batch):
 
 
 def test_losses_per_token_count_with_their_mean():
-    quick = {"steps": 40, "localization": LOCALIZATION, "sampled": "head"}
+    quick = {"sampler": "hmc", "steps": 40, "localization": LOCALIZATION, "sampled": "head"}
     one, other = (estimate_llc(loss_fn, PARAMS, DATA, **quick) for loss_fn in (per_token, doubled))
     assert one.laplace_llc == pytest.approx(other.laplace_llc, rel=1e-9)
     assert one.loss_at_w0 == pytest.approx(other.loss_at_w0, rel=1e-12)
@@ -208,7 +208,7 @@ TRAINED = {"head": HEAD, "out": {"w": LEAST_SQUARES, "b": np.zeros(1)}}
 
 
 def test_a_loss_in_less_precision_says_what_that_costs():
-    quick = {"steps": 1000, "localization": LOCALIZATION, "sampled": "out/w"}
+    quick = {"sampler": "hmc", "steps": 1000, "localization": LOCALIZATION, "sampled": "out/w"}
     exact = estimate_llc(squares, TRAINED, DATA, **quick)
     fine = estimate_llc(single, TRAINED, DATA, **quick)
     assert abs(fine.llc - exact.laplace_llc) < 4 * fine.se

@@ -15,7 +15,7 @@ RNG = np.random.default_rng(0)
 X = RNG.standard_normal((100, 2))
 Y = X @ np.array([1.0, -1.0]) + 0.3 * RNG.standard_normal(100)
 BEST = np.linalg.lstsq(X, Y)[0]
-QUICK = {"steps": 200, "localization": 20.0}
+QUICK = {"sampler": "hmc", "steps": 200, "localization": 20.0}
 TRACED = []
 
 

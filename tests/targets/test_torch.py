@@ -111,7 +111,7 @@ def test_an_llc_of_a_module_is_that_of_the_function_in_jax():
         scores = jax.nn.log_softmax(hidden @ weights["2.weight"].T + weights["2.bias"])
         return -jnp.take_along_axis(scores, labels[:, None], 1)[:, 0]
 
-    quick = {"steps": 40, "localization": 50.0, "dtype": "float64"}
+    quick = {"sampler": "hmc", "steps": 40, "localization": 50.0, "dtype": "float64"}
     one = estimate_llc(loss_fn, params, columns, sampled="params/2.*", **quick)
     other = estimate_llc(written, params["params"], columns, sampled="2.*", **quick)
     assert one.laplace_llc == pytest.approx(other.laplace_llc, rel=1e-6)

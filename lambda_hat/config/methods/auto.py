@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lambda_hat.config.methods.base import MethodSettings, OpenUnit, Report
 from lambda_hat.config.numbers import PositiveFloat, PositiveInt
@@ -43,6 +43,16 @@ class AutoSettings(MethodSettings):
     """Time to sample in; what is compiled does not count."""
     batch_size: PositiveInt = Field(default=256, alias="batch")
     """Rows of a minibatch, where minibatches are needed."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_steps(cls, data: Any) -> Any:
+        """The number of steps follows from the tolerance."""
+        names = ("steps", "num_steps", "burn_in_fraction", "chunk_size")
+        given = [name for name in names if isinstance(data, dict) and name in data]
+        if given:
+            raise ValueError(f"{given[0]} means nothing to auto, which runs until `tolerance` or `seconds`")
+        return data
 
     @property
     def correction(self) -> Correction:
