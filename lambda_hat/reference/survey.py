@@ -45,7 +45,7 @@ MIN_SIZE_TO_RESAMPLE = 10.0  # effective draws of the prior, for some of them to
 NUM_RESAMPLED = 8
 NUM_DESCENTS = 16
 MAX_DESCENTS = 128  # where wells that count keep turning up
-MAX_GRADIENTS = 20_000  # of a look, after which it takes no more of them: a small part of what a reference takes
+MAX_GRADIENTS = 60_000  # of a look, after which it takes no more of them: a small part of what a reference takes
 
 SAME_PLACE = 0.05  # whitened distance of two ends of one well, between which nothing is looked at
 MAX_BARRIER = 2.0  # nats along a path between two ends, for them to lie in one well
