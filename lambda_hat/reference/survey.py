@@ -7,6 +7,7 @@ such draws find narrow wells in any dimension, whose masses Laplace's formula gi
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -43,7 +44,10 @@ NUM_PRIOR_DRAWS_OF_LARGE = 32
 MIN_SIZE_TO_RESAMPLE = 10.0  # effective draws of the prior, for some of them to be starts
 NUM_RESAMPLED = 8
 NUM_DESCENTS = 16
+MAX_DESCENTS = 128  # where wells that count keep turning up
+MAX_GRADIENTS = 60_000  # of a look, after which it takes no more of them: a small part of what a reference takes
 
+SAME_PLACE = 0.05  # whitened distance of two ends of one well, between which nothing is looked at
 MAX_BARRIER = 2.0  # nats along a path between two ends, for them to lie in one well
 POINTS_ON_LINE = 16
 MAX_BENDS = 3  # halvings of a path, each of which lets it bend towards lower ground
@@ -190,6 +194,8 @@ def look_from_afar(
 ) -> Survey:
     """Weigh draws of the localization's Gaussian, then descend from some of them and from the heaviest; merge the ends.
 
+    Descents go on, up to 128, as long as there is a well that counts and that only one or two of them came to.
+
     Raises:
         OutOfTime: the deadline came first.
     """
@@ -201,21 +207,30 @@ def look_from_afar(
     heavy = np.zeros(0, int)
     if len(finite):
         heavy = rng.choice(finite, NUM_RESAMPLED, p=scipy.special.softmax(-losses[finite]))
-    starts = [*draws[finite[: budget.num_descents]], *draws[np.unique(heavy)]]
-    ends = []
-    for start in starts:
-        if work.num_gradient_evaluations - begun > budget.max_gradients:
+    num_heavy = len(np.unique(heavy))
+    starts = iter(
+        [*draws[finite[: budget.num_descents]], *draws[np.unique(heavy)], *draws[finite[budget.num_descents :]]]
+    )
+    ends: list[_End] = [(0.0, np.zeros(d))]  # the first of them is w0
+    num_descents, wanted = 0, min(budget.num_descents, len(finite)) + num_heavy
+    while True:
+        for start in itertools.islice(starts, wanted):
+            if work.num_gradient_evaluations - begun > budget.max_gradients:
+                break
+            num_descents += 1
+            ends.append(descend(posterior, whitening, start, max_iterations(d), work))
+        ends = [end for end in ends if math.isfinite(end[0])]
+        kept, wells = _merge(posterior, whitening, ends, work)
+        masses = _masses(posterior, kept, work)
+        # A well that only one or two descents came to speaks for others that none has come to (Good 1953).
+        is_rare = np.bincount(wells) <= 2
+        is_rare[wells[0]] = False
+        spent = work.num_gradient_evaluations - begun
+        is_over = num_descents >= MAX_DESCENTS or spent > min(budget.max_gradients, MAX_GRADIENTS)
+        if is_over or d > MAX_DENSE_DIM or wanted == 0 or not np.any(masses[is_rare] >= MIN_MASS):
             break
-        ends.append(descend(posterior, whitening, start, max_iterations(d), work))
-    at_w0 = (0.0, np.zeros(d))
-    kept, own = _merge(posterior, whitening, [at_w0, *(end for end in ends if math.isfinite(end[0]))], work)
-    log_masses = np.array([-potential for potential, _ in kept])
-    if d <= MAX_DENSE_DIM:
-        work.num_curvature_passes += d * len(kept)
-        for i, (_, end) in enumerate(kept):
-            work.check()
-            log_masses[i] += float(_log_width(posterior, posterior.w0 + jnp.asarray(end)))
-    masses = scipy.special.softmax(log_masses)
+        wanted = min(num_descents, MAX_DESCENTS - num_descents, len(finite) - num_descents + num_heavy)
+    own = wells[0]
     order = np.argsort(-masses, kind="stable")
     lowest = min([0.0, *potentials[finite], *(potential for potential, _ in kept)])
     return Survey(
@@ -225,7 +240,7 @@ def look_from_afar(
         prior_se=se,
         prior_k_hat=k_hat,
         resampled=draws[heavy] if size >= MIN_SIZE_TO_RESAMPLE else np.zeros((0, d)),
-        num_descents=len(ends),
+        num_descents=num_descents,
         displacements=np.array([kept[i][1] for i in order]).reshape(-1, d),
         potentials=np.array([kept[i][0] for i in order]),
         masses=masses[order],
@@ -237,22 +252,38 @@ def look_from_afar(
 _End = tuple[float, Float[np.ndarray, " d"]]
 
 
-def _merge(posterior: LocalPosterior, whitening: Whitening, ends: list[_End], work: Work) -> tuple[list[_End], int]:
-    """The lowest end of every well, and the well of the first of `ends`.
+def _masses(posterior: LocalPosterior, kept: list[_End], work: Work) -> Float[np.ndarray, " wells"]:
+    """Shares of the wells by Laplace's formula; by e^(−U) alone where curvature costs too much."""
+    log_masses = np.array([-potential for potential, _ in kept])
+    if posterior.dim <= MAX_DENSE_DIM:
+        for i, (_, end) in enumerate(kept):
+            work.check()
+            work.num_curvature_passes += posterior.dim
+            log_masses[i] += float(_log_width(posterior, posterior.w0 + jnp.asarray(end)))
+    return np.asarray(scipy.special.softmax(log_masses))
+
+
+def _merge(
+    posterior: LocalPosterior, whitening: Whitening, ends: list[_End], work: Work
+) -> tuple[list[_End], list[int]]:
+    """The lowest end of every well, and the well of each of `ends`.
 
     Ends lie in one well if a path between them rises by at most two nats.
     """
     bends = MAX_BENDS if posterior.dim <= LARGE_DIM else 0
-    kept: list[_End] = []
-    own = 0
+    coordinates = np.stack([np.asarray(whitening.coordinates(jnp.asarray(end))) for _, end in ends])
+    kept: list[int] = []
+    wells = [0] * len(ends)
     for i in sorted(range(len(ends)), key=lambda i: ends[i][0]):
-        connected = (_is_connected(posterior, whitening, ends[i], other, bends, work) for other in kept)
-        well = next((k for k, is_connected in enumerate(connected) if is_connected), len(kept))
-        if well == len(kept):
-            kept.append(ends[i])
-        if i == 0:
-            own = well
-    return kept, own
+        distances = np.linalg.norm(coordinates[kept] - coordinates[i], axis=1)
+        if len(kept) and distances.min() < SAME_PLACE:
+            wells[i] = int(distances.argmin())
+            continue
+        connected = (_is_connected(posterior, whitening, ends[i], ends[other], bends, work) for other in kept)
+        wells[i] = next((k for k, is_connected in enumerate(connected) if is_connected), len(kept))
+        if wells[i] == len(kept):
+            kept.append(i)
+    return [ends[i] for i in kept], wells
 
 
 def _is_connected(

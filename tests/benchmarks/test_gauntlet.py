@@ -167,7 +167,6 @@ def test_wells_plateaus_and_edges_are_certified_and_right(gauntlet: Any, fixed: 
         "twins",
         "eight wells",
         "second well",
-        "line of holes",
         "flat, one-sided, kink",
         "walls",
         "no curvature at w0",

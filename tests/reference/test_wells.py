@@ -13,7 +13,7 @@ from scipy import integrate
 
 import lambda_hat
 from lambda_hat.config.study import ReferenceSpec
-from lambda_hat.posterior import LocalPosterior, build_posterior, identity_whitening
+from lambda_hat.posterior import LocalPosterior, build_posterior, hessian_whitening, identity_whitening
 from lambda_hat.reference.engine import sample_reference
 from lambda_hat.reference.importance import estimate_by_importance, fit_mixture, mixture_around
 from lambda_hat.reference.survey import SurveyBudget, look_from_afar
@@ -26,7 +26,7 @@ NBETA = 100.0
 
 
 def potentials(w):
-    """U without the localization, in nats. The last two are no number beyond an edge, soft or hard."""
+    """U without the localization, in nats. The fourth and fifth are no number beyond an edge, soft or hard."""
     x, y = w
     three = jnp.stack(
         [
@@ -39,10 +39,11 @@ def potentials(w):
     tilt = 5 * y**2 + 8 * x**2 * (x - 2) ** 2 - 1.2 * x**2
     undefined = 3 * (x - jnp.log1p(x)) + 3 * (y - jnp.log1p(y))  # no number beyond −1
     wall = jnp.where(x < 0.2, 2 * x**2 + 2 * y**2, jnp.nan)
-    return jnp.stack([-jax.nn.logsumexp(three), plateau, tilt, undefined, wall])
+    crate = 0.3 * (x**2 + y**2) + 10 * (2 - jnp.cos(3 * x) - jnp.cos(3 * y))
+    return jnp.stack([-jax.nn.logsumexp(three), plateau, tilt, undefined, wall, crate])
 
 
-CASES = ("three wells", "plateau", "tilt", "undefined", "wall")
+CASES = ("three wells", "plateau", "tilt", "undefined", "wall", "crate")
 
 
 def loss_fn(position, batch):
@@ -183,6 +184,33 @@ def test_importance_sampling_of_a_gaussian() -> None:
     assert work.num_gradient_evaluations > 0
     inside = rng.standard_normal((500, 3)) / np.sqrt(stiffness + 1.0)
     assert estimate.share_missed(posterior, inside, work) == 0.0
+
+
+@pytest.mark.slow  # a hundred descents
+def test_descents_go_on_while_wells_turn_up() -> None:
+    """Sixteen descents find some six of nine wells that hold more than a hundredth each."""
+    posterior = posterior_of("crate", 0.1)
+    whitening, _ = hessian_whitening(posterior, posterior.w0[None])
+    budget = SurveyBudget.of_reference(2)
+    survey = look_from_afar(posterior, whitening, np.random.default_rng(0), Work(), budget)
+    assert np.sum(survey.masses > 0.01) == 9
+    assert 16 < survey.num_descents <= 128
+    assert survey.own == 0
+
+
+def test_a_loss_without_curvature_at_w0_is_whitened_by_the_localization() -> None:
+
+    def without_curvature(position, batch):
+        return jnp.sum(jnp.abs(position) ** 1.5) / 10 + 0 * batch[0]
+
+    data = data_of("wall")
+    posterior = build_posterior(without_curvature, np.zeros(2), data, nbeta=NBETA, localization=4.0, dtype="float64")
+    whitening, eigenvalues = hessian_whitening(posterior, posterior.w0[None])
+    assert eigenvalues.tolist() == [0.0, 0.0]
+    assert np.allclose(jax.vmap(whitening.displacement)(jnp.eye(2)), 0.5 * np.eye(2))
+    elsewhere = jnp.array([[0.0, 0.0], [0.25, 0.25]])  # the mean over draws leaves out those without
+    _, eigenvalues = hessian_whitening(posterior, elsewhere)
+    assert eigenvalues == pytest.approx(10 * 0.75 / 0.5)
 
 
 def test_a_look_from_afar_costs_what_it_is_given() -> None:
