@@ -165,6 +165,16 @@ def test_a_function_that_gives_something_else_every_time(tmp_path):
         build_target_in_x64(found)
 
 
+def test_rounding_is_not_another_network(tmp_path):
+    found = problem(write(tmp_path))
+    found = build_anew(found).named(found)
+    rounded = found.model_copy(update={"content": "of another machine"})
+    assert build_target_in_x64(rounded).dim == 3
+    other = rounded.model_copy(update={"sketch": tuple(1.001 * value for value in found.sketch)})
+    with pytest.raises(TargetError, match="built another model here"):
+        build_target_in_x64(other)
+
+
 def build_target_in_x64(found: PythonProblem):
     with jax.enable_x64(True):
         return build_target(found)

@@ -136,5 +136,8 @@ def test_checkpoints_without_references_say_which_are_minima(run_inline, tmp_pat
     assert runs["decrease_available"][1] > 1
     assert result.stdout.count("no reference was asked for") == 2
     assert result.stdout.count("w0 is no minimum: no number here is a local learning coefficient") == 1
+    report = (tmp_path / "runs" / "llc" / "v1" / "report.html").read_text()
+    assert 'aria-label="λ̂ of every sampler along checkpoint"' in report
+    assert "mclmc, no minimum" in report
     again = run_inline(tmp_path, "llc", "--config", "experiments.yaml", "--resume")
     assert "Nothing is left to run" in again.stderr
