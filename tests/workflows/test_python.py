@@ -135,6 +135,7 @@ def test_checkpoints_without_references_say_which_are_minima(run_inline, tmp_pat
     assert runs["laplace_llc"][0] == pytest.approx(exact(), rel=1e-6)
     assert runs["decrease_available"][1] > 1
     assert result.stdout.count("no reference was asked for") == 2
+    assert "mclmc has nothing to be compared with: estimate" in result.stdout
     assert result.stdout.count("w0 is no minimum: no number here is a local learning coefficient") == 1
     report = (tmp_path / "runs" / "llc" / "v1" / "report.html").read_text()
     assert 'aria-label="λ̂ of every sampler along checkpoint"' in report
