@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import textwrap
 from pathlib import Path
 
@@ -44,8 +45,6 @@ def write(folder: Path, source: str = SOURCE) -> Path:
 @pytest.fixture(autouse=True)
 def forgotten(monkeypatch):
     """What files of a test put into this process does not outlast it."""
-    import sys
-
     monkeypatch.setattr(sys, "path", list(sys.path))
     before = set(sys.modules)
     yield
@@ -76,13 +75,25 @@ def test_content_names_a_problem_and_no_path_does(tmp_path):
 
 def test_an_unchanged_file_is_found_again_from_another_folder(tmp_path):
     one = build_anew(problem(write(tmp_path / "one")))
-    import sys
-
     del sys.modules["helper"]
     sys.path.remove(str(tmp_path / "one"))
     other = build_anew(problem(write(tmp_path / "other")))
     assert (one.content, one.sources) == (other.content, other.sources)
     assert sorted(one.sources) == ["helper.py", "networks.py"]
+
+
+def test_a_function_of_a_package(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    write(tmp_path / "mine", SOURCE.replace("import helper", "from mine import helper"))
+    (tmp_path / "mine" / "__init__.py").write_text("")
+    found = PythonProblem(build="mine.networks:network", sampled=("w",))
+    built = build_anew(found)
+    assert sorted(built.sources) == ["__init__.py", "helper.py", "networks.py"]
+    assert build_target_in_x64(built.named(found)).dim == 2
+    for name in ("mine", "mine.networks", "mine.helper"):
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(TargetError, match=r"mine\.absent cannot be imported: ModuleNotFoundError"):
+        find_function(PythonProblem(build="mine.absent:network"))
 
 
 def test_an_edited_file_is_another_problem(tmp_path):

@@ -113,6 +113,14 @@ def test_a_function_that_gives_no_network_starts_nothing(run_inline, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_dry_run_looks_for_the_function(run_inline, tmp_path):
+    write(tmp_path)
+    (tmp_path / "networks.py").write_text(NETWORKS.replace("def linear", "def linaer"))
+    result = run_inline(tmp_path, "llc", "--config", "experiments.yaml", "--dry-run")
+    assert result.exit_code == 2
+    assert "found no such function, expected a function. Did you mean `linaer`?" in result.stderr
+
+
 def test_two_of_the_same_content_are_one_too_many(run_inline, tmp_path):
     write(tmp_path)
     shutil.copy(tmp_path / "a.npy", tmp_path / "b.npy")
