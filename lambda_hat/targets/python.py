@@ -253,8 +253,8 @@ def _sources(problem: PythonProblem) -> dict[str, str]:
     files = {Path(problem.module).resolve()} if problem.is_file else set[Path]()
     for module in list(sys.modules.values()):
         file = getattr(module, "__file__", None)
-        if not isinstance(file, str) or not file.endswith(".py"):
-            continue
+        if not isinstance(file, str) or not file.endswith(".py") or not Path(file).is_absolute():
+            continue  # PyTorch has modules whose files are names alone
         path = Path(file).resolve()
         is_other_build = module.__name__.startswith("lambda_hat_build_")
         if path.is_relative_to(folder) and not is_other_build and not _is_installed(path, folder):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import textwrap
 from pathlib import Path
+from types import ModuleType
 
 import jax
 import numpy as np
@@ -101,6 +102,14 @@ def test_an_edited_file_is_another_problem(tmp_path):
     before = content(path)
     write(tmp_path, SOURCE.replace("batch\n", "batch  # edited\n"))
     assert content(path) != before
+
+
+def test_modules_whose_files_are_names_alone_are_no_sources(tmp_path, monkeypatch):
+    odd = ModuleType("odd")
+    odd.__file__ = "_classes.py"
+    monkeypatch.setitem(sys.modules, "odd", odd)
+    monkeypatch.chdir(write(tmp_path).parent)
+    assert sorted(build_anew(problem(tmp_path / "networks.py")).sources) == ["helper.py", "networks.py"]
 
 
 def test_a_closure_is_content(tmp_path):
