@@ -33,9 +33,11 @@ __all__ = ["LLCSeries", "SeriesPoint", "estimate_llc_series"]
 Step: TypeAlias = int | float | str
 
 _FORMAT = 1
+_BLUE = "#0072b2"
+_SHARE_BELOW_ZERO = 0.2  # of the largest value, that the figure shows
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SeriesPoint:
     """What was found at one checkpoint."""
 
@@ -56,6 +58,13 @@ class SeriesPoint:
     num_gradient_evaluations: float
     seconds: float
     seed: int
+
+    def __repr__(self) -> str:
+        verdict = "" if self.is_reliable else ", not reliable" if self.is_minimum else ", no minimum"
+        return (
+            f"{self.step}: λ̂ = {estimate(self.llc, self.se)}, Laplace {number(self.laplace_llc)}, "
+            f"loss {number(self.loss_at_w0)}{verdict}"
+        )
 
     @classmethod
     def of(cls, step: Step, result: LLCResult) -> SeriesPoint:
@@ -109,13 +118,7 @@ class LLCSeries:
         return iter(self.points)
 
     def __repr__(self) -> str:
-        lines = [
-            f"{point.step}: λ̂ = {estimate(point.llc, point.se)}, Laplace {number(point.laplace_llc)}, "
-            f"loss {number(point.loss_at_w0)}{'' if point.is_minimum else ', no minimum'}"
-            f"{'' if point.is_reliable else ', not reliable'}"
-            for point in self.points
-        ]
-        return "\n  ".join([f"λ̂ at {len(self.points)} checkpoints", *lines])
+        return "\n  ".join([f"λ̂ at {len(self.points)} checkpoints", *map(repr, self.points)])
 
     def to_frame(self) -> pd.DataFrame:
         """A row for every checkpoint, with the fields of `SeriesPoint` as columns and `step` as the index."""
@@ -125,19 +128,26 @@ class LLCSeries:
         return pd.DataFrame(rows, columns=list(SeriesPoint.__dataclass_fields__)).set_index("step")
 
     def plot(self, axes: Axes | None = None) -> Axes:
-        """λ̂ ± its standard error against the step, hollow where the checkpoint is no minimum, and the Laplace value."""
+        """λ̂ ± its standard error against the step, hollow where the checkpoint is no minimum, and the Laplace value.
+
+        What is far below zero, as λ̂ can be at no minimum, is a triangle at the lower edge.
+        """
         if axes is None:
             from matplotlib.figure import Figure
 
             axes = Figure(figsize=(6.4, 3.6), layout="constrained").subplots()
         steps = _positions([point.step for point in self.points])
-        for is_minimum, face, label in ((True, "#0072b2", "λ̂"), (False, "white", "λ̂ at no minimum")):
-            chosen = [(x, point) for x, point in zip(steps, self.points, strict=True) if point.is_minimum == is_minimum]
+        floor = -_SHARE_BELOW_ZERO * max([1.0, *(point.llc for point in self.points if math.isfinite(point.llc))])
+        drawn = list(zip(steps, self.points, strict=True))
+        low = [x for x, point in drawn if point.llc < floor]
+        for is_minimum, face, label in ((True, _BLUE, "λ̂"), (False, "white", "λ̂ at no minimum")):
+            chosen = [(x, point) for x, point in drawn if point.is_minimum == is_minimum and not point.llc < floor]
             if chosen:
                 places, values, errors = zip(*((x, point.llc, point.se) for x, point in chosen), strict=True)
-                axes.errorbar(
-                    places, values, errors, fmt="o", color="#0072b2", markerfacecolor=face, capsize=2, label=label
-                )
+                axes.errorbar(places, values, errors, fmt="o", color=_BLUE, mfc=face, capsize=2, label=label)
+        if low:
+            below = "far below zero, at no minimum"
+            axes.plot(low, [floor] * len(low), "v", color=_BLUE, mfc="white", label=below)
         laplace = [math.nan if point.laplace_llc is None else point.laplace_llc for point in self.points]
         if not np.isnan(laplace).all():
             axes.plot(steps, laplace, color="#999999", linestyle="--", linewidth=1.0, zorder=0, label="Laplace")

@@ -230,8 +230,8 @@ class ReferenceSpec(Frozen):
     """
 
     method: Literal["hmc", "exact", "laplace", "none"] = "hmc"
-    """`hmc` samples; `exact` needs a target whose value is known. Experiments may do without: `laplace` sets the
-    Laplace value beside every run, and `none` nothing.
+    """`hmc` samples; `exact` needs a target whose value is known. Experiments may do without, by
+    `laplace`, which measures by the Laplace value whether a network is at a minimum, or by `none`.
     """
     num_chains: Annotated[NaturalInt, Field(ge=4, le=1_000_000)] = 4
     """Number of chains; R̂ needs at least 4."""

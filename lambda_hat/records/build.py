@@ -17,6 +17,8 @@ class BuiltProblem(Part):
     """Hash of what the function gave; empty where it was not called."""
     sources: Mapping[str, str] = {}
     """Hashes of the source files that it comes from."""
+    sketch: tuple[float, ...] = ()
+    """Two numbers for each of its arrays."""
     files: Mapping[str, str] = {}
     """Hashes of the files that its arguments name, by those names."""
     fault: str = ""

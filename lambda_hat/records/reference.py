@@ -189,6 +189,11 @@ class ReferenceRecord(Record):
             return None
 
     @property
+    def is_asked_for(self) -> bool:
+        """Whether there is, or was to be, a λ̂ that runs are compared with."""
+        return self.method not in ("laplace", "none")
+
+    @property
     def laplace_error(self) -> float | None:
         """Laplace value − λ̂."""
         return None if self.laplace_llc is None or self.llc is None else self.laplace_llc - self.llc

@@ -172,6 +172,11 @@ class _Run(Row):
     """All settings of the run, those of a preset included, as JSON; one by one in the columns `param_<name>`."""
 
 
+def by_laplace(reference: ReferenceRecord) -> float | None:
+    """The Laplace value, where it stands in for a reference."""
+    return reference.laplace_llc if reference.method == "laplace" else None
+
+
 class _Point(Row):
     """What the curvature around w0 says of a checkpoint, whatever was sampled there."""
 
@@ -180,14 +185,14 @@ class _Point(Row):
     decrease_available: Annotated[Figure, Column("decrease left", spec=".2g")] = None
     """What the local potential nβ(L_n(w) − L_n(w0)) + γ_loc r²/2 can still lose near w0, in units of λ̂."""
     is_minimum: Annotated[bool | None, Column("minimum")] = None
-    """Whether w0 is a minimum, by at most 1 % of the reference or, without one, of λ̂: else λ̂ is no local learning
-    coefficient.
+    """Whether w0 is a minimum: decrease_available is at most 1 % of the reference, or with `reference: laplace` of the
+    Laplace value, or else of llc_hat. At no minimum λ̂ is no local learning coefficient.
     """
 
     @staticmethod
     def of_reference(reference: ReferenceRecord, llc_hat: float | None) -> dict[str, Any]:
         """The columns by a reference, and by a run where there is no value to compare with."""
-        llc = reference.llc if reference.llc is not None else llc_hat
+        llc = next((value for value in (reference.llc, by_laplace(reference), llc_hat) if value is not None), None)
         decrease = reference.decrease_available
         is_minimum = None
         if decrease is not None and llc is not None:

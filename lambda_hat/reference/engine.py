@@ -513,14 +513,10 @@ def sample_reference(
 
 
 def laplace_reference(posterior: LocalPosterior) -> Reference:
-    """The λ̂ of a Gaussian with the curvature at w0, which nothing certifies: nothing is sampled, A0 stands for A1 too.
-
-    Its standard error is that of the stochastic quadrature, 0 where all eigenvalues are known.
-    """
+    """What the curvature at w0 says alone: the Laplace value, and coordinates, where A0 stands for A1 too."""
     sampling = _Engine(posterior, ReferenceSpec(method="laplace"), Work())
     sampling.look_at_w0()
-    found = sampling.result()
-    return replace(found, llc=found.laplace_llc, se=found.laplace_se, certificate=Certificate(()))
+    return replace(sampling.result(), certificate=Certificate(()))
 
 
 def exact_reference(posterior: LocalPosterior, llc: float) -> Reference:

@@ -182,7 +182,7 @@ def _print_samplers(console: Console, rows: Sequence[RunRow], reference: Referen
 def _reference_lines(reference: ReferenceRecord | None, why_none: str | None) -> list[Text]:
     if reference is None:
         return [Text("reference: none", style="red"), Text(citation(None, why_none), style="red")]
-    if reference.method in ("laplace", "none"):
+    if not reference.is_asked_for:
         return _lines_without_reference(reference)
     is_certified = reference.is_certified
     verdict = Text("certified", style="green") if is_certified else Text("not certified", style="red")

@@ -88,6 +88,8 @@ def judge_problem(
     that were `confirmed` count more than a best trial, which may be the luckiest of many. `why_none` says why there is
     no reference.
     """
+    if reference is not None and not reference.is_asked_for:
+        reference, why_none = None, "none was asked for"
     best = {row.method: row for row in confirmed if row.rank == 1}
     names = dict.fromkeys([*estimates, *best])
     methods = tuple(

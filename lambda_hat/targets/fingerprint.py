@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import FunctionType
 from typing import Any
 
@@ -18,9 +18,10 @@ from lambda_hat.targets.model import Model
 from lambda_hat.targets.pytrees import PytreeLoss
 from lambda_hat.targets.selection import is_array
 
-__all__ = ["model_content"]
+__all__ = ["is_same_but_for_rounding", "model_content", "model_sketch"]
 
 _DEPTH = 4  # of functions within functions
+SKETCH_TOLERANCE = 1e-4  # of an array's norm
 
 
 def model_content(model: Model) -> str:
@@ -39,6 +40,28 @@ def model_content(model: Model) -> str:
         for text in _told_of(part, _DEPTH):
             digest.update(text)
     return digest.hexdigest()
+
+
+def model_sketch(model: Model) -> tuple[float, ...]:
+    """Of each array of a model, its norm and its product with a vector of standard normal numbers.
+
+    Two machines may round differently what a function computes; this tells rounding from another model.
+    """
+    return tuple(value for array in (model.w0, *model.frozen, *model.data) for value in _sketch(array))
+
+
+def is_same_but_for_rounding(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Whether two sketches are those of the same arrays, but for rounding."""
+    norms = [value for norm in one[::2] for value in (norm, norm)]
+    return len(one) == len(other) and all(
+        abs(value - wanted) <= SKETCH_TOLERANCE * norm for value, wanted, norm in zip(one, other, norms, strict=True)
+    )
+
+
+def _sketch(array: np.ndarray) -> tuple[float, float]:
+    flat = np.asarray(array, np.float64).reshape(-1)
+    direction = np.random.default_rng(flat.size).standard_normal(flat.size)
+    return float(np.linalg.norm(flat)), float(flat @ direction)
 
 
 def _bytes_of(array: Any) -> bytes:

@@ -26,7 +26,7 @@ from lambda_hat.config.problems import PythonProblem
 from lambda_hat.config.problems.kinds.python import NUM_HEX_DIGITS, file_hash, found_path
 from lambda_hat.config.suggest import did_you_mean
 from lambda_hat.errors import InputError, TargetError
-from lambda_hat.targets.fingerprint import model_content
+from lambda_hat.targets.fingerprint import is_same_but_for_rounding, model_content, model_sketch
 from lambda_hat.targets.kind import TargetKind
 from lambda_hat.targets.model import Model
 from lambda_hat.targets.pytrees import read_model
@@ -44,10 +44,12 @@ class Built:
     model: Model
     content: str
     sources: dict[str, str]
+    sketch: tuple[float, ...]
 
     def named(self, problem: PythonProblem) -> PythonProblem:
         """The problem with its content."""
-        return problem.model_copy(update={"content": self.content, "sources": self.sources})
+        found = {"content": self.content, "sources": self.sources, "sketch": self.sketch}
+        return problem.model_copy(update=found)
 
 
 def find_function(problem: PythonProblem) -> Callable[..., Any]:
@@ -97,7 +99,7 @@ def build_anew(problem: PythonProblem) -> Built:
             f"`{problem.function}` of {problem.module} ({_told(problem)}) failed{_place(error, problem)}: "
             f"{type(error).__name__}: {error}"
         ) from error
-    return Built(model, content, _sources(problem))
+    return Built(model, content, _sources(problem), model_sketch(model))
 
 
 def _read(given: Any, problem: PythonProblem) -> Model:
@@ -251,8 +253,8 @@ def _sources(problem: PythonProblem) -> dict[str, str]:
     files = {Path(problem.module).resolve()} if problem.is_file else set[Path]()
     for module in list(sys.modules.values()):
         file = getattr(module, "__file__", None)
-        if not isinstance(file, str) or not file.endswith(".py"):
-            continue
+        if not isinstance(file, str) or not file.endswith(".py") or not Path(file).is_absolute():
+            continue  # PyTorch has modules whose files are names alone
         path = Path(file).resolve()
         is_other_build = module.__name__.startswith("lambda_hat_build_")
         if path.is_relative_to(folder) and not is_other_build and not _is_installed(path, folder):
@@ -318,7 +320,7 @@ def _built(definition: str) -> Model:
             f"{', '.join(changed)} changed since this command began: what it builds now is another problem. Start the "
             "command again."
         )
-    if built.content != problem.content:
+    if built.content != problem.content and not is_same_but_for_rounding(built.sketch, problem.sketch):
         raise TargetError(
             f"`{problem.function}` of {problem.module} ({_told(problem)}) built another model here than when this "
             f"command began (content {built.content}, not {problem.content}). It has to give the same parameters and "

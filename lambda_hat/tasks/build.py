@@ -51,7 +51,7 @@ def _built(values: object, *, is_called: bool) -> BuiltProblem:
         return BuiltProblem(fault=f"what `{values_name(values)}` gave cannot be used: {error}")
     except Exception as error:  # of the loss, which is the user's own
         return BuiltProblem(fault=f"the loss of `{values_name(values)}` failed: {type(error).__name__}: {error}")
-    return BuiltProblem(content=built.content, sources=built.sources)
+    return BuiltProblem(content=built.content, sources=built.sources, sketch=built.sketch)
 
 
 def values_name(values: object) -> str:

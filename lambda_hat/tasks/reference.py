@@ -55,7 +55,7 @@ _BOUNDS = {"max_relative_mcse", "on_uncertified", "cross_check", "draws_per_roun
 # For what comes after the sampling: diagnostics, coordinates and traces to disk. A share of the budget, up to so much.
 RESERVE = 0.1
 _NO_CERTIFICATE = {
-    "laplace": "the Laplace value was asked for, which no certificate goes with",
+    "laplace": "the Laplace value was asked for, which is no reference",
     "none": "no reference was asked for",
 }
 MAX_RESERVE_SEC = 30.0
@@ -184,8 +184,10 @@ def _record(
     spectrum, survey, info = reference.spectrum, reference.survey, reference.info
     return ReferenceRecord(
         method=spec.method,
-        llc=None if spec.method == "none" else reference.llc,
-        se=None if spec.method == "none" else reference.se,
+        llc=reference.llc
+        if spec.is_certifiable
+        else None,  # the Laplace value is no reference: it has a field of its own
+        se=reference.se if spec.is_certifiable else None,
         is_certified=spec.is_certifiable and reference.certificate.is_certified,
         reasons=reference.reasons if spec.is_certifiable else (_NO_CERTIFICATE[spec.method],),
         certificate=tuple(map(_criterion, reference.certificate.criteria)),

@@ -78,7 +78,7 @@ def save_builds(paths: Paths, loaded: LoadedFile) -> None:
     """Keep what was built for the dry runs of this run."""
     found = {
         _declaration(problem): BuiltProblem(
-            content=problem.content, sources=problem.sources, files=problem.named_files()
+            content=problem.content, sources=problem.sources, sketch=problem.sketch, files=problem.named_files()
         )
         for problem in loaded.problems
         if isinstance(problem, PythonProblem)
@@ -97,11 +97,12 @@ def _is_current(problem: PythonProblem, report: BuiltProblem) -> bool:
 
 def _declaration(problem: PythonProblem) -> str:
     """The id of the problem as the file has it, whatever its function gives."""
-    return problem_id(problem.model_copy(update={"content": "", "sources": {}}).identity())
+    return problem_id(problem.model_copy(update={"content": "", "sources": {}, "sketch": ()}).identity())
 
 
 def _named(problem: Any, report: BuiltProblem) -> PythonProblem:
-    return problem.model_copy(update={"content": report.content, "sources": dict(report.sources)})
+    found = {"content": report.content, "sources": dict(report.sources), "sketch": report.sketch}
+    return problem.model_copy(update=found)
 
 
 def _carried_out(loaded: LoadedFile, *, is_called: bool) -> Sequence[BuiltProblem | None]:

@@ -11,7 +11,7 @@ from lambda_hat.config.explain import to_yaml
 from lambda_hat.config.problems import ProblemSpec
 from lambda_hat.config.study import ReferenceSpec
 from lambda_hat.errors import RunStateError
-from lambda_hat.formatting import estimate
+from lambda_hat.formatting import estimate, number
 from lambda_hat.records.base import FormatError
 from lambda_hat.records.progress import Alive, Stage, read_progress
 from lambda_hat.records.reference import ReferenceFailure, ReferenceRecord
@@ -173,7 +173,7 @@ class ReferenceLane:
             self.state = f"failed: {result.reason}"
             return ()
         if not self._spec.is_certifiable:
-            self.state = f"by `{self._spec.method}`: {estimate(result.llc, result.se)}"
+            self.state = f"not asked for; Laplace {number(result.laplace_llc)}"
             return self._open_studies(result)
         verdict = "certified" if result.is_certified else "not certified:"
         self.state = f"{verdict} {estimate(result.llc, result.se)}"

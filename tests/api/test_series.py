@@ -40,15 +40,18 @@ def test_the_numbers_of_single_calls_with_one_compilation():
     frame = series.to_frame()
     assert list(frame.index) == [0, 100, 200]
     assert frame.loc[100, "llc"] == single.llc
-    assert repr(series).splitlines()[1].endswith(", no minimum, not reliable")
+    assert repr(series).splitlines()[1].endswith(", no minimum")
 
 
 def test_the_figure_marks_what_is_no_minimum():
-    axes = estimate_llc_series(loss_fn, CHECKPOINTS, DATA, **QUICK).plot()
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["Laplace", "λ̂", "λ̂ at no minimum"]
-    faces = {container.get_label(): container.lines[0].get_markerfacecolor() for container in axes.containers}
-    assert faces["λ̂ at no minimum"] == "white" != faces["λ̂"]
-    np.testing.assert_array_equal(axes.containers[0].lines[0].get_xdata(), [100, 200])
+    near = {**CHECKPOINTS, 50: {"w": BEST + 0.02}}
+    axes = estimate_llc_series(loss_fn, near, DATA, **QUICK).plot()
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert set(labels) == {"Laplace", "λ̂", "λ̂ at no minimum", "far below zero, at no minimum"}
+    faces = {container.get_label(): container.lines[0] for container in axes.containers}
+    assert faces["λ̂ at no minimum"].get_markerfacecolor() == "white" != faces["λ̂"].get_markerfacecolor()
+    np.testing.assert_array_equal(faces["λ̂"].get_xdata(), [100, 200])
+    np.testing.assert_array_equal(faces["λ̂ at no minimum"].get_xdata(), [50])
 
 
 def test_an_interrupted_series_is_gone_on_with(tmp_path):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import textwrap
 from pathlib import Path
+from types import ModuleType
 
 import jax
 import numpy as np
@@ -44,8 +46,6 @@ def write(folder: Path, source: str = SOURCE) -> Path:
 @pytest.fixture(autouse=True)
 def forgotten(monkeypatch):
     """What files of a test put into this process does not outlast it."""
-    import sys
-
     monkeypatch.setattr(sys, "path", list(sys.path))
     before = set(sys.modules)
     yield
@@ -76,8 +76,6 @@ def test_content_names_a_problem_and_no_path_does(tmp_path):
 
 def test_an_unchanged_file_is_found_again_from_another_folder(tmp_path):
     one = build_anew(problem(write(tmp_path / "one")))
-    import sys
-
     del sys.modules["helper"]
     sys.path.remove(str(tmp_path / "one"))
     other = build_anew(problem(write(tmp_path / "other")))
@@ -85,11 +83,33 @@ def test_an_unchanged_file_is_found_again_from_another_folder(tmp_path):
     assert sorted(one.sources) == ["helper.py", "networks.py"]
 
 
+def test_a_function_of_a_package(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    write(tmp_path / "mine", SOURCE.replace("import helper", "from mine import helper"))
+    (tmp_path / "mine" / "__init__.py").write_text("")
+    found = PythonProblem(build="mine.networks:network", sampled=("w",))
+    built = build_anew(found)
+    assert sorted(built.sources) == ["__init__.py", "helper.py", "networks.py"]
+    assert build_target_in_x64(built.named(found)).dim == 2
+    for name in ("mine", "mine.networks", "mine.helper"):
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(TargetError, match=r"mine\.absent cannot be imported: ModuleNotFoundError"):
+        find_function(PythonProblem(build="mine.absent:network"))
+
+
 def test_an_edited_file_is_another_problem(tmp_path):
     path = write(tmp_path)
     before = content(path)
     write(tmp_path, SOURCE.replace("batch\n", "batch  # edited\n"))
     assert content(path) != before
+
+
+def test_modules_whose_files_are_names_alone_are_no_sources(tmp_path, monkeypatch):
+    odd = ModuleType("odd")
+    odd.__file__ = "_classes.py"
+    monkeypatch.setitem(sys.modules, "odd", odd)
+    monkeypatch.chdir(write(tmp_path).parent)
+    assert sorted(build_anew(problem(tmp_path / "networks.py")).sources) == ["helper.py", "networks.py"]
 
 
 def test_a_closure_is_content(tmp_path):
@@ -163,6 +183,16 @@ def test_a_function_that_gives_something_else_every_time(tmp_path):
     found = build_anew(found).named(found)
     with pytest.raises(TargetError, match=r"built another model here than when this command began \(content \w+, not"):
         build_target_in_x64(found)
+
+
+def test_rounding_is_not_another_network(tmp_path):
+    found = problem(write(tmp_path))
+    found = build_anew(found).named(found)
+    rounded = found.model_copy(update={"content": "of another machine"})
+    assert build_target_in_x64(rounded).dim == 3
+    other = rounded.model_copy(update={"sketch": tuple(1.001 * value for value in found.sketch)})
+    with pytest.raises(TargetError, match="built another model here"):
+        build_target_in_x64(other)
 
 
 def build_target_in_x64(found: PythonProblem):

@@ -113,6 +113,14 @@ def test_a_function_that_gives_no_network_starts_nothing(run_inline, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_dry_run_looks_for_the_function(run_inline, tmp_path):
+    write(tmp_path)
+    (tmp_path / "networks.py").write_text(NETWORKS.replace("def linear", "def linaer"))
+    result = run_inline(tmp_path, "llc", "--config", "experiments.yaml", "--dry-run")
+    assert result.exit_code == 2
+    assert "found no such function, expected a function. Did you mean `linaer`?" in result.stderr
+
+
 def test_two_of_the_same_content_are_one_too_many(run_inline, tmp_path):
     write(tmp_path)
     shutil.copy(tmp_path / "a.npy", tmp_path / "b.npy")
@@ -135,6 +143,10 @@ def test_checkpoints_without_references_say_which_are_minima(run_inline, tmp_pat
     assert runs["laplace_llc"][0] == pytest.approx(exact(), rel=1e-6)
     assert runs["decrease_available"][1] > 1
     assert result.stdout.count("no reference was asked for") == 2
+    assert "mclmc has nothing to be compared with: estimate" in result.stdout
     assert result.stdout.count("w0 is no minimum: no number here is a local learning coefficient") == 1
+    report = (tmp_path / "runs" / "llc" / "v1" / "report.html").read_text()
+    assert 'aria-label="λ̂ of every sampler along checkpoint"' in report
+    assert "mclmc, no minimum" in report
     again = run_inline(tmp_path, "llc", "--config", "experiments.yaml", "--resume")
     assert "Nothing is left to run" in again.stderr

@@ -9,6 +9,7 @@ import yaml
 from markupsafe import Markup
 
 from lambda_hat.formatting import count
+from lambda_hat.report.drawing import Picture
 from lambda_hat.report.page.confirmed import confirmed_table
 from lambda_hat.report.page.origin import TimelinePart, files, moment, provenance, timelines
 from lambda_hat.report.page.problem import ProblemPart, problem_part
@@ -22,6 +23,7 @@ from lambda_hat.report.page.trials import (
     trials_text,
 )
 from lambda_hat.report.run_files import RunFiles, RunState
+from lambda_hat.report.sweep import sweep_figures
 
 __all__ = ["Page", "PlotPart", "build_page"]
 
@@ -47,6 +49,7 @@ class Page:
     confirmed: Table | None
     across: Table | None
     llc_runs: Table | None
+    sweeps: tuple[Picture, ...]
     provenance: tuple[tuple[str, str], ...]
     files: tuple[tuple[str, str], ...]
     config: str
@@ -92,6 +95,7 @@ def build_page(run: RunFiles, place: Path) -> Page:
         confirmed=confirmed_table(run, links),
         across=plain_table(run.across, run.names) if run.across else None,
         llc_runs=plain_table(run.llc_runs, run.names) if run.llc_runs else None,
+        sweeps=tuple(sweep_figures(run)),
         provenance=tuple(provenance(run)),
         files=tuple(files(run.paths, links)),
         config=_config_text(run),

@@ -83,6 +83,9 @@ class PythonProblem(ProblemSpec):
     """
     content: str = ""
     """Hash of the arguments, of the files that they name, and of what the function returned; found when it is built."""
+    sketch: tuple[float, ...] = ()
+    """Two numbers for each array that the function returned, which tell rounding from another network; found likewise.
+    """
 
     @property
     def function(self) -> str:
@@ -120,7 +123,7 @@ class PythonProblem(ProblemSpec):
     def identity(self) -> Mapping[str, Any]:
         """Content alone once it is known: neither where the file lies nor what it is called."""
         values = self.to_dict()
-        del values["seed"]
+        del values["seed"], values["sketch"]
         if self.is_built:
             del values["build"], values["arguments"]
             values |= {"function": self.function, "sources": sorted(self.sources.values())}
