@@ -6,12 +6,12 @@ Whitening changes coordinates, never the target: the localization stays in the o
 from __future__ import annotations
 
 import abc
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from lambda_hat.posterior.local import LocalPosterior
@@ -70,9 +70,10 @@ class DenseWhitening(Whitening):
     matrix: Float[Array, "d d"]
     inverse: Float[Array, "d d"]
 
-    def __init__(self, matrix: ArrayLike, inverse: ArrayLike | None = None) -> None:
-        self.matrix = jnp.asarray(matrix)
-        self.inverse = jnp.linalg.inv(self.matrix) if inverse is None else jnp.asarray(inverse)
+    def __init__(self, matrix: Any, inverse: Any = None) -> None:
+        if inverse is None:
+            inverse = (np if isinstance(matrix, np.ndarray) else jnp).linalg.inv(matrix)
+        self.matrix, self.inverse = matrix, inverse
 
     def displacement(self, z: Float[Array, " d"]) -> Float[Array, " d"]:
         """w − w0 = A z."""

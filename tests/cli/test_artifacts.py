@@ -55,7 +55,7 @@ def test_runs_that_confirm_are_no_trials_of_the_search(invoke, runs):
 
 
 def test_a_run_that_cannot_be_read_does_not_hide_the_others(invoke, runs):
-    write_json_atomic(runs.problem_dir(PID) / "ref.json", {"format": 3, "llc": "much"})
+    write_json_atomic(runs.problem_dir(PID) / "ref.json", {"format": 4, "llc": "much"})
     result = invoke("artifacts", "ls")
     assert result.exit_code == 0
     assert "optuna/v1  unreadable" in result.stdout

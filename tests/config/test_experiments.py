@@ -107,7 +107,7 @@ samplers:
         "experiments.yaml:1:47  targets.2: resolves to the same problem as `targets.1`\n"
         "    Remove one of the two.\n"
         "experiments.yaml:4:5  samplers.0.method: missing, and the name 'sgdl' is no method; expected one of `sgld`, "
-        "`vi`, `mclmc`, `hmc`, `sghmc`\n"
+        "`vi`, `mclmc`, `hmc`, `auto`, `sghmc`\n"
         "    Did you mean `sgld`?\n"
         "experiments.yaml:5:28  samplers.1.overrides.eta0: unknown hyperparameter of vi.\n"
         "    `lambda-hat config schema vi` lists them all.\n"

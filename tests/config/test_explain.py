@@ -71,6 +71,6 @@ def test_the_studys_schema_knows_hyperparameters_and_presets(repository: Path) -
     space = schema["properties"]["search_space"]["properties"]
     assert {"eta0", "batch", "steps"} <= space["sgld"]["properties"].keys()
     assert schema["properties"]["samplers"]["properties"]["vi"]["properties"]["preset"]["enum"] == [
-        "hmc", "mclmc", "sghmc", "sgld", "vi",
+        "auto", "hmc", "mclmc", "sghmc", "sgld", "vi",
     ]  # fmt: skip
     assert schema["$defs"]["ProblemEntry"]["properties"]["model"]["enum"] == ["base", "small"]

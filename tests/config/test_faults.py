@@ -224,7 +224,7 @@ SECTIONS = {
     ),
     "unknown method": (
         "samplers: {sgdl: {}}",
-        "7:12  samplers.sgdl: unknown key; expected one of `sgld`, `vi`, `mclmc`, `hmc`, `sghmc`\n"
+        "7:12  samplers.sgdl: unknown key; expected one of `sgld`, `vi`, `mclmc`, `hmc`, `auto`, `sghmc`\n"
         "    Did you mean `sgld`?",
     ),
     "fixed setting that does not exist": (
@@ -295,7 +295,7 @@ SECTIONS = {
         "study.yaml:7:56  optuna.enqueue.sgld.2.eta0: found 2, expected a number from 1e-06 to 0.1, as it is searched\n"
         "study.yaml:7:61  optuna.enqueue.sgld.3.steps: `steps` is not searched, so that it cannot be tried first\n"
         "    Add it to `search_space.sgld`, or fix it in `samplers`.\n"
-        "study.yaml:7:73  optuna.enqueue.vii: unknown key; expected one of `sgld`, `vi`, `mclmc`, `hmc`, `sghmc`\n"
+        "study.yaml:7:73  optuna.enqueue.vii: unknown key; expected one of `sgld`, `vi`, `mclmc`, `hmc`, `auto`, `sghmc`\n"
         "    Did you mean `vi`?\n"
         "study.yaml:7:87  optuna.enqueue.vi.0: found 'best', expected `preset` or a mapping\n"
         "    Did you mean `preset`?",
@@ -421,7 +421,7 @@ def test_problems(study_file: Write, name: str) -> None:
 def test_methods(study_file: Write) -> None:
     assert message(study_file(("[sgld]", "[sgld, sgld, sgdl]"))) == (
         "study.yaml:3:17  methods.1: `sgld` is listed twice\n    Remove one of the two.\n"
-        "study.yaml:3:23  methods.2: found 'sgdl', expected one of `sgld`, `vi`, `mclmc`, `hmc`, `sghmc`\n"
+        "study.yaml:3:23  methods.2: found 'sgdl', expected one of `sgld`, `vi`, `mclmc`, `hmc`, `auto`, `sghmc`\n"
         "    Did you mean `sgld`?"
     )
 

@@ -50,7 +50,8 @@ def test_what_any_method_reports_is_a_column():
 
 def test_every_figure_of_a_run_is_in_its_row():
     metrics = Metrics(
-        state=State.COMPLETE, llc_hat=2.5, se_hat=0.4, is_diverged=False, rhat=1.01, rhat_loss=1.0, rhat_distance=1.01,
+        state=State.COMPLETE, llc_hat=2.5, se_hat=0.4, raw_llc_hat=2.6, virial_excess=0.01, self_check_bias=0.02,
+        stationarity=1.5, degree=2.1, is_diverged=False, rhat=1.01, rhat_loss=1.0, rhat_distance=1.01,
         ess_bulk=500.0, ess_tail=400.0, num_draws=3000, num_steps_done=1000, num_gradient_evaluations=1e4,
         is_truncated=False, short_of="trial_sec",
         reports=dict.fromkeys(REPORTS, 0.5), num_together=1, dtype="float32", x64=False,

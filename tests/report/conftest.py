@@ -25,7 +25,7 @@ from lambda_hat.records.tables import write_table
 
 PID = "p_0123456789ab"
 REFERENCE = {
-    "format": 3, "method": "hmc", "state": "COMPLETE", "llc": 8.25, "se": 0.07, "is_certified": True, "reasons": [],
+    "format": 4, "method": "hmc", "state": "COMPLETE", "llc": 8.25, "se": 0.07, "is_certified": True, "reasons": [],
     "laplace_llc": 8.5, "localization": 56.0, "radius": 0.1, "nbeta": 21.7, "dim": 45, "num_data": 100,
     "loss_at_w0": 0.199, "num_gradient_evaluations": 59016.0, "seconds": 9.7, "host": "machine-7", "device": "cpu",
     "dtype": "float64", "versions": {"lambda-hat": "0.1.0", "jax": "0.10.2", "git_commit": "c0ffee"},

@@ -44,7 +44,7 @@ executors:
 
 
 CERTIFIED = {
-    "format": 3,
+    "format": 4,
     "method": "hmc",
     "is_certified": True,
     "llc": 8.0,
