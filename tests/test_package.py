@@ -27,7 +27,11 @@ def test_it_is_typed_and_has_one_version():
 
 def test_everything_public_can_be_had():
     assert {name: getattr(lambda_hat, name).__name__ for name in lambda_hat.__all__} == {
-        "LLCResult": "LLCResult", "certify_llc": "certify_llc", "estimate_llc": "estimate_llc",
-    }  # fmt: skip
+        name: name
+        for name in (
+            "LLCResult", "LLCSeries", "Model", "certify_llc", "estimate_llc", "estimate_llc_series", "from_torch",
+            "read_model",
+        )
+    }  # fmt: skip  # fmt: skip
     with pytest.raises(AttributeError, match="module 'lambda_hat' has no attribute 'estimate_ll'"):
         lambda_hat.estimate_ll  # noqa: B018

@@ -71,9 +71,8 @@ class DenseWhitening(Whitening):
     inverse: Float[Array, "d d"]
 
     def __init__(self, matrix: Any, inverse: Any = None) -> None:
-        if inverse is None:
-            inverse = (np if isinstance(matrix, np.ndarray) else jnp).linalg.inv(matrix)
-        self.matrix, self.inverse = matrix, inverse
+        self.matrix = matrix
+        self.inverse = np.linalg.inv(matrix) if inverse is None else inverse
 
     def displacement(self, z: Float[Array, " d"]) -> Float[Array, " d"]:
         """w − w0 = A z."""

@@ -64,6 +64,7 @@ MAX_EARLY_HALVINGS = 3  # of a step size, for divergences that smaller steps may
 NUM_CHECK_WARMUP = 200
 ROUNDS_BEFORE_IMPORTANCE = 2  # in which chains may find each other
 ROUNDS_OF_SLOW_CHAINS = 8
+FEW_DIMENSIONS = 10  # in which importance sampling always checks chains, which may never leave a hole
 NUM_SNAPSHOTS, STEPS_BETWEEN_SNAPSHOTS = 50, 10  # of every chain, to build a mixture of
 NUM_CLUSTERS = (8, 64)  # of these, the fewer first
 
@@ -212,7 +213,8 @@ class _Engine:
                     self.cross_check = self.start_cross_check(self.chains)
                 self.extend(self.cross_check, "cross-check")
                 continue
-            if not self.judge_survey(*self.estimate_of_chains()).is_certified and self.posterior.dim <= MAX_DIM:
+            is_seen = self.judge_survey(*self.estimate_of_chains()).is_certified
+            if self.posterior.dim <= (FEW_DIMENSIONS if is_seen else MAX_DIM):
                 self.sample_by_importance(self.chains)
             return
 
@@ -359,7 +361,11 @@ class _Engine:
 
     def judge_survey(self, llc: float, se: float) -> Certificate:
         """What the look from afar, the sign and w0 say of an estimate by chains."""
-        criteria = [self.survey.disagreement(llc, se), self.survey.mass_beyond(MAX_WELLS_WITH_CHAINS)]
+        criteria = [
+            self.survey.disagreement(llc, se),
+            self.survey.mass_beyond(MAX_WELLS_WITH_CHAINS),
+            None if self.importance is None else self.importance.disagreement(llc, se),
+        ]
         return Certificate(tuple(criterion for criterion in criteria if criterion is not None))
 
     def estimate_of_chains(self) -> tuple[float, float]:
@@ -383,7 +389,13 @@ class _Engine:
     @property
     def is_by_importance(self) -> bool:
         """Whether λ̂ is that of importance sampling, which then has a whole certificate of its own."""
-        return self.judge_importance().is_certified
+        return self.judge_importance().is_certified and not self.do_chains_stand
+
+    @property
+    def do_chains_stand(self) -> bool:
+        """Whether chains are certified by everything, importance sampling included: theirs is the smaller error."""
+        by_chains = (self.judge_chains(), self.judge_finer(), self.judge_cross_check())
+        return all(part.is_certified for part in (*by_chains, self.judge_survey(*self.estimate_of_chains())))
 
     def estimate(self) -> tuple[float, float]:
         """λ̂ and its standard error, by importance sampling where that is certified, else by the chains."""

@@ -19,6 +19,7 @@ import scipy.linalg
 import scipy.special
 from jaxtyping import Array, Float
 
+from lambda_hat.draws.criteria import MAX_DISAGREEMENT_OF_SURVEY, MAX_K_HAT, Criterion
 from lambda_hat.draws.importance import weighted_mean
 from lambda_hat.posterior import LocalPosterior
 from lambda_hat.reference.potential import potentials_at
@@ -196,6 +197,13 @@ class ImportanceEstimate:
     num_draws: int
     mixture: Mixture
     log_evidence: float  # log of the mean weight: ∫ e^(−U) dw by these draws
+
+    def disagreement(self, llc: float, se: float) -> Criterion | None:
+        """λ̂ of chains beside this one, in combined standard errors; None where the weights mean nothing."""
+        if self.k_hat > MAX_K_HAT:
+            return None
+        value = abs(llc - self.llc) / math.hypot(se, self.se)
+        return Criterion("disagreement with importance sampling, in standard errors", value, MAX_DISAGREEMENT_OF_SURVEY)
 
     def share_missed(self, posterior: LocalPosterior, points: Points, work: Work) -> float:
         """Share of `points`, draws of π by chains, each of which alone would weigh more than 1 % of the estimate."""

@@ -25,6 +25,10 @@ def is_undefined(logdensity: Array) -> Array:
     return logdensity <= 0.5 * UNDEFINED
 
 
+def _is_finite(position: Array) -> Array:
+    return jnp.all(jnp.isfinite(position))
+
+
 class ChainState(NamedTuple):
     """A chain in whitened coordinates, and the number of steps taken (it drives the jitter)."""
 
@@ -65,7 +69,7 @@ class WhitenedSampler(Sampler):
     def defined(self, init: Callable[[Array], Any], displacement: Float[Array, " d"]) -> Any:
         """What `init` makes of the coordinates of a displacement, halved until the loss is a number, as it is at w0."""
         return jax.lax.while_loop(
-            lambda chain: is_undefined(chain.logdensity) & jnp.any(chain.position != 0),
+            lambda chain: is_undefined(chain.logdensity) & jnp.any(chain.position != 0) & _is_finite(chain.position),
             lambda chain: init(chain.position / 2),
             init(self.whitening.coordinates(displacement)),
         )

@@ -118,8 +118,8 @@ samplers:
         "    Did you mean `method`?\n"
         "experiments.yaml:7:12  samplers.3.name: found 'a b', expected a name of letters, digits, `-` and `_`\n"
         "experiments.yaml:8:34  samplers.4.seed: found -1, expected a whole number of at least 0\n"
-        "experiments.yaml:8:58  samplers.4.overrides.preset: found 'hmmc', expected a sampler preset: one of `hmc`, "
-        "`mclmc`, `sghmc`, `sgld`, `vi`\n"
+        "experiments.yaml:8:58  samplers.4.overrides.preset: found 'hmmc', expected a sampler preset: one of `auto`, "
+        "`hmc`, `mclmc`, `sghmc`, `sgld`, `vi`\n"
         "    Did you mean `hmc`?"
     )
 

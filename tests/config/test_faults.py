@@ -243,7 +243,7 @@ SECTIONS = {
     ),
     "preset that does not exist": (
         "samplers: {sgld: {preset: sgdl}}",
-        "7:27  samplers.sgld.preset: found 'sgdl', expected a sampler preset: one of `hmc`, `mclmc`, "
+        "7:27  samplers.sgld.preset: found 'sgdl', expected a sampler preset: one of `auto`, `hmc`, `mclmc`, "
         "`sghmc`, `sgld`, `vi`\n"
         "    Did you mean `sgld`?",
     ),
@@ -295,7 +295,8 @@ SECTIONS = {
         "study.yaml:7:56  optuna.enqueue.sgld.2.eta0: found 2, expected a number from 1e-06 to 0.1, as it is searched\n"
         "study.yaml:7:61  optuna.enqueue.sgld.3.steps: `steps` is not searched, so that it cannot be tried first\n"
         "    Add it to `search_space.sgld`, or fix it in `samplers`.\n"
-        "study.yaml:7:73  optuna.enqueue.vii: unknown key; expected one of `sgld`, `vi`, `mclmc`, `hmc`, `auto`, `sghmc`\n"
+        "study.yaml:7:73  optuna.enqueue.vii: unknown key; expected one of `sgld`, `vi`, `mclmc`, `hmc`, `auto`, "
+        "`sghmc`\n"
         "    Did you mean `vi`?\n"
         "study.yaml:7:87  optuna.enqueue.vi.0: found 'best', expected `preset` or a mapping\n"
         "    Did you mean `preset`?",
