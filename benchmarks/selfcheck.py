@@ -1,0 +1,195 @@
+"""Estimates that know their own error: `python benchmarks/selfcheck.py FOLDER [--seeds 10] [--problems NAME ...]`.
+
+On networks with a certified reference, and on potentials whose λ̂ is a quadrature, it runs `auto` as a user calls it,
+`auto` held to SGLD, whitened SGLD at one step size and unadjusted MCLMC. For each it prints the error before and after
+the correction by identities, the error that is claimed, whether the 95 % interval covers, gradients and CPU time.
+
+Every result is a line of FOLDER/selfcheck.jsonl as soon as it is there; the same command goes on where it was
+interrupted. Its exit code is 1 if a reliable result is off by more than 5 %.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import lambda_hat
+from lambda_hat.config.problems import LocalizationRadius, MLPProblem, PosteriorSpec
+from lambda_hat.config.problems.kinds.mlp import DataSpec, ModelSpec
+from lambda_hat.config.study import ReferenceSpec
+from lambda_hat.estimate import auto
+from lambda_hat.posterior import posterior_of
+from lambda_hat.reference.engine import sample_reference
+from lambda_hat.targets import build_target
+
+REFERENCE_SEC = 300.0
+RELIABLE_ERROR = 0.05
+METHODS: dict[str, dict[str, Any]] = {
+    "auto": {"sampler": "auto"},
+    "auto by SGLD": {"sampler": "auto"},
+    "sgld": {"sampler": "sgld", "precond_type": "whitened", "eta0": 0.1, "steps": 4000},
+    "mclmc unadjusted": {"sampler": "mclmc", "adjusted": False, "step_size": 0.3, "steps": 4000},
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A problem as `estimate_llc` takes it, and its λ̂."""
+
+    loss_fn: Callable[[Any, Any], Any]
+    w0: np.ndarray
+    data: tuple[np.ndarray, ...]
+    localization: float
+    inverse_temperature: float | None
+    truth: float
+    truth_error: float
+
+
+def network(radius: float, *, seed: int = 0, loss: str = "gaussian_nll", **fields: Any) -> Case:
+    """A trained network; its truth is a certified reference."""
+    data = {name: fields.pop(name) for name in list(fields) if name in DataSpec.model_fields}
+    problem = MLPProblem(
+        model=ModelSpec(**fields), data=DataSpec(**data), loss=loss, seed=seed,
+        posterior=PosteriorSpec(localization=LocalizationRadius(radius=radius)),
+    )  # fmt: skip
+    with jax.enable_x64(True):
+        model = build_target(problem)
+        posterior = posterior_of(model, problem.posterior, "float64")
+        reference = sample_reference(posterior, ReferenceSpec(seed=7), deadline=time.monotonic() + REFERENCE_SEC)
+    if not reference.certificate.is_certified:
+        raise SystemExit(f"no certified reference at radius {radius}: {'; '.join(reference.reasons)}")
+    return Case(
+        model.loss_fn, model.w0, model.columns("float64"), float(posterior.localization), None,
+        reference.llc, reference.se,
+    )  # fmt: skip
+
+
+def _monomial(position: jax.Array, batch: tuple[jax.Array, jax.Array]) -> jax.Array:
+    exponents, scale = batch
+    return scale[:, 0] * jnp.prod(position[None] ** exponents, axis=1)
+
+
+def monomial(first: int, second: int) -> Case:
+    """w₁^a w₂^b at nβ = 1000, γ_loc = 1, by quadrature in the plane."""
+    grid = np.concatenate([-np.geomspace(6, 1e-6, 3000), np.geomspace(1e-6, 6, 3000)])
+    widths = np.gradient(grid)
+    values = 1000.0 * grid[:, None] ** first * grid[None] ** second
+    weights = np.exp(-values - 0.5 * (grid[:, None] ** 2 + grid[None] ** 2)) * widths[:, None] * widths
+    truth = float(np.sum(values * weights) / np.sum(weights))
+    data = np.tile([first, second], (4, 1)), np.ones((4, 1))
+    return Case(_monomial, np.zeros(2), data, 1.0, 250.0, truth, 1e-4 * truth)
+
+
+CASES: dict[str, Callable[[], Case]] = {
+    **{f"tanh 45, radius {radius}": lambda radius=radius: network(radius) for radius in (0.05, 0.1, 0.3)},
+    **{f"relu 45, radius {radius}": lambda radius=radius: network(radius, activation="relu", seed=1, num_data=1000)
+       for radius in (0.05, 0.1)},
+    "student-t 45": lambda: network(0.1, loss="student_t_nll", noise="student_t", num_data=300),
+    "cross-entropy 55": lambda: network(0.1, loss="cross_entropy", out_dim=3, num_data=1000),
+    **{f"tanh 433, radius {radius}": lambda radius=radius: network(radius, in_dim=8, width=16, num_data=3000)
+       for radius in (0.05, 0.1)},
+    "w1^2 w2^2": lambda: monomial(2, 2),
+    "w1^2 w2^4": lambda: monomial(2, 4),
+    "w1^4 w2^4": lambda: monomial(4, 4),
+}  # fmt: skip
+SHORT = ("tanh 45, radius 0.1",)
+
+
+def run(case: Case, method: str, seed: int) -> dict[str, Any]:
+    """One call of a user's."""
+    affordable = auto.GRADIENTS_OF_HMC
+    if method == "auto by SGLD":
+        auto.GRADIENTS_OF_HMC = math.inf
+    start = time.process_time()
+    try:
+        result = lambda_hat.estimate_llc(
+            case.loss_fn, case.w0, case.data, localization=case.localization,
+            inverse_temperature=case.inverse_temperature, seed=seed, **METHODS[method],
+        )  # fmt: skip
+    finally:
+        auto.GRADIENTS_OF_HMC = affordable
+    error = math.hypot(1.96 * result.se, 1.96 * case.truth_error)
+    return {
+        "llc": result.llc,
+        "se": result.se,
+        "truth": case.truth,
+        "raw_error": result.raw_llc / case.truth - 1,
+        "error": result.llc / case.truth - 1,
+        "claimed": 1.96 * result.se / case.truth,
+        "covers": bool(abs(result.llc - case.truth) <= error),
+        "is_reliable": result.is_reliable,
+        "reasons": list(result.reasons),
+        "gradients": result.num_gradient_evaluations,
+        "cpu": time.process_time() - start,
+    }
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """A line for each problem and method, and one for each method."""
+    lines = [
+        f"{'problem':22} {'method':17} {'reliable':>8} {'raw':>7} {'error':>7} {'claimed':>7} {'cover':>6} "
+        f"{'worst':>6} {'CPU s':>6}"
+    ]
+    for problem in [*dict.fromkeys(row["problem"] for row in rows), "all"]:
+        for method in METHODS:
+            found = [row for row in rows if row["method"] == method and problem in (row["problem"], "all")]
+            if not found:
+                continue
+            given = [row for row in found if row["is_reliable"]]
+            worst = max((abs(row["error"]) for row in given), default=math.nan)
+            cover = np.mean([row["covers"] for row in given]) if given else math.nan
+            raw, error, claimed = (
+                np.median([abs(row[name]) for row in found]) for name in ("raw_error", "error", "claimed")
+            )
+            cpu = np.median([row["cpu"] for row in found])
+            lines.append(
+                f"{problem:22} {method:17} {f'{len(given)}/{len(found)}':>8} {raw:7.1%} {error:7.1%} {claimed:7.1%} "
+                f"{cover:6.0%} {worst:6.1%} {cpu:6.1f}"
+            )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--problems", nargs="*", choices=CASES, default=None)
+    parser.add_argument("--methods", nargs="*", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--short", action="store_true")
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    path = options.folder / "selfcheck.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    done = {(row["problem"], row["method"], row["seed"]) for row in rows}
+    for name in options.problems or (SHORT if options.short else CASES):
+        keys = [
+            (name, method, seed) for method in options.methods for seed in range(1 if options.short else options.seeds)
+        ]
+        if all(key in done for key in keys):
+            continue
+        case = CASES[name]()
+        for _, method, seed in (key for key in keys if key not in done):
+            row = {"problem": name, "method": method, "seed": seed, **run(case, method, seed)}
+            rows.append(row)
+            with path.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            print(f"{name:22} {method:17} {seed:2}  {row['llc']:.4g} of {row['truth']:.4g}  {row['error']:+.1%}"
+                  f"  {'reliable' if row['is_reliable'] else 'not reliable'}", flush=True)  # fmt: skip
+    print(table(rows))
+    if any(row["is_reliable"] and abs(row["error"]) > RELIABLE_ERROR for row in rows):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
