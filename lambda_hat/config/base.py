@@ -10,7 +10,9 @@ from typing import Any, get_args
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, model_validator
 from pydantic_core import core_schema
 
-__all__ = ["Expected", "Frozen", "OneOf", "as_tuple"]
+__all__ = ["IN_OWN_WORDS", "Expected", "Frozen", "OneOf", "as_tuple"]
+
+IN_OWN_WORDS = "in_own_words"  # the type of a validation error whose `message` says all
 
 
 @dataclass(frozen=True)

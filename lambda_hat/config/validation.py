@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeGuard
 from pydantic import ValidationError
 from yaml import YAMLError
 
+from lambda_hat.config.base import IN_OWN_WORDS
 from lambda_hat.config.describe import (
     TECHNICAL,
     accepts,
@@ -80,6 +81,8 @@ def _finding(kind: str, loc: tuple[str | int, ...], context: Mapping[str, Any], 
     if kind == "missing":
         path = (*path, loc[-1])
         return Finding(path, f"missing; expected {expected(type_at(annotation, data, path))}")
+    if kind == IN_OWN_WORDS:
+        return Finding(path, context["message"])
     wanted = type_at(annotation, data, path)
     if kind.startswith("union_tag"):
         name = context["discriminator"].strip("'")

@@ -284,3 +284,9 @@ def test_inference_data_has_the_traces_and_every_figure(tmp_path):
     missing = {name for name, value in result.to_dict().items() if value is not None} - data.attrs.keys()
     assert not missing
     data.to_netcdf(str(tmp_path / "run.nc"), engine="h5netcdf")
+
+
+@pytest.mark.parametrize("name", ["steps", "burn_in_fraction"])
+def test_auto_takes_no_number_of_steps(name):
+    with pytest.raises(InputError, match=f"{name}: means nothing to auto, which runs until `tolerance` is reached"):
+        estimate_llc(nll, {"w": W0}, DATA, **{name: 0.5})

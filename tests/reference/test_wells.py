@@ -124,7 +124,13 @@ def test_one_run_that_sees_its_own_well_alone_is_not_reliable(case: str, localiz
 def test_a_step_beyond_an_edge_is_turned_down_and_no_divergence() -> None:
     """E[2x² | x < 0.2] + E[2y²], normals of precision 4 + γ."""
     result = lambda_hat.estimate_llc(
-        loss_fn, jnp.zeros(2), data_of("wall"), localization=0.1, inverse_temperature=NBETA / 2, steps=3000
+        loss_fn,
+        jnp.zeros(2),
+        data_of("wall"),
+        sampler="hmc",
+        localization=0.1,
+        inverse_temperature=NBETA / 2,
+        steps=3000,
     )
     edge = 0.2 * math.sqrt(4.1)
     hazard = scipy.stats.norm.pdf(edge) / scipy.stats.norm.cdf(edge)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
+from lambda_hat.config.base import IN_OWN_WORDS
 from lambda_hat.config.methods.base import MethodSettings, OpenUnit, Report
 from lambda_hat.config.numbers import PositiveFloat, PositiveInt
 from lambda_hat.draws.criteria import Correction
@@ -51,7 +53,10 @@ class AutoSettings(MethodSettings):
         names = ("steps", "num_steps", "burn_in_fraction", "chunk_size")
         given = [name for name in names if isinstance(data, dict) and name in data]
         if given:
-            raise ValueError(f"{given[0]} means nothing to auto, which runs until `tolerance` or `seconds`")
+            message = (
+                f"{given[0]}: means nothing to auto, which runs until `tolerance` is reached or `seconds` are over"
+            )
+            raise PydanticCustomError(IN_OWN_WORDS, "{message}", {"message": message})
         return data
 
     @property
