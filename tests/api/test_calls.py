@@ -14,6 +14,7 @@ import pytest
 from lambda_hat import LLCResult, certify_llc, estimate_llc
 from lambda_hat.api import surroundings
 from lambda_hat.config.problems import PosteriorSpec
+from lambda_hat.errors import InputError
 from lambda_hat.posterior import checked_posterior_of
 from lambda_hat.reference.survey import Survey
 from lambda_hat.targets import read_model
@@ -288,5 +289,5 @@ def test_inference_data_has_the_traces_and_every_figure(tmp_path):
 
 @pytest.mark.parametrize("name", ["steps", "burn_in_fraction"])
 def test_auto_takes_no_number_of_steps(name):
-    with pytest.raises(InputError, match=f"{name}: means nothing to auto, which runs until `tolerance` is reached"):
+    with pytest.raises(InputError, match=f"{name}: means nothing to auto, which runs until `tolerance` is met"):
         estimate_llc(nll, {"w": W0}, DATA, **{name: 0.5})

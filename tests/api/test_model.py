@@ -155,7 +155,7 @@ ARGUMENTS = [
         {"sampler": "sgld", "eta0": 1e-3, "initial_step_size": 1e-3},
         "initial_step_size: found beside `eta0`, which is the same; expected one of them.",
     ),
-    ({"steps": 2.5}, "steps: found 2.5, expected a whole number greater than 0."),
+    ({"sampler": "hmc", "steps": 2.5}, "steps: found 2.5, expected a whole number greater than 0."),
     ({"num_chains": 0}, "num_chains: found 0, expected a whole number greater than 0."),
     ({"localization": -1}, "localization: found -1, expected a number greater than 0 or a mapping."),
     ({"localization": {"radius": 0}}, "localization.radius: found 0, expected a number greater than 0."),

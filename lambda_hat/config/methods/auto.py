@@ -53,9 +53,7 @@ class AutoSettings(MethodSettings):
         names = ("steps", "num_steps", "burn_in_fraction", "chunk_size")
         given = [name for name in names if isinstance(data, dict) and name in data]
         if given:
-            message = (
-                f"{given[0]}: means nothing to auto, which runs until `tolerance` is reached or `seconds` are over"
-            )
+            message = f"{given[0]}: means nothing to auto, which runs until `tolerance` is met or `seconds` are over"
             raise PydanticCustomError(IN_OWN_WORDS, "{message}", {"message": message})
         return data
 
