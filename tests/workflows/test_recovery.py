@@ -152,6 +152,7 @@ def test_hopeless_trials_are_stopped_while_they_run(small_study, monkeypatch, pr
     monkeypatch.setattr(inline, "_PERIOD", 0.05)  # seconds: the controller looks ten times and more at each trial
     steps = 50_000
     sets = {
+        "problems": [{"target": "potential"}],  # of a quadratic, even a chain that hardly moves is corrected
         "optuna.max_trials_per_method": 8,
         "optuna.concurrency.batch_size": 1,
         "optuna.pruner": {"type": pruner, "n_startup_trials": 2, "n_warmup_steps": 1},
