@@ -43,8 +43,9 @@ def train(steps):
 
 
 checkpoints = train(steps=(0, 100, 300, 1000, 3000, 10_000))
+settings = {"sampler": "hmc", "steps": 1000, "localization": 100.0}
 series = lambda_hat.estimate_llc_series(
-    loss_fn, checkpoints, (x, y), localization=100.0, steps=1000, resume_from="series.json", on_point=print
+    loss_fn, checkpoints, (x, y), resume_from="series.json", on_point=print, **settings
 )
 print(series.to_frame()[["llc", "se", "laplace_llc", "decrease_available", "is_minimum"]])
 axes = series.plot()

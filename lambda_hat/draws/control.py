@@ -5,10 +5,14 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
+from lambda_hat.draws.array_stats import array_stats
 from lambda_hat.draws.criteria import Correction
 from lambda_hat.draws.info import Info
 
 __all__ = ["corrected_by_regression", "corrected_by_virial", "has_identities", "readings_of"]
+
+
+MIN_DRAWS = 8  # of a chain, for an error to be known
 
 
 def has_identities(info: Info) -> bool:
@@ -20,14 +24,22 @@ def has_identities(info: Info) -> bool:
 def readings_of(info: Info, nbeta: float, correction: Correction) -> Float[np.ndarray, "chains draws"]:
     """Readings whose mean is λ̂: nβ (L − L(w0)), corrected where identities hold.
 
-    Where steps were turned down because the loss is no number there, π ends at an edge, and they do not.
+    Where steps were turned down because the loss is no number there, π ends at an edge, and they do not. Fitted
+    coefficients are used only if they make the error smaller.
     """
     with np.errstate(over="ignore", invalid="ignore"):  # a diverged chain
         if correction == "none" or not has_identities(info):
             return nbeta * np.asarray(info.excess_loss, np.float64)
         if correction == "virial":
             return corrected_by_virial(info, nbeta)
-        return corrected_by_regression(info, nbeta)
+        raw, corrected = nbeta * np.asarray(info.excess_loss, np.float64), corrected_by_regression(info, nbeta)
+        return corrected if _error(corrected) <= _error(raw) else raw  # of chains that do not mix it is worse
+
+
+def _error(trace: np.ndarray) -> float:
+    """Monte Carlo standard error of the mean, 0 of a constant."""
+    error = float(array_stats.mcse(trace, method="mean")) if trace.shape[1] >= MIN_DRAWS and np.ptp(trace) > 0 else 0.0
+    return error if np.isfinite(error) else np.inf
 
 
 def corrected_by_virial(info: Info, nbeta: float) -> Float[np.ndarray, "chains draws"]:

@@ -11,7 +11,7 @@ import scipy.special
 from numpy.typing import ArrayLike
 
 from lambda_hat.draws.array_stats import array_stats
-from lambda_hat.draws.control import corrected_by_regression, has_identities
+from lambda_hat.draws.control import has_identities, readings_of
 from lambda_hat.draws.info import Info
 
 __all__ = [
@@ -122,7 +122,7 @@ class DiagnosedDraws:
         """
         if not self.has_identities:
             return self.loss
-        return diagnose_readings(corrected_by_regression(self.info, self.nbeta))
+        return diagnose_readings(readings_of(self.info, self.nbeta, "regression"))
 
     @cached_property
     def virial(self) -> float:

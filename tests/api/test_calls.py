@@ -202,9 +202,9 @@ def test_many_parameters_without_a_hessian(monkeypatch):
     inputs = rng.standard_normal((20, 2001))
     w0 = np.linalg.lstsq(inputs, rng.standard_normal(20))[0]
     data = (inputs, inputs @ w0)
-    for shift, is_minimum in ((0.0, True), (0.01, False)):
+    for shift, is_minimum in ((0.0, True), (0.1, False)):
         result = estimate_llc(nll, {"w": w0 + shift}, data, sampler="sgld", localization=100.0, steps=50, eta0=1e-6)
-        assert (result.laplace_llc, result.num_curvature_passes, result.dim) == (None, 0, 2001)
+        assert (result.laplace_llc, result.num_curvature_passes, result.dim) == (None, 1, 2001)
         slope = result.nbeta * inputs.T @ inputs @ np.full(2001, shift) / 20 / NOISE**2
         precision = result.nbeta * inputs.T @ inputs / 20 / NOISE**2 + 100 * np.eye(2001)
         assert result.decrease_available == pytest.approx(
@@ -237,8 +237,9 @@ def test_a_certified_linear_regression():
 def built(**fields) -> LLCResult:
     trace = np.arange(8.0).reshape(2, 4)
     known = {
-        "sampler": "vi", "llc": 15.6372, "se": 0.0211, "rhat": 1.0042, "ess_bulk": 1234.6, "ess_tail": 999.0,
-        "reasons": (), "loss_trace": trace, "distance_trace": 2 * trace, "sample_stats": {"weight": trace},
+        "sampler": "vi", "llc": 15.6372, "se": 0.0211, "raw_llc": 15.6372, "rhat": 1.0042,
+        "ess_bulk": 1234.6, "ess_tail": 999.0, "reasons": (),
+        "loss_trace": trace, "distance_trace": 2 * trace, "sample_stats": {"weight": trace},
         "localization": 100.0, "nbeta": 2.0, "dim": 45, "num_data": 2000, "loss_at_w0": 0.5, "laplace_llc": 15.74,
         "decrease_available": 1e-9, "num_gradient_evaluations": 123456.25, "num_curvature_passes": 1,
         "survey": Survey(num_prior_draws=512, prior_size=3.25, num_descents=16),
@@ -276,7 +277,7 @@ def test_inference_data_has_the_traces_and_every_figure(tmp_path):
     for group in (data.posterior, data.sample_stats):
         assert dict(group.sizes) == {"chain": 4, "draw": 75}
         assert {variable.dims for variable in group.data_vars.values()} == {("chain", "draw")}
-    assert result.nbeta * float(data.posterior.excess_loss.mean()) == pytest.approx(result.llc)
+    assert result.nbeta * float(data.posterior.excess_loss.mean()) == pytest.approx(result.raw_llc)
     assert data.sample_stats.diverging.dtype == bool
     assert data.attrs["llc"] == result.llc
     assert data.attrs["localization"] == LOCALIZATION

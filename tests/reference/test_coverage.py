@@ -21,7 +21,10 @@ SETTINGS = {"hmc": HMCSettings(steps=400), "mclmc": MCLMCSettings(steps=400)}
 
 @pytest.fixture
 def deviations_of(build_quadratic):
-    """(λ̂ − truth)/se under so many seeds, in one program; the truth may be moved by a factor."""
+    """(λ̂ − truth)/se under so many seeds, in one program, before the correction, which is exact here.
+
+    The truth may be moved by a factor.
+    """
     target, posterior = build_quadratic()
     whitening, _ = hessian_whitening(posterior, posterior.w0[None])
     truth = target.exact_llc(float(posterior.nbeta), 10.0)
@@ -32,7 +35,7 @@ def deviations_of(build_quadratic):
         estimates = [run.estimate for _, run in run_together(runs)]
 
         def deviations(factor: float = 1.0) -> np.ndarray:
-            return np.array([(estimate.llc - factor * truth) / estimate.se for estimate in estimates])
+            return np.array([(estimate.raw_llc - factor * truth) / estimate.raw_se for estimate in estimates])
 
         return deviations
 

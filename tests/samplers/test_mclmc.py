@@ -112,7 +112,9 @@ class NeverRefreshed(UnadjustedMCLMC):
 
     def step(self, rng_key, state):
         forever = jnp.full_like(self.decoherence_length, jnp.inf)
-        return UnadjustedMCLMC(self.posterior, self.whitening, self.step_size, forever).step(rng_key, state)
+        return UnadjustedMCLMC(self.posterior, self.whitening, self.identities, self.step_size, forever).step(
+            rng_key, state
+        )
 
 
 class Uphill(UnadjustedMCLMC):
