@@ -18,4 +18,4 @@ def test_the_python_example_runs_and_its_result_is_reliable():
     program = example + "\nassert result.is_reliable, result"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert re.match(r"λ̂ = 1\.\d+ ± 0\.0\d+  hmc, reliable\n", done.stdout)
+    assert re.match(r"λ̂ = 1\.\d+ ± 0\.0\d+  auto, reliable\n", done.stdout)

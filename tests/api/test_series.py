@@ -29,6 +29,7 @@ CHECKPOINTS = {0: {"w": BEST + 0.5}, 100: {"w": BEST}, 200: {"w": BEST + 1e-9}}
 
 
 def test_the_numbers_of_single_calls_with_one_compilation():
+    estimate_llc(loss_fn, CHECKPOINTS[0], DATA, **QUICK)  # no minimum, around which more programs look
     single = estimate_llc(loss_fn, CHECKPOINTS[100], DATA, **QUICK)
     TRACED.clear()
     series = estimate_llc_series(loss_fn, CHECKPOINTS, DATA, **QUICK)
