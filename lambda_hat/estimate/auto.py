@@ -81,6 +81,7 @@ def sample(
     evaluation_guard: Guard = contextlib.nullcontext,
 ) -> ChunkRequests[MethodResult]:
     """As `estimate.method.sample_method`, whose arguments these are; of the coordinates only those at w0 are used.
+
     Where there is no time for a pilot, a few steps are made all the same.
     """
     del evaluation_guard
@@ -331,7 +332,10 @@ class _Run:
         interval = self.interval()
         width = interval.half_width / abs(interval.llc) if interval.llc else math.inf
         found.append(Criterion("half-width over λ̂", width, self.settings.tolerance))
-        return tuple(f"{criterion}. Raise `seconds`." for criterion in found if not criterion.is_met)
+        reasons = tuple(f"{criterion}. Raise `seconds`." for criterion in found if not criterion.is_met)
+        if not is_hmc and self.parts[0] is self.parts[1]:  # a pilot: nothing tells what its step size does
+            reasons += ("There was no time for a second step size. Raise `seconds`.",)
+        return reasons
 
     def tell(self) -> bool:
         """Word of what is known; whether whoever looks on has seen enough."""

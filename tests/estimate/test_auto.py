@@ -15,10 +15,12 @@ from lambda_hat.estimate.method import run_method
 from lambda_hat.estimate.reliability import reasons_against
 from lambda_hat.posterior import Coordinates, build_posterior, geometry_at_w0
 from lambda_hat.records.state import State
+from lambda_hat.samplers.pace import OutOfTime
 
 pytestmark = [pytest.mark.usefixtures("float64"), pytest.mark.slow]
 
 DIM, NUM_DATA = 6, 400
+LONG = 1e6  # seconds: no test depends on how fast a machine is
 
 
 def squared_error(position, batch):
@@ -42,9 +44,11 @@ def regression():
     return posterior, Coordinates(geometry.whitening, geometry.whitening), 0.5 * np.sum(values / (values + 20.0))
 
 
-def run(posterior, coordinates, **settings):
-    settings = parse_settings("auto", settings)
-    result = run_method(posterior, settings, coordinates=coordinates, seed=1)
+def run(posterior, coordinates, num_looks=math.inf, **settings):
+    looks = itertools.count()
+    settings = parse_settings("auto", {"seconds": LONG} | settings)
+    deadline = lambda: math.inf if next(looks) < num_looks else 0.0  # noqa: E731
+    result = run_method(posterior, settings, coordinates=coordinates, seed=1, deadline=deadline)
     return result, reasons_against(result, settings, 0.0)
 
 
@@ -82,7 +86,7 @@ def test_a_loss_that_is_not_quadratic_has_a_wider_interval_that_holds_the_truth(
         weights = np.exp(-scale * grid**4 / 4 - 2.5 * grid**2)
         truth += np.sum(weights * scale * grid**4 / 4) / np.sum(weights)
     geometry = geometry_at_w0(posterior, jax.random.key(0))
-    result, _ = run(posterior, Coordinates(geometry.whitening, geometry.whitening), tolerance=0.3)
+    result, _ = run(posterior, Coordinates(geometry.whitening, geometry.whitening), num_looks=500, tolerance=0.3)
     assert abs(result.estimate.llc - truth) <= result.extras["half_width"]
 
 
@@ -91,7 +95,7 @@ def test_too_little_time_leaves_an_estimate_that_says_so(num_looks):
     """The deadline passes at some look at it, even the first."""
     posterior, coordinates, truth = regression()
     looks = itertools.count()
-    settings = parse_settings("auto", {"tolerance": 1e-9})
+    settings = parse_settings("auto", {"tolerance": 1e-9, "seconds": LONG})
     result = run_method(
         posterior,
         settings,
@@ -106,9 +110,25 @@ def test_too_little_time_leaves_an_estimate_that_says_so(num_looks):
 
 def test_a_look_from_outside_ends_it():
     posterior, coordinates, _ = regression()
-    settings = parse_settings("auto", {"tolerance": 1e-9})
+    settings = parse_settings("auto", {"tolerance": 1e-9, "seconds": LONG})
     told = []
     result = run_method(
         posterior, settings, coordinates=coordinates, seed=1, should_stop=lambda: True, on_progress=told.append
     )
     assert (result.state, len(told)) == (State.PRUNED, 1)
+
+
+@pytest.mark.usefixtures("only_sgld")
+def test_a_pilot_alone_is_never_relied_on(monkeypatch):
+    """However good it looks: it has one step size, and says nothing of the error of that."""
+    posterior, coordinates, _ = regression()
+    monkeypatch.setattr(auto, "PILOT_STEPS", 4000)
+    found = auto._Run.find_step_size
+
+    def out_of_time(self):
+        found(self)
+        raise OutOfTime
+
+    monkeypatch.setattr(auto._Run, "find_step_size", out_of_time)
+    _, reasons = run(posterior, coordinates, tolerance=0.5)
+    assert reasons[-1] == "There was no time for a second step size. Raise `seconds`."
