@@ -364,6 +364,7 @@ class _Engine:
         criteria = [
             self.survey.disagreement(llc, se),
             self.survey.mass_beyond(MAX_WELLS_WITH_CHAINS),
+            self.survey.mass_of_rare(),
             None if self.importance is None else self.importance.disagreement(llc, se),
         ]
         return Certificate(tuple(criterion for criterion in criteria if criterion is not None))
@@ -408,7 +409,8 @@ class _Engine:
         llc, se = self.estimate()
         judgements = [judge_minimum(self.decrease_available, llc, se, self.spec.max_relative_mcse)]
         if self.is_by_importance:
-            judgements = [self.judge_importance(), *judgements]
+            rare = self.survey.mass_of_rare()
+            judgements = [self.judge_importance(), Certificate(() if rare is None else (rare,)), *judgements]
         else:
             chains = (self.judge_chains(), self.judge_finer(), self.judge_cross_check())
             judgements = [*chains, self.judge_survey(llc, se), *judgements]

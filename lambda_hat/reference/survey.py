@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
@@ -54,6 +54,7 @@ MAX_BENDS = 3  # halvings of a path, each of which lets it bend towards lower gr
 ITERATIONS_OF_BEND = 10
 
 MIN_MASS = 1e-3  # share of the posterior that a well must hold to count: less changes no digit of λ̂
+NEGLIGIBLE_MASS = 1e-4  # of a place that may as well be a well of its own
 
 
 SHARE_OF_RUN = 0.25  # of the gradients of one run, for a look from afar
@@ -98,6 +99,7 @@ class Survey:
         displacements: w − w0 at the lowest end of each well, (wells, d).
         potentials: U there, zero at w0.
         masses: shares of the wells by Laplace's formula; by e^(−U) alone where curvature costs too much.
+        rare: share of the posterior in wells that one or two descents found when the search ended.
         own: which well w0 lies in.
         lowest: the lowest U seen anywhere.
     """
@@ -112,6 +114,7 @@ class Survey:
     displacements: Float[np.ndarray, "wells d"] = field(default_factory=lambda: np.zeros((0, 0)))
     potentials: Float[np.ndarray, " wells"] = field(default_factory=lambda: np.zeros(0))
     masses: Float[np.ndarray, " wells"] = field(default_factory=lambda: np.zeros(0))
+    rare: float = 0.0
     own: int = 0
     lowest: float = 0.0
 
@@ -157,6 +160,15 @@ class Survey:
         unseen = float(self.masses[num_seen:].sum())
         return Criterion("share of the posterior in wells without a chain", unseen, MAX_MASS_UNSEEN)
 
+    def mass_of_rare(self) -> Criterion | None:
+        """The share of wells that one or two descents found; None where draws of the prior tell what these may miss.
+
+        Where wells still turn up that few descents end in, there are others that none has ended in (Good 1953).
+        """
+        if self.is_prior_telling:
+            return None
+        return Criterion("share of the posterior in wells that one or two descents found", self.rare, MAX_MASS_UNSEEN)
+
     def mass_elsewhere(self) -> Criterion:
         """The share of the wells that w0 does not lie in."""
         elsewhere = float(self.masses.sum() - self.masses[self.own]) if len(self.masses) else 0.0
@@ -174,7 +186,7 @@ class Survey:
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
         """The survey that `to_arrays` put down."""
-        values: dict[str, Any] = {name: arrays[name] for name in cls.__dataclass_fields__}
+        values: dict[str, Any] = {name: arrays[name] for name in cls.__dataclass_fields__ if name in arrays}
         return cls(**{name: value.item() if value.ndim == 0 else value for name, value in values.items()})
 
 
@@ -211,28 +223,28 @@ def look_from_afar(
     starts = iter(
         [*draws[finite[: budget.num_descents]], *draws[np.unique(heavy)], *draws[finite[budget.num_descents :]]]
     )
-    ends: list[_End] = [(0.0, np.zeros(d))]  # the first of them is w0
+    places = _Map(posterior, whitening, work)
+    places.add(0.0, np.zeros(d))
     num_descents, wanted = 0, min(budget.num_descents, len(finite)) + num_heavy
     while True:
         for start in itertools.islice(starts, wanted):
             if work.num_gradient_evaluations - begun > budget.max_gradients:
                 break
             num_descents += 1
-            ends.append(descend(posterior, whitening, start, max_iterations(d), work))
-        ends = [end for end in ends if math.isfinite(end[0])]
-        kept, wells = _merge(posterior, whitening, ends, work)
-        masses = _masses(posterior, kept, work)
-        # A well that only one or two descents came to speaks for others that none has come to (Good 1953).
-        is_rare = np.bincount(wells) <= 2
-        is_rare[wells[0]] = False
+            potential, end = descend(posterior, whitening, start, max_iterations(d), work)
+            if math.isfinite(potential):
+                places.add(potential, end)
+        wells = places.wells()
+        own = next(i for i, well in enumerate(wells) if well.holds_w0)
+        masses = _shares(posterior, [well.lowest for well in wells], work)
+        is_rare = np.array([well.num_ends <= 2 and not well.holds_w0 for well in wells])
         spent = work.num_gradient_evaluations - begun
         is_over = num_descents >= MAX_DESCENTS or spent > min(budget.max_gradients, MAX_GRADIENTS)
         if is_over or d > MAX_DENSE_DIM or wanted == 0 or not np.any(masses[is_rare] >= MIN_MASS):
             break
         wanted = min(num_descents, MAX_DESCENTS - num_descents, len(finite) - num_descents + num_heavy)
-    own = wells[0]
     order = np.argsort(-masses, kind="stable")
-    lowest = min([0.0, *potentials[finite], *(potential for potential, _ in kept)])
+    lowest = min([0.0, *potentials[finite], *(well.lowest.potential for well in wells)])
     return Survey(
         num_prior_draws=budget.num_prior_draws,
         prior_size=size,
@@ -241,70 +253,130 @@ def look_from_afar(
         prior_k_hat=k_hat,
         resampled=draws[heavy] if size >= MIN_SIZE_TO_RESAMPLE else np.zeros((0, d)),
         num_descents=num_descents,
-        displacements=np.array([kept[i][1] for i in order]).reshape(-1, d),
-        potentials=np.array([kept[i][0] for i in order]),
+        displacements=np.array([wells[i].lowest.displacement for i in order]).reshape(-1, d),
+        potentials=np.array([wells[i].lowest.potential for i in order]),
         masses=masses[order],
+        rare=float(masses[is_rare].sum()),
         own=int(np.flatnonzero(order == own)[0]),
         lowest=float(lowest),
     )
 
 
-_End = tuple[float, Float[np.ndarray, " d"]]
+class _Place(NamedTuple):
+    """Where descents end."""
+
+    potential: float
+    displacement: Float[np.ndarray, " d"]  # w − w0
+    coordinates: Float[np.ndarray, " d"]  # whitened
+
+    def distance(self, other: _Place) -> float:
+        """In whitened coordinates."""
+        return float(np.linalg.norm(self.coordinates - other.coordinates))
 
 
-def _masses(posterior: LocalPosterior, kept: list[_End], work: Work) -> Float[np.ndarray, " wells"]:
-    """Shares of the wells by Laplace's formula; by e^(−U) alone where curvature costs too much."""
-    log_masses = np.array([-potential for potential, _ in kept])
+class _Well(NamedTuple):
+    """Places that paths without a barrier connect."""
+
+    lowest: _Place
+    num_ends: int  # of descents, and w0 itself
+    holds_w0: bool
+
+
+class _Map:
+    """The places where descents end, of which w0 is the first, and which of them lie in one well.
+
+    Places lie in one well if a path between them rises by at most two nats. It is a straight line, or bends downhill in
+    its middle. What is known of two places is not looked at again.
+    """
+
+    def __init__(self, posterior: LocalPosterior, whitening: Whitening, work: Work) -> None:
+        self._posterior, self._whitening, self._work = posterior, whitening, work
+        self._places: list[_Place] = []
+        self._num_ends: list[int] = []
+        self._are_connected: dict[tuple[int, int], bool] = {}
+        self._bends = MAX_BENDS if posterior.dim <= LARGE_DIM else 0
+
+    def add(self, potential: float, displacement: Float[np.ndarray, " d"]) -> None:
+        """One more end of a descent."""
+        place = self._place(potential, displacement)
+        if (known := self._find(place)) is None:
+            self._places.append(place)
+            self._num_ends.append(1)
+        else:
+            self._num_ends[known] += 1
+            if known and potential < self._places[known].potential:
+                self._places[known] = place
+
+    def wells(self) -> list[_Well]:
+        """Every well by its lowest place, the lowest first.
+
+        A place that holds next to nothing is a well of its own: whether it belongs to another one changes nothing.
+        """
+        masses = self._rough_masses()
+        order = sorted(range(len(self._places)), key=lambda i: self._places[i].potential)
+        groups: list[list[int]] = []
+        for i in order:
+            if masses[i] < NEGLIGIBLE_MASS:
+                groups.append([i])
+                continue
+            joined = [g for g in groups if masses[g[0]] >= NEGLIGIBLE_MASS and self._is_connected(i, g[0])]
+            groups = [group for group in groups if group not in joined] + [[*itertools.chain(*joined), i]]
+            groups.sort(key=lambda group: self._places[group[0]].potential)
+        return [
+            _Well(self._places[group[0]], sum(self._num_ends[i] for i in group), holds_w0=0 in group)
+            for group in groups
+        ]
+
+    def _rough_masses(self) -> Float[np.ndarray, " places"]:
+        """Shares of the places by Laplace's formula; all of them one where that costs much."""
+        if self._posterior.dim > MANY_DIMENSIONS:
+            return np.ones(len(self._places))
+        return _shares(self._posterior, self._places, self._work)
+
+    def _place(self, potential: float, displacement: Float[np.ndarray, " d"]) -> _Place:
+        coordinates = self._whitening.coordinates(jnp.asarray(displacement))
+        return _Place(potential, displacement, np.asarray(coordinates, np.float64))
+
+    def _find(self, place: _Place) -> int | None:
+        """Which of the known places it is."""
+        return next((i for i, known in enumerate(self._places) if known.distance(place) < SAME_PLACE), None)
+
+    def _is_connected(self, i: int, j: int) -> bool:
+        key = min(i, j), max(i, j)
+        if key not in self._are_connected:
+            self._are_connected[key] = False  # for paths that come back to these two
+            self._are_connected[key] = self._has_path(self._places[i], self._places[j], self._bends)
+        return self._are_connected[key]
+
+    def _has_path(self, one: _Place, other: _Place, bends: int) -> bool:
+        share = np.linspace(0.0, 1.0, POINTS_ON_LINE + 2)[1:-1, None]
+        line = (1 - share) * one.displacement + share * other.displacement
+        potentials, _ = potentials_at(self._posterior, line, self._work)
+        highest = max(one.potential, other.potential) + MAX_BARRIER
+        if np.max(potentials) <= highest:
+            return True
+        if bends == 0:
+            return False
+        halfway = 0.5 * (one.displacement + other.displacement)
+        middle = self._place(*descend(self._posterior, self._whitening, halfway, ITERATIONS_OF_BEND, self._work))
+        nearest = min(middle.distance(one), middle.distance(other))
+        if not math.isfinite(middle.potential) or nearest < 0.1 * one.distance(other):
+            return False  # the middle fell to one of the two
+        if middle.potential > highest:
+            return False
+        known = [self._find(place) for place in (middle, one, other)]
+        if None not in known:
+            m, i, j = (index for index in known if index is not None)
+            return self._is_connected(i, m) and self._is_connected(m, j)
+        return all(self._has_path(middle, end, bends - 1) for end in (one, other))
+
+
+def _shares(posterior: LocalPosterior, places: Sequence[_Place], work: Work) -> Float[np.ndarray, " places"]:
+    """Of the posterior by Laplace's formula; by e^(−U) alone where curvature costs too much."""
+    log_masses = np.array([-place.potential for place in places])
     if posterior.dim <= MAX_DENSE_DIM:
-        for i, (_, end) in enumerate(kept):
+        for i, place in enumerate(places):
             work.check()
             work.num_curvature_passes += posterior.dim
-            log_masses[i] += float(_log_width(posterior, posterior.w0 + jnp.asarray(end)))
+            log_masses[i] += float(_log_width(posterior, posterior.w0 + jnp.asarray(place.displacement)))
     return np.asarray(scipy.special.softmax(log_masses))
-
-
-def _merge(
-    posterior: LocalPosterior, whitening: Whitening, ends: list[_End], work: Work
-) -> tuple[list[_End], list[int]]:
-    """The lowest end of every well, and the well of each of `ends`.
-
-    Ends lie in one well if a path between them rises by at most two nats.
-    """
-    bends = MAX_BENDS if posterior.dim <= LARGE_DIM else 0
-    coordinates = np.stack([np.asarray(whitening.coordinates(jnp.asarray(end))) for _, end in ends])
-    kept: list[int] = []
-    wells = [0] * len(ends)
-    for i in sorted(range(len(ends)), key=lambda i: ends[i][0]):
-        distances = np.linalg.norm(coordinates[kept] - coordinates[i], axis=1)
-        if len(kept) and distances.min() < SAME_PLACE:
-            wells[i] = int(distances.argmin())
-            continue
-        connected = (_is_connected(posterior, whitening, ends[i], ends[other], bends, work) for other in kept)
-        wells[i] = next((k for k, is_connected in enumerate(connected) if is_connected), len(kept))
-        if wells[i] == len(kept):
-            kept.append(i)
-    return [ends[i] for i in kept], wells
-
-
-def _is_connected(
-    posterior: LocalPosterior, whitening: Whitening, one: _End, other: _End, bends: int, work: Work
-) -> bool:
-    """Whether the straight line, or one that may bend downhill in its middle, has no barrier."""
-    share = np.linspace(0.0, 1.0, POINTS_ON_LINE + 2)[1:-1, None]
-    line = (1 - share) * one[1] + share * other[1]
-    potentials, _ = potentials_at(posterior, line, work)
-    if np.max(potentials) <= max(one[0], other[0]) + MAX_BARRIER:
-        return True
-    if bends == 0:
-        return False
-    middle = descend(posterior, whitening, 0.5 * (one[1] + other[1]), ITERATIONS_OF_BEND, work)
-    nearest = min(_distance(whitening, middle, one), _distance(whitening, middle, other))
-    if not math.isfinite(middle[0]) or nearest < 0.1 * _distance(whitening, one, other):
-        return False  # the middle fell to one of the two
-    if middle[0] > max(one[0], other[0]) + MAX_BARRIER:
-        return False
-    return all(_is_connected(posterior, whitening, middle, end, bends - 1, work) for end in (one, other))
-
-
-def _distance(whitening: Whitening, one: _End, other: _End) -> float:
-    return float(jnp.linalg.norm(whitening.coordinates(jnp.asarray(one[1] - other[1]))))

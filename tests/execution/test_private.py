@@ -6,6 +6,7 @@ import importlib.metadata
 import inspect
 import re
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -22,8 +23,15 @@ from lambda_hat.execution.parsl import private
 from lambda_hat.execution.parsl.cards import load_parsl_config_from_card
 from lambda_hat.execution.parsl.cluster import Cluster
 from lambda_hat.execution.port import open_executors
+from tests.conftest import wait_until
 
 CARD = LocalCard(executors=(LocalExecutor(label="only", max_workers=1),))
+
+
+@pytest.fixture(autouse=True)
+def no_executor_listens():
+    """What is taken from Parsl's classes here is missing to executors of other tests, too."""
+    wait_until(lambda: not any(thread.name.startswith("HTEX") for thread in threading.enumerate()))
 
 
 def refused(part):
@@ -131,7 +139,7 @@ def test_blocks_that_are_kept_otherwise(monkeypatch):
         private.check_parsl()
 
 
-@pytest.mark.parametrize("name", ["all_addresses", "blocks_to_job_id", "interchange_proc"])
+@pytest.mark.parametrize("name", ["all_addresses", "blocks_to_job_id", "interchange_proc", "_result_queue_thread_exit"])
 def test_attributes_that_an_executor_does_not_have(monkeypatch, tmp_path, name):
     real = HighThroughputExecutor.__init__
 
@@ -171,7 +179,7 @@ PARTS = (
     "DEFAULT_LAUNCH_CMD", "all_addresses", "status_polling_interval", "execute_wait", "scale_out_facade",
     "bad_state_is_set", "blocks_to_job_id", "scale_in_facade", "set_bad_state_and_fail_all", "stderr=", "ClientContext",
     "process_worker_pool", "hb_threshold", "runpy", "executor_exception", "status_facade", "app_args",
-    "interchange_proc", "remote_pid", "script_path", "provider.resources",
+    "interchange_proc", "remote_pid", "_result_queue_thread_exit", "script_path", "provider.resources",
 )  # fmt: skip
 
 

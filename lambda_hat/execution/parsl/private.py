@@ -170,7 +170,8 @@ class Executor(HighThroughputExecutor):
         return None if self.interchange_proc is None else self.interchange_proc.poll()
 
     def end_interchange(self) -> None:
-        """Ask its interchange to end."""
+        """Ask its interchange to end, and the thread that listens to it."""
+        self._result_queue_thread_exit.set()
         if self.interchange_proc is not None:
             self.interchange_proc.terminate()
 
@@ -189,7 +190,7 @@ def build_executor(addresses: set[str], **options: Any) -> Executor:
     Parsl's own list of addresses asks a web service for one more.
     """
     executor = Executor(**options)
-    for name in ("all_addresses", "blocks_to_job_id", "interchange_proc"):
+    for name in ("all_addresses", "blocks_to_job_id", "interchange_proc", "_result_queue_thread_exit"):
         if not hasattr(executor, name):
             raise _changed(f"HighThroughputExecutor.{name}")
     if not hasattr(executor.provider, "resources"):
