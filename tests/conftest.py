@@ -41,6 +41,7 @@ CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 # run.
 QUICK_COMPILATION = (
     "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
+    " --xla_llvm_disable_expensive_passes=true"
 )
 
 

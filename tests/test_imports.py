@@ -58,6 +58,7 @@ builtins.__import__ = strict
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("package", "heavy", "statement"),
     [

@@ -66,7 +66,7 @@ CASES = {  # settings, the truth, and what it is known to relatively
 }
 
 
-@pytest.mark.parametrize("sampler", ["hmc", "mclmc", "sgld", pytest.param("vi", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("sampler", ["hmc", "mclmc", "sgld", pytest.param("vi", marks=pytest.mark.nightly)])
 def test_a_linear_regression_in_closed_form(sampler):
     settings, truth, tolerance = CASES[sampler]
     SEEN.clear()
@@ -106,6 +106,7 @@ def module_nll(params, batch):
     return (params(batch[0]) - batch[1]) ** 2 / (2 * NOISE**2)
 
 
+@pytest.mark.slow
 def test_a_module_is_the_same_run_as_a_dict_of_its_parameters():
     module = Linear(jnp.asarray(W0, "float32"), np.arange(DIM), lambda x: x, 1.0)
     plain = estimate_llc(nll, {"w": np.asarray(module.weight)}, DATA, **BY_HMC)
@@ -121,6 +122,7 @@ def cross_entropy(params, batch):
     return -jnp.take_along_axis(scores, labels[:, None], axis=1)[:, 0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_network_of_equinox_with_whole_number_labels(dtype):
     network = eqx.nn.MLP(DIM, 3, 2, 1, key=jax.random.key(0))
@@ -133,6 +135,7 @@ def test_a_network_of_equinox_with_whole_number_labels(dtype):
     assert float(posterior.loss_at_w0) == pytest.approx(float(jnp.mean(cross_entropy(network, data))), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_mode_of_the_caller_neither_changes_nor_matters():
     results = []
     for mode in (False, True):
@@ -161,6 +164,7 @@ def test_a_second_call_of_the_same_shape_compiles_nothing(sampler):
     assert SEEN  # a new shape is traced, and counted
 
 
+@pytest.mark.slow
 def test_a_run_is_a_function_of_its_seed():
     one, same, other = (
         estimate_llc(nll, {"w": W0}, DATA, **BY_HMC, seed=seed).loss_trace for seed in (5, np.int64(5), 6)
@@ -195,7 +199,7 @@ def test_a_step_that_is_far_too_large_diverges_and_says_so():
     assert "not reliable" in repr(result)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_many_parameters_without_a_hessian(monkeypatch):
     monkeypatch.setattr(surroundings, "geometry_at_w0", None)
     rng = np.random.default_rng(0)

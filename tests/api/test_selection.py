@@ -70,7 +70,7 @@ def test_a_mask_moves_its_entries_alone():
     np.testing.assert_allclose(moved["head"] - HEAD, MASK, atol=1e-6)
 
 
-@pytest.mark.parametrize("sampled", ["head", {"head": MASK, "out": False}])
+@pytest.mark.parametrize("sampled", [pytest.param("head", marks=pytest.mark.nightly), {"head": MASK, "out": False}])
 def test_a_restricted_llc_is_that_of_the_rest_closed_over(sampled):
     """By the Laplace value, which is exact here, and by the same draws."""
     mask = np.ones_like(MASK) if sampled == "head" else MASK
@@ -91,11 +91,13 @@ def test_a_restricted_llc_is_that_of_the_rest_closed_over(sampled):
     assert one.to_dict()["sampled"] == ["params['head']"]
 
 
+@pytest.mark.slow
 def test_the_radius_belongs_to_what_is_sampled():
     result = estimate_llc(squares, PARAMS, DATA, sampled="out/w", sampler="hmc", steps=40, localization={"radius": 0.1})
     assert result.localization == pytest.approx(2 / (0.1 * np.linalg.norm(OUT)) ** 2)
 
 
+@pytest.mark.slow
 def test_another_checkpoint_compiles_nothing():
     seen = []
 
@@ -172,6 +174,7 @@ def doubled(params, batch):
     return 2 * squares(params, batch)
 
 
+@pytest.mark.slow
 def test_losses_per_token_count_with_their_mean():
     quick = {"sampler": "hmc", "steps": 40, "localization": LOCALIZATION, "sampled": "head"}
     one, other = (estimate_llc(loss_fn, PARAMS, DATA, **quick) for loss_fn in (per_token, doubled))
@@ -186,6 +189,7 @@ def numpy_index(params, batch):
     return -scores[np.arange(scores.shape[0]), labels][np.arange(scores.shape[0])[::-1]][::-1]
 
 
+@pytest.mark.nightly
 def test_an_index_of_numpy_in_either_precision():
     data = (X.astype("float32"), RNG.integers(0, 4, NUM_DATA))
     params = {"w": 0.1 * RNG.standard_normal((3, 4))}
@@ -207,6 +211,7 @@ LEAST_SQUARES = np.linalg.lstsq(X @ HEAD, Y)[0]
 TRAINED = {"head": HEAD, "out": {"w": LEAST_SQUARES, "b": np.zeros(1)}}
 
 
+@pytest.mark.slow
 def test_a_loss_in_less_precision_says_what_that_costs():
     quick = {"sampler": "hmc", "steps": 1000, "localization": LOCALIZATION, "sampled": "out/w"}
     exact = estimate_llc(squares, TRAINED, DATA, **quick)

@@ -28,6 +28,7 @@ DATA = {"x": X, "y": Y}
 CHECKPOINTS = {0: {"w": BEST + 0.5}, 100: {"w": BEST}, 200: {"w": BEST + 1e-9}}
 
 
+@pytest.mark.slow
 def test_the_numbers_of_single_calls_with_one_compilation():
     estimate_llc(loss_fn, CHECKPOINTS[0], DATA, **QUICK)  # no minimum, around which more programs look
     single = estimate_llc(loss_fn, CHECKPOINTS[100], DATA, **QUICK)
@@ -81,6 +82,7 @@ def test_an_interrupted_series_is_gone_on_with(tmp_path):
     assert other.points[0].loss_at_w0 != series.points[0].loss_at_w0, "an edited checkpoint is another one"
 
 
+@pytest.mark.slow
 def test_what_is_no_number_is_kept_as_such(tmp_path):
     arguments = QUICK | {"sampler": "sgld", "eta0": 10.0}
     file = tmp_path / "series.json"

@@ -67,6 +67,7 @@ def test_absent_empty_torn_and_foreign_json_is_none(tmp_path, content):
     assert read_json(path) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["- a list", "[" * 10_000, "", "{", "\ud800".encode("utf-8", "surrogatepass")])
 def test_yaml_that_is_no_mapping_reads_as_nothing(tmp_path, text):
     path = tmp_path / "config.yaml"

@@ -37,7 +37,7 @@ def run(script: str, *arguments: str) -> str:
     return done.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_every_script_says_what_it_takes() -> None:
     scripts = [name for name in SCRIPTS if name not in LIBRARIES | ELSEWHERE]
     command = [sys.executable, "-c", ASK_FOR_HELP, *(str(BENCHMARKS / name) for name in scripts)]

@@ -54,6 +54,7 @@ def mean_on_a_line(potential: Any, localization: float, low: float, high: float,
     return integral(lambda x: potential(x) * density(x)) / integral(density)
 
 
+@pytest.mark.slow
 def test_there_are_enough_of_all_kinds(fixed: dict[str, Any]) -> None:
     assert len(fixed) >= 80
     assert {problem.kind for problem in fixed.values()} == {
@@ -66,6 +67,7 @@ def test_there_are_enough_of_all_kinds(fixed: dict[str, Any]) -> None:
     }
 
 
+@pytest.mark.slow
 def test_sums_are_those_of_adaptive_quadratures(fixed: dict[str, Any]) -> None:
     def twins(x: float) -> float:
         return 8.0 * (x * (x - 3) / 2.25) ** 2
@@ -87,6 +89,7 @@ def test_sums_are_those_of_adaptive_quadratures(fixed: dict[str, Any]) -> None:
     assert fixed["walls"].truth.llc == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_functions_of_the_radius_are_those_of_adaptive_quadratures(fixed: dict[str, Any]) -> None:
     for name, depth, width, localization, dim in (("hole 0.05", 10, 0.05, 0.1, 2), ("hole, d=3", 12, 0.02, 1.0, 3)):
 
@@ -101,6 +104,7 @@ def test_functions_of_the_radius_are_those_of_adaptive_quadratures(fixed: dict[s
         assert fixed[name].truth.llc == pytest.approx(integral(1) / integral(0), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_two_ways_to_a_hyperbola_agree(fixed: dict[str, Any]) -> None:
     """One with a Gaussian factor taken out, the other on a grid of the plane."""
     assert fixed["u v = 1"].truth.llc == pytest.approx(fixed["hyperbola γ=1"].truth.llc, rel=1e-5)
@@ -114,6 +118,7 @@ def test_two_ways_to_a_hyperbola_agree(fixed: dict[str, Any]) -> None:
     assert abs(mean - problem.truth.llc) < 4 * error < 0.1
 
 
+@pytest.mark.slow
 def test_wells_are_what_exact_draws_and_grids_say(problems: Any, fixed: dict[str, Any]) -> None:
     problem = fixed["close, d=2"]
     assert abs(problems.in_the_plane(problem).llc - problem.truth.llc) < 4 * problem.truth.error
@@ -125,6 +130,7 @@ def test_annealed_particles_know_a_closed_form(problems: Any, fixed: dict[str, A
     assert abs(found.llc - problem.truth.llc) < 4 * found.error < 0.2
 
 
+@pytest.mark.nightly
 def test_random_families_are_functions_of_their_seed(problems: Any) -> None:
     for family in problems.FAMILIES:
         one, again, other = (problems.random_problems(family, seed, 2) for seed in (5, 5, 6))
@@ -135,6 +141,7 @@ def test_random_families_are_functions_of_their_seed(problems: Any) -> None:
             assert mine.name != others.name
 
 
+@pytest.mark.nightly
 def test_w0_is_a_minimum_where_nothing_else_is_said(fixed: dict[str, Any]) -> None:
     rng = np.random.default_rng(0)
     for problem in fixed.values():

@@ -69,7 +69,7 @@ def programs(monkeypatch, tmp_path):
     return programs
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::RuntimeWarning", "ignore::DeprecationWarning")
 def test_a_healthy_environment_passes_and_nothing_is_left(ask, tmp_path):
     code, checks = ask(LOCAL)
@@ -91,7 +91,7 @@ def test_a_card_without_workers_is_asked_in_this_process(ask, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"study.yaml", "card.yaml"}
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.usefixtures("no_jax")
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::RuntimeWarning", "ignore::DeprecationWarning")
 def test_workers_that_do_not_start_are_told_with_their_last_words(ask):

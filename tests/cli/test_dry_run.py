@@ -180,6 +180,7 @@ def test_experiments_are_told_run_by_run(invoke):
     assert "Studies" not in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "args",
     [

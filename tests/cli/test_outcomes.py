@@ -149,6 +149,7 @@ def run_process(statements):
     return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False)
 
 
+@pytest.mark.slow
 def test_an_interrupt_of_a_real_process_is_130(folder):
     done = run_process("os.kill(os.getpid(), signal.SIGINT)")
     assert done.returncode == 128 + signal.SIGINT
@@ -156,6 +157,7 @@ def test_an_interrupt_of_a_real_process_is_130(folder):
     assert (done.stdout, done.stderr) == ("", f"\n{stopping}\n\nInterrupted.\n{kept_and_next()}")
 
 
+@pytest.mark.slow
 def test_a_second_interrupt_ends_at_once_with_all_children(folder):
     done = run_process(
         "import psutil, subprocess, threading\n"
@@ -170,6 +172,7 @@ def test_a_second_interrupt_ends_at_once_with_all_children(folder):
         assert psutil.Process(int(done.stdout)).status() == psutil.STATUS_ZOMBIE, "nobody may wait for it here"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
 def test_a_log_on_a_full_disk_says_nothing_beside_the_error(folder):
     done = run_process(

@@ -358,7 +358,8 @@ PLAIN = st.recursive(
 )
 
 
-@settings(max_examples=100)
+@pytest.mark.slow
+@settings(max_examples=50)
 @given(place=st.sampled_from(KEYS), name=st.from_regex(r"[a-z_]{1,12}", fullmatch=True))
 def test_a_key_renamed_to_an_unknown_one_is_found_in_its_line_and_column(place: Any, name: str) -> None:
     card, path, key = place
@@ -375,7 +376,8 @@ def test_a_key_renamed_to_an_unknown_one_is_found_in_its_line_and_column(place: 
     assert path != ("type",) or caught.value.faults[0].key == "type"
 
 
-@settings(max_examples=150)
+@pytest.mark.slow
+@settings(max_examples=50)
 @given(place=st.sampled_from(KEYS), value=PLAIN)
 def test_any_value_loads_or_is_a_fault_of_its_argument(place: Any, value: object) -> None:
     card, path, _ = place

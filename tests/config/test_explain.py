@@ -27,6 +27,7 @@ def test_yaml_reads_back_as_the_same_data(values: dict[str, object]) -> None:
     assert parse_value(to_yaml(values)) == values
 
 
+@pytest.mark.slow
 @given(TEXT)
 @example("a\nb #c" + " d" * 6000)
 def test_what_is_explained_reads_back_as_the_same_data(text: str) -> None:

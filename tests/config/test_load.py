@@ -191,6 +191,7 @@ def test_the_shipped_card_is_the_repositorys(repository: Path, name: str) -> Non
     assert shipped.read_bytes() == (repository / f"config/parsl/{name}.yaml").read_bytes()
 
 
+@pytest.mark.slow
 def test_loading_imports_nothing_slow(repository: Path) -> None:
     slow = ("jax", "numpy", "optuna", "parsl", "omegaconf")
     program = f"""
@@ -254,6 +255,7 @@ def test_a_home_is_a_home_everywhere(study_file: Write, tmp_path: Path, monkeypa
         assert card_of.executors[0].label == "at-home"
 
 
+@pytest.mark.slow
 def test_a_file_may_be_a_pipe(study_file: Write, repository: Path, tmp_path: Path) -> None:
     for name in (DEFAULT, "config/experiments.yaml"):
         command = f'{sys.executable} -m lambda_hat config validate <(cat "$1") --parsl-card <(cat "$2")'

@@ -39,7 +39,8 @@ PLAIN = st.recursive(
 )
 
 
-@settings(max_examples=150)
+@pytest.mark.slow
+@settings(max_examples=50)
 @given(place=st.sampled_from(KEYS), name=st.from_regex(r"[a-z_]{1,12}", fullmatch=True))
 def test_a_key_renamed_to_an_unknown_one_is_found_in_its_line(place: tuple, name: str) -> None:
     _, key = place
@@ -55,7 +56,8 @@ def test_a_key_renamed_to_an_unknown_one_is_found_in_its_line(place: tuple, name
     assert row + 1 in [fault.line for fault in caught.value.faults], str(caught.value)
 
 
-@settings(max_examples=150)
+@pytest.mark.slow
+@settings(max_examples=50)
 @given(place=st.sampled_from(KEYS), value=PLAIN)
 def test_any_value_loads_or_is_a_config_error(place: tuple, value: object) -> None:
     argument = f"{dotted(place[0])}={json.dumps(value)}"
@@ -63,7 +65,7 @@ def test_any_value_loads_or_is_a_config_error(place: tuple, value: object) -> No
         load_cfg(DEFAULT, [argument])
 
 
-@settings(max_examples=150)
+@settings(max_examples=50)
 @given(text=st.text(alphabet="ab:{}[]&*<>|!-?#%@,'\"\n \t0.1e_~$", max_size=30))
 def test_any_text_is_read_or_is_a_yaml_error(text: str) -> None:
     with contextlib.suppress(yaml.YAMLError):

@@ -97,7 +97,22 @@ def run(command: str, folder: Path) -> None:
     assert code == 0, f"{command}\n{output[-4000:]}"
 
 
-@pytest.mark.slow(seconds=60)
+@pytest.mark.slow
+def test_commands_that_start_nothing_work_as_printed(checkout, monkeypatch):
+    """What the pages say to try before a study, in this process."""
+    monkeypatch.chdir(checkout)
+    pages = [command.removeprefix("uv run ") for page in PAGES for command in commands(page)]
+    tried = [
+        command
+        for command in dict.fromkeys(pages)
+        if command.startswith(("lambda-hat config", "cp ")) or ("--dry-run" in command and "workflow" in command)
+    ]
+    for command in sorted(tried, key=lambda command: not command.startswith("cp ")):
+        run(command.replace(" --resume", ""), checkout)  # there is nothing to go on with
+    assert len(tried) >= 10
+
+
+@pytest.mark.nightly
 def test_commands_work_as_printed(checkout, monkeypatch):
     """One after the other, since later ones look at what earlier ones leave; the same one is not run twice."""
     monkeypatch.chdir(checkout)

@@ -31,7 +31,7 @@ def test_an_example_is_short(file):
     assert len(file.read_text(encoding="utf-8").splitlines()) <= 60
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_lambda_along_training(tmp_path):
     output = run(EXAMPLES / "lambda_along_training.py", "figure.png", folder=tmp_path)
     assert (tmp_path / "figure.png").stat().st_size > 10_000
@@ -40,7 +40,7 @@ def test_lambda_along_training(tmp_path):
     assert "True" in output
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_one_layer_against_the_whole(tmp_path):
     output = run(EXAMPLES / "one_layer.py", folder=tmp_path)
     dims = [line.split("d = ")[1].split()[0] for line in output.splitlines()]

@@ -53,6 +53,7 @@ def test_regression_leaves_a_gaussian_no_error(num_chains):
     assert draws.virial < 4
 
 
+@pytest.mark.slow
 def test_regression_is_unbiased_and_sharper_where_the_loss_is_not_quadratic():
     """200 runs of 4 x 50 draws, a third odd moment beside the Gaussian: mean error and spread of the deviations."""
     errors = []

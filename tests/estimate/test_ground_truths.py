@@ -52,6 +52,7 @@ def test_the_linear_network_1_1_1(localization: float, truth: float, is_within) 
     assert result.se < 0.02
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("fibre", "other"), [pytest.param("lowest", 4.5, marks=pytest.mark.nightly), ("full_rank", 4.0)]
 )
@@ -64,15 +65,12 @@ def test_close_to_w0_the_local_value_is_half_the_rank_of_the_jacobian(fibre: str
     assert not is_within(result.llc, result.se, other)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("problem", "largest_gap"),
     [
         (ReducedRankProblem(in_dim=3, hidden_dim=2, out_dim=2, rank=1, num_data=20, noise_scale=1.0), 0.03),
-        pytest.param(
-            DeepLinearProblem(widths=(2, 2, 2, 2), rank=1, num_data=20, noise_scale=1.0),
-            0.12,
-            marks=pytest.mark.nightly,
-        ),
+        (DeepLinearProblem(widths=(2, 2, 2, 2), rank=1, num_data=20, noise_scale=1.0), 0.12),
     ],
     ids=["reduced_rank", "deep_linear"],
 )

@@ -128,7 +128,9 @@ def test_every_name_is_accounted_for(method: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", BASE)
+@pytest.mark.parametrize(
+    "method", [method if method == "sgld" else pytest.param(method, marks=pytest.mark.nightly) for method in BASE]
+)
 def test_the_same_settings_give_the_same_run(posteriors, baseline, method) -> None:
     assert llc(posteriors, method, dict(BASE[method])) == baseline(method)
 

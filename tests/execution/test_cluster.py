@@ -42,6 +42,7 @@ def ask(cluster, task, *args, label="htex64"):
     return cluster.submit(task, *args, label=label).result(HANGING)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("label", "is_x64"), [("htex64", "true"), ("htex32", "false")])
 def test_tasks_run_where_they_were_sent(cluster, label, is_x64):
     assert ask(cluster, os.getenv, "LAMBDA_HAT_EXECUTOR", label=label) == label
@@ -72,6 +73,7 @@ def test_unknown_label_fails_at_once(cluster):
         cluster.submit(os.getpid, label="htex16")
 
 
+@pytest.mark.slow
 def test_lost_worker_is_reported_and_replaced(cluster):
     before = ask(cluster, os.getpid, label="htex32")
     with pytest.raises(WorkerLostError, match="The worker on `htex32` was lost"):
@@ -167,7 +169,7 @@ def test_lost_interchange_costs_its_tasks_and_is_started_again(tmp_path, busy):
     assert not set(psutil.Process().children()) - of_others
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.usefixtures("workers_find_package")
 def test_an_executor_whose_worker_hangs_is_given_up_and_replaced(tmp_path, busy):
     with Cluster(ONE_POOL, tmp_path) as cluster:
@@ -181,7 +183,7 @@ def test_an_executor_whose_worker_hangs_is_given_up_and_replaced(tmp_path, busy)
         assert not worker.is_running()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.usefixtures("workers_find_package")
 def test_an_executor_that_does_no_task_between_its_losses_is_not_started_for_ever(tmp_path):
     with Cluster(ONE_POOL, tmp_path) as cluster:
@@ -204,7 +206,7 @@ def test_managers_are_replaced_as_often_as_they_are_lost(tmp_path):
         assert ask(cluster, os.getpid, label="only")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.usefixtures("workers_find_package")
 def test_workers_that_cannot_start_are_an_error_and_no_wait(tmp_path):
     card = LocalCard(executors=(LocalExecutor(label="only", max_workers=1, worker_init="exit 7"),))

@@ -122,6 +122,7 @@ def test_signals_end_the_block_like_an_exception(tmp_path, number):
     assert signal.getsignal(number) is signal.SIG_DFL
 
 
+@pytest.mark.slow
 def test_jax_finds_the_environment_of_a_worker_unless_it_is_there_or_the_user_has_his_own(tmp_path):
     program = """
 import os, sys

@@ -32,6 +32,7 @@ def kubernetes(path: str) -> KubernetesCard:
     )
 
 
+@pytest.mark.slow
 @given(NAMES)
 @example(HOSTILE)
 @example("my runs")

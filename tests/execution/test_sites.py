@@ -131,6 +131,7 @@ def test_launchers(job_of, fields, command):
     assert [line.partition(" ${SCRIPT")[0] for line in starts] == ([] if command is None else [command])
 
 
+@pytest.mark.slow
 def test_a_login_node_whose_name_nothing_resolves_tells_its_addresses(tmp_path, monkeypatch):
     def unresolved(*_: object) -> Any:
         raise socket.gaierror(-2, "Name or service not known")

@@ -40,6 +40,7 @@ def test_sides_of_a_whitening_belong_together(kind):
     np.testing.assert_allclose(whitening.squared_norm, np.sum(matrix**2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["dense", "diagonal", "kronecker"])
 def test_means_vanish_under_the_posterior_of_any_whitening(kind):
     """π = N(0, (H + γ)⁻¹): E[½ (r·M∇U − tr M)] = 0 for every M, by 200,000 independent draws."""
@@ -52,6 +53,7 @@ def test_means_vanish_under_the_posterior_of_any_whitening(kind):
         assert abs(values.mean()) < 4 * values.std() / np.sqrt(len(values))
 
 
+@pytest.mark.slow
 def test_of_a_quadratic_loss_the_corrected_reading_is_the_llc_everywhere():
     """nβ(L − L(w0)) − ½ (r·M∇U − tr M) = ½ tr H(H + γ)⁻¹, however wrong the law of w."""
     rng = np.random.default_rng(2)

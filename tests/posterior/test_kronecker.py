@@ -32,6 +32,7 @@ def whitened_curvatures(whitening, posterior: LocalPosterior) -> np.ndarray:
     return np.linalg.eigvalsh(np.asarray(matrix.T @ curvature @ matrix))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("has_bias", [False, True])
 def test_one_linear_layer_with_one_output_is_whitened_exactly(has_bias):
     posterior = posterior_of(MLP((3, 1), "identity", has_bias))
@@ -39,6 +40,7 @@ def test_one_linear_layer_with_one_output_is_whitened_exactly(has_bias):
     np.testing.assert_allclose(whitened_curvatures(whitening, posterior), 1.0, rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_a_whitening_is_one_linear_map_seen_from_all_sides():
     posterior = posterior_of(MLP((3, 4, 2)))
     whitening = kronecker_whitening(posterior, posterior.w0[None], jax.random.key(0))

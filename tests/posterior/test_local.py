@@ -83,6 +83,7 @@ def hessian_of(posterior: LocalPosterior, position: jax.Array) -> jax.Array:
     return posterior.hessian(position)
 
 
+@pytest.mark.slow
 def test_custom_gradient_is_that_of_the_definition():
     posterior = network_posterior(rows_per_chunk=10)
     position = a_position(posterior)
@@ -99,6 +100,7 @@ def test_custom_gradient_is_that_of_the_definition():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows_per_chunk", [1, 7, 16, 60, 61, 1000])
 def test_chunks_and_their_padding_change_nothing(rows_per_chunk):
     whole, chunked = network_posterior(), network_posterior(rows_per_chunk=rows_per_chunk)
@@ -123,6 +125,7 @@ class CrossEntropy:
         return -jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], axis=1)[:, 0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_integer_columns_stay_integers_and_take_part_in_gradients(dtype):
     rng = np.random.default_rng(2)
@@ -168,6 +171,7 @@ def test_paired_readings_are_unbiased_and_vary_less():
     assert abs(np.mean(paired) - truth) < 4 * error
 
 
+@pytest.mark.nightly
 def test_paired_readings_of_a_partition_are_the_full_data_value():
     posterior = network_posterior(rows_per_chunk=16)
     position = a_position(posterior, 0.05)
@@ -177,6 +181,7 @@ def test_paired_readings_of_a_partition_are_the_full_data_value():
     np.testing.assert_allclose(np.average(readings, weights=[part.size for part in parts]), truth, rtol=1e-11)
 
 
+@pytest.mark.slow
 def test_a_reading_is_biased_where_the_position_depends_on_its_batch():
     posterior = network_posterior(rows_per_chunk=16)
     start = a_position(posterior, 0.05)
@@ -195,6 +200,7 @@ def test_a_reading_is_biased_where_the_position_depends_on_its_batch():
     assert np.mean(dependent) < -8 * np.std(dependent) / math.sqrt(2000)
 
 
+@pytest.mark.slow
 def test_precisions_agree():
     double, single = network_posterior(), network_posterior(dtype="float32")
     assert {leaf.dtype for leaf in jax.tree.leaves(single)} == {np.dtype("float32")}

@@ -22,6 +22,7 @@ def test_laplace_value_is_exact_for_a_quadratic(build_quadratic):
     assert Spectrum.from_eigenvalues(np.array([-3.0, 3.0])).laplace_llc(1.0)[0] == pytest.approx(0.75)
 
 
+@pytest.mark.slow
 def test_quadrature_agrees_within_its_error(build_quadratic, is_within):
     target, posterior = build_quadratic(dim=60, smallest_curvature=1e-3, largest_curvature=100.0, localization=30.0)
     spectrum = spectrum_at_w0(posterior, jax.random.key(0))
@@ -36,6 +37,7 @@ def test_quadrature_agrees_within_its_error(build_quadratic, is_within):
     assert is_within(trace, trace_error, float(posterior.nbeta) * float(np.sum(curvatures)))
 
 
+@pytest.mark.slow
 def test_a_large_model_without_layers_falls_back_to_the_diagonal(build_quadratic, monkeypatch):
     monkeypatch.setattr(geometry_module, "MAX_DENSE_DIM", 3)
     _, posterior = build_quadratic(is_rotated=False, gradient_noise=0.1)

@@ -52,7 +52,7 @@ def coverage(deviations: np.ndarray) -> float:
     return float(np.mean(np.abs(deviations) <= 1.96))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     "settings", [SETTINGS["hmc"], pytest.param(SETTINGS["mclmc"], marks=pytest.mark.nightly)], ids=SETTINGS
 )

@@ -161,7 +161,7 @@ def test_a_start_that_is_no_minimum_is_refused(build_quadratic) -> None:
     assert [c.name for c in result.certificate.criteria if not c.is_met] == ["decrease still available at w0, over λ̂"]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_saddle_is_refused() -> None:
     """∇L is zero at w0, and every descent that starts exactly there stays there."""
     result = reference(posterior_in("saddle", 10.0), num_chains=4)
@@ -169,7 +169,7 @@ def test_a_saddle_is_refused() -> None:
     assert math.isclose(result.decrease_available, 1000 * 0.0025, rel_tol=0.5)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_flat_direction_with_tiny_localization() -> None:
     result = reference(posterior_in("flat", 1e-8), num_chains=4, max_relative_mcse=0.02)
     assert not result.certificate.is_certified or is_right(result, 0.5)
@@ -244,13 +244,12 @@ def relu45(localization: float) -> LocalPosterior:
     )
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("localization", "truth", "error", "max_relative_mcse"),
     [
-        (100.0, 15.637, 0.007, 0.025),
-        pytest.param(100.0, 15.637, 0.007, 0.01, marks=pytest.mark.nightly),
-        pytest.param(10.0, 17.41, 0.05, 0.01, marks=pytest.mark.nightly),
+        (100.0, 15.637, 0.007, 0.01),
+        (10.0, 17.41, 0.05, 0.01),
     ],
 )
 def test_a_relu_network_with_a_known_answer(localization, truth, error, max_relative_mcse) -> None:
@@ -261,8 +260,8 @@ def test_a_relu_network_with_a_known_answer(localization, truth, error, max_rela
     assert abs(result.llc - truth) < 3 * math.hypot(result.se, error)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("max_stages", [6, pytest.param(10, marks=pytest.mark.nightly)])
+@pytest.mark.nightly
+@pytest.mark.parametrize("max_stages", [6, 10])
 def test_a_relu_network_in_too_little_time(max_stages: int) -> None:
     result = reference(relu45(100.0), max_stages=max_stages)
     assert not result.certificate.is_certified or is_right(result, 15.637, 0.007)

@@ -63,6 +63,7 @@ def build_chains(build_quadratic):
     return build
 
 
+@pytest.mark.slow
 def test_draws_of_an_interrupted_round_are_those_of_its_whole_chunks(build_chains, interrupt):
     chains, whole = build_chains(), build_chains()
     whole.extend(jax.random.key(1), 100)
@@ -105,6 +106,7 @@ def test_an_interrupted_reference_can_be_gone_on_from(build_quadratic, monkeypat
     assert is_within(whole.llc, whole.se, target.exact_llc(float(posterior.nbeta), 10.0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [

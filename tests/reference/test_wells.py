@@ -157,6 +157,7 @@ def test_what_float32_costs_is_part_of_the_verdict(offset: float, is_lost: bool)
     assert ("rounding of float32" in " ".join(result.reasons)) == is_lost, result.reasons
 
 
+@pytest.mark.slow
 def test_chains_never_start_where_the_loss_is_no_number() -> None:
     posterior = posterior_of("undefined", 0.1)
     sampler = hmc.HMC.from_settings(posterior, identity_whitening(posterior), hmc.HMCSettings())
@@ -204,6 +205,7 @@ def test_descents_go_on_while_wells_turn_up() -> None:
     assert survey.own == 0
 
 
+@pytest.mark.slow
 def test_a_loss_without_curvature_at_w0_is_whitened_by_the_localization() -> None:
 
     def without_curvature(position, batch):

@@ -96,9 +96,11 @@ FITS = {
     "vi": ("vi", {"steps": 20, "batch_size": 5, "M": 3, "r": 1, "num_draws": 100}),
     "vi, full batch": ("vi", {"steps": 20, "batch_size": 12, "M": 3, "r": 1, "num_draws": 100}),
 }
+MARKS = {"vi": pytest.mark.slow, "vi, full batch": pytest.mark.nightly}
 
 
-@pytest.mark.parametrize("name", [*RUNS, *(pytest.param(name, marks=pytest.mark.slow) for name in FITS)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*RUNS, *(pytest.param(name, marks=MARKS[name]) for name in FITS)])
 def test_a_run_counts_what_the_host_counts(name):
     method, values = (RUNS | FITS)[name]
     settings = parse_settings(method, {"num_chains": 2, "chunk_size": 20, **values})
@@ -114,7 +116,7 @@ def test_a_run_counts_what_the_host_counts(name):
     assert backward > 10
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_reference_counts_what_the_host_counts():
     spec = ReferenceSpec(num_chains=4, draws_per_round=50, max_relative_mcse=0.3, num_integration_steps=1)
     with jax.enable_x64(True):

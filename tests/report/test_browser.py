@@ -88,6 +88,7 @@ def test_a_page_is_shown_without_complaint_and_follows_its_address(browse, repor
     assert re.search(r'id="shown"[^>]*>10 of 24<', document)
 
 
+@pytest.mark.slow
 def test_a_click_on_a_header_sorts_the_table(browse, report, tmp_path):
     clicks = (
         "<script>for (const name of ['state', 'error']) document.querySelector(`[data-name=${name}] button`).click()"
@@ -104,7 +105,7 @@ def test_a_click_on_a_header_sorts_the_table(browse, report, tmp_path):
     assert len(table.rows) == 24
 
 
-@pytest.mark.parametrize("width", [400, 1280, 1920])
+@pytest.mark.parametrize("width", [400, *(pytest.param(width, marks=pytest.mark.nightly) for width in (1280, 1920))])
 @pytest.mark.slow
 def test_a_page_never_scrolls_sideways(browse, make_run, tmp_path, width):
     """A table that is wider than a phone scrolls in its own box; from 1280 px on, every table but the last fits."""

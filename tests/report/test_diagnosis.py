@@ -101,18 +101,22 @@ def written(run, name):
     return [path.name for path in paths]
 
 
+@pytest.mark.slow
 def test_a_reference_is_shown_with_its_problem(run):
     assert written(run, PID) == [*OF_DRAWS, "energy.png", "training.png", "prediction.png", "spectrum.png"]
 
 
+@pytest.mark.slow
 def test_a_trial_is_shown(run):
     assert written(run, "r_sgld0") == OF_DRAWS
 
 
+@pytest.mark.slow
 def test_a_fit_is_shown_with_its_bound(run):
     assert written(run, "r_vi0") == [*OF_DRAWS, "elbo.png"]
 
 
+@pytest.mark.slow
 def test_arviz_reads_what_was_written(run):
     import arviz as az
 

@@ -76,6 +76,7 @@ def page(run_paths):
     return Page(run_paths.report)
 
 
+@pytest.mark.slow
 def test_the_report_lies_in_the_run_and_is_well_formed(page, run_paths):
     assert run_paths.report == run_paths.root / "report.html"
     assert page.open == []
@@ -125,6 +126,7 @@ def test_links_lead_to_files(page, run_paths):
     assert all((run_paths.root / link).is_file() for link in links)
 
 
+@pytest.mark.slow
 def test_links_lead_to_files_from_another_place_too(run_paths):
     output = run_paths.root.parent.parent / "pages" / "mine.html"
     page = Page(write_report(run_paths, output=output))
@@ -173,15 +175,18 @@ def test_every_trial_is_in_the_table_with_what_it_is_sorted_by(page):
     assert {row["state"] for row in rows} == {"complete", "pruned", "failed"}
 
 
+@pytest.mark.nightly
 def test_a_default_study_stays_small(make_run):
     path = write_report(make_run(num_trials=150))
     assert path.stat().st_size < MAX_BYTES
 
 
+@pytest.mark.slow
 def test_a_report_is_the_same_every_time(page, run_paths):
     assert write_report(run_paths).read_text(encoding="utf-8") == page.source
 
 
+@pytest.mark.slow
 def test_an_uncertified_reference_puts_everything_in_doubt(make_run):
     reasons = ["R̂ of r² is 1.15, at most 1.01 wanted"]
     page = Page(write_report(make_run(is_certified=False, reasons=reasons)))
@@ -191,6 +196,7 @@ def test_an_uncertified_reference_puts_everything_in_doubt(make_run):
     assert any(attrs.get("class") == "verdict bad" for _, attrs in page.elements)
 
 
+@pytest.mark.slow
 def test_a_killed_run_says_how_far_it_came(make_run):
     paths = make_run(without=("table", "end"))
     page = Page(write_report(paths))
@@ -202,6 +208,7 @@ def test_a_killed_run_says_how_far_it_came(make_run):
     assert "studies" not in page.texts
 
 
+@pytest.mark.slow
 def test_a_run_without_a_reference_says_why(make_run):
     page = Page(write_report(make_run(without=("reference", "trials"))))
     notes = page.text("notes")
@@ -215,6 +222,7 @@ def test_a_run_without_a_reference_says_why(make_run):
     assert f"problems/{PID}/failure.json" in page.source
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "without",
     [("events",), ("table",), ("reference",), ("trials", "events"), ("reference", "trials", "events", "table")],
@@ -225,17 +233,20 @@ def test_no_missing_piece_stops_it(make_run, without):
     assert "Verdict" in page.text("verdict")
 
 
+@pytest.mark.slow
 def test_a_torn_table_is_no_table(make_run):
     paths = make_run()
     paths.trials_table.write_bytes(paths.trials_table.read_bytes()[:-100])
     assert "There is no table of trials yet" in Page(write_report(paths)).text("notes")
 
 
+@pytest.mark.slow
 def test_few_trials_have_no_importances(make_run):
     page = Page(write_report(make_run(num_trials=3)))
     assert not any(label.startswith("Importance") for label in page.figures())
 
 
+@pytest.mark.slow
 def test_confirmed_settings_are_shown_first(make_run):
     paths = make_run()
 
@@ -293,6 +304,7 @@ def test_a_folder_that_is_no_run_is_refused_with_what_is_missing(make_run, tmp_p
     assert find_run(paths.root) == paths
 
 
+@pytest.mark.slow
 def test_references_of_other_runs_are_found(make_run, tmp_path):
     paths = make_run()
     (paths.root / "problems").rename(tmp_path / "shared")
@@ -305,6 +317,7 @@ def test_references_of_other_runs_are_found(make_run, tmp_path):
     assert CITATION in Page(write_report(found)).text("verdict")
 
 
+@pytest.mark.nightly
 def test_interactive_figures_are_inlined(run_paths, tmp_path):
     page = Page(write_report(run_paths, output=tmp_path / "report.html", is_interactive=True))
     assert f"Accuracy against cost: {TITLE}" in page.text("interactive")
@@ -312,6 +325,7 @@ def test_interactive_figures_are_inlined(run_paths, tmp_path):
     assert '"showSendToCloud": false' in page.source
 
 
+@pytest.mark.slow
 def test_interactive_figures_need_plotly(run_paths, monkeypatch):
     monkeypatch.setitem(sys.modules, "plotly.graph_objects", None)
     with pytest.raises(UsageError, match=r"needs Plotly, which is not installed: `pip install 'lambda-hat\[plotly\]'`"):

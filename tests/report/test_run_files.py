@@ -38,6 +38,7 @@ def test_a_problem_whose_entry_is_gone_is_named_by_its_definition(make_run):
     assert RunFiles(paths).titles == {"p_0123456789ab": "mlp, seed 42"}
 
 
+@pytest.mark.slow
 def test_a_configuration_of_another_version_is_done_without(make_run):
     paths = make_run()
     text = paths.resolved_config.read_text(encoding="utf-8")
@@ -52,6 +53,7 @@ def test_a_configuration_of_another_version_is_done_without(make_run):
     assert "Objective against eta0, steps" in page
 
 
+@pytest.mark.slow
 def test_a_reference_of_another_format_is_done_without(make_run):
     paths = make_run()
     path = paths.problem_dir("p_0123456789ab") / REFERENCE_JSON
@@ -65,6 +67,7 @@ def test_a_reference_of_another_format_is_done_without(make_run):
     assert note in write_report(paths).read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_metrics_of_another_format_are_said(make_run):
     paths = make_run()
     folder = paths.trial_dir("p_0123456789ab", "sgld", "r_0")

@@ -96,6 +96,7 @@ def test_the_step_size_that_counts_is_the_weighted_mean(quadratic):
     assert bias.at(eta) == pytest.approx(bias.at([np.average(eta, weights=eta)]))
 
 
+@pytest.mark.slow
 def test_nothing_is_predicted_without_ground(quadratic):
     _, posterior, whitening = quadratic
     for preconditioner in ("rmsprop", "adam"):
@@ -118,6 +119,7 @@ def test_probes_agree_with_the_exact_traces(quadratic, monkeypatch):
         monkeypatch.undo()
 
 
+@pytest.mark.slow
 def test_a_run_is_biased_as_it_says(quadratic, is_within):
     target, posterior, whitening = quadratic
     exact = target.exact_llc(float(posterior.nbeta), 10.0)

@@ -90,6 +90,7 @@ def test_every_method_is_here():
     assert {name.split()[0] for name in VARIANTS} == kernels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("method", VARIANTS)
 def test_state_keeps_its_shapes_and_dtypes(method, dtype):
@@ -104,6 +105,7 @@ def test_state_keeps_its_shapes_and_dtypes(method, dtype):
         assert shapes(sampler.with_numbers(step_size=sampler.step_size * 2)) == shapes(sampler)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", quick_for_one(method for method in VARIANTS if method != "vi hessian"))
 def test_chains_equal_a_loop_over_them(method):
     sampler = build(method)

@@ -28,6 +28,7 @@ def build_chains(build_quadratic):
     return build
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("num_steps", "longer"), [(3, 6), (MAX_INTEGRATION_STEPS - 1, MAX_INTEGRATION_STEPS), (MAX_INTEGRATION_STEPS,) * 2]
 )
@@ -42,6 +43,7 @@ def test_trajectories_grow_up_to_a_limit(build_chains, num_steps, longer):
     assert (chains.displacements == before).all() == (longer == num_steps), f"{NUM_READAPTATION} steps adapt to them"
 
 
+@pytest.mark.slow
 def test_the_last_draws(build_chains):
     chains = build_chains(3)
     chains.extend(jax.random.key(1), 50)

@@ -33,6 +33,7 @@ def quadratic(build_quadratic):
     return posterior, target.exact_llc(float(posterior.nbeta), 10.0)
 
 
+@pytest.mark.slow
 def test_quadratic_in_closed_form(quadratic, sample_llc, is_within, without_localization):
     posterior, exact = quadratic
     sampler = HMC.from_settings(posterior, a0(posterior), SETTINGS)
@@ -48,6 +49,7 @@ def test_quadratic_in_closed_form(quadratic, sample_llc, is_within, without_loca
         assert not is_within(estimate.llc, estimate.se, exact)
 
 
+@pytest.mark.slow
 def test_long_steps_need_the_metropolis_decision(
     quadratic, sample_llc, is_within, recast, never_rejecting, monkeypatch
 ):
@@ -77,6 +79,7 @@ class Distorted(HMC):
         return self.sign * (self.posterior.logdensity(self.posterior.w0 + displacement) + self.share_in_z * shift)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sign", "share_in_z", "is_sound"),
     [(1, 0, True), (-1, 0, False), (1, 1, False)],
@@ -138,13 +141,18 @@ def singular_llc(exponents, localization, sample_llc):
     return sample_llc(sampler, 10_000)
 
 
-@pytest.mark.parametrize(("exponents", "localization", "truth"), SINGULAR)
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("exponents", "localization", "truth"),
+    [case if case[0] == (1, 2) else pytest.param(*case, marks=pytest.mark.nightly) for case in SINGULAR],
+)
 def test_singular_potentials_by_quadrature(exponents, localization, truth, sample_llc, is_within):
     estimate = singular_llc(exponents, localization, sample_llc)
     assert is_within(estimate.llc, estimate.se, truth)
     assert estimate.se < 0.03 * truth
 
 
+@pytest.mark.nightly
 def test_half_again_the_localization_is_another_truth(sample_llc, is_within):
     for exponents, localization, truth in SINGULAR[1:3]:
         other = singular_llc(exponents, 1.5 * localization, sample_llc)

@@ -27,6 +27,7 @@ def quadratic(build_quadratic):
     return posterior, whitening, target.exact_llc(float(posterior.nbeta), 10.0)
 
 
+@pytest.mark.slow
 def test_quadratic_in_closed_form(quadratic, sample_llc, is_within, without_localization):
     posterior, whitening, exact = quadratic
     sampler = AdjustedMCLMC.from_settings(posterior, whitening, SETTINGS)
@@ -63,6 +64,7 @@ def test_whitening_changes_no_expectation(quadratic, sample_llc, is_within):
     assert is_within(estimate.llc, estimate.se, exact)
 
 
+@pytest.mark.slow
 def test_trajectories_are_as_long_as_asked(quadratic):
     posterior, whitening, _ = quadratic
     for length, start in ((4.0, 0.2), (16.0, 0.2), (4.0, 1e-5)):
@@ -94,7 +96,7 @@ def unadjusted_error(quadratic, sample_llc, step_size, sampler=None):
     return (estimate.llc - exact) / exact, estimate.se / exact
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_unadjusted_is_right_at_small_steps_only(quadratic, sample_llc, is_within, without_localization):
     posterior, whitening, _ = quadratic
     error, se = unadjusted_error(quadratic, sample_llc, 0.2)
@@ -124,7 +126,7 @@ class Uphill(UnadjustedMCLMC):
         return -super().logdensity(z)
 
 
-@pytest.mark.parametrize("broken", [NeverRefreshed, Uphill])
+@pytest.mark.parametrize("broken", [NeverRefreshed, pytest.param(Uphill, marks=pytest.mark.nightly)])
 @pytest.mark.slow
 def test_broken_unadjusted_kernels(broken, quadratic, sample_llc, is_within, recast):
     posterior, whitening, _ = quadratic

@@ -83,6 +83,7 @@ def test_density_and_score_of_any_number_of_components(shape: tuple[int, int], d
     np.testing.assert_allclose(scores, gradients, rtol=0, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_far_samples_have_finite_scores() -> None:
     # A hundred standard deviations away every density underflows, but not its logarithm.
     mixture = mixture_of(2 * COMPONENTS_PER_BLOCK + 1, 2)
@@ -93,6 +94,7 @@ def test_far_samples_have_finite_scores() -> None:
     np.testing.assert_allclose(scores[0], jax.grad(lambda z: log_density(components, z))(far[0]), rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_float32_does_not_cancel_where_a_column_is_long() -> None:
     # z far along a factor: y is large, and what counts is the little that is left of it.
     factors = np.array([[1e3], [0.0], [0.0]])

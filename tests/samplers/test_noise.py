@@ -41,6 +41,7 @@ def correlation(first: np.ndarray, second: np.ndarray) -> float:
     return float(np.corrcoef(first.ravel(), second.ravel())[0, 1] * np.sqrt(first.size))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("power", "moment"), list(enumerate([0, 1, 0, 3, 0, 15, 0, 105], start=1)))
 def test_moments_are_those_of_a_normal(power: int, moment: int) -> None:
     values = draws().ravel() ** power
@@ -102,6 +103,7 @@ def test_sums_over_coordinates_are_normal_too() -> None:
     assert stats.kstest(squares, "chi2", args=(DIM,)).pvalue > 1e-3
 
 
+@pytest.mark.slow
 def test_keys_that_differ_in_one_bit_have_nothing_in_common() -> None:
     data = np.array([[7, 0]] + [[7, 1 << bit] for bit in range(32)], np.uint32)
     draw = jax.jit(jax.vmap(lambda data: normals(jax.random.wrap_key_data(data), 100_000, jnp.dtype("float32"))))
@@ -111,6 +113,7 @@ def test_keys_that_differ_in_one_bit_have_nothing_in_common() -> None:
         assert np.max(np.abs(matrix[np.triu_indices(len(z), 1)])) < MAX_DEVIATION
 
 
+@pytest.mark.nightly
 def test_words_are_uniform_in_every_bit() -> None:
     words = np.asarray(jax.jit(jax.vmap(lambda key: indices(key, 100_000, 1 << 31)))(keys()[:20, 0])).view(np.uint32)
     for bit in range(31):
@@ -139,6 +142,7 @@ def test_a_batch_says_nothing_of_the_noise() -> None:
         assert abs(correlation(z, rows()[..., ::-1])) < MAX_DEVIATION
 
 
+@pytest.mark.nightly
 def test_double_precision_gets_the_same_numbers() -> None:
     key = jax.random.key(3)
     single = normals(key, 7, jnp.dtype("float32"))
@@ -160,12 +164,14 @@ def test_few_normals_are_normal_and_say_nothing_of_the_others() -> None:
         assert abs(correlation(few**power, rows()[..., :8])) < MAX_DEVIATION
 
 
+@pytest.mark.nightly
 def test_few_normals_do_not_depend_on_how_many_they_are() -> None:
     key, dtype = jax.random.key(5), jnp.dtype("float32")
     np.testing.assert_array_equal(few_normals(key, 3, dtype), few_normals(key, 17, dtype)[:3])
     assert few_normals(key, 0, dtype).shape == (0,)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_short_streams(size: int) -> None:
     assert np.unique(normals(jax.random.key(0), size, jnp.dtype("float32"))).size == size

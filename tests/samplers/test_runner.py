@@ -66,6 +66,7 @@ def run(sampler, num_steps, **options):
     return run_chains(sampler, jax.random.key(1), states, num_steps, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_warmup", [0, 17])
 def test_chunk_size_changes_nothing(num_warmup):
     whole = run(walk(), 40, num_warmup=num_warmup, chunk_size=40)
@@ -120,6 +121,7 @@ class SlowSteps:
         return True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [0.03, 0.7])
 def test_a_run_out_of_time_is_the_first_part_of_the_whole(monkeypatch, seconds):
     clock = SlowSteps(monkeypatch, seconds)
@@ -133,6 +135,7 @@ def test_a_run_out_of_time_is_the_first_part_of_the_whole(monkeypatch, seconds):
         np.testing.assert_array_equal(found, expected[:, : chains.num_done])
 
 
+@pytest.mark.slow
 def test_chunks_double_while_the_pace_is_learnt_and_none_learns_from_the_compilation(monkeypatch):
     clock = SlowSteps(monkeypatch, 1e-3, compilation=30.0)
     chains = run(walk(), 1000, chunk_size=250, on_chunk=clock, pace=Pace(100.0))
@@ -204,6 +207,7 @@ def test_nothing_is_adapted_without_warm_up_or_without_a_step_size():
     assert np.all(run(Untunable(walk()), 20, num_warmup=20).info.weight == 1.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("base", [2, 3])
 def test_halton_numbers_fill_the_interval_evenly(base):
     numbers = np.sort(np.asarray(halton(jnp.arange(base**5), base)))

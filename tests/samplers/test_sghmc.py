@@ -66,6 +66,7 @@ def build(build_quadratic):
     return build
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_stationary_law_of_a_quadratic(case, build, sample_llc, is_within):
     sampler, truth, target = build(CASES[case])
@@ -77,12 +78,14 @@ def test_stationary_law_of_a_quadratic(case, build, sample_llc, is_within):
     assert not is_within(estimate.llc, estimate.se, exact)
 
 
+@pytest.mark.nightly
 def test_float32_has_the_same_law(build, sample_llc, is_within):
     sampler, truth, _ = build(CASES["whitened"], "float32")
     estimate = sample_llc(sampler, NUM_STEPS)
     assert is_within(estimate.llc, estimate.se, truth)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preconditioner", PRECONDITIONERS)
 @pytest.mark.parametrize("batch_size", [32, 300])
 def test_the_bias_vanishes_with_the_step(build, preconditioner, batch_size):
@@ -104,6 +107,7 @@ def test_the_bias_vanishes_with_the_step(build, preconditioner, batch_size):
     assert biases[1] / biases[2] == pytest.approx(10, rel=0.02)
 
 
+@pytest.mark.nightly
 def test_without_momentum_it_is_sgld_of_twice_the_step(build):
     settings = SGHMCSettings(step_size=0.01, friction=1.0, batch_size=32)
     sampler, _, _ = build(settings)
@@ -117,6 +121,7 @@ def test_without_momentum_it_is_sgld_of_twice_the_step(build):
     np.testing.assert_allclose(moved.displacement, expected.displacement, rtol=1e-6)
 
 
+@pytest.mark.nightly
 def test_momentum_goes_further_than_sgld_at_the_same_bias_and_cost(build_quadratic):
     """On the full data, where discretisation is all the bias there is: 2.5 % for both."""
     _, posterior = build_quadratic(localization=LOCALIZATION)
@@ -161,6 +166,7 @@ DISTORTIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("distortion", DISTORTIONS)
 def test_distorted_kernels(distortion, build, sample_llc, is_within, recast):
     sampler, truth, _ = build(CASES["whitened"])
@@ -176,6 +182,7 @@ def test_missing_localization_is_noticed(build, sample_llc, is_within, without_l
     assert not is_within(estimate.llc, estimate.se, truth)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preconditioner", PRECONDITIONERS)
 def test_steps_follow_the_formula(preconditioner, build):
     settings = SGHMCSettings(
@@ -204,6 +211,7 @@ def test_steps_follow_the_formula(preconditioner, build):
         u, v = np.asarray(state.displacement), np.asarray(state.velocity)
 
 
+@pytest.mark.nightly
 def test_nothing_is_predicted_where_the_whitening_is_not_of_this_posterior(build_quadratic):
     _, posterior = build_quadratic(localization=LOCALIZATION)
     elsewhere = Coordinates(identity_whitening(posterior), identity_whitening(posterior))
@@ -212,6 +220,7 @@ def test_nothing_is_predicted_where_the_whitening_is_not_of_this_posterior(build
     assert run.extras == {}
 
 
+@pytest.mark.nightly
 def test_a_run_is_biased_as_it_says(build_quadratic, is_within):
     target, posterior = build_quadratic(num_data=200, gradient_noise=2.0, localization=LOCALIZATION)
     exact = target.exact_llc(float(posterior.nbeta), LOCALIZATION)

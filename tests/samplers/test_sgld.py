@@ -82,6 +82,7 @@ def build(build_quadratic):
     return build
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_stationary_law_of_a_quadratic(case, build, sample_llc, is_within):
     sampler, truth, target = build(CASES[case])
@@ -93,6 +94,7 @@ def test_stationary_law_of_a_quadratic(case, build, sample_llc, is_within):
     assert not is_within(estimate.llc, estimate.se, exact)
 
 
+@pytest.mark.nightly
 def test_float32_has_the_same_law(build, sample_llc, is_within):
     settings = CASES["minibatch"]
     sampler, truth, _ = build(settings, "float32")
@@ -100,6 +102,7 @@ def test_float32_has_the_same_law(build, sample_llc, is_within):
     assert is_within(estimate.llc, estimate.se, truth)
 
 
+@pytest.mark.slow
 def test_small_steps_on_the_full_data_sample_the_posterior(build, sample_llc, is_within):
     sampler, truth, target = build(SGLDSettings(initial_step_size=2e-4, batch_size=300))
     exact = target.exact_llc(float(sampler.posterior.nbeta), LOCALIZATION)
@@ -108,6 +111,7 @@ def test_small_steps_on_the_full_data_sample_the_posterior(build, sample_llc, is
     assert is_within(estimate.llc, estimate.se, truth)
 
 
+@pytest.mark.slow
 def test_annealed_readings_count_by_their_step_size(build, sample_llc, is_within, recast):
     # η falls by half in 1000 steps at the fastest, and the chain forgets in 2/η: it follows.
     settings = SGLDSettings(
@@ -168,6 +172,7 @@ DISTORTIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("distortion", DISTORTIONS)
 def test_distorted_kernels(distortion, build, sample_llc, is_within, recast):
     sampler, truth, _ = build(CASES["minibatch"])
@@ -177,6 +182,7 @@ def test_distorted_kernels(distortion, build, sample_llc, is_within, recast):
     assert is_within(estimate.llc, estimate.se, truth) == (distortion == "none")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_missing_localization_is_noticed(case, build, sample_llc, is_within, without_localization):
     sampler, truth, _ = build(CASES[case])
@@ -184,6 +190,7 @@ def test_missing_localization_is_noticed(case, build, sample_llc, is_within, wit
     assert not is_within(estimate.llc, estimate.se, truth)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preconditioner", PRECONDITIONERS)
 def test_steps_follow_the_formula(preconditioner, build):
     settings = SGLDSettings(

@@ -132,6 +132,7 @@ def test_runs_side_by_side_find_what_they_find_alone(runs_of, groups, case):
         assert_same_traces(found.info, expected.info, 1e-10)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     "method", [pytest.param("hmc", marks=pytest.mark.slow), pytest.param("mclmc", marks=pytest.mark.nightly)]
 )
@@ -161,7 +162,7 @@ def test_every_chunk_of_runs_that_adapt_is_what_it_is_alone(runs_of, monkeypatch
 @pytest.mark.parametrize(
     "settings",
     [
-        pytest.param(changed(SGLD, dtype="float32"), marks=pytest.mark.slow),
+        pytest.param(changed(SGLD, dtype="float32"), marks=pytest.mark.nightly),
         pytest.param(changed(VI, dtype="float32"), marks=pytest.mark.nightly),
     ],
     ids=["sgld", "vi"],
@@ -220,12 +221,14 @@ def assert_is_start_of(chains, whole):
     np.testing.assert_array_equal(chains.info.excess_loss, whole.info.excess_loss[:, : chains.num_done])
 
 
+@pytest.mark.nightly
 def test_each_run_ends_as_soon_as_it_is_through():
     walks = [walk(index, num_steps) for index, num_steps in enumerate((50, 10, 30))]
     ends = [(index, chains.num_done) for index, chains in run_together([sampling for sampling, _ in walks])]
     assert ends == [(1, 10), (2, 30), (0, 50)]
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("num_runs", [2, 5, 8])
 def test_runs_that_end_one_after_the_other_take_few_programs(compiled, num_runs):
     walks = [walk(index, 10 * (index + 1)) for index in range(num_runs)]
@@ -248,6 +251,7 @@ def test_other_shapes_and_other_branches_are_other_programs(groups):
         assert_is_start_of(found[index], alone())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("one", "other"),
     [
@@ -277,6 +281,7 @@ def test_settings_of_one_program_are_put_together(runs_of, case):
     assert len({next(sample_method(*args, **more)).program for args, more in runs_of(cases)}) == 1
 
 
+@pytest.mark.slow
 def test_no_more_go_together_than_memory_is_meant_for(monkeypatch, groups):
     monkeypatch.setattr(runner_module, "MAX_NUMBERS_TOGETHER", 15)  # the states of a walk are 2 · 3 numbers
     walks = [walk(index, dim=3) for index in range(5)]

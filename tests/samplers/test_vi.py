@@ -164,7 +164,7 @@ def test_the_criterion_sees_a_broken_fit(broken: type[VI]) -> None:
     assert not abs(relative_excess(posterior, draws, llc)) <= OPTIMISATION_TOLERANCE
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_gradient_is_that_of_the_exact_elbo() -> None:
     # One dimension, two overlapping components, far from the optimum: the exact ELBO by quadrature.
     inputs = np.random.default_rng(2).normal(size=(64, 1))
@@ -269,6 +269,7 @@ def test_masked_slots_change_nothing() -> None:
         np.testing.assert_allclose(wide.log_weights, narrow.log_weights, rtol=1e-2, atol=1e-2)
 
 
+@pytest.mark.slow
 def test_numbers_compile_nothing() -> None:
     posterior, _, _ = regression_posterior()
     slots = SETTINGS.model_copy(update={"num_steps": 2})

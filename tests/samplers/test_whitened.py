@@ -73,7 +73,12 @@ class LocalizedInZ(HMC):
         )
 
 
-@pytest.mark.parametrize("name", WHITENINGS)
+@pytest.mark.slow
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    [name if name in ("dense", "kronecker") else pytest.param(name, marks=pytest.mark.nightly) for name in WHITENINGS],
+)
 def test_the_same_llc_in_all_coordinates(sample_llc, is_within, name):
     posterior = ridge()
     sampler = HMC.from_settings(posterior, WHITENINGS[name](posterior), HMCSettings(num_integration_steps=5))
@@ -83,6 +88,7 @@ def test_the_same_llc_in_all_coordinates(sample_llc, is_within, name):
     assert is_within(estimate.llc, estimate.se, by_quadrature())
 
 
+@pytest.mark.slow
 def test_a_localization_in_whitened_coordinates_is_another_posterior(sample_llc, is_within, recast):
     posterior = ridge()
     sampler = HMC.from_settings(posterior, WHITENINGS["dense"](posterior), HMCSettings(num_integration_steps=5))

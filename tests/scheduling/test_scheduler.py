@@ -101,6 +101,7 @@ def run_by_hand(pool, lanes, caps, monkeypatch, max_retries=0):
     return [TaskEvent(**asdict(event)) for event in events]
 
 
+@pytest.mark.slow
 @given(data=st.data())
 def test_bounds_hold_and_every_task_ends_once(data):
     lanes = [
@@ -121,6 +122,7 @@ def test_bounds_hold_and_every_task_ends_once(data):
     assert all(lane.num_closed == 1 for lane in lanes)
 
 
+@pytest.mark.slow
 @given(data=st.data())
 def test_the_log_alone_shows_bounds_that_hold_and_no_label_idle_beside_a_task(data):
     lanes = [

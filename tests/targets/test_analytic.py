@@ -21,6 +21,7 @@ def mean_loss_fn(target):
     return lambda w: jnp.mean(target.loss_fn(w, target.data))
 
 
+@pytest.mark.slow
 def test_gradient_vanishes_at_w0_and_hessian_is_exact(target):
     loss_fn = mean_loss_fn(target)
     assert np.abs(jax.grad(loss_fn)(jnp.asarray(target.w0))).max() < 1e-12
@@ -69,6 +70,7 @@ def test_losses_follow_the_precision_of_the_position(target):
 REGRESSION = LinearRegressionProblem(dim=4, num_data=30, input_condition=50.0, noise_scale=0.3, seed=2)
 
 
+@pytest.mark.slow
 def test_w0_of_the_regression_is_the_least_squares_solution(float64):
     target = build_target(REGRESSION)
     inputs, labels = target.data

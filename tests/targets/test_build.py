@@ -34,6 +34,7 @@ PROBLEMS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("problem", PROBLEMS, ids=lambda problem: problem.target)
 def test_load_gives_back_what_save_wrote_in_either_precision_mode(tmp_path, problem):
     path = tmp_path / "target.npz"

@@ -104,6 +104,7 @@ def problem_of(**data):
     return MLPProblem(data=DataSpec(num_data=50, **data), seed=4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", NOISES)
 def test_noise_kind_changes_neither_inputs_nor_teacher(float64, kind):
     plain, other = build_dataset(problem_of()), build_dataset(problem_of(noise=kind, num_test=10))

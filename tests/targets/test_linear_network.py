@@ -70,6 +70,7 @@ def distance_to_fibre(widths, start, direction, size):
     return float(np.linalg.norm(w - moved))
 
 
+@pytest.mark.slow
 def test_at_a_regular_point_every_direction_without_slope_leads_along_the_fibre(float64):
     target = build_target(DeepLinearProblem(widths=(3, 3, 3, 3), rank=1, num_data=5))
     assert target.info["is_regular"]

@@ -66,6 +66,7 @@ def test_cross_entropy_is_minus_the_logarithm_of_the_softmax(float64):
     np.testing.assert_allclose(losses, expected, rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["student_t_nll", "cross_entropy"])
 def test_gradients_with_respect_to_outputs(float64, name):
     rng = np.random.default_rng(1)
@@ -92,6 +93,7 @@ def test_classes_are_drawn_from_the_softmax_of_outputs_over_the_temperature():
     assert (np.abs(at_another - probabilities) > 4 * errors).all()
 
 
+@pytest.mark.slow
 def test_training_ends_at_a_minimum_for_every_loss(trained):
     problem, target = trained
     dataset = build_dataset(problem)
@@ -114,6 +116,7 @@ def readings_of(posterior, position):
     return *jax.value_and_grad(posterior.excess_loss)(position), paired
 
 
+@pytest.mark.slow
 def test_a_trained_target_is_saved_with_its_labels_and_samples_in_either_precision(trained, tmp_path):
     problem, target = trained
     target.save(tmp_path / "target.npz")

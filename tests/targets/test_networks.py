@@ -34,6 +34,7 @@ def test_flat_order_is_weights_then_bias_of_each_layer(float64, activation, size
     np.testing.assert_allclose(outputs, numpy_forward(position, inputs, sizes, activation), rtol=1e-13, atol=1e-13)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("has_bias", [True, False])
 @pytest.mark.parametrize("sizes", [(4, 4, 4, 1), (2, 3), (3, NARROW, 2), (3, NARROW + 1, 2)])
 def test_many_rows_give_what_few_give(float64, sizes, has_bias):

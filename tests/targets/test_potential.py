@@ -59,6 +59,7 @@ def test_another_quadrature_gives_the_same(k, l):  # noqa: E741
     assert PotentialLLC(k, l)(nbeta, localization) == pytest.approx(integral(1) / integral(0), rel=5e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [1, 2, 6])
 def test_it_rises_to_the_real_log_canonical_threshold(k):
     values = [PotentialLLC(k, 1)(nbeta, 1.0) for nbeta in (1e2, 1e6, 1e12, 1e24, 1e48)]
@@ -67,6 +68,7 @@ def test_it_rises_to_the_real_log_canonical_threshold(k):
     assert values[-1] == pytest.approx(limit, rel=0.02)  # at k = l like 1/log nβ
 
 
+@pytest.mark.slow
 def test_gradient_noise_leaves_the_mean_loss_as_it_is(float64):
     target = build_target(PROBLEM)
     rng = np.random.default_rng(0)
@@ -81,6 +83,7 @@ def test_gradient_noise_leaves_the_mean_loss_as_it_is(float64):
     assert target.info["asymptotic_llc"] == 0.25
 
 
+@pytest.mark.slow
 def test_losses_follow_the_precision_of_the_position(float64):
     target = build_target(PROBLEM)
     batch = (jnp.asarray(target.data[0], jnp.float32),)

@@ -63,6 +63,7 @@ def content(path: Path, **arguments) -> str:
     return problem_id(build_anew(found).named(found).identity())
 
 
+@pytest.mark.slow
 def test_content_names_a_problem_and_no_path_does(tmp_path):
     np.save(tmp_path / "trained.npy", np.full(2, 0.5))
     path = write(tmp_path)
@@ -74,6 +75,7 @@ def test_content_names_a_problem_and_no_path_does(tmp_path):
     assert content(path, checkpoint="trained.npy") != ids[2], "an edited checkpoint is another problem"
 
 
+@pytest.mark.slow
 def test_an_unchanged_file_is_found_again_from_another_folder(tmp_path):
     one = build_anew(problem(write(tmp_path / "one")))
     del sys.modules["helper"]
@@ -83,6 +85,7 @@ def test_an_unchanged_file_is_found_again_from_another_folder(tmp_path):
     assert sorted(one.sources) == ["helper.py", "networks.py"]
 
 
+@pytest.mark.slow
 def test_a_function_of_a_package(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     write(tmp_path / "mine", SOURCE.replace("import helper", "from mine import helper"))
@@ -97,6 +100,7 @@ def test_a_function_of_a_package(tmp_path, monkeypatch):
         find_function(PythonProblem(build="mine.absent:network"))
 
 
+@pytest.mark.slow
 def test_an_edited_file_is_another_problem(tmp_path):
     path = write(tmp_path)
     before = content(path)
@@ -112,6 +116,7 @@ def test_modules_whose_files_are_names_alone_are_no_sources(tmp_path, monkeypatc
     assert sorted(build_anew(problem(tmp_path / "networks.py")).sources) == ["helper.py", "networks.py"]
 
 
+@pytest.mark.slow
 def test_a_closure_is_content(tmp_path):
     source = """
     import numpy as np
@@ -132,6 +137,7 @@ def test_a_closure_is_content(tmp_path):
     assert one.content != other.content
 
 
+@pytest.mark.slow
 def test_a_stored_target_is_built_again_where_it_is_loaded(tmp_path):
     found = problem(write(tmp_path), sampled=("w",))
     found = build_anew(found).named(found)
@@ -145,6 +151,7 @@ def test_a_stored_target_is_built_again_where_it_is_loaded(tmp_path):
     assert (tmp_path / "target.npz").stat().st_size < 2000, "the data are not in it"
 
 
+@pytest.mark.slow
 def test_the_precision_is_what_the_module_says(tmp_path):
     source = """
     import jax, jax.numpy as jnp
@@ -163,6 +170,7 @@ def test_the_precision_is_what_the_module_says(tmp_path):
     assert not jax.config.jax_enable_x64
 
 
+@pytest.mark.slow
 def test_what_changed_while_a_run_goes_on_is_refused(tmp_path):
     path = write(tmp_path)
     found = problem(path)
@@ -185,6 +193,7 @@ def test_a_function_that_gives_something_else_every_time(tmp_path):
         build_target_in_x64(found)
 
 
+@pytest.mark.slow
 def test_rounding_is_not_another_network(tmp_path):
     found = problem(write(tmp_path))
     found = build_anew(found).named(found)

@@ -23,7 +23,10 @@ def gain_by_hand(problem, target):
     return 0.5 * np.sum(slopes**2 / (nbeta * np.abs(curvatures) + localization)), nbeta * curvatures[0] / localization
 
 
-@pytest.mark.parametrize(("activation", "seed"), [("tanh", 0), ("tanh", 1), ("relu", 0)])
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("activation", "seed"), [pytest.param("tanh", 0, marks=pytest.mark.nightly), ("tanh", 1), ("relu", 0)]
+)
 def test_training_ends_at_a_minimum(float64, activation, seed):
     problem = MLPProblem(model=ModelSpec(activation=activation), data=DataSpec(num_data=500, num_test=200), seed=seed)
     target = build_target(problem)
@@ -40,6 +43,7 @@ def test_training_ends_at_a_minimum(float64, activation, seed):
     assert curve[-1][1] < 0.5 * curve[0][1]
 
 
+@pytest.mark.nightly
 def test_polish_reaches_a_strict_minimum_when_asked_to(float64):
     problem = MLPProblem(data=DataSpec(num_data=2000), training=TrainingSpec(tolerance=1e-12))
     target = build_target(problem)
@@ -48,6 +52,7 @@ def test_polish_reaches_a_strict_minimum_when_asked_to(float64):
     assert target.info["smallest_curvature"] > -1e-8
 
 
+@pytest.mark.nightly
 def test_krylov_steps_end_at_a_minimum_that_all_eigenvalues_confirm(float64):
     problem = MLPProblem(
         model=ModelSpec(in_dim=6, depth=1, width=30),
@@ -61,6 +66,7 @@ def test_krylov_steps_end_at_a_minimum_that_all_eigenvalues_confirm(float64):
     assert target.info["num_polish_steps"] > 0
 
 
+@pytest.mark.slow
 def test_too_little_training_is_reported_not_hidden(float64, caplog):
     problem = MLPProblem(training=TrainingSpec(num_steps=10, max_polish_steps=1))
     target = build_target(problem)
@@ -80,6 +86,7 @@ def test_polish_leaves_an_exact_saddle(float64):
     np.testing.assert_allclose(np.abs(w0), [1.0, 0.0], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_same_problem_gives_the_same_target_and_another_seed_another(float64):
     problem = MLPProblem(data=DataSpec(num_data=60), training=TrainingSpec(num_steps=100, batch_size=20))
     first, second = build_target(problem), build_target(problem)
@@ -88,6 +95,7 @@ def test_the_same_problem_gives_the_same_target_and_another_seed_another(float64
     assert np.abs(first.w0 - other.w0).max() > 0.1
 
 
+@pytest.mark.slow
 def test_runaway_training_says_what_to_change(float64):
     problem = MLPProblem(
         model=ModelSpec(activation="relu", depth=12), training=TrainingSpec(learning_rate=1e30, num_steps=20)

@@ -326,7 +326,7 @@ def test_a_trial_whose_steps_are_long_ends_with_its_estimate(tmp_path):
     assert metrics["llc_hat"] is not None
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @needs_alarm
 def test_a_compilation_is_interrupted_at_its_own_bound(tmp_path, monkeypatch):
     monkeypatch.setenv("SETUP", f"{SECONDS:g}")
@@ -340,7 +340,7 @@ def test_a_compilation_is_interrupted_at_its_own_bound(tmp_path, monkeypatch):
     assert "OutOfTime" in metrics["traceback"]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @needs_alarm
 def test_a_chunk_that_never_ends_costs_the_worker_and_not_the_estimate(small):
     """The second trajectory has 10⁸ leapfrog steps; what the device is at cannot be interrupted."""
@@ -352,7 +352,7 @@ def test_a_chunk_that_never_ends_costs_the_worker_and_not_the_estimate(small):
     assert events_of(small / "trial") == ["started", "ended"]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_call_that_never_comes_back_costs_the_worker(small, monkeypatch):
     """Without an alarm to hear, as on Windows, the watchdog ends what the device never ends."""
     monkeypatch.setenv("WITHOUT_ALARM", "1")
@@ -378,7 +378,7 @@ def test_a_reference_ends_in_time_and_says_what_it_lacks(tmp_path, num_data):
     assert not (folder / "failure.json").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @needs_alarm
 def test_a_training_of_minutes_is_interrupted_and_there_is_no_reference(tmp_path, monkeypatch):
     monkeypatch.setenv("SETUP", f"{SECONDS:g}")
@@ -392,11 +392,12 @@ def test_a_training_of_minutes_is_interrupted_and_there_is_no_reference(tmp_path
     assert not (folder / "ref.json").exists()
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     "has_alarm",
     [
-        pytest.param(True, marks=[needs_alarm, pytest.mark.slow]),
-        pytest.param(False, marks=pytest.mark.nightly),
+        pytest.param(True, marks=needs_alarm),
+        False,
     ],
     ids=["alarm", "watchdog"],
 )

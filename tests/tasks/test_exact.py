@@ -32,6 +32,7 @@ def write_problem(folder, problem):
     return str(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "problem", [POTENTIAL, pytest.param(REGRESSION, marks=pytest.mark.slow)], ids=lambda problem: problem.target
 )
@@ -74,6 +75,7 @@ def test_a_trial_agrees_with_an_exact_reference(tmp_path, problem, is_within):
     assert metrics["se_hat"] < 0.07 * reference["llc"]
 
 
+@pytest.mark.slow
 def test_a_reference_whose_value_is_not_known_fails_and_says_so(tmp_path):
     problem = MLPProblem(training=TrainingSpec(num_steps=1, max_polish_steps=0))
     result = reference_task(write_problem(tmp_path, problem), EXACT, HANGING).to_json()

@@ -69,6 +69,7 @@ def run(quadratic_dir, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_reference_is_certified_and_right(quadratic_dir, exact, is_within):
     reference = read_json(quadratic_dir / "ref.json")
     assert reference["state"] == "COMPLETE"
@@ -145,6 +146,7 @@ def test_reference_out_of_time_is_not_certified(quadratic_dir, tmp_path):
     assert not (folder / "failure.json").exists()
 
 
+@pytest.mark.slow
 def test_reference_out_of_time_in_training_fails_and_says_which_budget(tmp_path):
     folder = write_problem(tmp_path)
     result = make_reference(folder, 1e-6)
@@ -179,6 +181,7 @@ def test_reference_that_fails_says_why(tmp_path):
     assert not (tmp_path / "ref.json").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_x64", [False, True])
 @pytest.mark.parametrize(("method", "settings", "dtype"), [("sgld", SGLD, "float32"), ("mclmc", MCLMC, "float64")])
 def test_trial_in_its_own_precision(run, tmp_path, exact, is_within, method, settings, dtype, is_x64):
@@ -303,7 +306,7 @@ for folder in sys.argv[2:]:
 """
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_one_worker_serves_both_precisions_bit_by_bit(quadratic_dir, tmp_path):
     trials = {"sgld": SGLD, "mclmc": MCLMC}
 

@@ -40,7 +40,10 @@ TRIALS: dict[str, list[dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("method", TRIALS)
+@pytest.mark.nightly
+@pytest.mark.parametrize(
+    "method", [method if method == "sgld" else pytest.param(method, marks=pytest.mark.nightly) for method in TRIALS]
+)
 def test_a_warm_trial_compiles_nothing(method: str, quadratic_dir: Path, tmp_path: Path, compiled: list[str]) -> None:
     def run(number: int, settings: dict[str, Any]) -> dict[str, Any]:
         folder = tmp_path / str(number)

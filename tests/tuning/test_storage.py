@@ -80,7 +80,7 @@ def whole_trials(paths):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("is_torn", [False, True])
+@pytest.mark.parametrize("is_torn", [pytest.param(False, marks=pytest.mark.nightly), True])
 def test_a_study_goes_on_after_a_disk_that_was_full_from_any_write_on(tmp_path, failing_writes, is_torn):
     paths = build_paths(tmp_path / "spared")
     with failing_writes() as writes:

@@ -333,6 +333,7 @@ def test_a_finished_trial_is_not_run_again_when_the_journal_is_lost(paths):
         assert followed == [lane], "what follows can still be asked for"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("function", "expected"), [(estimate, [12]), (failing, [])])
 def test_what_follows_a_study_is_opened_once_unless_too_many_trials_failed(paths, function, expected):
     opened = []

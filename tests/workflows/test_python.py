@@ -71,7 +71,7 @@ def dry_run(run_inline, folder: Path) -> dict:
     return json.loads(result.stdout)
 
 
-@pytest.mark.slow  # two certified references and three processes that import JAX
+@pytest.mark.nightly  # two certified references and three processes that import JAX
 def test_experiments_on_networks_of_ones_own(run_inline, tmp_path):
     one, other = tmp_path / "one", tmp_path / "other"
     write(one)
@@ -102,6 +102,7 @@ def test_experiments_on_networks_of_ones_own(run_inline, tmp_path):
     assert [problem["is_built"] for problem in plan["problems"]] == [True, False], "an edited checkpoint is another one"
 
 
+@pytest.mark.slow
 def test_a_function_that_gives_no_network_starts_nothing(run_inline, tmp_path):
     write(tmp_path)
     (tmp_path / "networks.py").write_text("def linear(checkpoint):\n    return 1 / len(checkpoint[6:])\n")
@@ -113,6 +114,7 @@ def test_a_function_that_gives_no_network_starts_nothing(run_inline, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_a_dry_run_looks_for_the_function(run_inline, tmp_path):
     write(tmp_path)
     (tmp_path / "networks.py").write_text(NETWORKS.replace("def linear", "def linaer"))
@@ -121,6 +123,7 @@ def test_a_dry_run_looks_for_the_function(run_inline, tmp_path):
     assert "found no such function, expected a function. Did you mean `linaer`?" in result.stderr
 
 
+@pytest.mark.slow
 def test_two_of_the_same_content_are_one_too_many(run_inline, tmp_path):
     write(tmp_path)
     shutil.copy(tmp_path / "a.npy", tmp_path / "b.npy")
@@ -130,6 +133,7 @@ def test_two_of_the_same_content_are_one_too_many(run_inline, tmp_path):
     assert "builds the same network on the same data as networks.py:linear, checkpoint=a.npy" in result.stderr
 
 
+@pytest.mark.slow
 def test_checkpoints_without_references_say_which_are_minima(run_inline, tmp_path):
     write(tmp_path)
     np.save(tmp_path / "b.npy", least_squares() + 0.3)

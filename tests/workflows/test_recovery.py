@@ -59,9 +59,8 @@ def test_an_interrupted_command_leaves_no_process_and_loses_no_trial(small_study
     assert max(ends(small_study)) == 1
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [pytest.param(signal.SIGINT, 130, marks=pytest.mark.nightly), (signal.SIGTERM, 143)]
-)
+@pytest.mark.nightly
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_command_without_workers_goes_on_with_or_without_them(small_study, number, code):
     long = ("--set", "optuna.max_trials_per_method=3", *trials_of(100_000))
     process = small_study.start(*long, card="--inline")
@@ -78,6 +77,7 @@ def test_an_interrupted_command_without_workers_goes_on_with_or_without_them(sma
     assert max(ends(small_study)) == 1
 
 
+@pytest.mark.nightly
 def test_a_second_command_on_the_same_run_is_told_who_is_there(small_study):
     long = ("--set", "optuna.max_trials_per_method=200", *trials_of(200_000))
     process = small_study.start(*long)
@@ -171,6 +171,7 @@ def test_hopeless_trials_are_stopped_while_they_run(small_study, monkeypatch, pr
     assert complete.loc[complete["objective"].idxmin(), "param_eta0"] == 5e-4
 
 
+@pytest.mark.nightly
 def test_a_killed_worker_costs_no_trial(small_study):
     """What its trial had begun is begun again, on the worker that takes its place."""
     process = small_study.start(*trials_of(100_000))
@@ -191,6 +192,7 @@ def test_a_killed_worker_costs_no_trial(small_study):
     small_study.wait_until_nothing_is_left()
 
 
+@pytest.mark.nightly
 def test_collecting_artifacts_beside_a_running_study_costs_it_nothing(small_study):
     process = small_study.start("--set", "optuna.max_trials_per_method=4", *trials_of(50_000))
     wait_until(lambda: small_study.trial_files("manifest.json"))
