@@ -50,6 +50,7 @@ SAMPLERS: dict[str, dict[str, Any]] = {
     "mclmc": {},
     "vi": {},
     "sgld": {"precond_type": "whitened", "eta0": 0.02},
+    "auto": {},
 }
 MAX_Z = 4.0
 MAX_ERROR = 0.01  # of λ̂

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -37,6 +38,7 @@ __all__ = [
     "is_diverging",
     "is_refuted",
     "judge_minimum",
+    "pooled",
 ]
 
 
@@ -142,6 +144,17 @@ def agreement(
             Criterion(f"disagreement with {name}, in MCSE", deviation, MAX_DISAGREEMENT),
         )
     )
+
+
+def pooled(estimates: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Independent estimates and standard errors of one λ̂ as one, weighted by inverse variance; NaN and ∞ of none."""
+    if len(estimates) < 2:
+        return next(iter(estimates), (math.nan, math.inf))
+    values, errors = np.array(estimates).T
+    if not (np.isfinite(errors) & (errors > 0)).all():
+        return estimates[0]
+    precisions = errors**-2
+    return float(values @ precisions / precisions.sum()), float(precisions.sum() ** -0.5)
 
 
 def is_refuted(judgement: Certificate) -> bool:

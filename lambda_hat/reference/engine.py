@@ -36,6 +36,7 @@ from lambda_hat.reference.certificate import (
     is_diverging,
     is_refuted,
     judge_minimum,
+    pooled,
 )
 from lambda_hat.reference.coordinates import LOG_STEP_SIZE_JITTER, find_coordinates, start_hmc
 from lambda_hat.reference.descents import decrease_from_w0
@@ -370,11 +371,10 @@ class _Engine:
         return Certificate(tuple(criterion for criterion in criteria if criterion is not None))
 
     def estimate_of_chains(self) -> tuple[float, float]:
-        """λ̂ and its standard error by the draws that count."""
-        draws = None if self.chains is None else self.chains.retained
-        if draws is None:
-            return math.nan, math.inf
-        return draws.corrected.mean, draws.corrected.mcse
+        """λ̂ and its standard error by the draws that count, those at half the step size among them once they agree."""
+        counting = [self.chains, self.finer if self.judge_finer().is_certified else None]
+        draws = [chains.retained for chains in counting if chains is not None and chains.retained is not None]
+        return pooled([(part.corrected.mean, part.corrected.mcse) for part in draws])
 
     def judge_cross_check(self) -> Certificate:
         return Certificate(()) if self.spec.cross_check is None else self._agreement(self.cross_check, "mclmc")

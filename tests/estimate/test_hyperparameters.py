@@ -51,7 +51,7 @@ OTHER = {
     | {"precond_type": "none", "dtype": "float64"},
     "mclmc": COMMON
     | {"step_size": 0.1, "target_accept": 0.95, "L": 2.0, "steps": 60, "adjusted": False, "dtype": "float32"}
-    | {"burn_in_fraction": 0.5},
+    | {"burn_in_fraction": 0.5, "max_bias": 0.1},
     "hmc": COMMON
     | {"step_size": 0.2, "num_integration_steps": 4, "target_accept": 0.95, "steps": 60, "dtype": "float32"}
     | {"burn_in_fraction": 0.5},
@@ -61,6 +61,7 @@ TOGETHER_WITH = {
     ("sgld", "b1"): {"precond_type": "adam"},
     ("sgld", "b2"): {"precond_type": "rmsprop"},
     ("sgld", "eps"): {"precond_type": "rmsprop"},
+    ("mclmc", "max_bias"): {"adjusted": False},
 }
 # Names that must change nothing: how often the deadline is looked at, and how many slots there are for M and r,
 # and what VI leaves out of its progress, since its λ̂ is that of draws from the end of the fit.
@@ -72,7 +73,7 @@ WITHOUT_EFFECT = {
     "hmc": {"chunk_size": 15},
 }
 # Each of these compiles all of a method anew: tested at night, and of one method always.
-RECOMPILED = {"num_chains", "num_draws", "batch_size", "dtype", "adjusted", "hessian"}
+RECOMPILED = {"num_chains", "num_draws", "batch_size", "dtype", "adjusted", "max_bias", "hessian"}
 
 
 def is_nightly(method: str, name: str, value: object) -> bool:

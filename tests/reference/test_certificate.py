@@ -18,6 +18,7 @@ from lambda_hat.reference.certificate import (
     is_diverging,
     is_refuted,
     judge_minimum,
+    pooled,
 )
 
 NBETA = 20.0
@@ -260,3 +261,12 @@ def test_divergences_beyond_doubt_are_many_and_not_of_one_chain(divergent_by_cha
 
 def test_no_draws_do_not_diverge():
     assert not is_diverging(None)
+
+
+def test_independent_estimates_count_by_their_precision():
+    assert pooled([(10.0, 0.3), (11.0, 0.4)]) == pytest.approx((10.36, 0.24))
+    assert pooled([(10.0, 0.3)]) == (10.0, 0.3)
+    assert pooled([(10.0, 0.3), (11.0, math.inf)]) == (10.0, 0.3)
+    llc, se = pooled([])
+    assert math.isnan(llc)
+    assert se == math.inf

@@ -16,7 +16,7 @@ from lambda_hat.config.study import ReferenceSpec
 from lambda_hat.posterior import LocalPosterior, build_posterior, hessian_whitening, identity_whitening
 from lambda_hat.reference.engine import sample_reference
 from lambda_hat.reference.importance import estimate_by_importance, fit_mixture, mixture_around
-from lambda_hat.reference.survey import SurveyBudget, look_from_afar
+from lambda_hat.reference.survey import Survey, SurveyBudget, look_from_afar
 from lambda_hat.samplers import hmc
 from lambda_hat.samplers.work import Work
 
@@ -206,6 +206,14 @@ def test_descents_go_on_while_wells_turn_up() -> None:
 
 
 @pytest.mark.slow
+def test_wells_that_few_descents_found_speak_for_others() -> None:
+    criterion = Survey(rare=0.02).mass_of_rare()
+    assert criterion is not None
+    assert not criterion.is_met
+    assert "one or two descents" in str(criterion)
+    assert Survey(rare=0.02, prior_k_hat=0.3, prior_size=100.0).mass_of_rare() is None  # these draws see all
+
+
 def test_a_loss_without_curvature_at_w0_is_whitened_by_the_localization() -> None:
 
     def without_curvature(position, batch):

@@ -11,7 +11,13 @@ from lambda_hat.config.methods.mclmc import MCLMCSettings
 from lambda_hat.posterior import DenseWhitening, hessian_whitening
 from lambda_hat.samplers import mclmc
 from lambda_hat.samplers.base import TunableSampler
-from lambda_hat.samplers.mclmc import MAX_INTEGRATION_STEPS, AdjustedMCLMC, UnadjustedMCLMC
+from lambda_hat.samplers.mclmc import (
+    MAX_INTEGRATION_STEPS,
+    AdjustedMCLMC,
+    BoundedMCLMC,
+    UnadjustedMCLMC,
+    energy_variance_at,
+)
 from lambda_hat.samplers.runner import init_chains, run_chains
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -152,3 +158,23 @@ def test_unadjusted_steps_are_the_size_they_are_told(quadratic):
     half = UnadjustedMCLMC.from_settings(posterior, whitening, UNADJUSTED.model_copy(update={"step_size": 0.1}))
     spreads = [run_chains(s, jax.random.key(3), chains.states, 400).info.energy.std() for s in (sampler, half)]
     assert 6 < spreads[0] / spreads[1] < 10
+
+
+@pytest.mark.slow
+def test_a_bound_on_the_bias_finds_its_step_size(quadratic, is_within):
+    posterior, whitening, exact = quadratic
+    assert energy_variance_at(0.01) == pytest.approx(3.92e-6, rel=0.001)
+    steps = {}
+    for bias in (0.02, 0.1):
+        sampler = BoundedMCLMC.from_settings(posterior, whitening, UNADJUSTED.model_copy(update={"max_bias": bias}))
+        states = init_chains(sampler, jax.random.key(0), jnp.zeros((8, 5)))
+        chains = run_chains(sampler, jax.random.key(1), states, 9000, num_warmup=1000)
+        variance = chains.info.energy[:, 1000:].var() / 5
+        assert 0.3 < variance / energy_variance_at(bias) < 1.5  # a step size that varies errs on the safe side
+        loss = float(posterior.nbeta) * chains.info.excess_loss[:, 1000:].mean(axis=1)
+        error, se = loss.mean() / exact - 1, loss.std(ddof=1) / np.sqrt(8) / exact
+        assert abs(error) < bias + 4 * se
+        steps[bias] = float(chains.sampler.step_size)
+    # The variance is of sixth order in the step size.
+    wanted = (energy_variance_at(0.1) / energy_variance_at(0.02)) ** (1 / 6)
+    assert steps[0.1] / steps[0.02] == pytest.approx(wanted, rel=0.15)

@@ -26,7 +26,7 @@ class MCLMCSettings(MethodSettings):
     """Microcanonical Langevin Monte Carlo in whitened coordinates; lengths in units of √d standard deviations of z.
 
     Adjusted, a draw is a trajectory with its Metropolis decision, and the step size is adapted to `target_accept`.
-    Unadjusted, a draw is one integrator step of just the size given, and the bias that it causes stays.
+    Unadjusted, a draw is one integrator step of just the size given, or of the size that causes `max_bias`.
     """
 
     method: ClassVar[str] = "mclmc"
@@ -49,10 +49,11 @@ class MCLMCSettings(MethodSettings):
         WithoutEffect(
             "target_accept", "adjusted", False, "without adjustment it has no effect", "set `adjusted: true`"
         ),
+        WithoutEffect("max_bias", "adjusted", True, "with adjustment there is no bias", "set `adjusted: false`"),
     )
 
     step_size: PositiveFloat = 0.1
-    """Step size in whitened units. Adjusted chains start their adaptation from it."""
+    """Step size in whitened units. Chains that are adjusted, or keep to `max_bias`, start their adaptation from it."""
     target_accept: OpenUnit = 0.9
     """Acceptance rate that the step size is adapted to; for adjusted chains only."""
     decoherence_length: PositiveFloat = Field(default=1.0, alias="L")
@@ -61,13 +62,16 @@ class MCLMCSettings(MethodSettings):
     """Draws of each chain."""
     is_adjusted: bool = Field(default=True, alias="adjusted")
     """Whether a Metropolis decision removes the bias of the step size."""
+    max_bias: OpenUnit | None = None
+    """Relative error of variances that unadjusted chains may have; burn-in finds the step size. By default that is
+    `step_size`."""
     chunk_size: PositiveInt = 50
     """Steps between two looks at the deadline and the stop flag."""
 
     @property
     def advice_on_bias(self) -> str:
         """What to do where steps without adjustment bias the draws."""
-        return "Lower `step_size`"
+        return "Lower `step_size`" if self.max_bias is None else "Lower `max_bias`"
 
     @property
     def is_exact(self) -> bool:
@@ -81,5 +85,5 @@ class MCLMCSettings(MethodSettings):
 
     @property
     def program(self) -> tuple[Hashable, ...]:
-        """Chains with and without the Metropolis decision are two programs."""
-        return *super().program, self.is_adjusted
+        """Chains with and without the Metropolis decision, or an adaptation, are programs of their own."""
+        return *super().program, self.is_adjusted, self.max_bias is None
