@@ -24,6 +24,11 @@ from lambda_hat.artifacts.files import (
 from lambda_hat.errors import InputError, RunStateError
 from lambda_hat.formatting import unescaped
 
+try:
+    import fcntl
+except ImportError:  # Windows, where a dry run does not tell
+    fcntl = None
+
 __all__ = [
     "CONFIRMING",
     "FAILURE_JSON",
@@ -38,6 +43,7 @@ __all__ = [
     "TRACES_NPZ",
     "Paths",
     "RunContext",
+    "refuse_held",
     "shared_references",
     "within",
 ]
@@ -246,7 +252,7 @@ class RunContext:
             try:
                 self._lock.acquire()
             except TimeoutError:
-                raise RunStateError(self._held_message()) from None
+                raise RunStateError(_held_message(self.paths)) from None
         since = datetime.now(UTC).isoformat(timespec="seconds")
         try:
             write_json_atomic(self._holder, {"pid": os.getpid(), "host": socket.gethostname(), "since": since})
@@ -266,17 +272,33 @@ class RunContext:
         """Replace `meta/resolved_config.yaml` by this text."""
         write_text_atomic(self.paths.resolved_config, text)
 
-    def _held_message(self) -> str:
-        holder = read_json(self._holder)
-        who = (
-            f"lambda-hat with process id {holder['pid']} on {holder['host']} (since {holder['since']})"
-            if holder and holder.keys() >= {"pid", "host", "since"}
-            else "another lambda-hat"
-        )
-        return (
-            f"{self.paths.root} is in use by {who}. "
-            "Wait for it to end, end it, or choose another `store.namespace` for this run."
-        )
+
+def refuse_held(paths: Paths) -> None:
+    """Do nothing, unless a command holds the run. The lock is looked at without being touched.
+
+    Raises:
+        RunStateError: that says which command.
+    """
+    if fcntl is None or not paths.lock.is_file():
+        return
+    with paths.lock.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunStateError(_held_message(paths)) from None
+
+
+def _held_message(paths: Paths) -> str:
+    holder = read_json(paths.lock.with_name("lock.json"))
+    who = (
+        f"lambda-hat with process id {holder['pid']} on {holder['host']} (since {holder['since']})"
+        if holder and holder.keys() >= {"pid", "host", "since"}
+        else "another lambda-hat"
+    )
+    return (
+        f"{paths.root} is in use by {who}. "
+        "Wait for it to end, end it, or choose another `store.namespace` for this run."
+    )
 
 
 def _checked(name: str) -> str:

@@ -176,9 +176,11 @@ def _print_next(*commands: Sequence[object]) -> None:
 
 def _tell(plan: Plan, options: RunOptions) -> None:
     """Print the plan of a dry run, and end as the run would before it begins."""
+    from lambda_hat.artifacts.paths import refuse_held
     from lambda_hat.cli.dry_run import plan_to_dict, plan_to_text
     from lambda_hat.workflows.begin import refuse_changes, refuse_unfinished
 
     refuse_changes(plan)
+    refuse_held(plan.paths)
     click.echo(json.dumps(plan_to_dict(plan), indent=2, ensure_ascii=False) if options.is_json else plan_to_text(plan))
     refuse_unfinished(plan, resume=options.resume)

@@ -17,7 +17,7 @@ from lambda_hat.config.locate import Finding, KeyPath, dotted
 from lambda_hat.config.methods import METHODS, hyperparameter_names
 from lambda_hat.config.problems import TARGETS, ProblemEntry, find_kind
 from lambda_hat.config.resolve import load_preset, resolve_sampler, unknown_preset
-from lambda_hat.config.study import ReferenceSpec
+from lambda_hat.config.study import Objective, ReferenceSpec
 from lambda_hat.config.suggest import did_you_mean, one_of
 from lambda_hat.config.validation import findings_of, found, is_number
 from lambda_hat.errors import TargetError
@@ -55,6 +55,7 @@ def check_study(data: Mapping[str, Any]) -> Iterator[Finding]:
             place = ("optuna", "enqueue", method, index)
             yield from _check_enqueued(_mapping(entry), _mapping(space.get(method)), method, place)
     yield from _check_exact(data, "problems")
+    yield from _check_objective(data)
 
 
 def check_experiments(data: Mapping[str, Any]) -> Iterator[Finding]:
@@ -109,6 +110,15 @@ def _outside(value: object, spec: Mapping[str, Any]) -> str | None:
             return f"{found(low)} plus a multiple of {found(step)}"
         return None
     return f"a {'whole ' if is_whole else ''}number from {found(low)} to {found(high)}"
+
+
+def _check_objective(data: Mapping[str, Any]) -> Iterator[Finding]:
+    objective = _mapping(_mapping(data.get("optuna")).get("objective"))
+    kind = objective.get("type", Objective.model_fields["type"].default)
+    value, default = objective.get("delta"), Objective.model_fields["delta"].default
+    if kind in ("abs", "relative") and is_number(value) and value != default:
+        message, hint = f"found {found(value)}, which has no effect with `type: {kind}`", "Remove it, or use `huber`."
+        yield Finding(("optuna", "objective", "delta"), message, hint, is_about_key=True)
 
 
 def _check_exact(data: Mapping[str, Any], entries: str) -> Iterator[Finding]:

@@ -30,7 +30,7 @@ from lambda_hat.scheduling.pace import Ahead, seconds_left
 from lambda_hat.scheduling.scheduler import AnyLane, Event, Scheduler
 from lambda_hat.tasks import import_task
 from lambda_hat.workflows.endings import doubled
-from lambda_hat.workflows.plan import Plan
+from lambda_hat.workflows.plan import Plan, problem_titles
 from lambda_hat.workflows.references import ReferenceLane, stored_reference
 
 __all__ = ["Controller", "Outcome", "Story"]
@@ -120,6 +120,7 @@ class Controller(Generic[R]):
         self._progress = progress
         self._paths = plan.paths
         self._card = plan.loaded.card
+        self._loaded = plan.loaded
         self._sections = plan.loaded.sections
         self._problems = {problem_id(problem.identity()): problem for problem in plan.loaded.problems}
         self._references: dict[str, ReferenceRecord] = {}
@@ -257,12 +258,14 @@ class Controller(Generic[R]):
         if failed := [lane for lane in lanes if not isinstance(lane.result, ReferenceRecord)]:
             results = [lane.result for lane in failed if isinstance(lane.result, ReferenceFailure)]
             short = {result.short_of for result in results if result.short_of is not None}
-            message = "\n".join(f"The reference of {lane.pid} {lane.state}" for lane in failed)
+            titles = problem_titles(self._loaded)
+            message = "\n".join(f"The reference of {titles[lane.pid]} {lane.state}" for lane in failed)
             return ExecutionError(message).advising(*doubled(self._sections.execution.budget, short))
         uncertified = [pid for pid, reference in self._references.items() if not reference.is_certified]
         spec = self._sections.reference
         if uncertified and spec.is_certifiable and spec.on_uncertified == "fail":
-            reasons = "; ".join(f"{pid}: {', '.join(self._references[pid].reasons)}" for pid in uncertified)
+            titles = problem_titles(self._loaded)
+            reasons = "; ".join(f"{titles[pid]}: {', '.join(self._references[pid].reasons)}" for pid in uncertified)
             return UncertifiedReference(
                 f"Not certified: {reasons}. Give it more time (`execution.budget.hmc_sec`), a larger localization "
                 "(`posterior.localization`) or more chains (`reference.num_chains`); "

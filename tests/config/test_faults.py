@@ -288,6 +288,11 @@ SECTIONS = {
         "    Exact values are known of `quadratic`, `linear_regression`, `potential`; others need `reference: hmc`.\n"
         "study.yaml:7:28  reference.num_chains: found 16, which has no effect with `method: exact`\n    Remove it.",
     ),
+    "a bend that no parabola has": (
+        "optuna: {objective: {type: relative, delta: 0.3}}",
+        "7:38  optuna.objective.delta: found 0.3, which has no effect with `type: relative`\n"
+        "    Remove it, or use `huber`.",
+    ),
     "settings to try first that are not searched": (
         "optuna: {enqueue: {sgld: [preset, {eta1: 1e-3}, {eta0: 2}, {steps: 5}], vii: [], vi: [best]}}",
         "7:36  optuna.enqueue.sgld.1.eta1: `eta1` is not searched, so that it cannot be tried first\n"

@@ -94,6 +94,7 @@ def test_other_refusals_change_nothing_either(finished, tmp_path):
 
     with FileLock(root / "meta/lock"):
         refuse("is in use by another lambda-hat", *more, "--inline")
+        refuse("is in use by another lambda-hat", *more, "--inline", "--dry-run")
     recommended = (root / "recommended/sgld.yaml").read_text(encoding="utf-8").replace("optuna-recommended", "optuna")
     (root / "recommended/mine.yaml").write_text(recommended, encoding="utf-8")
     refuse("belongs to `lambda-hat workflow optuna`", "workflow", "llc", "--config", root / "recommended/mine.yaml")
