@@ -9,20 +9,17 @@ from pathlib import Path
 
 import pytest
 from hypothesis import example, given
-from hypothesis import strategies as st
 
 from lambda_hat.config.card import InlineCard, KubernetesCard, LocalCard, LocalExecutor, PBSCard, SlurmCard, Volume
 from lambda_hat.errors import ExecutionError
 from lambda_hat.execution import plain
 from lambda_hat.execution.parsl.cards import load_parsl_config_from_card
 from lambda_hat.execution.plain import check_folder, is_plain, plain_path
+from tests.names import FOLDER_NAMES
 
 LOCAL = LocalCard(executors=(LocalExecutor(label="only", max_workers=1),))
 SLURM = SlurmCard(type="slurm", max_workers=1)
 CARDS = (LOCAL, SLURM, PBSCard(type="pbs", max_workers=1))
-NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=("Cs",)), min_size=1, max_size=60).filter(
-    lambda name: name not in (".", "..")
-)
 HOSTILE = "a b$(touch MARK)`touch MARK`;\"'[0.1]{x}{{y}}%j#\\é\n$HOME~*?&|<>!"
 
 
@@ -33,7 +30,7 @@ def kubernetes(path: str) -> KubernetesCard:
 
 
 @pytest.mark.slow
-@given(NAMES)
+@given(FOLDER_NAMES)
 @example(HOSTILE)
 @example("my runs")
 @example("lr=[0.1]")

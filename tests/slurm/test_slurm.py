@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
 
 from tests.conftest import HANGING, wait_until
+from tests.names import FOLDER_NAMES
 from tests.workflows.conftest import SmallStudy
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
@@ -207,6 +209,20 @@ def test_a_whole_study(begin):
     assert {path.name for path in study.folder.iterdir()} == {"card.yaml", "runs", "study.yaml"}, (
         "jobs write there, too"
     )
+
+
+@pytest.mark.nightly
+@settings(max_examples=3)
+@given(name=FOLDER_NAMES)
+def test_a_study_in_a_folder_of_any_name(begin_early, name):
+    """Each begins in a folder of its own, or is refused by its name before anything is submitted."""
+    study = begin_early(name, 2)
+    if study.process.wait(HANGING) == 2:
+        assert "folder" in study.process.communicate()[1]
+        assert study.jobs() == []
+        return
+    study.end(0)
+    study.assert_complete(2)
 
 
 @pytest.mark.nightly  # it is lost after 120 s

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
 import yaml
 from click.testing import CliRunner
 from filelock import FileLock
+from hypothesis import given, settings
 
 from lambda_hat.cli.app import cli
 from lambda_hat.records.tables import read_frame
+from tests.names import FOLDER_NAMES
 from tests.workflows.conftest import SmallStudy
 
 HOSTILE = "a b$(touch MARK)`touch MARK`;\"'[0.1]{x}%j#\\é\n$HOME~*?&|<>!"
@@ -43,6 +46,19 @@ def test_workers_run_wherever_the_run_its_home_and_its_temporary_files_lie(tmp_p
     assert not list(folder.rglob("MARK"))
     links = Path("/tmp").glob(".lambda-hat-*")
     assert not [link for link in links if link.readlink().is_relative_to(tmp_path)]
+
+
+@pytest.mark.nightly
+@settings(max_examples=5)
+@given(FOLDER_NAMES)
+def test_workers_run_in_a_folder_of_any_name(name):
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / name
+        folder.mkdir()
+        study = SmallStudy(folder)
+        study.run_with_workers()
+        assert list(study.table["state"]) == ["COMPLETE"] * 3
+        assert [path.name for path in Path(place).iterdir()] == [name]
 
 
 @pytest.fixture(scope="module")
