@@ -59,6 +59,10 @@ class Objective(Frozen):
     """Error at which `huber` turns from quadratic to linear."""
     rhat_penalty: NonNegativeFloat = 0.0
     """Factor of max(0, R̂ − 1.05), which is added to the distance."""
+    gates: bool = False
+    """Whether R̂ ≤ 1.05, k̂ ≤ 0.7, a bias by the identities ≤ 5 % and a stationary law are constraints of the search: a
+    trial that breaks one is worse than all that keep them, however close it came to the reference.
+    """
 
 
 class Concurrency(Frozen):

@@ -41,10 +41,10 @@ class Candidate:
 
 
 def best_candidates(pid: str, trials: Iterable[StudyTrial], top_k: int) -> list[Candidate]:
-    """The `top_k` completed trials with the smallest objectives and different settings, best first."""
+    """The `top_k` best completed trials with different settings, best first: constraints come before objectives."""
     complete = [trial for trial in trials if trial.state is State.COMPLETE and trial.value is not None]
     found: dict[str, Candidate] = {}
-    for trial in sorted(complete, key=lambda trial: (trial.value or 0.0, trial.number)):
+    for trial in sorted(complete, key=lambda trial: trial.rank):
         candidate = Candidate(pid, trial.number, trial.run_id, trial.params, trial.value or 0.0, trial.llc_hat)
         found.setdefault(candidate.key, candidate)
     return list(found.values())[:top_k]

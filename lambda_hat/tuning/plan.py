@@ -74,8 +74,9 @@ def definition(
     method: str, objective: Objective, space: Mapping[str, Distribution], conditions: Mapping[str, object]
 ) -> dict[str, object]:
     """What a study keeps of what all its trials have in common, under YAML's names; none of it may change."""
+    kept = {name: value for name, value in objective.to_dict().items() if name != "gates" or value}
     return {
-        "optuna.objective": objective.to_dict(),
+        "optuna.objective": kept,
         **{f"search_space.{method}.{name}": distribution.to_dict() for name, distribution in space.items()},
         **conditions,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
 import time
 from collections import Counter
@@ -66,6 +67,7 @@ class StudyTrial:
     again: int | None = None  # number of the trial that this one repeats with more time
     short_of: str | None = None  # budget for want of which it failed
     short_sec: float | None = None  # what that was
+    violation: float = 0.0  # by how much it breaks constraints, in shares of their bounds
 
     @classmethod
     def of(cls, trial: FrozenTrial) -> StudyTrial:
@@ -80,8 +82,14 @@ class StudyTrial:
             seed=attrs.get("seed"),
             origin=attrs.get("origin", cls.origin),
             reason=attrs.get("reason"),
+            violation=sum(max(0.0, value) for value in trial.constraints.values()),
             **{name: attrs.get(name) for name in ("llc_hat", "se_hat", "rhat", "again", "short_of", "short_sec")},
         )
+
+    @property
+    def rank(self) -> tuple[float, float, int]:
+        """The smaller, the better, for completed trials."""
+        return self.violation, math.inf if self.value is None else self.value, self.number
 
 
 class _Throttle:
@@ -202,6 +210,12 @@ class TuningStudy:
         for key, value in attrs.items():
             self._storage.set_trial_user_attr(self._trial_id(number), key, value)
 
+    def constrain(self, number: int, gates: Mapping[str, float]) -> None:
+        """Keep how a trial that is still running meets constraints: it does where no value is above 0."""
+        trial = optuna.trial.Trial(self._study, self._trial_id(number))
+        for name, value in gates.items():
+            trial.set_constraint(name, value)
+
     def report(self, number: int, step: int, value: float) -> None:
         """Record an intermediate value; a second one at the same step replaces the first."""
         self._storage.set_trial_intermediate_value(self._trial_id(number), step, clipped(value))
@@ -269,7 +283,7 @@ class TuningStudy:
 
     @property
     def best(self) -> StudyTrial | None:
-        """The completed trial with the smallest value, the earliest of equal ones."""
+        """The completed trial that breaks constraints least, then that with the smallest value, then the earliest."""
         return self._best
 
     def save_pickle_now_and_then(self) -> None:
@@ -300,7 +314,7 @@ class TuningStudy:
     def _note_best(self, trial: StudyTrial) -> None:
         if trial.state is not State.COMPLETE or trial.value is None:
             return
-        if self._best is None or (trial.value, trial.number) < (self._best.value, self._best.number):
+        if self._best is None or trial.rank < self._best.rank:
             self._best = trial
 
     def _trial_id(self, number: int) -> int:

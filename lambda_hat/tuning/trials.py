@@ -22,7 +22,7 @@ from lambda_hat.scheduling.folders import clear_folder, discard, fail_in, lacks_
 from lambda_hat.scheduling.pace import Ahead, expected_seconds
 from lambda_hat.scheduling.scheduler import AnyLane, Task
 from lambda_hat.tuning.algorithms import NUM_REPORT_STEPS
-from lambda_hat.tuning.objective import WORST_VALUE, objective_value
+from lambda_hat.tuning.objective import WORST_VALUE, gates_of, objective_value
 from lambda_hat.tuning.plan import StudyPlan
 from lambda_hat.tuning.space import nearest_params
 from lambda_hat.tuning.study import AskedTrial, StudyTrial, TuningStudy
@@ -250,6 +250,8 @@ class TrialLane:
         facts = {name: value for name, value in figures.items() if value is not None}
         if metrics.state is State.COMPLETE and metrics.llc_hat is not None:
             self.study.annotate(number, facts)
+            if self._spec.objective.gates:
+                self.study.constrain(number, gates_of(metrics))
             self.study.tell_complete(number, self._objective(metrics.llc_hat, metrics.rhat))
         elif metrics.state is State.PRUNED:
             self.study.annotate(number, {**facts, "reason": metrics.reason})

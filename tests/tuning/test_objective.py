@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from lambda_hat.config.study import Objective
 from lambda_hat.errors import InputError
-from lambda_hat.tuning.objective import WORST_VALUE, clipped, objective_value
+from lambda_hat.records.metrics import Metrics
+from lambda_hat.records.state import State
+from lambda_hat.tuning.objective import WORST_VALUE, clipped, gates_of, objective_value
 
 finite = st.floats(-1e6, 1e6)
 
@@ -44,6 +46,15 @@ def test_penalty_of_chains_that_disagree():
     assert objective_value(spec, 2.0, 2.0, rhat=math.nan) == math.inf
     assert objective_value(spec, 2.0, 2.0, rhat=None) == 0
     assert objective_value(Objective(), 2.0, 2.0, rhat=math.nan) == 0
+
+
+def test_a_trial_breaks_gates_by_shares_of_their_bounds():
+    metrics = Metrics(
+        state=State.COMPLETE, rhat=1.15, self_check_bias=-0.025, stationarity=8.0, reports={"k_hat": 0.35}
+    )
+    gates = gates_of(metrics)
+    assert gates == {"rhat": pytest.approx(2.0), "k_hat": -0.5, "bias": -0.5, "stationarity": 1.0}
+    assert gates_of(Metrics(state=State.COMPLETE, rhat=1.0, stationarity=math.nan)) == {"rhat": -1.0}
 
 
 @pytest.mark.parametrize("llc_hat", [math.nan, math.inf, -math.inf])

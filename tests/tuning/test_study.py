@@ -52,6 +52,25 @@ def test_the_search_is_reproducible_and_does_not_repeat_itself_after_reopening(t
     assert len({trial["eta0"] for trial in searches[0]}) == 24
 
 
+def test_trials_that_keep_constraints_are_better_than_any_that_break_one(paths):
+    with StudyStore(paths, SPEC) as store:
+        study = open_study(store)
+        for value, gates in (
+            (0.3, {"rhat": -0.2, "bias": -0.5}),
+            (0.0, {"rhat": 0.4, "bias": -0.9}),
+            (0.1, {"rhat": 0.1}),
+        ):
+            trial = study.ask()
+            study.constrain(trial.number, gates)
+            study.tell_complete(trial.number, value)
+        assert study.best.number == 0
+    with StudyStore(paths, SPEC) as store:
+        study = open_study(store)
+        assert study.best.number == 0
+        assert [trial.violation for trial in study.trials] == [0.0, 0.4, 0.1]
+        assert [trial.number for trial in sorted(study.trials, key=lambda trial: trial.rank)] == [0, 2, 1]
+
+
 def test_reopening_finds_every_trial(paths):
     with StudyStore(paths, SPEC) as store:
         study = open_study(store)
