@@ -14,11 +14,11 @@ import numpy as np
 from lambda_hat.api.arguments import choose, parse, parse_seed, refuse_foreign_names
 from lambda_hat.api.result import LLCResult
 from lambda_hat.api.rounding import certified_rounding_reasons, ends_of, inner_rounding_reasons
-from lambda_hat.api.surroundings import look_around
+from lambda_hat.api.surroundings import Look, look_around
 from lambda_hat.config.methods import METHODS
 from lambda_hat.config.problems import LocalizationRadius, PosteriorSpec
 from lambda_hat.config.study import Budget, ReferenceSpec
-from lambda_hat.draws.criteria import MAX_ROUNDING, MINIMUM, SIGN, Criterion
+from lambda_hat.draws.criteria import MAX_ROUNDING, MINIMUM, SIGN, TOLERATED_DISAGREEMENT, Criterion
 from lambda_hat.draws.info import Info
 from lambda_hat.draws.llc import LLCEstimate, estimate_llc_from_traces
 from lambda_hat.errors import InputError
@@ -27,7 +27,6 @@ from lambda_hat.estimate.reliability import NOT_A_MINIMUM, reasons_against
 from lambda_hat.posterior import LocalPosterior, checked_posterior_of, scales_of
 from lambda_hat.reference.engine import sample_reference
 from lambda_hat.reference.potential import potentials_at
-from lambda_hat.reference.survey import Survey
 from lambda_hat.samplers.work import Work
 from lambda_hat.targets import Model, read_model
 
@@ -93,24 +92,24 @@ def estimate_llc(
     )
     with jax.enable_x64(method.dtype == "float64"):
         run = run_method(problem.posterior, method, coordinates=around.coordinates, seed=seed)
-    survey, spent = around.look_farther(run.num_gradient_evaluations, seed)
-    decrease_available = max(around.decrease_available, -survey.lowest)
+    look = around.look_farther(run.num_gradient_evaluations, seed)
+    decrease_available = max(around.decrease_available, -look.survey.lowest)
     return problem.result(
         run.estimate,
         sampler=sampler,
         reasons=(
             *reasons_against(run, method, decrease_available),
-            *_reasons_of(survey, run.estimate),
+            *_reasons_of(look, run.estimate),
             *_rounding_reasons(problem.posterior, around.double, run),
             *inner_rounding_reasons(problem.model, problem.posterior, lambda: ends_of(run), run.estimate.llc),
         ),
         laplace_llc=around.laplace_llc,
         decrease_available=decrease_available,
-        survey=survey,
+        survey=look.survey,
         num_gradient_evaluations=run.num_gradient_evaluations
         + around.num_gradient_evaluations
-        + spent.num_gradient_evaluations,
-        num_curvature_passes=around.num_curvature_passes + spent.num_curvature_passes,
+        + look.work.num_gradient_evaluations,
+        num_curvature_passes=around.num_curvature_passes + look.work.num_curvature_passes,
         seconds=time.monotonic() - start,
         seed=seed,
         settings=method.to_dict(),
@@ -180,11 +179,16 @@ def certify_llc(
     )
 
 
-def _reasons_of(survey: Survey, estimate: LLCEstimate) -> tuple[str, ...]:
+def _reasons_of(look: Look, estimate: LLCEstimate) -> tuple[str, ...]:
     """What a look from afar has against an estimate by chains that all start near w0."""
     if not math.isfinite(estimate.llc):
         return ()
-    criteria = (survey.disagreement(estimate.llc, estimate.se), survey.mass_elsewhere())
+    survey, importance, (llc, se) = look.survey, look.importance, (estimate.llc, estimate.se)
+    criteria = (
+        survey.disagreement(llc, se),
+        survey.mass_elsewhere(),
+        None if importance is None else importance.disagreement(llc, se, tolerance=TOLERATED_DISAGREEMENT),
+    )
     advice = "Use `certify_llc`, which looks at every well, or make `localization` larger"
     return tuple(f"{c}. {advice}." for c in criteria if c and not c.is_met)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -19,11 +20,25 @@ from lambda_hat.posterior import (
 )
 from lambda_hat.posterior.geometry import MAX_DENSE_DIM
 from lambda_hat.reference.descents import decrease_from_w0
+from lambda_hat.reference.importance import FEW_DIMENSIONS, ImportanceEstimate, estimate_around
 from lambda_hat.reference.survey import Survey, SurveyBudget, look_from_afar
 from lambda_hat.samplers.work import Work
 from lambda_hat.targets import Model
 
-__all__ = ["Surroundings", "look_around"]
+__all__ = ["Look", "Surroundings", "look_around"]
+
+
+MAX_DRAWS_OF_IMPORTANCE = 32_768
+GRADIENTS_OF_IMPORTANCE = 27_000.0  # that it takes at most: it is left out where a look may not cost as much
+MAX_ERROR_OF_IMPORTANCE = 0.01  # relative
+
+
+class Look(NamedTuple):
+    """What was seen from afar, and what that cost."""
+
+    survey: Survey
+    importance: ImportanceEstimate | None  # around the wells of the survey, in few dimensions
+    work: Work
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,12 +53,25 @@ class Surroundings:
     num_gradient_evaluations: float
     num_curvature_passes: int
 
-    def look_farther(self, num_gradient_evaluations: float, seed: int) -> tuple[Survey, Work]:
-        """A look for other wells that costs at most a share of what a run has cost, and its own cost."""
-        posterior, work = self.double, Work()
+    def look_farther(self, num_gradient_evaluations: float, seed: int) -> Look:
+        """A look for other wells that costs at most a share of what a run has cost."""
+        posterior, work, rng = self.double, Work(), np.random.default_rng(seed)
         budget = SurveyBudget.of_run(posterior.dim, posterior.num_data, num_gradient_evaluations)
         with jax.enable_x64(True):
-            return look_from_afar(posterior, self.whitening, np.random.default_rng(seed), work, budget), work
+            survey = look_from_afar(posterior, self.whitening, rng, work, budget)
+            importance, left = None, budget.max_gradients - work.num_gradient_evaluations
+            if posterior.dim <= FEW_DIMENSIONS and left >= GRADIENTS_OF_IMPORTANCE:
+                wells = survey.counting
+                importance = estimate_around(
+                    posterior,
+                    wells,
+                    survey.masses[: len(wells)],
+                    rng,
+                    work,
+                    max_relative_error=MAX_ERROR_OF_IMPORTANCE,
+                    max_draws=MAX_DRAWS_OF_IMPORTANCE,
+                )
+        return Look(survey, importance, work)
 
 
 def look_around(

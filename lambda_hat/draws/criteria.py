@@ -39,6 +39,7 @@ __all__ = [
     "MIN_LLC_OVER_ERROR",
     "MIN_PRIOR_SIZE",
     "SIGN",
+    "TOLERATED_DISAGREEMENT",
     "Correction",
     "Criterion",
     "minimum_criterion",
@@ -68,6 +69,7 @@ MAX_MASS_ELSEWHERE = 0.01  # of the posterior, in wells that one run from w0 doe
 MAX_ROUNDING = 0.01  # of λ̂, by evaluating losses in float32
 MAX_SHARE_MISSED = 1e-3  # of the chains' draws, where the mixture of importance sampling has next to no density
 MIN_LLC_OVER_ERROR = -2.0  # a λ̂ that is negative by more belongs to no minimum
+TOLERATED_DISAGREEMENT = 0.01  # of λ̂, of one run with importance sampling: what its errors need not cover
 MAX_DECREASE = 0.01  # of λ̂: what the local potential may still lose near w0
 
 DIVERGENCES = "fraction of divergent steps"

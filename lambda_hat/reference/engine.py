@@ -41,6 +41,7 @@ from lambda_hat.reference.certificate import (
 from lambda_hat.reference.coordinates import LOG_STEP_SIZE_JITTER, find_coordinates, start_hmc
 from lambda_hat.reference.descents import decrease_from_w0
 from lambda_hat.reference.importance import (
+    FEW_DIMENSIONS,
     MAX_DIM,
     ImportanceEstimate,
     clusters_of,
@@ -65,7 +66,6 @@ MAX_EARLY_HALVINGS = 3  # of a step size, for divergences that smaller steps may
 NUM_CHECK_WARMUP = 200
 ROUNDS_BEFORE_IMPORTANCE = 2  # in which chains may find each other
 ROUNDS_OF_SLOW_CHAINS = 8
-FEW_DIMENSIONS = 10  # in which importance sampling always checks chains, which may never leave a hole
 NUM_SNAPSHOTS, STEPS_BETWEEN_SNAPSHOTS = 50, 10  # of every chain, to build a mixture of
 NUM_CLUSTERS = (8, 64)  # of these, the fewer first
 

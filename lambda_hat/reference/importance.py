@@ -26,10 +26,12 @@ from lambda_hat.reference.potential import potentials_at
 from lambda_hat.samplers.work import Work
 
 __all__ = [
+    "FEW_DIMENSIONS",
     "MAX_DIM",
     "ImportanceEstimate",
     "Mixture",
     "clusters_of",
+    "estimate_around",
     "estimate_by_importance",
     "fit_mixture",
     "mixture_around",
@@ -37,6 +39,7 @@ __all__ = [
     "summarise",
 ]
 
+FEW_DIMENSIONS = 10  # in which it always checks chains, which may never leave a hole
 MAX_DIM = 60  # beyond it too few draws of the mixture matter
 DEGREES_OF_FREEDOM = 5.0
 WIDE_SHARE = 0.05  # of the component that is as wide as the localization: no region is without draws
@@ -198,11 +201,15 @@ class ImportanceEstimate:
     mixture: Mixture
     log_evidence: float  # log of the mean weight: ∫ e^(−U) dw by these draws
 
-    def disagreement(self, llc: float, se: float) -> Criterion | None:
-        """λ̂ of chains beside this one, in combined standard errors; None where the weights mean nothing."""
+    def disagreement(self, llc: float, se: float, *, tolerance: float = 0.0) -> Criterion | None:
+        """λ̂ of chains beside this one, in combined standard errors; None where the weights mean nothing.
+
+        A share `tolerance` of λ̂ is no disagreement.
+        """
         if self.k_hat > MAX_K_HAT:
             return None
-        value = abs(llc - self.llc) / math.hypot(se, self.se)
+        systematic = tolerance * abs(self.llc) / MAX_DISAGREEMENT_OF_SURVEY
+        value = abs(llc - self.llc) / math.hypot(se, self.se, systematic)
         return Criterion("disagreement with importance sampling, in standard errors", value, MAX_DISAGREEMENT_OF_SURVEY)
 
     def share_missed(self, posterior: LocalPosterior, points: Points, work: Work) -> float:
@@ -263,6 +270,25 @@ def estimate_by_importance(
         if is_precise or len(values) >= max_draws or estimate.effective_size < MIN_EFFECTIVE_SHARE * len(values):
             return estimate
         num_draws = min(len(values), max_draws - len(values))
+
+
+def estimate_around(
+    posterior: LocalPosterior,
+    wells: Points,
+    masses: Float[np.ndarray, " wells"],
+    rng: np.random.Generator,
+    work: Work,
+    *,
+    max_relative_error: float,
+    max_draws: int = MAX_DRAWS,
+) -> ImportanceEstimate:
+    """λ̂ from a mixture that starts around wells of known masses, w − w0, and knows of no chains."""
+    scales = np.stack([scales_at(posterior, well, work) for well in wells])
+    start = mixture_around(wells, scales, np.log(masses), float(posterior.localization))
+    mixture = fit_mixture(posterior, start, rng, work)
+    return estimate_by_importance(
+        posterior, mixture, rng, work, max_relative_error=max_relative_error, max_draws=max_draws
+    )
 
 
 def summarise(

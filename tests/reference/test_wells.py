@@ -40,10 +40,11 @@ def potentials(w):
     undefined = 3 * (x - jnp.log1p(x)) + 3 * (y - jnp.log1p(y))  # no number beyond −1
     wall = jnp.where(x < 0.2, 2 * x**2 + 2 * y**2, jnp.nan)
     crate = 0.3 * (x**2 + y**2) + 10 * (2 - jnp.cos(3 * x) - jnp.cos(3 * y))
-    return jnp.stack([-jax.nn.logsumexp(three), plateau, tilt, undefined, wall, crate])
+    hole = 10 * (1 - jnp.exp(-(x**2 + y**2) / 5e-3))
+    return jnp.stack([-jax.nn.logsumexp(three), plateau, tilt, undefined, wall, crate, hole])
 
 
-CASES = ("three wells", "plateau", "tilt", "undefined", "wall", "crate")
+CASES = ("three wells", "plateau", "tilt", "undefined", "wall", "crate", "hole")
 
 
 def loss_fn(position, batch):
@@ -118,6 +119,15 @@ def test_one_run_that_sees_its_own_well_alone_is_not_reliable(case: str, localiz
     assert reason in " ".join(result.reasons)
     assert result.survey.describe() in repr(result)
     assert result.survey.num_descents >= 16
+
+
+@pytest.mark.slow
+def test_a_run_that_stays_in_a_hole_is_not_reliable() -> None:
+    """λ̂ = 6.606, and 1.16 in the hole, which few draws of the localization's Gaussian fall into: they tell nothing."""
+    result = lambda_hat.estimate_llc(
+        loss_fn, jnp.zeros(2), data_of("hole"), sampler="hmc", localization=0.1, inverse_temperature=NBETA / 2
+    )
+    assert "disagreement with importance sampling" in " ".join(result.reasons) or abs(result.llc / 6.606 - 1) < 0.05
 
 
 @pytest.mark.slow
