@@ -63,7 +63,9 @@ class Observable:
         axes = new_axes() if axes is None else axes
         if self.value.ndim == 2:
             largest = max(float(np.max(np.abs(self.value), initial=0.0)), np.finfo(float).tiny)
-            image = axes.imshow(self.value, cmap="RdBu_r", vmin=-largest, vmax=largest, interpolation="nearest")
+            image = axes.imshow(
+                self.value, cmap="RdBu_r", vmin=-largest, vmax=largest, interpolation="nearest", aspect="auto"
+            )
             axes.figure.colorbar(image, ax=axes)
         else:
             values, errors = self.value.reshape(-1), self.se.reshape(-1)

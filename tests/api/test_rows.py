@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
 import pytest
 
-from lambda_hat import certify_llc, estimate_llc, estimate_llc_series
+from lambda_hat import CallProgress, certify_llc, estimate_llc, estimate_llc_series
 from lambda_hat.errors import InputError
 from lambda_hat.samplers import recorder
 
@@ -51,9 +52,22 @@ def assert_close(observable, truth) -> None:
     assert observable.is_converged.all()
 
 
+TOLD: list[CallProgress] = []
+
+
 @pytest.fixture(scope="module")
 def watched():
-    return run(rows=slice(None), queries=QUERIES)
+    return run(rows=slice(None), queries=QUERIES, progress=TOLD.append)
+
+
+def test_progress_tells_stages_and_figures(watched):
+    assert [stage for stage, _ in itertools.groupby(TOLD, lambda told: told.stage)] == ["hessian", "sampling", "wells"]
+    sampling = [told for told in TOLD if told.stage == "sampling" and told.fraction > 0]
+    fractions = [told.fraction for told in sampling]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1
+    assert sampling[-1].llc == pytest.approx(watched.raw_llc)
+    assert (TOLD[-1].llc, TOLD[-1].se) == (watched.llc, watched.se)
 
 
 def test_watching_changes_no_draw(watched):

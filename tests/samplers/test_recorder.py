@@ -40,11 +40,11 @@ class Still(Sampler):
         return state
 
 
-def recorded(num_steps: int, rows=(7, 2), queries=(), **numbers):
+def recorded(num_done: int, rows=(7, 2), queries=(), **numbers):
     """What two chains leave that are at t/10 and −t/10 after t steps."""
     found = RowRecorder(POSTERIOR, WatchedRows(np.array(rows), queries), 2, **numbers)
     done = 0
-    while done < num_steps:
+    while done < num_done:
         done += found.steps_to_next()
         found.record(Still(), jnp.array([[done / 10], [-done / 10]]), found.steps_to_next())
     return found
@@ -78,7 +78,7 @@ def test_thinning_doubles_when_memory_is_full(monkeypatch):
         steps = recorded(num_steps).result(0).traces.steps
         every = 1 << max(0, int(np.ceil(np.log2(num_steps / 100))))
         np.testing.assert_array_equal(steps, np.arange(every, num_steps + 1, every))
-    np.testing.assert_array_equal(recorded(400, first=100, num_steps=400).result(100).traces.steps[:3], [2, 5, 8])
+    np.testing.assert_array_equal(recorded(399, first=100, num_steps=400).result(100).traces.steps[:3], [2, 5, 8])
     assert recorded(30, first=50).result(50).traces.rows.shape == (2, 0, 2, NUM_TOKENS)
 
 
