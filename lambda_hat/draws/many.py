@@ -73,7 +73,11 @@ def _in_slabs(left: np.ndarray, right: np.ndarray, terms: _Blocks) -> Measured:
 
 
 def _slab(left: np.ndarray, right: np.ndarray | None, terms: _Blocks) -> Measured:
-    traces = terms(left, left if right is None else right)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # chains that diverged
+        return _measured(terms(left, left if right is None else right))
+
+
+def _measured(traces: Float[np.ndarray, "chains draws *shape"]) -> Measured:
     num_chains, num_draws = traces.shape[:2]
     shape = traces.shape[2:]
     value = traces.mean(axis=(0, 1)) if traces.size else np.full(shape, math.nan)
@@ -84,12 +88,12 @@ def _slab(left: np.ndarray, right: np.ndarray | None, terms: _Blocks) -> Measure
     halves = traces.reshape(num_chains * 2, -1, *shape)
     within = halves.var(axis=1, ddof=1).mean(axis=0)
     between = halves.mean(axis=1).var(axis=0, ddof=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.where(between > 0, between / within, 0.0)  # what never changes is the same in all chains
+    ratio = np.where(between == 0, 0.0, between / within)  # what never changes is the same in all chains
     se = blocks.std(axis=0, ddof=1) / math.sqrt(len(blocks))
     return Measured(value, se, np.sqrt(1 - 1 / halves.shape[1] + ratio))
 
 
 def _centred(traces: np.ndarray) -> np.ndarray:
     traces = np.asarray(traces, np.float64)
-    return traces - traces.mean(axis=(0, 1)) if traces.size else traces
+    with np.errstate(over="ignore", invalid="ignore"):
+        return traces - traces.mean(axis=(0, 1)) if traces.size else traces

@@ -67,6 +67,15 @@ def test_slabs_change_nothing(monkeypatch):
         np.testing.assert_array_equal(one, other)
 
 
+def test_chains_that_diverged_have_no_values_and_no_warnings():
+    traces = chains(np.random.default_rng(4))
+    traces[0, -1, 0] = np.inf
+    found = covariances(traces, traces)
+    assert np.isnan(found.value[0]).all()
+    assert np.isfinite(found.value[1, 1])
+    assert np.isnan(found.rhat[0, 0])
+
+
 def test_few_draws_have_no_error_and_constants_have_none_to_have():
     few = covariances(np.ones((4, 10, 1)), np.ones((4, 10, 2)))
     assert few.value.shape == (1, 2)
