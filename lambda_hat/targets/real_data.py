@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -21,6 +21,7 @@ from lambda_hat.targets.training import train
 __all__ = ["KIND"]
 
 NUM_CLASSES, SIDE = 10, 8  # of the digits
+NUM_PATCH = 9  # pixels under a kernel
 NUM_MEASUREMENTS = 10  # of a patient
 
 
@@ -31,17 +32,17 @@ class CNN:
     channels: int
 
     @property
-    def shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Shapes of the weights; each layer has a bias as long as their last axis, which follows them."""
-        return (3, 3, 1, self.channels), (3, 3, self.channels, self.channels), (4 * self.channels, NUM_CLASSES)
+    def shapes(self) -> tuple[tuple[int, int], ...]:
+        """Shapes (inputs, outputs) of the weights of each layer, which its bias follows."""
+        return (NUM_PATCH, self.channels), (NUM_PATCH * self.channels, self.channels), (4 * self.channels, NUM_CLASSES)
 
     def parameters(self, position: Float[Array, " d"]) -> list[tuple[Array, Array]]:
         """Weights and bias of each layer."""
         layers, start = [], 0
         for shape in self.shapes:
-            middle = start + int(np.prod(shape))
-            layers.append((position[start:middle].reshape(shape), position[middle : middle + shape[-1]]))
-            start = middle + shape[-1]
+            middle = start + math.prod(shape)
+            layers.append((position[start:middle].reshape(shape), position[middle : middle + shape[1]]))
+            start = middle + shape[1]
         return layers
 
     def __call__(self, position: Float[Array, " d"], images: Float[Array, "B pixels"]) -> Float[Array, "B classes"]:
@@ -49,19 +50,26 @@ class CNN:
         *convolutions, (weights, bias) = self.parameters(position)
         signal = images.reshape(-1, SIDE, SIDE, 1)
         for kernel, offset in convolutions:
-            signal = jax.lax.conv_general_dilated(
-                signal, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-            )
-            signal = jnp.tanh(signal + offset)
+            signal = jnp.tanh(_patches(signal) @ kernel + offset)
         return signal.reshape(signal.shape[0], -1) @ weights + bias
 
     def init(self, rng: np.random.Generator) -> Float[np.ndarray, " d"]:
         """Starting point of training: N(0, 1/fan_in) weights, zero biases."""
         parts: list[np.ndarray] = []
         for shape in self.shapes:
-            weights = rng.standard_normal(int(np.prod(shape))) / np.sqrt(np.prod(shape[:-1]))
-            parts += [weights, np.zeros(shape[-1])]
+            parts += [rng.standard_normal(math.prod(shape)) / math.sqrt(shape[0]), np.zeros(shape[1])]
         return np.concatenate(parts)
+
+
+def _patches(signal: Float[Array, "B side side c"]) -> Float[Array, "B half half patch"]:
+    """The 3 × 3 neighbourhoods at every other pixel, edges padded with zeros.
+
+    A product with them is a convolution. XLA's own is slow on CPUs under `vmap` over kernels, as in Hessians.
+    """
+    size = signal.shape[1]
+    padded = jnp.pad(signal, ((0, 0), (0, 1), (0, 1), (0, 0)))
+    shifted = [padded[:, i : i + size - 1 : 2, j : j + size - 1 : 2] for i in range(3) for j in range(3)]
+    return jnp.concatenate(shifted, axis=-1)
 
 
 @dataclass(frozen=True)
