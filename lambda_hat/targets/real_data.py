@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -96,7 +98,7 @@ def _loss_of(problem: RealDataProblem) -> SquaredError | CrossEntropy | ImageLos
 def _data_of(problem: RealDataProblem) -> tuple[Float[np.ndarray, "n k"], np.ndarray]:
     """Pixels from 0 to 1 with classes (n,), or standardised measurements and outcome (n, 1)."""
     try:
-        from sklearn import datasets
+        datasets: Any = importlib.import_module("sklearn.datasets")
     except ImportError as error:
         raise TargetError(
             f"dataset `{problem.dataset}`: scikit-learn, which has it, is not installed here. Install the extra: "
