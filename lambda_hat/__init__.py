@@ -10,16 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lambda_hat.api.calls import certify_llc, estimate_llc
+    from lambda_hat.api.progress import CallProgress
     from lambda_hat.api.result import LLCResult
     from lambda_hat.api.series import LLCSeries, estimate_llc_series
+    from lambda_hat.draws.rows import Observable, RowLosses
     from lambda_hat.targets.model import Model
     from lambda_hat.targets.pytrees import read_model
     from lambda_hat.targets.torch import from_torch
 
 __all__ = [
+    "CallProgress",
     "LLCResult",
     "LLCSeries",
     "Model",
+    "Observable",
+    "RowLosses",
     "certify_llc",
     "estimate_llc",
     "estimate_llc_series",
@@ -30,9 +35,12 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES = {
+    "CallProgress": "lambda_hat.api.progress",
     "LLCResult": "lambda_hat.api.result",
     "LLCSeries": "lambda_hat.api.series",
     "Model": "lambda_hat.targets.model",
+    "Observable": "lambda_hat.draws.rows",
+    "RowLosses": "lambda_hat.draws.rows",
     "certify_llc": "lambda_hat.api.calls",
     "estimate_llc": "lambda_hat.api.calls",
     "estimate_llc_series": "lambda_hat.api.series",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "count",
     "escaped",
     "estimate",
+    "html_table",
     "listed",
     "number",
     "sentence",
@@ -89,6 +91,15 @@ def estimate(value: float | None, se: float | None) -> str:
         return f"{value:.4g} ± ?"
     decimals = max(0, 1 - math.floor(math.log10(se)))
     return f"{_rounded(value, f'.{decimals}f')} ± {se:.{decimals}f}"
+
+
+def html_table(rows: Sequence[Mapping[str, str]]) -> str:
+    """A table for a notebook, with the keys of the first row as its head."""
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in (rows[0] if rows else ()))
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(value)}</td>" for value in row.values()) + "</tr>" for row in rows
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def escaped(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import math
@@ -14,11 +15,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from lambda_hat.api.calls import estimate_llc
+from lambda_hat.api.progress import OnProgress, ProgressArgument, reporting
 from lambda_hat.api.result import LLCResult
 from lambda_hat.artifacts.files import read_json, write_json_atomic
+from lambda_hat.drawing import BLUE, GREY, new_axes
 from lambda_hat.draws.criteria import MAX_DECREASE, minimum_criterion
 from lambda_hat.errors import InputError
-from lambda_hat.formatting import estimate, number
+from lambda_hat.formatting import estimate, html_table, number
 from lambda_hat.targets import Model, read_model
 from lambda_hat.targets.fingerprint import model_content
 from lambda_hat.targets.pytrees import PytreeLoss
@@ -33,7 +36,6 @@ __all__ = ["LLCSeries", "SeriesPoint", "estimate_llc_series"]
 Step: TypeAlias = int | float | str
 
 _FORMAT = 1
-_BLUE = "#0072b2"
 _SHARE_BELOW_ZERO = 0.2  # of the largest value, that the figure shows
 
 
@@ -60,11 +62,16 @@ class SeriesPoint:
     seed: int
 
     def __repr__(self) -> str:
-        verdict = "" if self.is_reliable else ", not reliable" if self.is_minimum else ", no minimum"
+        verdict = "" if self.is_reliable else f", {self.verdict}"
         return (
             f"{self.step}: λ̂ = {estimate(self.llc, self.se)}, Laplace {number(self.laplace_llc)}, "
             f"loss {number(self.loss_at_w0)}{verdict}"
         )
+
+    @property
+    def verdict(self) -> str:
+        """What may be said of the number, in two words."""
+        return "reliable" if self.is_reliable else "not reliable" if self.is_minimum else "no minimum"
 
     @classmethod
     def of(cls, step: Step, result: LLCResult) -> SeriesPoint:
@@ -120,6 +127,20 @@ class LLCSeries:
     def __repr__(self) -> str:
         return "\n  ".join([f"λ̂ at {len(self.points)} checkpoints", *map(repr, self.points)])
 
+    def _repr_html_(self) -> str:
+        return html_table(
+            [
+                {
+                    "step": str(point.step),
+                    "λ̂": estimate(point.llc, point.se),
+                    "Laplace": number(point.laplace_llc),
+                    "loss": number(point.loss_at_w0),
+                    "verdict": point.verdict,
+                }
+                for point in self.points
+            ]
+        )
+
     def to_frame(self) -> pd.DataFrame:
         """A row for every checkpoint, with the fields of `SeriesPoint` as columns and `step` as the index."""
         import pandas as pd  # here: many who call from a notebook want the figures alone
@@ -132,25 +153,22 @@ class LLCSeries:
 
         What is far below zero, as λ̂ can be at no minimum, is a triangle at the lower edge.
         """
-        if axes is None:
-            from matplotlib.figure import Figure
-
-            axes = Figure(figsize=(6.4, 3.6), layout="constrained").subplots()
+        axes = new_axes() if axes is None else axes
         steps = _positions([point.step for point in self.points])
         floor = -_SHARE_BELOW_ZERO * max([1.0, *(point.llc for point in self.points if math.isfinite(point.llc))])
         drawn = list(zip(steps, self.points, strict=True))
         low = [x for x, point in drawn if point.llc < floor]
-        for is_minimum, face, label in ((True, _BLUE, "λ̂"), (False, "white", "λ̂ at no minimum")):
+        for is_minimum, face, label in ((True, BLUE, "λ̂"), (False, "white", "λ̂ at no minimum")):
             chosen = [(x, point) for x, point in drawn if point.is_minimum == is_minimum and not point.llc < floor]
             if chosen:
                 places, values, errors = zip(*((x, point.llc, point.se) for x, point in chosen), strict=True)
-                axes.errorbar(places, values, errors, fmt="o", color=_BLUE, mfc=face, capsize=2, label=label)
+                axes.errorbar(places, values, errors, fmt="o", color=BLUE, mfc=face, capsize=2, label=label)
         if low:
             below = "far below zero, at no minimum"
-            axes.plot(low, [floor] * len(low), "v", color=_BLUE, mfc="white", label=below)
+            axes.plot(low, [floor] * len(low), "v", color=BLUE, mfc="white", label=below)
         laplace = [math.nan if point.laplace_llc is None else point.laplace_llc for point in self.points]
         if not np.isnan(laplace).all():
-            axes.plot(steps, laplace, color="#999999", linestyle="--", linewidth=1.0, zorder=0, label="Laplace")
+            axes.plot(steps, laplace, color=GREY, linestyle="--", linewidth=1.0, zorder=0, label="Laplace")
         if any(isinstance(point.step, str) for point in self.points):
             axes.set_xticks(steps, [str(point.step) for point in self.points])
         axes.set_xlabel("step")
@@ -166,6 +184,7 @@ def estimate_llc_series(
     *,
     resume_from: str | Path | None = None,
     on_point: Callable[[SeriesPoint], object] = lambda _: None,
+    progress: ProgressArgument = None,
     **arguments: Any,
 ) -> LLCSeries:
     """λ̂ at each of several checkpoints of one network, by `estimate_llc`, which compiles once for all of them.
@@ -180,12 +199,15 @@ def estimate_llc_series(
         resume_from: a file that keeps every point as soon as it is there. A later call with the same file goes on with
             the points that are missing; those of other parameters, data or arguments are computed again.
         on_point: called with every point as soon as it is there.
+        progress: as for `estimate_llc`; what is told says the step.
         arguments: those of `estimate_llc`; all points share the same `seed`, and with it their random numbers.
 
     Raises:
         InputError: an argument that is not usable, a step given twice, or a checkpoint of another architecture: which,
             and how it differs from the first one. Points that are there by then are in `resume_from`.
     """
+    if "rows" in arguments or "queries" in arguments:
+        raise InputError("rows: found here, expected only in `estimate_llc` and `certify_llc`: points keep no draws.")
     kept = _Kept.read(resume_from)
     points: list[SeriesPoint] = []
     first: tuple[Step, PytreeLoss] | None = None
@@ -206,13 +228,20 @@ def estimate_llc_series(
         key = _key(model, arguments)
         point = kept.point(step, key)
         if point is None:
-            point = SeriesPoint.of(step, estimate_llc(loss_fn, params, data, **arguments))
+            with reporting(progress) as tell:  # cleared before `on_point` writes something itself
+                result = estimate_llc(loss_fn, params, data, progress=_at_step(tell, step), **arguments)
+            point = SeriesPoint.of(step, result)
             kept.keep(point, key)
         points.append(point)
         on_point(point)
     if not points:
         raise InputError("checkpoints: found none, expected at least one.")
     return LLCSeries(tuple(points))
+
+
+def _at_step(tell: OnProgress, step: Step) -> OnProgress:
+    """`tell`, with the step in what it is told."""
+    return lambda known: tell(dataclasses.replace(known, step=step))
 
 
 def _pairs(checkpoints: Any) -> Iterator[tuple[Step, Any]]:

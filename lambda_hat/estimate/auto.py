@@ -39,6 +39,7 @@ from lambda_hat.samplers.growing import GrowingChains
 from lambda_hat.samplers.hmc import HMC
 from lambda_hat.samplers.method import starts_by_whitening
 from lambda_hat.samplers.pace import Guard, Moment, OutOfTime
+from lambda_hat.samplers.recorder import MAX_DRAWS, RowRecorder, WatchedRows
 from lambda_hat.samplers.runner import Chains, ChunkRequests
 from lambda_hat.samplers.sgld import SGLD
 from lambda_hat.samplers.stopwatch import setting_up
@@ -65,6 +66,7 @@ MAX_PILOTS = 12
 LEAST_STEPS = 100
 WANTED_EXCESS = 0.03  # virial excess of the coarser chains
 STEPS_PER_ROUND = 1000
+EXPECTED_STEPS = 8000  # of the finer chains, where rows are watched: a look at all the data takes longer than a step
 MAX_SHARE_OF_STEP_SIZE = 0.6  # of the half-width; beyond, smaller steps help more than longer runs
 
 
@@ -79,13 +81,14 @@ def sample(
     on_progress: Callable[[RunProgress], None] = lambda _: None,
     sampling_guard: Guard = contextlib.nullcontext,
     evaluation_guard: Guard = contextlib.nullcontext,
+    watched: WatchedRows | None = None,
 ) -> ChunkRequests[MethodResult]:
     """As `estimate.method.sample_method`, whose arguments these are; of the coordinates only those at w0 are used.
 
     Where there is no time for a pilot, a few steps are made all the same.
     """
     del evaluation_guard
-    run = _Run(posterior, settings, coordinates, seed, deadline, should_stop, on_progress)
+    run = _Run(posterior, settings, coordinates, seed, deadline, should_stop, on_progress, watched)
     with contextlib.suppress(OutOfTime), sampling_guard():
         run.sample()
     if not run.parts:
@@ -158,6 +161,7 @@ class _Run:
         deadline: Moment,
         should_stop: Callable[[], bool],
         on_progress: Callable[[RunProgress], None],
+        watched: WatchedRows | None,
     ) -> None:
         self.posterior = posterior
         self.settings = settings
@@ -172,6 +176,7 @@ class _Run:
         self.work = Work(self.end)
         self.should_stop = should_stop
         self.on_progress = on_progress
+        self.watched = watched
         self.parts: tuple[_Part, ...] = ()  # HMC, or coarser and finer chains of SGLD
         self.method: HMCSettings | SGLDSettings = HMCSettings(num_chains=settings.num_chains)
         self.is_stopped = False
@@ -218,7 +223,7 @@ class _Run:
         whitening = self.coordinates.averaged
         sampler = HMC.from_settings(self.posterior, whitening, settings, at_w0=self.coordinates.at_w0)
         starts = starts_by_whitening(whitening, self.posterior, settings.num_chains, next(self.keys))
-        chains = GrowingChains(sampler, next(self.keys), starts, self.work)
+        chains = GrowingChains(sampler, next(self.keys), starts, self.work, recorder=self.recorder(MAX_DRAWS))
         chains.advance(next(self.keys), NUM_WARMUP, num_warmup=NUM_WARMUP)
         return chains
 
@@ -235,7 +240,7 @@ class _Run:
         if self.posterior.dim > LARGE_DIM:
             self.posterior = self.posterior.evaluated_in("float32")
         step_size = self.find_step_size()
-        coarse, fine = self.start_sgld(step_size), self.start_sgld(step_size / 2)
+        coarse, fine = self.start_sgld(step_size), self.start_sgld(step_size / 2, is_watched=True)
         while True:
             num_steps = max(STEPS_PER_ROUND, int(GROWTH * coarse.num_done))
             self.extend(coarse, num_steps)
@@ -246,13 +251,13 @@ class _Run:
                 return
             if interval.step_size > MAX_SHARE_OF_STEP_SIZE * self.settings.tolerance * abs(interval.llc):
                 step_size /= 2
-                coarse, fine = fine, self.start_sgld(step_size / 2, fine.displacements)
+                coarse, fine = fine, self.start_sgld(step_size / 2, fine.displacements, is_watched=True)
                 self.extend(fine, coarse.num_done)
 
     def sample_least(self) -> None:
         """A few small steps, whatever the time: a number, which the gates then speak against."""
         self.work = Work()
-        chains = self.start_sgld(FIRST_STEP_SIZE / 4)
+        chains = self.start_sgld(FIRST_STEP_SIZE / 4, is_watched=True)
         self.extend(chains, LEAST_STEPS)
         part = _Part.of_sgld(chains)
         self.parts = (part, part)
@@ -275,7 +280,9 @@ class _Run:
             step_size = max(wanted, step_size / 16)  # the excess of steps so large is not proportional to them yet
         return step_size
 
-    def start_sgld(self, step_size: float, displacements: Array | None = None) -> GrowingChains:
+    def start_sgld(
+        self, step_size: float, displacements: Array | None = None, *, is_watched: bool = False
+    ) -> GrowingChains:
         """Chains from draws of the Gaussian that the coordinates stand for, or from where others are."""
         whitening, num_chains = self.coordinates.at_w0, self.settings.num_chains
         self.method = SGLDSettings(
@@ -284,7 +291,14 @@ class _Run:
         sampler = SGLD.from_settings(self.posterior, whitening, self.method)
         if displacements is None:
             displacements = starts_by_whitening(whitening, self.posterior, num_chains, next(self.keys))
-        return GrowingChains(sampler, next(self.keys), displacements, self.work)
+        recorder = self.recorder(EXPECTED_STEPS) if is_watched else None
+        return GrowingChains(sampler, next(self.keys), displacements, self.work, recorder=recorder)
+
+    def recorder(self, num_steps: int) -> RowRecorder | None:
+        """Of the losses of watched rows, for chains that are expected to make so many steps."""
+        if self.watched is None:
+            return None
+        return RowRecorder(self.posterior, self.watched, self.settings.num_chains, num_steps=num_steps)
 
     def extend(self, chains: GrowingChains, num_steps: int) -> None:
         """More draws, as many as there is time for."""
@@ -312,8 +326,8 @@ class _Run:
         other = abs(llc - (2 * fine.by_equipartition - coarse.by_equipartition))
         return Interval(llc, NORMAL_95 * error, 0.5 * (between + other))
 
-    def reasons(self) -> tuple[str, ...]:
-        """Gates that are not passed, as far as the draws tell, and what to do about it."""
+    def criteria(self) -> list[Criterion]:
+        """Every gate, as far as the draws tell."""
         is_hmc = len(self.parts) == 1
         max_rhat = MAX_RHAT if is_hmc else MAX_RHAT_APPROXIMATE
         found: list[Criterion] = []
@@ -332,15 +346,29 @@ class _Run:
         interval = self.interval()
         width = interval.half_width / abs(interval.llc) if interval.llc else math.inf
         found.append(Criterion("half-width over λ̂", width, self.settings.tolerance))
-        reasons = tuple(f"{criterion}. Raise `seconds`." for criterion in found if not criterion.is_met)
-        if not is_hmc and self.parts[0] is self.parts[1]:  # a pilot: nothing tells what its step size does
+        return found
+
+    def reasons(self) -> tuple[str, ...]:
+        """Gates that are not passed, and what to do about it."""
+        reasons = tuple(f"{criterion}. Raise `seconds`." for criterion in self.criteria() if not criterion.is_met)
+        if len(self.parts) > 1 and self.parts[0] is self.parts[1]:  # a pilot: nothing tells what its step size does
             reasons += ("There was no time for a second step size. Raise `seconds`.",)
         return reasons
 
     def tell(self) -> bool:
         """Word of what is known; whether whoever looks on has seen enough."""
         spent = (time.monotonic() - self.start) / max(self.end() - self.start, 1e-9)
-        self.on_progress(RunProgress(self.num_steps_done, min(1.0, spent), self.interval().llc))
+        interval, criteria = self.interval(), self.criteria()
+        self.on_progress(
+            RunProgress(
+                self.num_steps_done,
+                min(1.0, spent),
+                interval.llc,
+                interval.half_width / NORMAL_95,
+                sum(criterion.is_met for criterion in criteria),
+                len(criteria),
+            )
+        )
         self.is_stopped = self.should_stop()
         self.work.check()
         return self.is_stopped
@@ -385,6 +413,7 @@ class _Run:
             chains=_ended(last.chains),
             self_check=last.check,
             reasons=self.reasons(),
+            row_losses=last.chains.row_losses,
         )
 
 

@@ -15,11 +15,13 @@ from lambda_hat.config.methods import MethodSettings
 from lambda_hat.draws.control import readings_of
 from lambda_hat.draws.info import Info, drop_burn_in
 from lambda_hat.draws.llc import LLCEstimate, estimate_llc_from_traces
+from lambda_hat.draws.rows import RowLosses
 from lambda_hat.draws.selfcheck import SelfCheck, check_draws
 from lambda_hat.posterior import Coordinates, LocalPosterior
 from lambda_hat.records.state import State
 from lambda_hat.samplers.method import Ended, FitDraws, Judgement, build
 from lambda_hat.samplers.pace import Guard, Moment, OutOfTime, Pace
+from lambda_hat.samplers.recorder import RowRecorder, WatchedRows
 from lambda_hat.samplers.runner import Chains, ChunkRequests, init_chains, sample_chains, to_completion
 from lambda_hat.samplers.stopwatch import setting_up
 
@@ -32,11 +34,17 @@ MIN_CHUNKS = 10  # of every run, however short: what a pruner can act on
 
 @dataclass(frozen=True)
 class RunProgress:
-    """Where a run is after a chunk; the estimate leaves out the burn-in of what there is."""
+    """Where a run is after a chunk; the estimate leaves out the burn-in of what there is.
+
+    A method that judges itself on the way also knows its error, and how many of its criteria are met.
+    """
 
     num_steps_done: int
     fraction: float
     llc: float
+    se: float = math.nan
+    num_met: int | None = None
+    num_criteria: int | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +66,7 @@ class MethodResult:
     chains: Chains  # as they ended
     self_check: SelfCheck | None = None  # what the identities say; None of fits
     reasons: tuple[str, ...] = ()  # against it, of a method that judges itself
+    row_losses: RowLosses | None = None  # of the rows that were to be watched
     fit_draws: FitDraws | None = None  # of VI's fitted densities, (num_fits, num_draws)
 
 
@@ -126,12 +135,14 @@ def sample_method(
     on_progress: Callable[[RunProgress], None] = lambda _: None,
     sampling_guard: Guard = contextlib.nullcontext,
     evaluation_guard: Guard = contextlib.nullcontext,
+    watched: WatchedRows | None = None,
 ) -> ChunkRequests[MethodResult]:
     """Run `settings` on `posterior` until done, diverged, stopped or `deadline`, which what it sets up puts off.
 
     Between chunks the deadline and `should_stop` are looked at; what was sampled until then is kept.
     `coordinates` serve the methods that sample in whitened ones. The guards may raise `OutOfTime` in what they
     surround: compilation and chunks of the sampling; the method's own judgement, which the run then goes without.
+    The losses of `watched` rows are recorded, which changes no draw; VI, whose states are no draws, has none.
 
     Raises:
         OutOfTime: before the end of the first chunk.
@@ -149,10 +160,15 @@ def sample_method(
                 on_progress=on_progress,
                 sampling_guard=sampling_guard,
                 evaluation_guard=evaluation_guard,
+                watched=watched,
             )
         )
     build_key, init_key, run_key, judge_key = jax.random.split(jax.random.key(seed), 4)
     watch = _Watch(posterior, settings, should_stop, on_progress)
+    num_burn_in = int(settings.burn_in_fraction * settings.num_steps)
+    recorder = None
+    if watched is not None:
+        recorder = RowRecorder(posterior, watched, settings.num_chains, first=num_burn_in, num_steps=settings.num_steps)
     with sampling_guard(), setting_up.running():
         built = build(posterior, coordinates, settings, build_key)
         states = init_chains(built.sampler, init_key, built.starts)
@@ -161,11 +177,12 @@ def sample_method(
         run_key,
         states,
         settings.num_steps,
-        num_warmup=int(settings.burn_in_fraction * settings.num_steps),
+        num_warmup=num_burn_in,
         chunk_size=settings.chunk_size,
         min_chunks=MIN_CHUNKS,
         on_chunk=watch,
         pace=Pace(deadline, guard=sampling_guard),
+        recorder=recorder,
     )
     if is_truncated := chains.is_out_of_time and watch.state is State.COMPLETE:
         watch.reason = f"out of time after {chains.num_done} of {settings.num_steps} steps"
@@ -201,6 +218,7 @@ def sample_method(
         extras=dict(judgement.reports),
         chains=chains,
         self_check=self_check,
+        row_losses=None if recorder is None else recorder.result(num_burn_in),
         fit_draws=judgement.fit_draws,
     )
 

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 
 from lambda_hat.config.problems import PosteriorSpec
 from lambda_hat.targets.model import Model, PerExampleLossFn, losses_of
+from lambda_hat.targets.pytrees import entry_losses_of
 
 __all__ = ["LARGE_DIM", "LocalPosterior", "PosteriorScales", "build_posterior", "posterior_of", "scales_of"]
 
@@ -67,6 +68,10 @@ class LocalPosterior(eqx.Module):
     def losses(self, position: Float[Array, " d"], batch: tuple[Array, ...]) -> Float[Array, " B"]:
         """Losses l_i(w) of a batch."""
         return losses_of(self.loss_fn, position, batch, self.frozen)
+
+    def entry_losses(self, position: Float[Array, " d"], batch: tuple[Array, ...]) -> Float[Array, " B *T"]:
+        """Losses of a batch, one per token where the loss tells those, in the dtype that losses are evaluated in."""
+        return entry_losses_of(self.loss_fn, self._evaluated(position), batch, self.frozen)
 
     def excess_loss(self, position: Float[Array, " d"]) -> Float[Array, ""]:
         """L_n(w) − L_n(w0) on the full data, differentiable at the price of one pass."""

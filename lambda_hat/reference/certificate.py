@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lambda_hat.drawing import BLUE, GREY, new_axes
 from lambda_hat.draws.criteria import (
     DIVERGENCES,
     MAX_CHAIN_DEVIATION,
@@ -28,7 +30,11 @@ from lambda_hat.draws.criteria import (
 )
 from lambda_hat.draws.diagnostics import DiagnosedDraws, bfmi, mcse
 from lambda_hat.draws.info import Info
+from lambda_hat.formatting import html_table, number
 from lambda_hat.reference.importance import ImportanceEstimate
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = [
     "Certificate",
@@ -40,6 +46,9 @@ __all__ = [
     "judge_minimum",
     "pooled",
 ]
+
+
+_PLOTTED = (1e-3, 1e3)  # shares of a bound that a figure shows
 
 
 @dataclass(frozen=True)
@@ -57,6 +66,35 @@ class Certificate:
     def reasons(self) -> tuple[str, ...]:
         """The criteria that are not met, in words."""
         return tuple(str(criterion) for criterion in self.criteria if not criterion.is_met)
+
+    def _repr_html_(self) -> str:
+        rows = [
+            {
+                "criterion": criterion.name,
+                "value": number(criterion.value, ".4g", criterion.bound),
+                "wanted": f"{'≤' if criterion.is_upper else '≥'} {criterion.bound:g}",
+                "met": "yes" if criterion.is_met else "no",
+            }
+            for criterion in self.criteria
+        ]
+        return html_table(rows)
+
+    def plot(self, axes: Axes | None = None) -> Axes:
+        """How far each criterion is from its bound: at most 1 where it is met, hollow where it is not.
+
+        It is value over bound, or bound over value of what has to be large, on a logarithmic axis; a value of the other
+        sign is at the edge.
+        """
+        axes = new_axes(height=0.6 + 0.28 * len(self.criteria)) if axes is None else axes
+        for place, criterion in enumerate(reversed(self.criteria)):
+            face = BLUE if criterion.is_met else "white"
+            axes.plot(_share_of_bound(criterion), place, "o", color=BLUE, mfc=face)
+        axes.axvline(1.0, color=GREY, linewidth=1.0)
+        axes.set_xscale("log")
+        axes.set_xlim(_PLOTTED[0] / 1.5, _PLOTTED[1] * 1.5)
+        axes.set_yticks(range(len(self.criteria)), [criterion.name for criterion in reversed(self.criteria)])
+        axes.set_xlabel("share of what is allowed")
+        return axes
 
     def to_list(self) -> list[dict[str, object]]:
         """One plain dict per criterion, infinities as null."""
@@ -77,6 +115,14 @@ def _largest_chain_deviation(trace: np.ndarray) -> float:
     rest = (means.sum() - means) / num_others
     rest_errors = np.sqrt(np.sum(errors**2) - errors**2) / num_others
     return float(np.max(np.abs(means - rest) / np.hypot(errors, rest_errors)))
+
+
+def _share_of_bound(criterion: Criterion) -> float:
+    """Up to 1 where it is met; what no logarithm can show is at the edge on its side of 1."""
+    over, under = (criterion.value, criterion.bound) if criterion.is_upper else (criterion.bound, criterion.value)
+    if under > 0 and over > 0:
+        return min(max(over / under, _PLOTTED[0]), _PLOTTED[1])
+    return _PLOTTED[0] if criterion.is_met else _PLOTTED[1]
 
 
 def certify(draws: DiagnosedDraws | None, *, target_accept: float, max_relative_mcse: float) -> Certificate:

@@ -15,6 +15,7 @@ from lambda_hat.posterior.geometry import MAX_DENSE_DIM, num_positions_to_averag
 from lambda_hat.posterior.local import LARGE_DIM
 from lambda_hat.samplers.growing import GrowingChains
 from lambda_hat.samplers.hmc import HMC
+from lambda_hat.samplers.recorder import RowRecorder, WatchedRows
 from lambda_hat.samplers.work import Work
 
 __all__ = ["FoundCoordinates", "find_coordinates", "start_hmc"]
@@ -48,8 +49,9 @@ def start_hmc(
     displacements: Float[Array, "chains d"],
     keys: Iterator[Array],
     work: Work,
+    watched: WatchedRows | None = None,
 ) -> GrowingChains:
-    """Chains of jittered HMC in the averaged coordinates, warmed up."""
+    """Chains of jittered HMC in the averaged coordinates, warmed up; the losses of `watched` rows are recorded."""
     sampler = HMC.from_settings(
         posterior,
         coordinates.averaged,
@@ -57,7 +59,8 @@ def start_hmc(
         at_w0=coordinates.at_w0,
         log_step_size_jitter=LOG_STEP_SIZE_JITTER,
     )
-    chains = GrowingChains(sampler, next(keys), displacements, work)
+    recorder = None if watched is None else RowRecorder(posterior, watched, len(displacements))
+    chains = GrowingChains(sampler, next(keys), displacements, work, recorder=recorder)
     num_warmup = NUM_WARMUP if posterior.dim <= LARGE_DIM else NUM_WARMUP_OF_LARGE
     chains.advance(next(keys), num_warmup, num_warmup=num_warmup)
     return chains

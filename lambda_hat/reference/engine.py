@@ -18,6 +18,7 @@ from lambda_hat.config.study import ReferenceSpec
 from lambda_hat.draws.criteria import DIVERGENCES, MAX_RHAT, MAX_RHAT_APPROXIMATE, MIN_ESS
 from lambda_hat.draws.diagnostics import DiagnosedDraws, TraceDiagnostics
 from lambda_hat.draws.info import Info
+from lambda_hat.draws.rows import RowLosses
 from lambda_hat.posterior import (
     Coordinates,
     Geometry,
@@ -56,6 +57,7 @@ from lambda_hat.samplers.growing import GrowingChains
 from lambda_hat.samplers.hmc import HMC
 from lambda_hat.samplers.mclmc import AdjustedMCLMC
 from lambda_hat.samplers.pace import Guard, Moment
+from lambda_hat.samplers.recorder import WatchedRows
 from lambda_hat.samplers.work import OutOfTime, Progress, Work
 
 __all__ = ["Reference", "coordinates_from_arrays", "exact_reference", "sample_reference"]
@@ -94,6 +96,7 @@ class Reference:
     num_curvature_passes: int
     seconds: dict[str, float]  # by stage
     arrays: dict[str, np.ndarray]  # all that another call needs to go on from here
+    row_losses: RowLosses | None = None  # at the draws of `info`
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -140,7 +143,10 @@ class _Keys:
 class _Engine:
     """One reference on its way: the coordinates, the chains that count, and those that they are checked by."""
 
-    def __init__(self, posterior: LocalPosterior, spec: ReferenceSpec, work: Work) -> None:
+    def __init__(
+        self, posterior: LocalPosterior, spec: ReferenceSpec, work: Work, watched: WatchedRows | None = None
+    ) -> None:
+        self.watched = watched
         self.posterior = posterior
         self.spec = spec
         self.work = work
@@ -189,7 +195,9 @@ class _Engine:
         starts = start_positions(
             self.posterior, whitening, found.draws, self.survey, next(self.keys), self.spec.num_chains, self.work
         )
-        return start_hmc(self.posterior, self.coordinates, self.settings, starts, self.keys, self.work)
+        return start_hmc(
+            self.posterior, self.coordinates, self.settings, starts, self.keys, self.work, watched=self.watched
+        )
 
     def sample(self) -> None:
         """Rounds until certified, by chains or by importance sampling; raises when out of time."""
@@ -445,7 +453,15 @@ class _Engine:
             num_curvature_passes=self.work.num_curvature_passes,
             seconds=self.work.seconds,
             arrays=self.to_arrays(),
+            row_losses=self.row_losses(),
         )
+
+    def row_losses(self) -> RowLosses | None:
+        """Of the watched rows at the chains' draws, with what speaks against those."""
+        losses = None if self.chains is None else self.chains.row_losses
+        if losses is None or not self.is_by_importance:
+            return losses
+        return replace(losses, reasons=("λ̂ is by importance sampling: the chains visit wells by other shares.",))
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """What `restore` goes on from; coordinates and spectrum also serve the trials."""
@@ -503,6 +519,7 @@ def sample_reference(
     on_progress: Callable[[Progress], None] = lambda _: None,
     stored: Mapping[str, np.ndarray] | None = None,
     guard: Guard = contextlib.nullcontext,
+    watched: WatchedRows | None = None,
 ) -> Reference:
     """Whiten and sample in rounds until the certificate is complete or `deadline` has passed.
 
@@ -513,9 +530,10 @@ def sample_reference(
 
     `stored` are the `arrays` of an earlier reference of the same posterior by the same `spec`, but for budget and
     bounds: it is gone on from. `guard` may raise `OutOfTime` anywhere in the sampling; what there is by then counts.
+    The losses of `watched` rows are recorded; of chains that are gone on with nothing is.
     """
     work = Work(deadline, on_progress)
-    sampling = _Engine(posterior, spec, work)
+    sampling = _Engine(posterior, spec, work, watched)
     if stored is not None:
         sampling.restore(stored)
     try:

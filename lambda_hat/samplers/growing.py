@@ -12,7 +12,9 @@ from jaxtyping import Array, Float
 
 from lambda_hat.draws.diagnostics import DiagnosedDraws
 from lambda_hat.draws.info import Info, drop_burn_in
+from lambda_hat.draws.rows import RowLosses
 from lambda_hat.samplers.base import State
+from lambda_hat.samplers.recorder import RowRecorder
 from lambda_hat.samplers.runner import Chains, init_chains, run_chains
 from lambda_hat.samplers.work import Work
 
@@ -46,9 +48,11 @@ class GrowingChains:
         displacements: Float[Array, "chains d"],
         work: Work,
         info: Info | None = None,
+        recorder: RowRecorder | None = None,
     ) -> None:
         self._now = _Now.of(sampler, init_chains(sampler, rng_key, displacements), info)
         self._work = work
+        self._recorder = recorder  # of the draws that are kept
         self._pace = work.pace()
         self._retained: tuple[Info, DiagnosedDraws] | None = None  # of the draws that they were made of
 
@@ -77,6 +81,11 @@ class GrowingChains:
             self._retained = self.info, DiagnosedDraws(kept, float(self.sampler.posterior.nbeta))
         return self._retained[1]
 
+    @property
+    def row_losses(self) -> RowLosses | None:
+        """What was recorded of the last three quarters of the draws."""
+        return None if self._recorder is None else self._recorder.result(self.num_done // 4)
+
     def since(self, num_done: int) -> Info:
         """The draws after the first `num_done` of each chain."""
         assert self.info is not None
@@ -98,7 +107,7 @@ class GrowingChains:
 
     def extend(self, rng_key: Array, num_steps: int) -> None:
         """Go on and keep the draws, those of the chunks that ended in time."""
-        chains = self._run(self.sampler, rng_key, num_steps)
+        chains = self._run(self.sampler, rng_key, num_steps, recorder=self._recorder)
         parts = [chains.info] if self.info is None else [self.info, chains.info]
         info = Info(*(np.concatenate(traces, axis=1) for traces in zip(*parts, strict=True)))
         self._now = _Now.of(chains.sampler, chains.states, info)
@@ -107,7 +116,9 @@ class GrowingChains:
         chains = self._run(sampler, rng_key, num_steps, num_warmup)
         self._now = _Now.of(chains.sampler, chains.states, self.info)
 
-    def _run(self, sampler: Any, rng_key: Array, num_steps: int, num_warmup: int = 0) -> Chains:
+    def _run(
+        self, sampler: Any, rng_key: Array, num_steps: int, num_warmup: int = 0, recorder: RowRecorder | None = None
+    ) -> Chains:
         def on_chunk(info: Info, num_done: int) -> bool:
             del num_done
             self._work.num_gradient_evaluations += float(np.sum(info.num_gradient_evaluations))
@@ -122,6 +133,7 @@ class GrowingChains:
             chunk_size=CHUNK_STEPS,
             on_chunk=on_chunk,
             pace=self._pace,
+            recorder=recorder,
         )
 
     def snapshots(self, keys: Any, num_snapshots: int, steps_between: int) -> Float[Array, "draws d"]:
@@ -150,7 +162,8 @@ class GrowingChains:
         sampler = self.sampler.with_numbers(
             step_size=self.sampler.step_size / 2, num_integration_steps=self._twice_the_steps()
         )
-        return GrowingChains(sampler, rng_key, self.displacements, self._work)
+        recorder = None if self._recorder is None else self._recorder.anew()
+        return GrowingChains(sampler, rng_key, self.displacements, self._work, recorder=recorder)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Traces, positions and adapted numbers: what `restore` goes on from."""

@@ -21,6 +21,7 @@ from lambda_hat.posterior.local import LARGE_DIM
 from lambda_hat.samplers.base import Sampler, State, TunableSampler
 from lambda_hat.samplers.chunk import Chunk, ChunkEnd, Tuner, init_chains, run_chunk, run_chunks_together
 from lambda_hat.samplers.pace import OutOfTime, Pace
+from lambda_hat.samplers.recorder import RowRecorder
 from lambda_hat.samplers.stopwatch import compiling, setting_up
 
 __all__ = ["Chains", "ChunkRequests", "init_chains", "run_chains", "run_together", "sample_chains", "to_completion"]
@@ -74,13 +75,14 @@ def sample_chains(
     min_chunks: int = 1,
     on_chunk: OnChunk | None = None,
     pace: Pace | None = None,
+    recorder: RowRecorder | None = None,
 ) -> ChunkRequests[Chains]:
     """Run `num_steps` steps of every chain; `on_chunk(info, num_done)` returns False to stop early.
 
     Step t uses the key `fold_in(rng_key, t)`: chunks change nothing, and a run that is stopped is the first part of the
     whole. The step size of a `TunableSampler` is adapted while t < `num_warmup`. Chunks have at most `chunk_size`
     steps, at most one in `min_chunks` of all, and as few as the deadline of `pace` asks for. A chunk that its guard
-    interrupts leaves nothing.
+    interrupts leaves nothing. They also end where `recorder` wants to look at the states.
 
     Raises:
         OutOfTime: the deadline came before the end of the first chunk.
@@ -93,7 +95,8 @@ def sample_chains(
     done = 0
     is_out_of_time = is_interrupted = False
     while done < num_steps:
-        size = pace.size(min(largest, num_steps - done))
+        to_next = num_steps if recorder is None else recorder.steps_to_next()
+        size = pace.size(min(largest, num_steps - done, to_next))
         if size == 0:
             is_out_of_time = True
             break
@@ -117,6 +120,8 @@ def sample_chains(
         states, tuner = end.states, end.tuner
         parts.append(end.info)
         done += end.num_steps
+        if recorder is not None:
+            recorder.record(sampler, states, end.num_steps)
         is_wanted = on_chunk is None or on_chunk(end.info, done)
         if len(parts) > 1:
             pace.took(end.num_steps, time.monotonic() - clock)

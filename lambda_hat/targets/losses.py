@@ -14,7 +14,7 @@ from lambda_hat.config.problems import MLPProblem
 from lambda_hat.targets.model import PerExampleLossFn
 from lambda_hat.targets.networks import MLP
 
-__all__ = ["CrossEntropy", "NetworkLoss", "SquaredError", "StudentT", "build_network_loss"]
+__all__ = ["CrossEntropy", "NetworkLoss", "SquaredError", "StudentT", "build_network_loss", "cross_entropy"]
 
 
 @runtime_checkable
@@ -89,9 +89,13 @@ class StudentT:
 
 @dataclass(frozen=True)
 class CrossEntropy:
-    """l_i(w) = log Σ_c exp f_c(w, x_i) − f_{y_i}(w, x_i): −log softmax of the logits f at the class y_i = 0, 1, …"""
+    """l_i(w) = log Σ_c exp f_c(w, x_i) − f_{y_i}(w, x_i): −log softmax of the logits f at the class y_i = 0, 1, …
+
+    With `smoothing` the label names y_i with probability 1 − smoothing, and all other classes alike.
+    """
 
     network: MLP
+    smoothing: float = 0.0
 
     @classmethod
     def from_problem(cls, problem: MLPProblem) -> CrossEntropy:
@@ -105,8 +109,18 @@ class CrossEntropy:
 
     def of_outputs(self, outputs: Float[Array, "B classes"], labels: Integer[Array, " B"]) -> Float[Array, " B"]:
         """Losses of a batch whose logits the network has computed."""
-        at_label = jnp.take_along_axis(outputs, labels[:, None], axis=-1)[:, 0]
+        return cross_entropy(outputs, labels, self.smoothing)
+
+
+def cross_entropy(
+    outputs: Float[Array, "B classes"], labels: Integer[Array, " B"], smoothing: float = 0.0
+) -> Float[Array, " B"]:
+    """−log softmax of the logits at the class of each row, or its mean over the classes that a smoothed label names."""
+    at_label = jnp.take_along_axis(outputs, labels[:, None], axis=-1)[:, 0]
+    if not smoothing:
         return jax.nn.logsumexp(outputs, axis=-1) - at_label
+    at_others = (jnp.sum(outputs, axis=-1) - at_label) / (outputs.shape[-1] - 1)
+    return jax.nn.logsumexp(outputs, axis=-1) - (1 - smoothing) * at_label - smoothing * at_others
 
 
 def build_network_loss(problem: MLPProblem) -> NetworkLoss:

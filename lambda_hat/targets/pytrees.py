@@ -18,7 +18,16 @@ from lambda_hat.errors import InputError
 from lambda_hat.targets.model import Model, PerExampleLossFn, losses_of
 from lambda_hat.targets.selection import Leaf, is_array, is_floating, kind_of_value, leaves_of, select
 
-__all__ = ["PytreeLoss", "check_loss_type", "check_loss_values", "check_rows", "coarsest_dtype", "read_model"]
+__all__ = [
+    "PytreeLoss",
+    "check_loss_type",
+    "check_loss_values",
+    "check_rows",
+    "coarsest_dtype",
+    "entry_losses_of",
+    "read_columns_like",
+    "read_model",
+]
 
 ROW_TOLERANCE = 1e-3  # of the largest loss: rounding in another batch stays below, a mean over the batch does not
 
@@ -126,6 +135,35 @@ class PytreeLoss:
         return jnp.mean(losses, axis=1) if losses.ndim == 2 else losses
 
 
+def entry_losses_of(
+    loss_fn: PerExampleLossFn, position: Float[Array, " d"], batch: tuple[Array, ...], frozen: tuple[Array, ...]
+) -> Float[Array, " B *T"]:
+    """Losses of a batch as they come: (B,), or (B, T) where a loss tells those of T tokens of each row."""
+    if isinstance(loss_fn, PytreeLoss):
+        return loss_fn.returned(position, batch, *frozen).astype(position.dtype)
+    return losses_of(loss_fn, position, batch, frozen)
+
+
+def read_columns_like(model: Model, data: Any, name: str) -> tuple[np.ndarray, ...]:
+    """The columns of other rows of the kind that `model` has.
+
+    Raises:
+        InputError: they are no data, or of another structure, shape or dtype than the model's.
+    """
+    columns, names, structure = _read_data(data, name, min_rows=1)
+    assert isinstance(model.loss_fn, PytreeLoss)
+    if structure != (wanted := model.loss_fn.data_structure):
+        raise InputError(f"{name}: found the structure {structure}, expected that of data, {wanted}.")
+    for place, column, own in zip(names, columns, model.data, strict=True):
+        is_same_kind = np.issubdtype(column.dtype, np.floating) == np.issubdtype(own.dtype, np.floating)
+        if column.shape[1:] != own.shape[1:] or not is_same_kind:
+            raise InputError(
+                f"{place}: found rows of shape {column.shape[1:]} and dtype {column.dtype}, expected those of data, "
+                f"{own.shape[1:]} and {own.dtype}."
+            )
+    return columns
+
+
 def read_model(loss_fn: Any, params: Any, data: Any, *, sampled: Any = None) -> Model:
     """The model that `loss_fn(params, batch)` on rows of `data` defines.
 
@@ -219,13 +257,17 @@ def _read_leaves(
     return tuple(specs), np.concatenate(position), tuple(frozen)
 
 
-def _read_data(data: Any) -> tuple[tuple[np.ndarray, ...], tuple[str, ...], Any]:
+def _read_data(
+    data: Any, argument: str = "data", min_rows: int = 2
+) -> tuple[tuple[np.ndarray, ...], tuple[str, ...], Any]:
     """Columns, what they are called, and the structure of a batch."""
     found, structure = jax.tree_util.tree_flatten_with_path(data)
     if not found:
-        raise InputError(f"data: found {kind_of_value(data)} without arrays, expected arrays with one row per example.")
+        raise InputError(
+            f"{argument}: found {kind_of_value(data)} without arrays, expected arrays with one row per example."
+        )
     arrays: list[np.ndarray] = []
-    names = tuple(f"data{jax.tree_util.keystr(path)}" for path, _ in found)
+    names = tuple(f"{argument}{jax.tree_util.keystr(path)}" for path, _ in found)
     for name, (_, column) in zip(names, found, strict=True):
         if not isinstance(column, np.ndarray | jax.Array):
             raise InputError(f"{name}: found {kind_of_value(column)}, expected a NumPy or JAX array.")
@@ -242,8 +284,8 @@ def _read_data(data: Any) -> tuple[tuple[np.ndarray, ...], tuple[str, ...], Any]
         if array.shape[0] != (num_data := (arrays or [array])[0].shape[0]):
             raise InputError(f"{name}: found {array.shape[0]} rows, expected {num_data} as in {names[0]}.")
         arrays.append(array)
-    if arrays[0].shape[0] < 2:
-        raise InputError(f"data: found {arrays[0].shape[0]} rows, expected at least 2.")
+    if arrays[0].shape[0] < min_rows:
+        raise InputError(f"{argument}: found {arrays[0].shape[0]} rows, expected at least {min_rows}.")
     return tuple(arrays), names, structure
 
 

@@ -67,7 +67,7 @@ def test_a_problem_keeps_the_id_that_its_stored_reference_has(entry: dict[str, o
 
 
 def test_kinds_are_listed_in_their_order() -> None:
-    names = ("mlp", "quadratic", "linear_regression", "potential", "deep_linear", "reduced_rank", "python")
+    names = ("mlp", "quadratic", "linear_regression", "potential", "deep_linear", "reduced_rank", "real_data", "python")
     assert tuple(TARGETS) == names
     assert ProblemEntry().target == "mlp"
 

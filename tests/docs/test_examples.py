@@ -47,6 +47,14 @@ def test_one_layer_against_the_whole(tmp_path):
     assert dims == ["12", "9", "6", "3"]
 
 
+@pytest.mark.nightly  # draws of three runs, each with a look at all the data
+def test_influence_of_rows(tmp_path):
+    output = run(EXAMPLES / "influence.py", "figure.png", folder=tmp_path)
+    assert (tmp_path / "figure.png").stat().st_size > 10_000
+    assert "hmc, reliable" in output
+    assert "largest variance of the loss: [7, 23] wrong labels: [7, 23]" in output
+
+
 @pytest.mark.nightly  # two samplers at two checkpoints, by workers
 def test_a_network_of_ones_own_in_experiments(tmp_path):
     folder = tmp_path / "study"

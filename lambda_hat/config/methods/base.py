@@ -146,6 +146,11 @@ class MethodSettings(Frozen):
         return False
 
     @property
+    def has_equal_weights(self) -> bool:
+        """Whether all draws count alike."""
+        return True
+
+    @property
     def correction(self) -> Correction:
         """How identities correct the estimate: with fitted coefficients where the draws have no bias, else with 1."""
         if self.is_fit:

@@ -55,6 +55,11 @@ class SGLDSettings(MethodSettings):
         return self.preconditioner == "whitened"
 
     @property
+    def has_equal_weights(self) -> bool:
+        """Whether its steps are constant, since draws count by them."""
+        return self.annealing_exponent == 0
+
+    @property
     def program(self) -> tuple[Hashable, ...]:
         """Another size of minibatches is another shape, another preconditioner another branch."""
         return *super().program, self.batch_size, self.preconditioner

@@ -16,6 +16,7 @@ from lambda_hat.config.problems.kinds.mlp import (
 from lambda_hat.config.problems.kinds.potential import PotentialProblem
 from lambda_hat.config.problems.kinds.python import PythonProblem
 from lambda_hat.config.problems.kinds.quadratic import QuadraticProblem
+from lambda_hat.config.problems.kinds.real_data import RealDataProblem
 from lambda_hat.config.problems.kinds.reduced_rank import ReducedRankProblem
 from lambda_hat.config.problems.registry import TARGETS, find_kind, parse_problem
 
@@ -35,6 +36,7 @@ __all__ = [
     "ProblemSpec",
     "PythonProblem",
     "QuadraticProblem",
+    "RealDataProblem",
     "ReducedRankProblem",
     "TeacherSpec",
     "TrainingSpec",
