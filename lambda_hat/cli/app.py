@@ -16,6 +16,7 @@ from lambda_hat.cli.config import config
 from lambda_hat.cli.dashboard import dashboard
 from lambda_hat.cli.diagnose import diagnose
 from lambda_hat.cli.doctor import doctor
+from lambda_hat.cli.init import init
 from lambda_hat.cli.options import verbosity
 from lambda_hat.cli.report import report
 from lambda_hat.cli.workflow import workflow
@@ -76,6 +77,7 @@ def cli() -> None:
     """Certified references and tuned estimators of Local Learning Coefficients."""
 
 
+cli.add_command(init)
 cli.add_command(workflow)
 cli.add_command(config)
 cli.add_command(doctor)

@@ -15,6 +15,7 @@ import yaml
 from click.testing import CliRunner
 
 from lambda_hat.cli.app import cli
+from lambda_hat.config import shipped
 from lambda_hat.config.load import load_cfg
 
 REPOSITORY = Path(__file__).parents[2]
@@ -101,6 +102,7 @@ def run(command: str, folder: Path) -> None:
 def test_commands_work_as_printed(checkout, monkeypatch):
     """One after the other, since later ones look at what earlier ones leave; the same one is not run twice."""
     monkeypatch.chdir(checkout)
+    monkeypatch.setattr(shipped, "_ROOTS", (checkout,))  # what `init` writes copies of
     done = set()
     order = sorted(PAGES, key=lambda page: ("quickstart" not in page.name, page.name == "README.md", page.name))
     for page in order:
