@@ -8,7 +8,7 @@ import statistics
 import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
@@ -26,15 +26,18 @@ from lambda_hat.records.event import Begin, End, EventLine, Stalled, TaskEvent
 from lambda_hat.records.reference import ReferenceFailure, ReferenceRecord
 from lambda_hat.records.rows import ConfirmedRow, OutcomeRow
 from lambda_hat.report.progress import ExecutorLine, Progress, ReferenceLine, Snapshot, StudyLine
+from lambda_hat.report.run_files import short_titles
 from lambda_hat.scheduling.pace import Ahead, seconds_left
 from lambda_hat.scheduling.scheduler import AnyLane, Event, Scheduler
 from lambda_hat.tasks import import_task
 from lambda_hat.workflows.endings import doubled
-from lambda_hat.workflows.plan import Plan
+from lambda_hat.workflows.plan import Plan, problem_titles
 from lambda_hat.workflows.references import ReferenceLane, stored_reference
 
 __all__ = ["Controller", "Outcome", "Story"]
 
+
+_STAGES = {"confirm": ", confirming", "across": ", on all problems"}  # of lanes that follow a search
 
 R = TypeVar("R", bound=OutcomeRow)  # of the rows of the run's table
 R_co = TypeVar("R_co", bound=OutcomeRow, covariant=True)
@@ -124,6 +127,8 @@ class Controller(Generic[R]):
         self._problems = {problem_id(problem.identity()): problem for problem in plan.loaded.problems}
         self._references: dict[str, ReferenceRecord] = {}
         self._reference_lanes: list[ReferenceLane] = []
+        titles = problem_titles(plan.loaded)
+        self._names = dict(zip(titles, short_titles(list(titles.values())), strict=True))
         self._started = time.monotonic()
 
     def carry_out(self) -> Outcome[R]:
@@ -336,6 +341,15 @@ class Controller(Generic[R]):
         text = f"{event.lane} {event.task} {event.kind} on {event.label} after {event.seconds:.1f} s {event.message}"
         self._progress.message(text.rstrip(), level)
 
+    def _shown(self, lane: str) -> str:
+        """The name of a problem, or of a lane `pid:method:stage`, for people: without the problem if it is alone."""
+        pid, *parts = lane.split(":")
+        name = self._names.get(pid, pid)
+        if not parts:
+            return name
+        method, stage = parts[0], _STAGES.get(parts[-1], "") if len(parts) > 1 else ""
+        return f"{method}{stage}" if len(self._names) == 1 else f"{method} on {name}{stage}"
+
     def _snapshot(self, busy: Mapping[str, int]) -> Snapshot:
         lines, ahead = self._story.lines, self._story.ahead
         made = [reference for reference in self._references.values() if reference.seconds is not None]
@@ -348,8 +362,11 @@ class Controller(Generic[R]):
             num_ended=num_ended,
             num_tasks=num_ended + num_open + sum(item.num for item in ahead),
             seconds_left=seconds_left([references, *ahead], self._plan.caps) if is_known else None,
-            studies=lines,
-            references=tuple(ReferenceLine(lane.pid, lane.state) for lane in self._reference_lanes),
+            studies=tuple(replace(line, name=self._shown(line.name)) for line in lines),
+            references=tuple(
+                ReferenceLine(self._shown(lane.pid), lane.state, lane.result is not None)
+                for lane in self._reference_lanes
+            ),
             executors=tuple(ExecutorLine(label, busy.get(label, 0), cap) for label, cap in self._plan.caps.items()),
             elapsed=time.monotonic() - self._started,
         )
