@@ -77,14 +77,16 @@ class Concurrency(Frozen):
 class SearchAlgorithm(Frozen):
     """The algorithm by which Optuna searches (Optuna calls it a sampler)."""
 
-    type: Literal["tpe", "random", "qmc", "cmaes"] = "tpe"
-    """Name of Optuna's sampler."""
+    type: Literal["tpe", "random", "qmc", "cmaes", "grid"] = "tpe"
+    """Name of Optuna's sampler, or `grid`: every point of a grid, for maps of settings. Its option `points` (5) is how
+    many values each number takes; beyond the last point it begins anew, under other seeds.
+    """
     seed: AnyInt = 42
     """Seed of the search and of its trials."""
     n_startup_trials: NaturalInt = 20
     """Number of random trials at the start."""
     options: dict[str, object] = {}
-    """Further keyword arguments for Optuna's sampler."""
+    """Further keyword arguments for Optuna's sampler, or for the grid."""
 
 
 class PrunerSpec(Frozen):

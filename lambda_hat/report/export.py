@@ -22,6 +22,7 @@ from lambda_hat.report.analysis import best_trial
 from lambda_hat.report.drawing import Picture
 from lambda_hat.report.overview import problem_verdict
 from lambda_hat.report.run_files import RunFiles
+from lambda_hat.report.settings_map import settings_maps
 from lambda_hat.report.summary import LAPLACE, trials_by_method
 from lambda_hat.report.sweep import sweep_figures
 from lambda_hat.report.verdict import Estimate, settings_text
@@ -271,6 +272,8 @@ def _pictures(run: RunFiles) -> Iterator[tuple[str, Picture]]:
         yield from _there(f"importances-{where}", figures.importances_figure(trials))
         yield from _there(f"parallel-{where}", figures.parallel_figure(trials, space))
         yield from _there(f"slices-{where}", figures.slices_figure(trials, space, run.objective))
+    for index, item in enumerate(settings_maps(run)):
+        yield f"map-{index}-{item.title.partition(' ')[0]}", item.figure
     for index, picture in enumerate(sweep_figures(run)):
         yield f"sweep-{index}", picture
 

@@ -171,7 +171,7 @@ class TuningStudy:
         self._check_definition(definition)
         trials = self.trials
         num_asked = sum(trial.state is not State.WAITING for trial in trials)
-        self._study.sampler = build_search_algorithm(spec.sampler, num_asked)
+        self._study.sampler = build_search_algorithm(spec.sampler, num_asked, space)
         self._study.pruner = build_pruner(spec.pruner)
         self._counts: Counter[State] = Counter(trial.state for trial in trials)
         self._superseded = superseded(trials)
@@ -285,7 +285,7 @@ class TuningStudy:
         copy = optuna.create_study(
             study_name=self.name,
             direction="minimize",
-            sampler=build_search_algorithm(self._spec.sampler, len(trials)),
+            sampler=build_search_algorithm(self._spec.sampler, len(trials), self.space),
             pruner=build_pruner(self._spec.pruner),
         )
         copy.add_trials(trials)
