@@ -7,13 +7,14 @@ from pathlib import Path
 
 import click
 
+from lambda_hat.cli.completion import complete_run
 from lambda_hat.cli.options import UserPath
 
 __all__ = ["compare"]
 
 
 @click.command()
-@click.argument("runs", type=UserPath(), nargs=-1, required=True, metavar="RUN RUN...")
+@click.argument("runs", type=UserPath(), shell_complete=complete_run, nargs=-1, required=True, metavar="RUN RUN...")
 @click.option("--output", type=UserPath(dir_okay=False), metavar="FILE", help="Also write a page, as HTML.")
 def compare(runs: tuple[Path, ...], output: Path | None) -> None:
     """Say in what runs differ: configuration, λ and its certificate, confirmed errors, cost, versions.

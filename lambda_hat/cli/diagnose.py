@@ -6,14 +6,15 @@ from pathlib import Path
 
 import click
 
+from lambda_hat.cli.completion import complete_id, complete_run
 from lambda_hat.cli.options import UserPath
 
 __all__ = ["diagnose"]
 
 
 @click.command()
-@click.argument("run", type=UserPath(), metavar="RUN")
-@click.argument("names", nargs=-1, metavar="[ID]...")
+@click.argument("run", type=UserPath(), shell_complete=complete_run, metavar="RUN")
+@click.argument("names", nargs=-1, shell_complete=complete_id, metavar="[ID]...")
 @click.option("--all", "with_all", is_flag=True, help="Take all references and trials that have draws.")
 @click.option(
     "--format",

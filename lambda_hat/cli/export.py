@@ -7,6 +7,7 @@ from typing import Literal
 
 import click
 
+from lambda_hat.cli.completion import complete_run
 from lambda_hat.cli.options import UserPath
 
 __all__ = ["export"]
@@ -15,7 +16,7 @@ _TABLES = ("summary", "trials", "confirmed", "across", "runs")
 
 
 @click.command()
-@click.argument("run", type=UserPath(), metavar="RUN")
+@click.argument("run", type=UserPath(), shell_complete=complete_run, metavar="RUN")
 @click.option("--csv", "form", flag_value="csv", help="Print a table as CSV.")
 @click.option("--json", "form", flag_value="json", help="Print a table as JSON.")
 @click.option("--latex", "form", flag_value="latex", help="Print the summary as a LaTeX table (booktabs).")

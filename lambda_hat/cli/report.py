@@ -6,13 +6,14 @@ from pathlib import Path
 
 import click
 
+from lambda_hat.cli.completion import complete_run
 from lambda_hat.cli.options import UserPath
 
 __all__ = ["report"]
 
 
 @click.command()
-@click.argument("run", type=UserPath(), metavar="RUN|ROOT")
+@click.argument("run", type=UserPath(), shell_complete=complete_run, metavar="RUN|ROOT")
 @click.option(
     "--output",
     type=UserPath(dir_okay=False),

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lambda_hat.errors import InputError
 
-__all__ = ["STARTERS", "Starter", "shipped_card", "write_starter"]
+__all__ = ["STARTERS", "Starter", "card_names", "shipped_card", "write_starter"]
 
 _PACKAGE = Path(str(files("lambda_hat")))
 _ROOTS = (_PACKAGE / "shipped", _PACKAGE.parent)  # of a wheel, of a checkout
@@ -63,6 +63,11 @@ STARTERS: Mapping[str, Starter] = {
     ),
     "cards": Starter("all Parsl cards: for Slurm, PBS, Kubernetes and known sites", (_CARDS,)),
 }
+
+
+def card_names() -> list[str]:
+    """The names of all cards that ship."""
+    return [f"{Path(_CARDS).parent.as_posix()}/{name}" for name, _ in _sources("cards")]
 
 
 def shipped_card(name: str) -> Path | None:
