@@ -1,6 +1,7 @@
 """Writes the generated pages and schemas: `python scripts/generate_docs.py [--check]`.
 
 That is `docs/configuration.md` (every key of the study file and the card), `docs/cli.md` (every command and option),
+`docs/api.md` (what the package exports),
 the columns of the tables in `docs/results.md`, and `config/schema/*.json` (for editors). `--check` writes nothing and
 ends with code 1 if one of them is not up to date.
 """
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 import click
+from api_page import api_page
 from pydantic import BaseModel
 
 from lambda_hat.cli.app import cli
@@ -79,6 +81,7 @@ def pages() -> dict[str, str]:
     return {
         "docs/configuration.md": configuration(),
         "docs/cli.md": commands(),
+        "docs/api.md": api_page().replace("\n\n", f"\n\n{NOTE}\n", 1),
         "docs/results.md": with_columns((REPOSITORY / "docs/results.md").read_text(encoding="utf-8")),
         **{
             f"config/schema/{name}.json": json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
