@@ -27,4 +27,5 @@ def on_page_content(page_html: str, **_: Any) -> str:
 def _to_mathml(found: re.Match[str]) -> str:
     tag, bracket, text = found.groups()
     mathml = convert(html.unescape(text).strip(), display="block" if bracket == "[" else "inline")
-    return f'<{tag} class="formula">{mathml}</{tag}>'
+    scroll = ' style="overflow-x: auto"' if tag == "div" else ""
+    return f'<{tag} class="formula"{scroll}>{mathml}</{tag}>'

@@ -120,6 +120,8 @@ class OptunaSection(Frozen):
     """A study ends early if a larger fraction of its trials fails."""
     enqueue: dict[Method, Annotated[tuple[KnownSettings, ...], BeforeValidator(as_tuple)]] = {}
     """Settings to try before the search's own, for each method. The default is `preset`, the method's preset."""
+    log_to: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
+    """Programs that hear of each trial as it ends, offline, in the run's folder."""
 
 
 class Confirm(Frozen):

@@ -291,6 +291,10 @@ class TuningStudy:
         copy.add_trials(trials)
         write_bytes_atomic(self._pickle_path, pickle.dumps(copy))
 
+    def trial(self, number: int) -> StudyTrial:
+        """One trial, by its number."""
+        return StudyTrial.of(self._frozen(number))
+
     def _finish(self, number: int, state: TrialState, value: float | None = None) -> None:
         told = StudyTrial.of(self._study.tell(number, value, state=state))
         self._counts[State.RUNNING] -= 1
