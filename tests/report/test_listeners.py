@@ -107,6 +107,7 @@ def test_tensorboard_gets_scalars_by_the_number_of_the_trial(tmp_path):
 
 
 @pytest.mark.nightly  # makes a database
+@pytest.mark.filterwarnings("ignore")  # of what MLflow uses
 @pytest.mark.skipif(find_spec("mlflow") is None, reason="MLflow is not installed: the extra `mlflow` brings it")
 def test_mlflow_gets_a_run_for_each_trial(tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
