@@ -122,5 +122,10 @@ def modes_of(row: TrialRow) -> Iterator[str]:
 
 
 def is_trusted(row: TrialRow) -> bool:
-    """Whether a trial is complete, no trace speaks against it, and it is as close to the reference as it says."""
-    return row.state is State.COMPLETE and row.llc_hat is not None and not _is_off(row) and not any(modes_of(row))
+    """Whether a trial is complete, no trace speaks against it, and it is as close to the reference as it says.
+
+    Where the reference is not certified nobody knows, and none is trusted.
+    """
+    if row.state is not State.COMPLETE or row.llc_hat is None or row.is_reference_certified is False:
+        return False
+    return not _is_off(row) and not any(modes_of(row))

@@ -30,7 +30,7 @@ __all__ = ["SettingsMap", "settings_map_figure", "settings_maps"]
 _MIN_TRIALS = 8
 _BANDWIDTH = 0.08  # of the vote on where trials can be trusted, in widths of the figure
 _LEAST_VOTE = 0.3  # of one trial in the very place
-_FEW_DECADES = 20.0  # ratio, up to which an axis is not logarithmic
+_MOST_LINEAR = 8.0  # ratio of its ends, up to which an axis is not logarithmic
 _NUM_CELLS, _NUM_COLOURS = 60, 16
 _TRUSTED = "#c7e9c0"
 
@@ -115,7 +115,7 @@ def settings_map_figure(trials: Sequence[TrialRow]) -> Picture | None:
     if len(shown) < _MIN_TRIALS or not panels:
         return None
     places = np.array([[axis.value(row) for axis in axes_of] for row in shown], np.float64)
-    scales = [_Scale.of(column) for column in places.T]
+    scales = (_Scale.of(places[:, 0]), _Scale.of(places[:, 1]))
     is_good = np.array([is_trusted(row) for row in shown])
     with drawn(3.3 * len(panels), 3.2) as figure:
         grid = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
@@ -172,7 +172,7 @@ class _Scale:
     @classmethod
     def of(cls, values: np.ndarray) -> _Scale:
         low, high = float(values.min()), float(values.max())
-        if low > 0 and high / low > _FEW_DECADES:
+        if low > 0 and high / low > _MOST_LINEAR:
             room = (high / low) ** 0.06
             return cls(low / room, high * room, True)
         room = 0.06 * (high - low)
@@ -225,17 +225,22 @@ def _draw_trials(
         "s": 26,
         "zorder": 3,
     }
-    edges = np.where(is_good[has_value], "black", "#bbbbbb")
-    widths = np.where(is_good[has_value], 1.1, 0.4)
+    edges = ["black" if good else "#bbbbbb" for good in is_good[has_value]]
+    widths = [1.1 if good else 0.4 for good in is_good[has_value]]
     points = axes.scatter(*places[has_value].T, c=values[has_value], edgecolors=edges, linewidths=widths, **style)
     figure.colorbar(points, ax=axes, extend="max" if panel.low == 1.0 else "both", aspect=30, pad=0.02)
 
 
-def _apply(grid: Sequence[Axes], scales: Sequence[_Scale]) -> None:
+def _apply(grid: Sequence[Axes], scales: tuple[_Scale, _Scale]) -> None:
+    horizontal, vertical = scales
     for axes in grid:
-        for axis, scale, name in ((axes.xaxis, scales[0], "x"), (axes.yaxis, scales[1], "y")):
-            if scale.is_logarithmic:
-                log_scale(axis, scale.low, scale.high)
-            else:
-                axes.set(**{f"{name}lim": (scale.low, scale.high)})
-                axes.locator_params(axis=name, nbins=5)
+        axes.set_xlim(horizontal.low, horizontal.high)
+        axes.set_ylim(vertical.low, vertical.high)
+        if horizontal.is_logarithmic:
+            log_scale(axes.xaxis, horizontal.low, horizontal.high)
+        else:
+            axes.locator_params(axis="x", nbins=5)
+        if vertical.is_logarithmic:
+            log_scale(axes.yaxis, vertical.low, vertical.high)
+        else:
+            axes.locator_params(axis="y", nbins=5)

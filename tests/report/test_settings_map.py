@@ -54,6 +54,7 @@ def test_a_trial_that_is_wrong_without_a_sign_is_not_trusted_and_counted():
 
 def test_a_good_trial_is_trusted_and_fails_in_no_way():
     assert is_trusted(row())
+    assert not is_trusted(row(is_reference_certified=False))  # nobody knows
     assert failure_modes([row()]) == ()
 
 
