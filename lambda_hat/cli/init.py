@@ -18,7 +18,7 @@ _KINDS = "\n".join(f"  {name:<12} {starter.summary}" for name, starter in STARTE
 @click.command(
     help="Write a study with comments into FOLDER (by default this one), ready to run.\n\n"
     f"KIND says which (quickstart if none is given):\n\n\b\n{_KINDS}\n\n"
-    "Existing files are never overwritten.\n\n"
+    "Files that say something else are never overwritten.\n\n"
     "\b\nExamples:\n  lambda-hat init quickstart\n  lambda-hat init own-network my-network",
 )
 @click.argument("kind", type=click.Choice(list(STARTERS)), default="quickstart", metavar="[KIND]")

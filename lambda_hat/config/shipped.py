@@ -81,24 +81,30 @@ def shipped_card(name: str) -> Path | None:
 def write_starter(kind: str, folder: Path) -> list[Path]:
     """Write the files of `STARTERS[kind]` into `folder`, which is made if need be, and say where they lie.
 
-    Comments that name a shipped study by its place in the repository name the written file instead.
+    Comments that name a shipped study by its place in the repository name the written file instead. Files that are
+    there and say the same are no mistake.
 
     Raises:
-        InputError: one of the files is there already, or `folder` is no folder. Nothing is written then.
+        InputError: a file that says something else is there, or `folder` is no folder. Nothing is written then.
     """
-    sources = dict(_sources(kind))
-    targets = {name: folder / name for name in sources}
+    texts = {
+        folder / name: _adapted(source.read_text(encoding="utf-8"), kind, folder) for name, source in _sources(kind)
+    }
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file: name a folder for the study.")
-    if there := [str(path) for path in targets.values() if path.exists()]:
+    if there := [str(path) for path, text in texts.items() if path.exists() and not _says(path, text)]:
         raise InputError(
             f"{', '.join(there)} {'is' if len(there) == 1 else 'are'} there already, and nothing was written. "
             f"Name another folder: `lambda-hat init {kind} FOLDER`."
         )
-    for name, source in sources.items():
-        targets[name].parent.mkdir(parents=True, exist_ok=True)
-        targets[name].write_text(_adapted(source.read_text(encoding="utf-8"), kind, folder), encoding="utf-8")
-    return list(targets.values())
+    for path, text in texts.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return list(texts)
+
+
+def _says(path: Path, text: str) -> bool:
+    return path.is_file() and path.read_bytes() == text.encode()
 
 
 def _sources(kind: str) -> Iterator[tuple[str, Path]]:

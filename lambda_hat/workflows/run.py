@@ -34,7 +34,7 @@ from lambda_hat.workflows.endings import doubled
 from lambda_hat.workflows.plan import Plan, problem_titles
 from lambda_hat.workflows.references import ReferenceLane, stored_reference
 
-__all__ = ["Controller", "Outcome", "Story"]
+__all__ = ["Controller", "Outcome", "Story", "lane_title"]
 
 
 _STAGES = {"confirm": ", confirming", "across": ", on all problems"}  # of lanes that follow a search
@@ -341,15 +341,6 @@ class Controller(Generic[R]):
         text = f"{event.lane} {event.task} {event.kind} on {event.label} after {event.seconds:.1f} s {event.message}"
         self._progress.message(text.rstrip(), level)
 
-    def _shown(self, lane: str) -> str:
-        """The name of a problem, or of a lane `pid:method:stage`, for people: without the problem if it is alone."""
-        pid, *parts = lane.split(":")
-        name = self._names.get(pid, pid)
-        if not parts:
-            return name
-        method, stage = parts[0], _STAGES.get(parts[-1], "") if len(parts) > 1 else ""
-        return f"{method}{stage}" if len(self._names) == 1 else f"{method} on {name}{stage}"
-
     def _snapshot(self, busy: Mapping[str, int]) -> Snapshot:
         lines, ahead = self._story.lines, self._story.ahead
         made = [reference for reference in self._references.values() if reference.seconds is not None]
@@ -362,11 +353,24 @@ class Controller(Generic[R]):
             num_ended=num_ended,
             num_tasks=num_ended + num_open + sum(item.num for item in ahead),
             seconds_left=seconds_left([references, *ahead], self._plan.caps) if is_known else None,
-            studies=tuple(replace(line, name=self._shown(line.name)) for line in lines),
+            studies=tuple(replace(line, name=lane_title(line.name, self._names)) for line in lines),
             references=tuple(
-                ReferenceLine(self._shown(lane.pid), lane.state, lane.result is not None)
+                ReferenceLine(lane_title(lane.pid, self._names), lane.state, lane.result is not None)
                 for lane in self._reference_lanes
             ),
             executors=tuple(ExecutorLine(label, busy.get(label, 0), cap) for label, cap in self._plan.caps.items()),
             elapsed=time.monotonic() - self._started,
         )
+
+
+def lane_title(lane: str, names: Mapping[str, str]) -> str:
+    """What people read for a lane `pid`, `pid:method` or `pid:method:stage`; `names` are those of problems, by id.
+
+    A problem that is alone is not named beside its methods.
+    """
+    pid, *parts = lane.split(":")
+    name = names.get(pid, pid)
+    if not parts:
+        return name
+    stage = _STAGES.get(parts[1], "") if len(parts) > 1 else ""
+    return f"{parts[0]}{stage}" if len(names) == 1 else f"{parts[0]} on {name}{stage}"

@@ -66,6 +66,14 @@ def test_nothing_is_overwritten_and_nothing_half_written(invoke):
     )
 
 
+def test_the_same_again_is_no_mistake(invoke):
+    first = invoke("init")
+    assert invoke("init").stdout == first.stdout
+    Path("quickstart.yaml").write_text("mine", encoding="utf-8")
+    assert invoke("init").exit_code == 2
+    assert Path("quickstart.yaml").read_text(encoding="utf-8") == "mine"
+
+
 def test_shipped_cards_are_found_by_their_names_only(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found = shipped_card("config/parsl/slurm/cpu.yaml")
