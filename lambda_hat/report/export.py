@@ -250,6 +250,7 @@ def write_figures(run: RunFiles, folder: Path, formats: Sequence[str] = ("svg", 
         for kind in formats:
             written.append(folder / f"{name}.{kind}")
             write_bytes_atomic(written[-1], picture.file(kind))
+            picture.figure.set_layout_engine("none")  # it is laid out by now, and that takes a third of the time
     if not written:
         raise UsageError(f"There are no figures yet: nothing has ended in {run.paths.root}.")
     return written
