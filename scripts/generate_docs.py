@@ -1,6 +1,7 @@
 """Writes the generated pages and schemas: `python scripts/generate_docs.py [--check]`.
 
 That is `docs/configuration.md` (every key of the study file and the card), `docs/cli.md` (every command and option),
+`docs/api.md` (what the package exports),
 the columns of the tables in `docs/results.md`, and `config/schema/*.json` (for editors). `--check` writes nothing and
 ends with code 1 if one of them is not up to date.
 """
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 import click
+from api_page import api_page
 from pydantic import BaseModel
 
 from lambda_hat.cli.app import cli
@@ -55,6 +57,19 @@ EXIT_CODES = """\
 | 130 | interrupted (Ctrl-C, SIGINT) |
 | 143 | terminated (SIGTERM) |
 
+## Completion
+
+Shells complete commands, options, runs under `runs`, ids of problems and trials, cards that ship, names of schemas,
+and the keys of `--set` with their values. Switch it on in the start-up file of your shell:
+
+| shell | file | line |
+| --- | --- | --- |
+| bash ≥ 4.4 | `~/.bashrc` | `eval "$(_LAMBDA_HAT_COMPLETE=bash_source lambda-hat)"` |
+| zsh | `~/.zshrc` | `eval "$(_LAMBDA_HAT_COMPLETE=zsh_source lambda-hat)"` |
+| fish | `~/.config/fish/completions/lambda-hat.fish` | `_LAMBDA_HAT_COMPLETE=fish_source lambda-hat \\| source` |
+
+## Output
+
 Results go to stdout, everything else to stderr. `NO_COLOR` is honoured. If stderr is no terminal, progress is one line
 per study every 30 seconds.
 """
@@ -66,6 +81,7 @@ def pages() -> dict[str, str]:
     return {
         "docs/configuration.md": configuration(),
         "docs/cli.md": commands(),
+        "docs/api.md": api_page().replace("\n\n", f"\n\n{NOTE}\n", 1),
         "docs/results.md": with_columns((REPOSITORY / "docs/results.md").read_text(encoding="utf-8")),
         **{
             f"config/schema/{name}.json": json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
@@ -195,7 +211,7 @@ def command_sections(command: click.Command, path: tuple[str, ...]) -> Iterator[
     """One section per command, groups before what is in them."""
     context = click.Context(command, info_name=" ".join(path))
     usage = command.get_usage(context).removeprefix("Usage: ")
-    lines = [f"## `{' '.join(path)}`\n" if len(path) > 1 else "", f"{inspect.cleandoc(command.help or '')}\n"]
+    lines = [f"## `{' '.join(path)}`\n" if len(path) > 1 else "", f"{help_text(command)}\n"]
     lines += [f"```text\n{usage}\n```\n"]
     options = [option for option in command.get_params(context) if isinstance(option, click.Option)]
     shown = [option.get_help_record(context) for option in options if not option.hidden]
@@ -209,6 +225,20 @@ def command_sections(command: click.Command, path: tuple[str, ...]) -> Iterator[
             child = command.get_command(context, name)
             if child is not None and not child.hidden:
                 yield from command_sections(child, (*path, name))
+
+
+def help_text(command: click.Command) -> str:
+    """The help of a command; its paragraphs that keep their lines, such as examples, as blocks of code."""
+    parts = inspect.cleandoc(command.help or "").split("\n\n")
+    return "\n\n".join(as_block(part.removeprefix("\b\n")) if part.startswith("\b\n") else part for part in parts)
+
+
+def as_block(text: str) -> str:
+    """Indented lines as a block of code, below the lines before them."""
+    lines = text.splitlines()
+    before = [line for line in lines if not line.startswith("  ")]
+    code = "\n".join(line.removeprefix("  ") for line in lines if line.startswith("  "))
+    return "\n".join([*before, *([""] if before else []), f"```text\n{code}\n```"])
 
 
 def main() -> None:

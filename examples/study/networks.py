@@ -1,4 +1,9 @@
-"""A network of one's own for a study: trained here once, and loaded from its checkpoints ever after."""
+"""A network of one's own for a study: trained here once, and loaded from its checkpoints ever after.
+
+To use your own, change `loss_fn`, `rows` and `tanh_network`: the loss, the data, and what the study calls.
+"""
+
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -6,6 +11,7 @@ import numpy as np
 import optax
 
 WIDTH, NOISE = 3, 0.1
+FOLDER = Path(__file__).parent
 
 
 def forward(params, x):
@@ -27,7 +33,7 @@ def rows():
 
 
 def train(steps=(200, 5000)):
-    """Full-batch Adam; parameters after each number of steps, as `step-N.npz`."""
+    """Full-batch Adam; parameters after each number of steps, as `step-N.npz` beside this file."""
     rng, data = np.random.default_rng(1), rows()
     shapes = {"w1": (2, WIDTH), "b1": (WIDTH,), "w2": (WIDTH,)}
     params = {name: jnp.asarray(rng.standard_normal(shape)) for name, shape in shapes.items()}
@@ -42,7 +48,7 @@ def train(steps=(200, 5000)):
     for step in range(1, max(steps) + 1):
         params, state = update(params, state)
         if step in steps:
-            np.savez(f"step-{step}.npz", **params)
+            np.savez(FOLDER / f"step-{step}.npz", **params)
 
 
 def tanh_network(checkpoint):

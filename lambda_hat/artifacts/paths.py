@@ -158,6 +158,16 @@ class Paths:
         """Report of the run, one HTML page."""
         return self._inside("report.html")
 
+    @property
+    def diagnostics(self) -> Path:
+        """Folder of what `diagnose` draws."""
+        return self._inside("diagnostics")
+
+    @property
+    def diagnostics_index(self) -> Path:
+        """Page of what `diagnose` has drawn."""
+        return self._inside("diagnostics", "index.html")
+
     def diagnostics_dir(self, name: str) -> Path:
         """Folder for figures and InferenceData of one reference or trial."""
         return self._inside("diagnostics", _checked(name))

@@ -12,10 +12,13 @@ import click
 
 import lambda_hat
 from lambda_hat.cli.artifacts import artifacts
+from lambda_hat.cli.compare import compare
 from lambda_hat.cli.config import config
 from lambda_hat.cli.dashboard import dashboard
 from lambda_hat.cli.diagnose import diagnose
 from lambda_hat.cli.doctor import doctor
+from lambda_hat.cli.export import export
+from lambda_hat.cli.init import init
 from lambda_hat.cli.options import verbosity
 from lambda_hat.cli.report import report
 from lambda_hat.cli.workflow import workflow
@@ -76,11 +79,14 @@ def cli() -> None:
     """Certified references and tuned estimators of Local Learning Coefficients."""
 
 
+cli.add_command(init)
 cli.add_command(workflow)
 cli.add_command(config)
 cli.add_command(doctor)
 cli.add_command(artifacts)
 cli.add_command(report)
+cli.add_command(compare)
+cli.add_command(export)
 cli.add_command(diagnose)
 cli.add_command(dashboard)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lambda_hat.cli.completion import complete_id
 from lambda_hat.cli.options import UserPath
 from lambda_hat.errors import RunStateError
 from lambda_hat.formatting import count
@@ -42,7 +43,13 @@ def artifacts() -> None:
 @_root
 @_json
 def list_command(root: Path, is_json: bool) -> None:
-    """List runs, problems and studies: their states, the best of each, certificates, sizes and ages."""
+    """List runs, problems and studies: their states, the best of each, certificates, sizes and ages.
+
+    \b
+    Examples:
+      lambda-hat artifacts ls
+      lambda-hat artifacts ls --root ~/runs --json
+    """
     from lambda_hat.artifacts.inventory import runs_under
     from lambda_hat.report.overview import overview_of
 
@@ -80,7 +87,7 @@ def list_command(root: Path, is_json: bool) -> None:
 
 
 @artifacts.command()
-@click.argument("id", metavar="ID")
+@click.argument("id", metavar="ID", shell_complete=complete_id)
 @_root
 @click.option("--raw", is_flag=True, help="Print everything that the files say, as YAML.")
 @_json
@@ -88,6 +95,11 @@ def show(id: str, root: Path, raw: bool, is_json: bool) -> None:
     """Print what is known about ID: a problem `p_…`, a trial `r_…` or a study `p_…:method`.
 
     The beginning of an id is enough.
+
+    \b
+    Examples:
+      lambda-hat artifacts show p_c687
+      lambda-hat artifacts show r_65a3 --raw
     """
     from lambda_hat.artifacts.inventory import find
     from lambda_hat.config.explain import to_yaml
@@ -138,6 +150,11 @@ def gc(dry_run: bool, older_than: float | None, whole_runs: bool, root: Path, is
 
     This removes trials and problems that no study and no table mentions, logs of executors, compiled programs, and
     temporary files of killed writers. It skips runs that a command is working on.
+
+    \b
+    Examples:
+      lambda-hat artifacts gc --dry-run
+      lambda-hat artifacts gc --older-than 90 --whole-runs
     """
     from lambda_hat.artifacts.collection import Skipped, collect
     from lambda_hat.artifacts.inventory import borrowers, runs_under

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lambda_hat.cli.completion import complete_file, complete_schema
 from lambda_hat.cli.options import file_options
 
 if TYPE_CHECKING:
@@ -23,8 +24,10 @@ def config() -> None:
 
 def _file_argument(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the file, as an argument or as `--config`, which other commands use."""
-    option = click.option("--config", "config_file", metavar="FILE", help="The file, given as an option.")
-    return click.argument("file", required=False)(option(function))
+    option = click.option(
+        "--config", "config_file", metavar="FILE", shell_complete=complete_file, help="The file, given as an option."
+    )
+    return click.argument("file", required=False, shell_complete=complete_file)(option(function))
 
 
 @config.command()
@@ -41,6 +44,11 @@ def validate(
     """Check FILE and report all faults at once.
 
     FILE is a study or experiments, which are checked with the Parsl card that they run on, or a card.
+
+    \b
+    Examples:
+      lambda-hat config validate mine.yaml
+      lambda-hat config validate mine.yaml --parsl-card config/parsl/slurm/cpu.yaml --set partition=long
     """
     from lambda_hat.config.load import LoadedCard
     from lambda_hat.workflows.plan import warnings_of
@@ -79,6 +87,11 @@ def show(
 
     `study` is the whole file, `card` the card it runs on. `problems` are the problems by id, with presets and overrides
     applied. `samplers` are, by method or name, the settings that are not searched.
+
+    \b
+    Examples:
+      lambda-hat config show mine.yaml --set optuna.max_trials_per_method=12
+      lambda-hat config show mine.yaml --part problems
     """
     from lambda_hat.artifacts.ids import problem_id
     from lambda_hat.config.explain import to_explained_yaml
@@ -92,9 +105,15 @@ def show(
 
 
 @config.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete_schema)
 def schema(name: str) -> None:
-    """Print the JSON Schema of NAME: `study`, `experiments`, `card`, or a method such as `sgld`."""
+    """Print the JSON Schema of NAME: `study`, `experiments`, `card`, or a method such as `sgld`.
+
+    \b
+    Examples:
+      lambda-hat config schema sgld
+      lambda-hat config schema study > study.schema.json
+    """
     from lambda_hat.config.explain import json_schema, schema_names
     from lambda_hat.config.suggest import did_you_mean, one_of
 

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import click
 
+from lambda_hat.cli.completion import complete_run
 from lambda_hat.cli.options import UserPath
 
 __all__ = ["dashboard"]
 
 
 @click.command()
-@click.argument("run", type=UserPath(), metavar="RUN")
+@click.argument("run", type=UserPath(), shell_complete=complete_run, metavar="RUN")
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
@@ -24,6 +25,10 @@ def dashboard(run: Path, port: int) -> None:
     """Serve a live, read-only Optuna dashboard of RUN on this machine (needs the extra `dashboard`).
 
     Running studies are not disturbed. Ctrl-C ends the dashboard.
+
+    \b
+    Example:
+      lambda-hat dashboard runs/quickstart/v1 --port 0
     """
     from lambda_hat.report.run_files import find_run
     from lambda_hat.tuning.dashboard import build_app, build_server

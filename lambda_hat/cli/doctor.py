@@ -7,13 +7,19 @@ from dataclasses import asdict
 
 import click
 
+from lambda_hat.cli.completion import complete_file
 from lambda_hat.cli.options import StudyCommand, file_options
 
 __all__ = ["doctor"]
 
 
 @click.command(cls=StudyCommand)
-@click.option("--config", metavar="FILE", help="Study or experiments file (YAML) to check against the card.")
+@click.option(
+    "--config",
+    metavar="FILE",
+    shell_complete=complete_file,
+    help="Study or experiments file (YAML) to check against the card.",
+)
 @click.option("--no-workers", is_flag=True, help="Do not start the card's executors.")
 @click.option("--timeout", type=float, default=300.0, show_default=True, help="Seconds to wait for workers.")
 @click.option("--json", "is_json", is_flag=True, help="Print JSON.")
@@ -33,6 +39,11 @@ def doctor(
     """Check the environment and a card with its workers, and say what to fix.
 
     Runs nothing of a study. Exits with code 1 if a check failed.
+
+    \b
+    Examples:
+      lambda-hat doctor --local
+      lambda-hat doctor --parsl-card config/parsl/slurm/cpu.yaml --set partition=long
     """
     from lambda_hat.config.load import load_card, load_file
     from lambda_hat.workflows.doctor import examine

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from lambda_hat.cli.completion import complete_card, complete_file, complete_key
 from lambda_hat.formatting import user_path
 
 __all__ = ["RunOptions", "StudyCommand", "UserPath", "file_options", "run_options", "verbosity"]
@@ -100,12 +101,18 @@ def file_options(function: Command) -> Command:
         function,
         click.option("--local", is_flag=True, help="Run on this machine, with the local Parsl card."),
         click.option("--inline", is_flag=True, help="Run in this process, one task after the other: for debugging."),
-        click.option("--parsl-card", metavar="CARD", help="Run on this Parsl card instead of the study file's."),
+        click.option(
+            "--parsl-card",
+            metavar="CARD",
+            shell_complete=complete_card,
+            help="Run on this Parsl card instead of the study file's.",
+        ),
         click.option(
             "--set",
             "dotlist",
             metavar="KEY=VALUE",
             multiple=True,
+            shell_complete=complete_key,
             help="Change one value of the study file or of the card, e.g. `optuna.max_trials_per_method=24` or "
             "`walltime=04:00:00`. May be given several times.",
         ),
@@ -116,7 +123,13 @@ def run_options(function: Command) -> Command:
     """Add options that choose the file, say whether to run it, and how much to print."""
     return _with_options(
         file_options(function),
-        click.option("--config", metavar="FILE", required=True, help="YAML file that says what to run."),
+        click.option(
+            "--config",
+            metavar="FILE",
+            required=True,
+            shell_complete=complete_file,
+            help="YAML file that says what to run.",
+        ),
         click.option("--resume", is_flag=True, help="Continue an unfinished run."),
         click.option(
             "--dry-run", is_flag=True, help="Print the plan with a bound on the time; start and write nothing."

@@ -31,7 +31,14 @@ def workflow() -> None:
 @workflow.command("optuna", cls=StudyCommand)
 @run_options
 def optuna_command(**arguments: Any) -> None:
-    """Certify a reference for every problem, then tune every method against it."""
+    """Certify a reference for every problem, then tune every method against it.
+
+    \b
+    Examples:
+      lambda-hat workflow optuna --config quickstart.yaml --local --dry-run
+      lambda-hat workflow optuna --config quickstart.yaml --local
+      lambda-hat workflow optuna --config mine.yaml --local --resume --set optuna.max_trials_per_method=48
+    """
     options = RunOptions(**arguments)
 
     from lambda_hat.config.load import load_cfg
@@ -82,7 +89,13 @@ def optuna_command(**arguments: Any) -> None:
 @workflow.command("llc", cls=StudyCommand)
 @run_options
 def llc_command(**arguments: Any) -> None:
-    """Certify a reference for every target, then run every sampler on it with its fixed settings."""
+    """Certify a reference for every target, then run every sampler on it with its fixed settings.
+
+    \b
+    Examples:
+      lambda-hat workflow llc --config experiments.yaml --local
+      lambda-hat workflow llc --config runs/quickstart/v1/recommended/mclmc.yaml --local
+    """
     options = RunOptions(**arguments)
 
     from lambda_hat.config.load import load_experiments

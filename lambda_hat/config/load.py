@@ -8,7 +8,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -25,6 +24,7 @@ from lambda_hat.config.methods import Method
 from lambda_hat.config.overrides import Override, apply, misdirected, parse_overrides
 from lambda_hat.config.problems import PosteriorSpec, ProblemEntry, ProblemSpec
 from lambda_hat.config.resolve import problem_or_findings, resolve_sampler
+from lambda_hat.config.shipped import shipped_card
 from lambda_hat.config.study import Execution, Store, Study
 from lambda_hat.config.validation import findings_of
 from lambda_hat.errors import ConfigError, Fault, UsageError
@@ -43,7 +43,6 @@ __all__ = [
 ]
 
 _LOCAL_CARD, _INLINE_CARD = "config/parsl/local.yaml", "config/parsl/inline.yaml"
-_SHIPPED_CARDS = Path(str(files("lambda_hat.config") / "presets" / "card"))
 
 
 @dataclass(frozen=True)
@@ -347,7 +346,7 @@ def find_card(name: str, beside: Path | None = None) -> Path | None:
     for folder in folders:
         if (folder / path).exists() and not (folder / path).is_dir():  # it may be a pipe
             return folder / path
-    return _SHIPPED_CARDS / Path(name).name if name in (_LOCAL_CARD, _INLINE_CARD) else None
+    return shipped_card(name)
 
 
 def _chosen_card(parsl_card: str | None, local: bool, inline: bool) -> Path | None:
@@ -355,7 +354,7 @@ def _chosen_card(parsl_card: str | None, local: bool, inline: bool) -> Path | No
     chosen = {
         "`--local`": find_card(_LOCAL_CARD) if local else None,
         "`--inline`": find_card(_INLINE_CARD) if inline else None,
-        "`--parsl-card`": None if parsl_card is None else user_path(parsl_card),
+        "`--parsl-card`": None if parsl_card is None else find_card(parsl_card) or user_path(parsl_card),
     }
     given = {option: path for option, path in chosen.items() if path is not None}
     if len(given) > 1:

@@ -81,14 +81,16 @@ class Concurrency(Frozen):
 class SearchAlgorithm(Frozen):
     """The algorithm by which Optuna searches (Optuna calls it a sampler)."""
 
-    type: Literal["tpe", "random", "qmc", "cmaes"] = "tpe"
-    """Name of Optuna's sampler."""
+    type: Literal["tpe", "random", "qmc", "cmaes", "grid"] = "tpe"
+    """Name of Optuna's sampler, or `grid`: every point of a grid, for maps of settings. Its option `points` (5) is how
+    many values each number takes; beyond the last point it begins anew, under other seeds.
+    """
     seed: AnyInt = 42
     """Seed of the search and of its trials."""
     n_startup_trials: NaturalInt = 20
     """Number of random trials at the start."""
     options: dict[str, object] = {}
-    """Further keyword arguments for Optuna's sampler."""
+    """Further keyword arguments for Optuna's sampler, or for the grid."""
 
 
 class PrunerSpec(Frozen):
@@ -122,6 +124,8 @@ class OptunaSection(Frozen):
     """A study ends early if a larger fraction of its trials fails."""
     enqueue: dict[Method, Annotated[tuple[KnownSettings, ...], BeforeValidator(as_tuple)]] = {}
     """Settings to try before the search's own, for each method. The default is `preset`, the method's preset."""
+    log_to: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
+    """Programs that hear of each trial as it ends, offline, in the run's folder."""
 
 
 class Confirm(Frozen):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,17 +18,20 @@ from lambda_hat.config.methods import MethodSettings, parse_settings
 from lambda_hat.draws.array_stats import array_stats
 from lambda_hat.draws.criteria import MIN_BFMI, MIN_ESS
 from lambda_hat.draws.diagnostics import bfmi, diagnose_trace
+from lambda_hat.errors import InputError
 from lambda_hat.estimate.traces import Traces
 from lambda_hat.records.reference import ReferenceRecord
 from lambda_hat.report.drawing import REFERENCE_COLOUR, Picture, drawn, reference_band
+from lambda_hat.report.html import Entry, FileLink, write_index
 from lambda_hat.report.problem_figures import draw_problem
-from lambda_hat.report.subjects import Subject
+from lambda_hat.report.run_files import RunFiles
+from lambda_hat.report.subjects import Subject, find_subjects
 
 if TYPE_CHECKING:
     import arviz as az
     from matplotlib.figure import Figure
 
-__all__ = ["INFERENCE_DATA", "to_inference_data", "write_diagnosis"]
+__all__ = ["INFERENCE_DATA", "to_inference_data", "write_diagnosis", "write_diagnostics_index"]
 
 INFERENCE_DATA = "inference_data.nc"
 
@@ -36,12 +39,17 @@ _MAX_LINE_POINTS = 1000
 _MAX_LAG = 100
 _NUM_RANK_BINS = 20
 _SIZE = (6.4, 3.4)
+_DPI = 130  # of PNG files
+_ORDER = ("running", "trace", "rank", "autocorrelation", "ess", "distance")
 
 Draw = Callable[["Figure", Subject, Traces], None]
 
 
-def write_diagnosis(paths: Paths, subject: Subject) -> list[Path]:
-    """Write the figures, and the InferenceData where there are draws, of `subject`; say what was written."""
+def write_diagnosis(paths: Paths, subject: Subject, formats: Sequence[str] = ("png",)) -> list[Path]:
+    """Write the figures, and the InferenceData where there are draws, of `subject`; say what was written.
+
+    `formats` are those of the figures: `png`, `svg`, `pdf`.
+    """
     folder = paths.diagnostics_dir(subject.name)
     make_dir(folder)
     written: list[Path] = []
@@ -49,13 +57,45 @@ def write_diagnosis(paths: Paths, subject: Subject) -> list[Path]:
         written.append(folder / INFERENCE_DATA)
         to_inference_data(subject).to_netcdf(str(written[-1]), engine="h5netcdf")
         for name, draw in _figures_of(subject):
-            written.append(folder / f"{name}.png")
-            write_bytes_atomic(written[-1], _png(draw, subject, subject.traces))
+            written += _written(folder, name, _picture(draw, subject, subject.traces), formats)
     if isinstance(subject.record, ReferenceRecord):
-        for name, content in draw_problem(paths.problem_dir(subject.pid), subject.record):
-            written.append(folder / f"{name}.png")
-            write_bytes_atomic(written[-1], content)
+        for name, picture in draw_problem(paths.problem_dir(subject.pid), subject.record):
+            written += _written(folder, name, picture, formats)
     return written
+
+
+def _written(folder: Path, name: str, picture: Picture, formats: Sequence[str]) -> Iterator[Path]:
+    for kind in formats:
+        write_bytes_atomic(folder / f"{name}.{kind}", picture.file(kind, dpi=_DPI))
+        yield folder / f"{name}.{kind}"
+
+
+def write_diagnostics_index(paths: Paths) -> Path:
+    """Write a page of everything that lies under `diagnostics`, and say where it lies; the run's report links to it."""
+    folders = sorted(folder for folder in paths.diagnostics.iterdir() if folder.is_dir())
+    run, what = RunFiles(paths), "what `lambda-hat diagnose` has drawn"
+    entries = [_entry(folder, run) for folder in folders]
+    return write_index(paths.diagnostics_index, f"Diagnostics of {paths.root.parent.name}", what, entries)
+
+
+def _entry(folder: Path, run: RunFiles) -> Entry:
+    """A reference or a trial with its figures, those of the draws first, and links to its other files."""
+    try:
+        (subject,) = find_subjects(run, [folder.name])
+        name, about = subject.title, run.titles.get(subject.pid, subject.pid)
+    except InputError:  # its trial was removed since
+        name, about = folder.name, ""
+    order = [*_ORDER, *_OWN_FIGURES]
+    files = sorted(folder.iterdir(), key=lambda path: (order.index(path.stem) if path.stem in order else 99, path.name))
+    shown: dict[str, FileLink] = {}
+    for path in (path for kind in ("svg", "png") for path in files if path.suffix == f".{kind}"):
+        shown.setdefault(path.stem, FileLink(path.stem, path))
+    return Entry(
+        name=name,
+        about=about,
+        figures=tuple(shown[path.stem] for path in files if shown.get(path.stem) == FileLink(path.stem, path)),
+        files=tuple(FileLink(path.name, path) for path in files),
+    )
 
 
 def to_inference_data(subject: Subject) -> az.InferenceData:
@@ -124,11 +164,11 @@ def _can_be_ranked(readings: np.ndarray) -> bool:
     return readings.shape[1] >= _NUM_RANK_BINS and bool(np.isfinite(readings).all()) and np.ptp(readings) > 0
 
 
-def _png(draw: Draw, subject: Subject, traces: Traces) -> bytes:
+def _picture(draw: Draw, subject: Subject, traces: Traces) -> Picture:
     with drawn(*_SIZE) as figure, np.errstate(invalid="ignore", over="ignore"):
         draw(figure, subject, traces)
         figure.suptitle(subject.title, x=0.01, ha="left", fontsize=9)
-        return Picture(figure, subject.title).png()
+        return Picture(figure, subject.title)
 
 
 def _colour(chain: int) -> Any:

@@ -56,6 +56,11 @@ _STYLE: dict[str, Any] = {
     "svg.hashsalt": "lambda-hat",
 }
 
+_METADATA = {  # of times and programs, which no file has to tell
+    "png": ("Software",),
+    "svg": ("Date", "Creator", "Format", "Type"),
+    "pdf": ("CreationDate", "Creator", "Producer"),
+}
 _SVG_CLEANING = tuple(
     (re.compile(pattern, re.DOTALL), replacement)
     for pattern, replacement in (
@@ -132,8 +137,7 @@ class Picture:
 
         buffer = io.StringIO()
         with rc_context(cast(Any, _STYLE)):
-            metadata = {"Date": None, "Creator": None, "Format": None, "Type": None}
-            self.figure.savefig(buffer, format="svg", metadata=metadata, transparent=True)
+            self.figure.savefig(buffer, format="svg", metadata=dict.fromkeys(_METADATA["svg"]), transparent=True)
         inside = buffer.getvalue().partition("<svg")[2].partition(">")[2]
         for pattern, replacement in _SVG_CLEANING:
             inside = pattern.sub(replacement, inside)
@@ -144,9 +148,13 @@ class Picture:
 
     def png(self, *, dpi: int = 130) -> bytes:
         """A PNG file."""
+        return self.file("png", dpi=dpi)
+
+    def file(self, kind: str, *, dpi: int = 300) -> bytes:
+        """A file of its own: `png`, `svg` or `pdf`. The same figure gives the same bytes; `dpi` is that of pixels."""
         from matplotlib import rc_context
 
         buffer = io.BytesIO()
         with rc_context(cast(Any, _STYLE)):
-            self.figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+            self.figure.savefig(buffer, format=kind, dpi=dpi, metadata=dict.fromkeys(_METADATA[kind]))
         return buffer.getvalue()

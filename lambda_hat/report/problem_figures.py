@@ -24,8 +24,8 @@ _SIZE = (6.4, 3.2)
 _MAX_POINTS = 2000
 
 
-def draw_problem(folder: Path, reference: ReferenceRecord) -> Iterator[tuple[str, bytes]]:
-    """Names and contents of the figures that the files in a problem's `folder` allow."""
+def draw_problem(folder: Path, reference: ReferenceRecord) -> Iterator[tuple[str, Picture]]:
+    """Names of the figures, and the figures, that the files in a problem's `folder` allow."""
     try:
         problem = parse_problem(yaml.safe_load(read_bytes(folder / PROBLEM_YAML) or b"") or {})
         # What is built again wherever it is loaded has nothing here to show, and is no matter of a report.
@@ -33,13 +33,13 @@ def draw_problem(folder: Path, reference: ReferenceRecord) -> Iterator[tuple[str
     except (TargetError, ValidationError, yaml.YAMLError):
         problem, target = None, None
     if target is not None and target.info.get("training_curve"):
-        yield "training", _training(target.info).png()
+        yield "training", _training(target.info)
     if problem is not None and target is not None and (predictions := _predictions(problem, target)) is not None:
-        yield "prediction", _prediction(predictions).png()
+        yield "prediction", _prediction(predictions)
     path = folder / REFERENCE_NPZ
     arrays = read_arrays(path) if path.is_file() else {}
     if "spectrum.values" in arrays:
-        yield "spectrum", _spectrum(arrays, reference.localization).png()
+        yield "spectrum", _spectrum(arrays, reference.localization)
 
 
 def _training(info: Mapping[str, Any]) -> Picture:

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self, TextIO
+from typing import Self, TextIO, TypeVar
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from lambda_hat.formatting import MISSING, clock, number
+from lambda_hat.formatting import MISSING, clock, listed, number
 
 __all__ = ["ExecutorLine", "Progress", "ReferenceLine", "Snapshot", "StudyLine"]
 
 SECONDS_BETWEEN_LINES = 30.0  # off a terminal
-_BAR_WIDTH = 40
+_BAR_WIDTH, _MIN_BAR_WIDTH = 40, 10
+_LINES_AROUND = 6  # headings, what is left out, the bar, the executors
+_COUNTS = {"done": 4, "running": 7, "compiling": 9, "failed": 6, "pruned": 6, "of": 4, "best": 9}  # and their widths
+_WIDE = 72  # columns, below which how many are compiling is left out
+_MIN_NAME, _MAX_NAME, _HEAD = 8, 60, 8
+
+L = TypeVar("L")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +35,7 @@ class StudyLine:
     `done` counts completed ones only; failed and pruned ones are counted apart.
     """
 
-    name: str  # "p_0123456789ab:sgld"
+    name: str  # "sgld on seed 42"
     noun: str = "trials"  # what its tasks are called
     done: int
     running: int
@@ -47,10 +53,14 @@ class StudyLine:
 
 @dataclass(frozen=True)
 class ReferenceLine:
-    """The reference of one problem, and in words how far it is."""
+    """The reference of one problem, under its name, and in words how far it is.
+
+    `is_settled` once it is there, or has failed.
+    """
 
     pid: str
     state: str
+    is_settled: bool = False
 
 
 @dataclass(frozen=True)
@@ -147,22 +157,77 @@ class Progress:
         yield f"{_total_text(snapshot)}, busy: {_busy_text(snapshot)}"
 
     def _tables(self, snapshot: Snapshot) -> Group:
-        references = Table("reference", "state", box=None, pad_edge=False)
-        for reference in snapshot.references:
-            references.add_row(reference.pid, Text(reference.state))
-        studies = Table("study", box=None, pad_edge=False)
-        for header in ("done", "running", "failed", "pruned", "of", "best"):
-            studies.add_column(header, justify="right", no_wrap=True)
-        for study in snapshot.studies:
-            running = f"{study.running} ({study.setting_up} compiling)" if study.setting_up else str(study.running)
-            counts = (str(study.done), running, str(study.failed), str(study.pruned), str(study.total))
-            studies.add_row(Text(study.name), *counts, number(study.best))
-        parts = [table for table in (references, studies) if table.row_count]
+        """Two tables, one bar, and what the executors do: as wide as the terminal, and no higher.
+
+        Numbers have columns of fixed widths, and names are cut off where they do not fit, so that nothing jumps.
+        """
+        room = max(4, self._console.height - _LINES_AROUND)
+        references, hidden = _most_urgent(snapshot.references, lambda line: not line.is_settled, room // 2)
+        studies, more = _most_urgent(
+            snapshot.studies, lambda line: line.num_finished < line.total, room - len(references)
+        )
+        parts: list[RenderableType] = []
+        counts = _COUNTS if self._console.width >= _WIDE else {k: v for k, v in _COUNTS.items() if k != "compiling"}
+        width = max(_MIN_NAME, self._console.width - sum(counts.values()) - len(counts) - 1)
+        if references:
+            parts.append(_reference_table(references, min(width, _MAX_NAME)))
+        if studies:
+            parts.append(_study_table(studies, min(width, _MAX_NAME), counts))
+        if hidden or more:
+            parts.append(_cut(f"and {listed(_counts(hidden, more))} more", style="dim"))
         total = Table.grid(padding=(0, 1))
-        bar = ProgressBar(max(1, snapshot.num_tasks), snapshot.num_ended, width=_BAR_WIDTH)
-        total.add_row(bar, Text(_total_text(snapshot)))
-        busy = Text(f"{clock(snapshot.elapsed)}  {_busy_text(snapshot)}", style="dim")
-        return Group(*parts, total, busy)
+        length = max(_MIN_BAR_WIDTH, min(_BAR_WIDTH, self._console.width - len(_total_text(snapshot)) - 2))
+        bar = ProgressBar(max(1, snapshot.num_tasks), snapshot.num_ended, width=length)
+        total.add_row(bar, _cut(_total_text(snapshot)))
+        return Group(*parts, total, _cut(f"{clock(snapshot.elapsed)}  {_busy_text(snapshot)}", style="dim"))
+
+
+def _reference_table(lines: Sequence[ReferenceLine], width: int) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), expand=True)
+    table.add_column("reference", width=width)
+    table.add_column("state", ratio=1)
+    for line in lines:
+        table.add_row(_shortened(line.pid, width), _cut(line.state))
+    return table
+
+
+def _study_table(lines: Sequence[StudyLine], width: int, counts: Mapping[str, int]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("study", width=width)
+    for header, of_header in counts.items():
+        table.add_column(header, justify="right", no_wrap=True, width=of_header)
+    for line in lines:
+        cells = (line.done, line.running, line.setting_up, line.failed, line.pruned, line.total)
+        shown = dict(zip(_COUNTS, [*map(str, cells), number(line.best)], strict=True))
+        table.add_row(_shortened(line.name, width), *(shown[header] for header in counts))
+    return table
+
+
+def _shortened(name: str, width: int) -> Text:
+    """A name without its middle where it is too long: what tells names apart is often at their ends."""
+    head = min(_HEAD, width // 2)
+    text = name if len(name) <= width else f"{name[:head]}…{name[len(name) - width + head + 1 :]}"
+    return Text(text, no_wrap=True)
+
+
+def _cut(text: str, style: str = "") -> Text:
+    """Text on one line, that ends with … where there is no more room."""
+    return Text(text, style=style, no_wrap=True, overflow="ellipsis")
+
+
+def _most_urgent(lines: Sequence[L], is_open: Callable[[L], bool], room: int) -> tuple[list[L], int]:
+    """As many lines as there is room for, open ones first, in their own order; and how many are left out."""
+    ranked = sorted(range(len(lines)), key=lambda index: (not is_open(lines[index]), index))
+    kept = sorted(ranked[: max(1, room)])
+    return [lines[index] for index in kept], len(lines) - len(kept)
+
+
+def _counts(references: int, studies: int) -> list[str]:
+    return [
+        f"{num} {noun if num == 1 else plural}"
+        for num, noun, plural in ((references, "reference", "references"), (studies, "study", "studies"))
+        if num
+    ]
 
 
 def _total_text(snapshot: Snapshot) -> str:

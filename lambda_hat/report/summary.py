@@ -39,7 +39,8 @@ __all__ = [
     "trials_by_method",
 ]
 
-MIN_WIDTH = 100  # a terminal that is narrower wraps lines; cutting numbers off would be worse
+_WIDE = 100  # columns that tables take; in a narrower terminal their headings break, and cells stand closer
+_LEAST = 72  # columns, below which the terminal itself breaks lines: cutting numbers off would be worse
 
 _COLUMNS = OutcomeRow.columns()
 FIGURES = tuple(  # that say how good an estimate is
@@ -109,17 +110,27 @@ def _print_problems(
     why_none: Mapping[str, str] | None,
 ) -> None:
     console = Console(file=stream, highlight=False)
-    console.width = max(MIN_WIDTH, console.width)
+    console.width = max(_LEAST if console.is_terminal else _WIDE, console.width)
     for pid, title in titles.items():
-        console.print(Text(title, style="bold").append(f"  {pid}", style="not bold dim"), soft_wrap=True)
+        _print_text(console, Text(title, style="bold").append(f"  {pid}", style="not bold dim"), indent=0)
         for line in _reference_lines(references.get(pid), (why_none or {}).get(pid)):
-            console.print(Text("  ").append_text(line), soft_wrap=True)
+            _print_text(console, line)
         if of_problem := [row for row in rows if row.pid == pid]:
             print_rows(console, of_problem, references.get(pid))
         console.print()
     width = max(map(len, places), default=0)
     for name, path in places.items():
         console.print(Text(f"{name:<{width}}  {path}"), soft_wrap=True)
+
+
+def _print_text(console: Console, text: Text, indent: int = 2) -> None:
+    """A line; in a terminal it is broken at words, and goes on further to the right. A file gets it whole."""
+    begin, goes_on = " " * indent, " " * (indent + 4)
+    if not console.is_terminal:
+        console.print(Text(begin).append_text(text), soft_wrap=True)
+        return
+    for number_of_line, line in enumerate(text.wrap(console, console.width - len(goes_on))):
+        console.print(Text(goes_on if number_of_line else begin).append_text(line), soft_wrap=True)
 
 
 def trials_by_method(rows: Iterable[TrialRow], pid: str) -> dict[str, list[TrialRow]]:
@@ -138,20 +149,20 @@ def _print_studies(
     winners = [row for row in confirmed if row.rank == 1]
     verdict = judge_problem(reference, best_estimates(by_method), confirmed)
     if winners:
-        console.print(_table("confirmed", CONFIRMED, confirmed_lines(winners, reference)))
+        console.print(_table(console, "confirmed", CONFIRMED, confirmed_lines(winners, reference)))
     _print_verdict(console, verdict)
-    console.print(_table("best trial of", FIGURES, estimate_lines(by_method, reference)))
+    console.print(_table(console, "best trial of", FIGURES, estimate_lines(by_method, reference)))
     for method, of_method in by_method.items():
-        line = f"  {method}: {counts_text(of_method)}{best_text(best_trial(of_method))}{preset_text(of_method)}"
-        console.print(Text(line), soft_wrap=True)
+        line = f"{method}: {counts_text(of_method)}{best_text(best_trial(of_method))}{preset_text(of_method)}"
+        _print_text(console, Text(line))
 
 
 def _print_verdict(console: Console, verdict: ProblemVerdict) -> None:
     for words in verdict.recommendation:
-        console.print(Text(f"  {words}"), soft_wrap=True)
+        _print_text(console, Text(words))
     for method in verdict.methods:
         of_winner = f" Settings: {method.settings}." if method.settings else ""
-        console.print(Text(f"  {method.sentence}{of_winner}", style="" if method.is_good else "red"), soft_wrap=True)
+        _print_text(console, Text(f"{method.sentence}{of_winner}", style="" if method.is_good else "red"))
 
 
 def best_estimates(by_method: Mapping[str, Sequence[TrialRow]]) -> dict[str, Estimate | str]:
@@ -175,7 +186,8 @@ def preset_text(trials: Iterable[TrialRow]) -> str:
 
 def _print_samplers(console: Console, rows: Sequence[RunRow], reference: ReferenceRecord | None) -> None:
     runs = {row.sampler: row for row in rows}
-    console.print(_table("sampler", FIGURES, estimate_lines({name: [row] for name, row in runs.items()}, reference)))
+    lines = estimate_lines({name: [row] for name, row in runs.items()}, reference)
+    console.print(_table(console, "sampler", FIGURES, lines))
     _print_verdict(console, judge_problem(reference, runs))
 
 
@@ -270,10 +282,12 @@ def _texts(cells: Mapping[str, float | None], **known: str) -> Cells:
     return tuple(known.get(column.name) or column.text(cells.get(column.name)) for column in FIGURES)
 
 
-def _table(header: str, columns: Sequence[NamedColumn], rows: Mapping[str, Cells]) -> Table:
-    table = Table(f"  {header}", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+def _table(console: Console, header: str, columns: Sequence[NamedColumn], rows: Mapping[str, Cells]) -> Table:
+    is_narrow = console.width < _WIDE
+    table = Table(f"  {header}", box=None, pad_edge=False, padding=(0, 1 if is_narrow else 2, 0, 0))
     for column in columns:
-        table.add_column(column.title, justify="right", no_wrap=True)
+        title = column.title.replace(" ", "\n") if is_narrow else column.title
+        table.add_column(title, justify="right", no_wrap=True)
     for name, cells in rows.items():
         table.add_row(Text(f"  {name}"), *cells)
     return table

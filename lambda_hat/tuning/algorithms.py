@@ -18,6 +18,7 @@ from lambda_hat.config.locate import Finding, KeyPath, dotted
 from lambda_hat.config.study import Distribution, PrunerSpec, SearchAlgorithm, Study
 from lambda_hat.config.validation import unknown_key, wrong_value
 from lambda_hat.errors import ConfigError, Fault
+from lambda_hat.tuning.grid import GridSearch
 from lambda_hat.tuning.space import suggest_params_from_yaml
 
 __all__ = ["NUM_REPORT_STEPS", "build_pruner", "build_search_algorithm", "check_search"]
@@ -29,6 +30,7 @@ _CLASSES: dict[str, type[optuna.samplers.BaseSampler]] = {
     "random": optuna.samplers.RandomSampler,
     "qmc": optuna.samplers.QMCSampler,
     "cmaes": optuna.samplers.CmaEsSampler,
+    "grid": GridSearch,
 }
 _OWN_KEYS = ("seed", "n_startup_trials")  # of `optuna.sampler`, which are no options
 _YAML_TYPES = {"int": int, "float": float, "bool": bool, "str": str, "None": None, "dict[str, Any]": dict[str, Any]}
@@ -55,7 +57,7 @@ def check_search(study: Study) -> list[Fault]:
 
 
 def _rehearse(spec: SearchAlgorithm, pruner: PrunerSpec, space: Mapping[str, Distribution]) -> None:
-    study = optuna.create_study(sampler=build_search_algorithm(spec, 0), pruner=build_pruner(pruner))
+    study = optuna.create_study(sampler=build_search_algorithm(spec, 0, space), pruner=build_pruner(pruner))
     for value in (2.0, 1.0, 3.0):
         trial = study.ask()
         suggest_params_from_yaml(trial, space)
@@ -86,11 +88,13 @@ def _yaml_type(annotation: str) -> Any:
     return functools.reduce(operator.or_, known) if any(item is not None for item in known) else None
 
 
-def build_search_algorithm(spec: SearchAlgorithm, num_trials: int) -> optuna.samplers.BaseSampler:
+def build_search_algorithm(
+    spec: SearchAlgorithm, num_trials: int, space: Mapping[str, Distribution]
+) -> optuna.samplers.BaseSampler:
     """The algorithm that proposes trials, seeded from (seed, trials so far) so that a resumed search repeats nothing.
 
-    Quasi-Monte Carlo keeps its seed: its place in the sequence is stored with the study, and a new seed would be a
-    new sequence.
+    Quasi-Monte Carlo and the grid keep their seed: a trial's place in their sequence is known by its study, and a new
+    seed would be a new sequence.
 
     Raises:
         ConfigError: an option that the algorithm does not take, or a package that it needs and is not installed.
@@ -109,6 +113,8 @@ def build_search_algorithm(spec: SearchAlgorithm, num_trials: int) -> optuna.sam
                 case "qmc":
                     options = {"scramble": True, "warn_independent_sampling": False, **options}
                     return optuna.samplers.QMCSampler(seed=derive_seed("search", spec.seed), **options)
+                case "grid":
+                    return GridSearch(space, seed=derive_seed("search", spec.seed), **options)
                 case "cmaes":
                     if importlib.util.find_spec("cmaes") is None:
                         raise ConfigError(

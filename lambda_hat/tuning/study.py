@@ -179,7 +179,7 @@ class TuningStudy:
         self._check_definition(definition)
         trials = self.trials
         num_asked = sum(trial.state is not State.WAITING for trial in trials)
-        self._study.sampler = build_search_algorithm(spec.sampler, num_asked)
+        self._study.sampler = build_search_algorithm(spec.sampler, num_asked, space)
         self._study.pruner = build_pruner(spec.pruner)
         self._counts: Counter[State] = Counter(trial.state for trial in trials)
         self._superseded = superseded(trials)
@@ -299,11 +299,15 @@ class TuningStudy:
         copy = optuna.create_study(
             study_name=self.name,
             direction="minimize",
-            sampler=build_search_algorithm(self._spec.sampler, len(trials)),
+            sampler=build_search_algorithm(self._spec.sampler, len(trials), self.space),
             pruner=build_pruner(self._spec.pruner),
         )
         copy.add_trials(trials)
         write_bytes_atomic(self._pickle_path, pickle.dumps(copy))
+
+    def trial(self, number: int) -> StudyTrial:
+        """One trial, by its number."""
+        return StudyTrial.of(self._frozen(number))
 
     def _finish(self, number: int, state: TrialState, value: float | None = None) -> None:
         told = StudyTrial.of(self._study.tell(number, value, state=state))

@@ -47,6 +47,7 @@ class TrialLane:
 
     A trial's folder holds what is known of it: `manifest.json` before it is submitted, `metrics.json` once it has
     ended. Too large a share of failed trials ends the study early; else `open_next` gives the lanes that follow it.
+    `on_trial` hears of each trial that ends.
     """
 
     def __init__(
@@ -56,12 +57,14 @@ class TrialLane:
         spec: OptunaSection,
         paths: Paths,
         open_next: Callable[[TrialLane], Sequence[AnyLane]] | None = None,
+        on_trial: Callable[[TrialRow], object] | None = None,
     ) -> None:
         self.study = study
         self.plan = plan
         self._spec = spec
         self._paths = paths
         self._open_next = open_next
+        self._on_trial = on_trial
         self._running: dict[str, _Running] = {}
         self._metrics: dict[int, Metrics] = {}  # by number
         self._interrupted: deque[int] = deque()  # numbers of trials to run again
@@ -261,6 +264,8 @@ class TrialLane:
             budget = self.plan.budget if manifest is None else manifest.budget
             short_sec = getattr(budget, metrics.short_of or "", 0.0)
             self.study.tell_failed(number, metrics.reason or "", metrics.short_of, short_sec)
+        if self._on_trial is not None:
+            self._on_trial(self._row(self.study.trial(number), None))
 
     def _objective(self, llc_hat: float, rhat: float | None) -> float:
         return objective_value(self._spec.objective, llc_hat, self.plan.llc_ref, rhat)

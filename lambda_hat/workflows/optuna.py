@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from lambda_hat.artifacts.paths import RunContext
@@ -13,6 +15,7 @@ from lambda_hat.records.reference import ReferenceRecord
 from lambda_hat.records.rows import ConfirmedRow, TrialRow
 from lambda_hat.records.state import State
 from lambda_hat.records.tables import rows_of_others, write_table
+from lambda_hat.report.listeners import Listening
 from lambda_hat.report.progress import Progress, StudyLine
 from lambda_hat.scheduling.pace import Ahead
 from lambda_hat.scheduling.packing import packed
@@ -26,7 +29,7 @@ from lambda_hat.workflows.builds import built, save_builds
 from lambda_hat.workflows.changes import save_begun_studies
 from lambda_hat.workflows.confirm import Confirmation
 from lambda_hat.workflows.endings import more_time
-from lambda_hat.workflows.plan import Plan, build_plan
+from lambda_hat.workflows.plan import Plan, build_plan, problem_titles
 from lambda_hat.workflows.run import Controller, Outcome
 from lambda_hat.workflows.snapshot import save_snapshot
 
@@ -53,9 +56,21 @@ def run_optuna(loaded: LoadedStudy, *, resume: bool, progress: Progress) -> Outc
         save_snapshot(context, loaded)
         save_builds(plan.paths, loaded)
         save_begun_studies(plan.paths, pids, list(study.methods), study.optuna.max_trials_per_method)
-        with StudyStore(plan.paths, study.optuna) as store:
-            story = _Search(loaded, plan, store)
+        listening = Listening(study.optuna.log_to, plan.paths.root)
+        with _warned_of(listening, progress), StudyStore(plan.paths, study.optuna) as store:
+            story = _Search(loaded, plan, store, listening)
             return replace(Controller(plan, story, progress).carry_out(), confirmed=story.confirmed)
+
+
+@contextmanager
+def _warned_of(listening: Listening, progress: Progress) -> Generator[None]:
+    """Let listeners hear of trials within the block; say at its end which of them failed."""
+    try:
+        with listening:
+            yield
+    finally:
+        for failure in listening.failures():
+            progress.warning(failure)
 
 
 class _Search:
@@ -63,13 +78,15 @@ class _Search:
 
     noun = "trial of this study"
 
-    def __init__(self, loaded: LoadedStudy, plan: Plan, store: StudyStore) -> None:
+    def __init__(self, loaded: LoadedStudy, plan: Plan, store: StudyStore, listening: Listening) -> None:
         self.batch_size: int | None = loaded.study.optuna.concurrency.batch_size
         self.table: Path = plan.paths.trials_table
         self._loaded = loaded
         self._study = loaded.study
         self._plan = plan
         self._store = store
+        self._listening = listening
+        self._titles = problem_titles(loaded)
         self._lanes: list[TrialLane] = []
         self._confirmation = Confirmation(loaded, plan.paths, [problem.pid for problem in plan.problems])
 
@@ -80,7 +97,8 @@ class _Search:
             space = self._study.search_space[method]
             plan = study_plan(self._loaded, self._plan, pid, method, reference)
             study = self._store.open(pid, method, space, conditions(method, plan.settings, space, reference))
-            lane = TrialLane(study, plan, self._study.optuna, self._plan.paths, self._confirmation.open_lanes)
+            hear = partial(self._listening.hear, study=f"{method} on {self._titles[pid]}")
+            lane = TrialLane(study, plan, self._study.optuna, self._plan.paths, self._confirmation.open_lanes, hear)
             lane.settle_interrupted()
             lane.study.repeat(plan.budget)
             lane.enqueue_known()

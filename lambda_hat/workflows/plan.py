@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from typing import Literal
 
 from lambda_hat.artifacts.files import read_json
@@ -21,6 +22,7 @@ from lambda_hat.execution.plain import check_folder
 from lambda_hat.execution.resources import capacity, check_budget, check_card
 from lambda_hat.execution.routing import Route, check_labels, effective_map, labels_of, single_executor_warning
 from lambda_hat.records.manifest import TrialBudget
+from lambda_hat.report.listeners import LISTENERS
 from lambda_hat.scheduling.fixed import FixedTrial, fixed_trial
 from lambda_hat.tuning.stored import read_journal
 from lambda_hat.workflows.builds import check_builds, known_builds
@@ -192,7 +194,7 @@ def check_execution(loaded: LoadedFile | LoadedCard) -> list[Fault]:
     joint += _check_store(sections.store, loaded.card)
     faults += check_builds(loaded)
     if isinstance(loaded, LoadedStudy):
-        joint += _check_search(loaded.study)
+        joint += [*_check_search(loaded.study), *_check_listeners(loaded.study)]
     return faults + [loaded.locate(fault) for fault in joint]
 
 
@@ -215,6 +217,15 @@ def _check_search(study: Study) -> list[Fault]:
     from lambda_hat.tuning.algorithms import check_search  # here, since it imports Optuna, which takes a second
 
     return check_search(study)
+
+
+def _check_listeners(study: Study) -> Iterator[Fault]:
+    """Listeners whose package is not installed."""
+    for index, name in enumerate(study.optuna.log_to):
+        module, _ = LISTENERS[name]
+        if find_spec(module) is None:
+            message = f"found {name!r}, which needs the package {module}, which is not installed"
+            yield Fault(key=f"optuna.log_to.{index}", message=message, hint=f"`pip install 'lambda-hat[{name}]'`.")
 
 
 def warnings_of(loaded: LoadedFile) -> tuple[str, ...]:

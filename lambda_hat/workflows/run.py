@@ -8,7 +8,7 @@ import statistics
 import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
@@ -26,6 +26,7 @@ from lambda_hat.records.event import Begin, End, EventLine, Stalled, TaskEvent
 from lambda_hat.records.reference import ReferenceFailure, ReferenceRecord
 from lambda_hat.records.rows import ConfirmedRow, OutcomeRow
 from lambda_hat.report.progress import ExecutorLine, Progress, ReferenceLine, Snapshot, StudyLine
+from lambda_hat.report.run_files import short_titles
 from lambda_hat.scheduling.pace import Ahead, seconds_left
 from lambda_hat.scheduling.scheduler import AnyLane, Event, Scheduler
 from lambda_hat.tasks import import_task
@@ -33,8 +34,10 @@ from lambda_hat.workflows.endings import doubled
 from lambda_hat.workflows.plan import Plan, problem_titles
 from lambda_hat.workflows.references import ReferenceLane, stored_reference
 
-__all__ = ["Controller", "Outcome", "Story"]
+__all__ = ["Controller", "Outcome", "Story", "lane_title"]
 
+
+_STAGES = {"confirm": ", confirming", "across": ", on all problems"}  # of lanes that follow a search
 
 R = TypeVar("R", bound=OutcomeRow)  # of the rows of the run's table
 R_co = TypeVar("R_co", bound=OutcomeRow, covariant=True)
@@ -125,6 +128,8 @@ class Controller(Generic[R]):
         self._problems = {problem_id(problem.identity()): problem for problem in plan.loaded.problems}
         self._references: dict[str, ReferenceRecord] = {}
         self._reference_lanes: list[ReferenceLane] = []
+        titles = problem_titles(plan.loaded)
+        self._names = dict(zip(titles, short_titles(list(titles.values())), strict=True))
         self._started = time.monotonic()
 
     def carry_out(self) -> Outcome[R]:
@@ -351,8 +356,24 @@ class Controller(Generic[R]):
             num_ended=num_ended,
             num_tasks=num_ended + num_open + sum(item.num for item in ahead),
             seconds_left=seconds_left([references, *ahead], self._plan.caps) if is_known else None,
-            studies=lines,
-            references=tuple(ReferenceLine(lane.pid, lane.state) for lane in self._reference_lanes),
+            studies=tuple(replace(line, name=lane_title(line.name, self._names)) for line in lines),
+            references=tuple(
+                ReferenceLine(lane_title(lane.pid, self._names), lane.state, lane.result is not None)
+                for lane in self._reference_lanes
+            ),
             executors=tuple(ExecutorLine(label, busy.get(label, 0), cap) for label, cap in self._plan.caps.items()),
             elapsed=time.monotonic() - self._started,
         )
+
+
+def lane_title(lane: str, names: Mapping[str, str]) -> str:
+    """What people read for a lane `pid`, `pid:method` or `pid:method:stage`; `names` are those of problems, by id.
+
+    A problem that is alone is not named beside its methods.
+    """
+    pid, *parts = lane.split(":")
+    name = names.get(pid, pid)
+    if not parts:
+        return name
+    stage = _STAGES.get(parts[1], "") if len(parts) > 1 else ""
+    return f"{parts[0]}{stage}" if len(names) == 1 else f"{parts[0]} on {name}{stage}"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 
-@pytest.mark.parametrize("command", ["report", "diagnose", "dashboard"])
+@pytest.mark.parametrize("command", ["report", "export --json", "diagnose", "dashboard"])
 def test_a_folder_that_is_no_run_is_an_error_of_the_user(invoke, command):
-    result = invoke(command, "runs/none/v1")
+    result = invoke(*command.split(), "runs/none/v1")
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr == (
         "Error: runs/none/v1 is no run's folder: it does not exist. Name one such as `runs/quickstart/v1`.\n"
@@ -45,3 +45,32 @@ def test_no_journal_is_an_error_of_the_user(invoke, run):
     result = invoke("dashboard", "run")
     assert result.exit_code == 2
     assert "There is no journal to look at" in result.stderr
+
+
+def test_an_export_has_to_be_named(invoke, run):
+    assert "Say what to export: --csv, --json, --latex or --figures FOLDER." in invoke("export", "run").stderr
+    assert "export other tables as CSV or JSON" in invoke("export", "run", "--latex", "--table", "trials").stderr
+
+
+def test_an_export_goes_where_it_is_wanted(invoke, run):
+    assert invoke("export", "run", "--json").stdout == "[]\n"
+    result = invoke("export", "run", "--csv", "--table", "trials", "--output", "tables/trials.csv")
+    assert result.stdout == "tables/trials.csv\n"
+    assert (run.parent / "tables" / "trials.csv").is_file()
+
+
+def test_runs_are_compared_as_text_and_as_a_page(invoke, run):
+    (run.parent / "other" / "meta").mkdir(parents=True)
+    (run.parent / "other" / "meta" / "resolved_config.yaml").write_text(
+        "problems: []\nmethods: [vi]\n", encoding="utf-8"
+    )
+    result = invoke("compare", "run", "other", "--output", "both.html")
+    assert result.stdout.splitlines()[:2] == [f"A  {run}  unfinished", f"B  {run.parent / 'other'}  unfinished"]
+    assert 'methods  not set  ["vi"]' in result.stdout
+    assert result.stderr == "both.html\n"
+
+
+def test_a_root_gets_a_page(invoke, folder):
+    (folder / "runs" / "quickstart" / "v1" / "meta").mkdir(parents=True)
+    assert invoke("report", "runs").stdout == "runs/index.html\n"
+    assert "--interactive is for one run" in invoke("report", "runs", "--interactive").stderr

@@ -185,12 +185,6 @@ def test_the_shipped_inline_card_serves_where_there_is_none(study_file: Write) -
     assert isinstance(load_cfg(study_file(), inline=True).card, InlineCard)
 
 
-@pytest.mark.parametrize("name", ["local", "inline"])
-def test_the_shipped_card_is_the_repositorys(repository: Path, name: str) -> None:
-    shipped = repository / f"lambda_hat/config/presets/card/{name}.yaml"
-    assert shipped.read_bytes() == (repository / f"config/parsl/{name}.yaml").read_bytes()
-
-
 @pytest.mark.slow
 def test_loading_imports_nothing_slow(repository: Path) -> None:
     slow = ("jax", "numpy", "optuna", "parsl", "omegaconf")

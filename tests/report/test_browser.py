@@ -79,7 +79,7 @@ def browse(tmp_path):
 def test_a_page_is_shown_without_complaint_and_follows_its_address(browse, report):
     document, console = browse(report, "#sort=-num_gradient_evaluations&filter=vi+complete")
     assert console == []
-    assert document.count("<svg") == 12
+    assert document.count("<svg") == 13
     table = Table(document)
     assert table.sorted_by == {"num_gradient_evaluations": "descending"}
     work = table.values("num_gradient_evaluations")

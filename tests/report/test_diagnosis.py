@@ -25,7 +25,8 @@ from lambda_hat.records.manifest import Manifest, TrialBudget
 from lambda_hat.records.metrics import Metrics
 from lambda_hat.records.provenance import Timings
 from lambda_hat.records.state import State
-from lambda_hat.report.diagnosis import INFERENCE_DATA, to_inference_data, write_diagnosis
+from lambda_hat.report.diagnosis import INFERENCE_DATA, to_inference_data, write_diagnosis, write_diagnostics_index
+from lambda_hat.report.html import write_report
 from lambda_hat.report.run_files import RunFiles
 from lambda_hat.report.subjects import find_subjects
 from lambda_hat.samplers.method import FitDraws
@@ -114,6 +115,28 @@ def test_a_trial_is_shown(run):
 @pytest.mark.slow
 def test_a_fit_is_shown_with_its_bound(run):
     assert written(run, "r_vi0") == [*OF_DRAWS, "elbo.png"]
+
+
+@pytest.mark.slow
+def test_the_index_shows_what_was_drawn_and_the_report_leads_to_it(run):
+    written(run, "r_vi0")
+    gone = run.paths.diagnostics_dir("r_gone")
+    gone.mkdir()
+    page = write_diagnostics_index(run.paths).read_text(encoding="utf-8")
+    gone.rmdir()
+    assert "vi r_vi0: λ̂ = " in page
+    assert "r_gone" in page
+    assert page.index('src="r_vi0/running.png"') < page.index('src="r_vi0/ess.png"') < page.index("r_vi0/elbo.png")
+    assert '<a href="r_vi0/inference_data.nc">' in page
+    report = write_report(run.paths).read_text(encoding="utf-8")
+    assert '<a href="diagnostics/index.html">diagnostics</a>' in report
+
+
+@pytest.mark.slow
+def test_figures_come_in_the_formats_that_are_asked_for(run):
+    (subject,) = find_subjects(run, ["r_sgld0"])
+    names = [path.name for path in write_diagnosis(run.paths, subject, ["svg", "pdf"])]
+    assert names[1:3] == ["running.svg", "running.pdf"]
 
 
 @pytest.mark.slow

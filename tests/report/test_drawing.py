@@ -43,6 +43,12 @@ def test_a_figure_is_a_file_too(picture):
     assert picture.png().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize(("kind", "begins"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])
+def test_the_same_figure_gives_the_same_file(picture, kind, begins):
+    assert picture.file(kind).startswith(begins)
+    assert picture.file(kind) == picture.file(kind)
+
+
 def test_no_figure_is_left_open(picture):
     import matplotlib.pyplot as plt
 

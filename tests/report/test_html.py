@@ -84,7 +84,7 @@ def test_the_report_lies_in_the_run_and_is_well_formed(page, run_paths):
 
 def test_the_verdict_comes_first(page):
     assert list(page.texts) == [
-        "verdict", "provenance", "references", "studies", "cost", "failures", "executors", "trials",
+        "verdict", "provenance", "references", "studies", "maps", "cost", "failures", "executors", "trials",
     ]  # fmt: skip
     verdict = page.text("verdict")
     assert TITLE in verdict
@@ -96,7 +96,7 @@ def test_the_verdict_comes_first(page):
 
 def test_the_figures_say_what_they_show(page):
     figures = page.figures()
-    assert len(figures) == 1 + 1 + 2 * 4 + 1 + 1
+    assert len(figures) == 1 + 1 + 2 * 4 + 1 + 1 + 1
     expected = [
         "Estimates of the best trials", "3 of 3 criteria", "Objective of 10 completed trials", "Importance of",
         "Trials across eta0, steps", "Objective against lr, whitening_mode", "Error against cost of 20",

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+import re
+from dataclasses import replace
 
 import pytest
 
@@ -23,9 +25,8 @@ def clock_at(monkeypatch):
 
 
 def snapshot(elapsed, done=0, running=2, **study):
-    line = StudyLine(
-        name="p_1:sgld", **{"done": done, "running": running, "failed": 0, "pruned": 0, "total": 10} | study
-    )
+    known = {"name": "p_1:sgld", "done": done, "running": running, "failed": 0, "pruned": 0, "total": 10}
+    line = StudyLine(**known | study)
     references = (ReferenceLine("p_1", "certified 1.234 ± 0.003"),)
     pools = (ExecutorLine("htex32", 2, 4),)
     total = {"num_ended": 1 + line.num_finished, "num_tasks": 1 + line.total, "seconds_left": 30.0 if done else None}
@@ -108,6 +109,42 @@ def test_tables_on_a_terminal(monkeypatch):
         "\x1b[33m",
     ):
         assert part in text
+
+
+def drawn(snapshot, monkeypatch, width=80, height=24):
+    """The lines of the last picture that a terminal of this size shows."""
+    for name, value in {"TERM": "xterm-256color", "COLUMNS": str(width), "LINES": str(height), "NO_COLOR": "1"}.items():
+        monkeypatch.setenv(name, value)
+    stream = Terminal()
+    with Progress(stream) as progress:
+        progress.update(snapshot)
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue().rsplit("\r", 1)[-1]).splitlines()
+
+
+def test_columns_stay_where_they_are_at_80(monkeypatch):
+    name = "sgld on data.noise_scale=0.25, seed 42"
+    few = drawn(snapshot(5, done=3, name=name), monkeypatch)
+    many = drawn(snapshot(999, done=103, running=16, setting_up=12, total=1000, best=1.25e-5, name=name), monkeypatch)
+    assert max(map(len, few + many)) <= 80
+    assert few[-4] == many[-4]  # the headings
+    ends = [[match.end() for match in re.finditer(r"\S+", lines[-3])][-7:] for lines in (few, many)]
+    assert ends[0] == ends[1]
+    assert few[-3].startswith("sgld on …")
+    assert "=0.25, seed 42 " in few[-3]
+    assert many[-3].split()[-7:] == ["103", "16", "12", "0", "0", "1000", "1.25e-05"]
+
+
+def test_no_more_lines_than_the_terminal_has(monkeypatch):
+    one = snapshot(5, done=3)
+    studies = tuple(
+        StudyLine(name=f"study {index}", done=done, running=0, failed=0, pruned=0, total=10)
+        for index, done in enumerate([10] * 10 + [2] * 3)
+    )
+    lines = drawn(replace(one, studies=studies), monkeypatch, height=14)
+    assert len(lines) <= 14
+    assert [line.split()[1] for line in lines if line.startswith("study ")][-3:] == ["10", "11", "12"]  # open ones stay
+    assert "and 6 studies more" in lines
+    assert "tasks, ETA" in lines[-2]
 
 
 def test_no_color_is_honoured(monkeypatch):

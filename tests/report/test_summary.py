@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,26 @@ def test_the_whole_summary():
         "run    /runs/x",
         "table  /runs/x/t.parquet",
     ]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_narrow_terminal_gets_whole_words_and_whole_numbers(monkeypatch):
+    for name, value in {"TERM": "xterm", "COLUMNS": "80", "NO_COLOR": "1"}.items():
+        monkeypatch.setenv(name, value)
+    confirmed = [confirmed_row(pid="p_1", rmse=0.132, rmse_se=0.034, relative_rmse=0.009, worst_rhat=1.04998)]
+    stream = Terminal()
+    print_summary(stream, ROWS, {"p_1": REFERENCE}, {}, {"p_1": "mlp, seed 0"}, confirmed)
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).rstrip() for line in stream.getvalue().splitlines()]
+    assert max(map(len, lines)) <= 80
+    whole = summary(ROWS, {"p_1": REFERENCE}, p_1="mlp, seed 0")
+    words = set(whole.split()) | set(" ".join(lines).split())
+    assert set(CITATION.split()) <= set(" ".join(lines).split()) <= words
+    assert "  sgld      0.132 ± 0.034     0.9%   – 1.04998     – 0 of 4         –" in lines
+    assert lines.index("      certified.") == 4
 
 
 def test_an_uncertified_reference_says_why():

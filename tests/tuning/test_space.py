@@ -8,6 +8,7 @@ import pytest
 from lambda_hat.config.study import CategoricalDist, FloatDist, IntDist, PrunerSpec, SearchAlgorithm
 from lambda_hat.errors import ConfigError
 from lambda_hat.tuning.algorithms import build_pruner, build_search_algorithm
+from lambda_hat.tuning.grid import GridSearch
 from lambda_hat.tuning.space import nearest_params, suggest_params_from_yaml
 
 SPACE = {
@@ -19,11 +20,11 @@ SPACE = {
 }
 
 
-@pytest.mark.parametrize("algorithm", ["tpe", "random", "qmc"])
+@pytest.mark.parametrize("algorithm", ["tpe", "random", "qmc", "grid"])
 @pytest.mark.parametrize("pruner", ["median", "hyperband", "none"])
 def test_values_lie_in_the_space_and_have_its_types(algorithm, pruner):
     study = optuna.create_study(
-        sampler=build_search_algorithm(SearchAlgorithm(type=algorithm, n_startup_trials=3), 0),
+        sampler=build_search_algorithm(SearchAlgorithm(type=algorithm, n_startup_trials=3), 0, SPACE),
         pruner=build_pruner(PrunerSpec(type=pruner)),
     )
     for _ in range(12):
@@ -67,15 +68,15 @@ def test_a_dict_that_is_no_distribution_is_an_error(spec, message):
 
 def test_an_option_that_the_algorithm_lacks_is_a_configuration_error():
     with pytest.raises(ConfigError, match=r"optuna\.sampler\.options: random: .*n_ei_candidates"):
-        build_search_algorithm(SearchAlgorithm(type="random", options={"n_ei_candidates": 3}), 0)
+        build_search_algorithm(SearchAlgorithm(type="random", options={"n_ei_candidates": 3}), 0, SPACE)
     with pytest.raises(ConfigError, match=r"optuna\.sampler\.options: tpe: .*seed"):
-        build_search_algorithm(SearchAlgorithm(options={"seed": 3}), 0)
+        build_search_algorithm(SearchAlgorithm(options={"seed": 3}), 0, SPACE)
 
 
 def test_an_algorithm_without_its_package_says_so(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"optuna\.sampler\.type: `cmaes` needs the package"):
-        build_search_algorithm(SearchAlgorithm(type="cmaes"), 0)
+        build_search_algorithm(SearchAlgorithm(type="cmaes"), 0, SPACE)
 
 
 def test_known_settings_move_into_the_space():
@@ -89,3 +90,47 @@ def test_known_settings_move_into_the_space():
 def test_a_truth_value_is_no_choice_of_one():
     space = {"batch": CategoricalDist(dist="categorical", choices=(1, True))}
     assert nearest_params({"batch": True}, space)["batch"] is True
+
+
+def suggestions(sampler, num, enqueued=()):
+    study = optuna.create_study(sampler=sampler)
+    for params in enqueued:
+        study.enqueue_trial(params)
+    found = []
+    for _ in range(num):
+        trial = study.ask()
+        found.append(tuple(suggest_params_from_yaml(trial, GRID).values()))
+        study.tell(trial, 1.0)
+    return found
+
+
+GRID = {
+    "eta0": FloatDist(dist="float", low=1e-3, high=1e-1, log=True),
+    "gamma": FloatDist(dist="float", low=0.0, high=1.0),
+    "batch": CategoricalDist(dist="categorical", choices=(32, 64)),
+    "steps": IntDist(dist="int", low=1000, high=3000, step=1000),
+}
+
+
+def test_a_grid_tries_every_point_once_and_then_again():
+    found = suggestions(GridSearch(GRID, points=3, seed=1), 55)
+    assert len(set(found[:54])) == 54
+    assert found[54] == found[0]
+    assert [sorted(set(values)) for values in zip(*found, strict=True)] == [
+        [0.001, pytest.approx(0.01), 0.1], [0.0, 0.5, 1.0], [32, 64], [1000, 2000, 3000],
+    ]  # fmt: skip
+    assert found == suggestions(GridSearch(GRID, points=3, seed=1), 55)
+    assert found != suggestions(GridSearch(GRID, points=3, seed=2), 55)
+
+
+def test_what_is_enqueued_takes_no_point_of_the_grid():
+    mine = {"eta0": 0.05, "gamma": 0.3, "batch": 32, "steps": 2000}
+    found = suggestions(GridSearch(GRID, points=3, seed=1), 3, enqueued=[mine])
+    assert found[0] == tuple(mine.values())
+    assert found[1:] == suggestions(GridSearch(GRID, points=3, seed=1), 2)
+
+
+def test_a_grid_that_makes_no_sense_is_refused():
+    for options, message in (({"points": 1}, "at least 2 wanted"), ({"points": 2000}, "the grid has 24000000 points")):
+        with pytest.raises(ConfigError, match=f"optuna.sampler.options: grid: .*{message}"):
+            build_search_algorithm(SearchAlgorithm(type="grid", options=options), 0, GRID)

@@ -112,6 +112,8 @@ class MethodSettings(Frozen):
     """What to do where the effective sample size is too small."""
     smaller_steps: ClassVar[str]
     """What to do where steps fail numerically."""
+    step_name: ClassVar[str] = "step_size"
+    """The hyperparameter that says how far a step goes, under YAML's name."""
     slots: ClassVar[Mapping[str, str]] = {}
     """Settings that fix a compiled shape, each with the hyperparameter whose largest searched value it takes."""
     without_effect: ClassVar[tuple[WithoutEffect, ...]] = ()

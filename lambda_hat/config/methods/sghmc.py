@@ -26,6 +26,7 @@ class SGHMCSettings(MethodSettings):
     precision: ClassVar[Literal["double", "single"]] = "single"
     has_minibatches: ClassVar[bool] = True
     min_ess: ClassVar[float] = MIN_ESS_OF_NOISY_READINGS
+    step_name: ClassVar[str] = "eta"
     smaller_steps: ClassVar[str] = "Lower `eta`"
     names_elsewhere: ClassVar[Mapping[str, str]] = {"eta0": "The `eta0` of sgld is twice the `eta` of sghmc."}
 

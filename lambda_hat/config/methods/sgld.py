@@ -24,6 +24,7 @@ class SGLDSettings(MethodSettings):
     precision: ClassVar[Literal["double", "single"]] = "single"
     has_minibatches: ClassVar[bool] = True
     min_ess: ClassVar[float] = MIN_ESS_OF_NOISY_READINGS
+    step_name: ClassVar[str] = "eta0"
     smaller_steps: ClassVar[str] = "Lower `eta0`"
 
     initial_step_size: PositiveFloat = Field(default=1e-4, alias="eta0")

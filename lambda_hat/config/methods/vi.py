@@ -45,6 +45,7 @@ class VISettings(MethodSettings):
     has_minibatches: ClassVar[bool] = True
     is_fit: ClassVar[bool] = True
     more_draws: ClassVar[str] = "Raise `num_draws`"
+    step_name: ClassVar[str] = "lr"
     smaller_steps: ClassVar[str] = "Lower `lr`"
     slots: ClassVar[Mapping[str, str]] = {"max_components": "M", "max_rank": "r"}
 

@@ -15,9 +15,11 @@ from lambda_hat.report.page.origin import TimelinePart, files, moment, provenanc
 from lambda_hat.report.page.problem import ProblemPart, problem_part
 from lambda_hat.report.page.table import Links, Table, plain_table
 from lambda_hat.report.page.trials import (
+    MapPart,
     StudyPart,
     failures_table,
     failures_text,
+    maps,
     study_part,
     trials_table,
     trials_text,
@@ -54,6 +56,7 @@ class Page:
     files: tuple[tuple[str, str], ...]
     config: str
     studies: tuple[StudyPart, ...]
+    maps: tuple[MapPart, ...]
     failures: Table
     failures_text: str
     timelines: tuple[TimelinePart, ...]
@@ -73,6 +76,7 @@ class Page:
             ("provenance", "Where this comes from", True),
             ("references", "References", True),
             ("studies", "Searches", self.studies),
+            ("maps", "Maps of settings", self.maps),
             ("cost", "Accuracy against cost", self.studies),
             ("failures", "Failures", self.failures.rows),
             ("executors", "Executors", self.timelines),
@@ -100,6 +104,7 @@ def build_page(run: RunFiles, place: Path) -> Page:
         files=tuple(files(run.paths, links)),
         config=_config_text(run),
         studies=tuple(study_part(run, pid, method, trials) for (pid, method), trials in run.studies.items()),
+        maps=tuple(maps(run)),
         failures=failures_table(run, links),
         failures_text=failures_text(run),
         timelines=tuple(timelines(run)),

@@ -70,6 +70,7 @@ def files(paths: Paths, links: Links) -> Iterator[tuple[str, str]]:
         "resolved configuration": paths.resolved_config,
         "events": paths.events,
         "Optuna's journal": paths.journal,
+        "diagnostics": paths.diagnostics_index,
     }
     for name, path in places.items():
         if href := links.to(path):

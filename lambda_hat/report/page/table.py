@@ -18,7 +18,7 @@ from lambda_hat.records.rows import AcrossRow, ConfirmedRow, RunRow, TrialRow
 from lambda_hat.records.state import State
 from lambda_hat.report.verdict import settings_text
 
-__all__ = ["Cell", "Column", "Links", "Table", "TableRow", "cells_of", "column_of", "plain_table"]
+__all__ = ["Cell", "Column", "Links", "Table", "TableRow", "address", "cells_of", "column_of", "plain_table"]
 
 _PROBLEMS = ("pid", "found_on")
 _HIDDEN = frozenset({"versions", "git_commit", "pid_worker", "x64"})  # the page says once where results come from
@@ -68,15 +68,20 @@ class Links:
 
     def to(self, path: Path) -> str:
         """A relative address, empty where there is no such file."""
-        try:
-            relative = os.path.relpath(path, self._folder)
-        except ValueError:  # on another drive
-            return ""
-        return quote(Path(relative).as_posix()) if path.exists() else ""
+        return address(path, self._folder)
 
     def to_trial(self, row: TrialRow | ConfirmedRow, name: str = METRICS_JSON) -> str:
         """A relative address of a file of the trial that a row is about."""
         return self.to(self._paths.trial_dir(row.pid, row.method, row.run_id) / name) if row.run_id else ""
+
+
+def address(path: Path, folder: Path) -> str:
+    """The address of a file for a page in `folder`; empty where there is no such file."""
+    try:
+        relative = os.path.relpath(path.resolve(), folder.resolve())
+    except ValueError:  # on another drive
+        return ""
+    return quote(Path(relative).as_posix()) if path.exists() else ""
 
 
 def column_of(column: NamedColumn) -> Column:

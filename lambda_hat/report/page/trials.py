@@ -17,9 +17,19 @@ from lambda_hat.report.analysis import best_trial, score
 from lambda_hat.report.drawing import Picture
 from lambda_hat.report.page.table import Cell, Column, Links, Table, TableRow, cells_of, column_of
 from lambda_hat.report.run_files import RunFiles
+from lambda_hat.report.settings_map import settings_maps
 from lambda_hat.report.summary import counts_text
 
-__all__ = ["StudyPart", "failures_table", "failures_text", "study_part", "trials_table", "trials_text"]
+__all__ = [
+    "MapPart",
+    "StudyPart",
+    "failures_table",
+    "failures_text",
+    "maps",
+    "study_part",
+    "trials_table",
+    "trials_text",
+]
 
 MAX_TABLE_ROWS = 2000  # of trials: a page that a phone can still open
 MAX_FAILURES = 100
@@ -48,6 +58,38 @@ def study_part(run: RunFiles, pid: str, method: str, trials: Sequence[TrialRow])
         parallel=figures.parallel_figure(trials, space),
         slices=figures.slices_figure(trials, space, objective),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapPart:
+    """The map of a method's settings, and how its trials fail."""
+
+    title: str
+    figure: Picture
+    modes: Table
+
+
+def maps(run: RunFiles) -> Iterator[MapPart]:
+    """A map of every method."""
+    columns = (
+        Column("name", "it"),
+        Column("trials", "trials", is_number=True),
+        Column("sign", "sign"),
+        Column("cure", "cure"),
+    )
+    for item in settings_maps(run):
+        rows = tuple(
+            TableRow(
+                (
+                    Cell(m.name),
+                    Cell(str(m.num_trials), kind="number"),
+                    Cell(m.sign, kind="long"),
+                    Cell(m.cure, kind="long"),
+                )
+            )
+            for m in item.modes
+        )
+        yield MapPart(title=item.title, figure=item.figure, modes=Table(columns, rows))
 
 
 def failures_text(run: RunFiles) -> str:
