@@ -83,7 +83,7 @@ def test_a_linear_regression_in_closed_form(sampler):
     assert result.loss_trace.shape == result.distance_trace.shape == shape
     if sampler == "sgld":
         gradients = 4 * settings["steps"] * BATCH / NUM_DATA
-        assert gradients <= result.num_gradient_evaluations < 1.05 * gradients, "and the look for other wells"
+        assert gradients <= result.num_gradient_evaluations < 1.25 * gradients, "and the look for other wells"
     else:
         assert np.mean(result.loss_trace) == pytest.approx(result.raw_llc)
         assert result.is_reliable, result.reasons
@@ -276,7 +276,7 @@ def test_the_whole_representation():
 def test_inference_data_has_the_traces_and_every_figure(tmp_path):
     result = estimate_llc(nll, {"w": W0}, DATA, **BY_HMC)
     data = result.to_inference_data()
-    assert sorted(data.posterior.data_vars) == ["excess_loss", "squared_distance"]
+    assert sorted(data.posterior.data_vars) == ["excess_loss", "raw_llc", "squared_distance"]
     assert sorted(data.sample_stats.data_vars) == ["acceptance_rate", "diverging", "energy", "weight"]
     for group in (data.posterior, data.sample_stats):
         assert dict(group.sizes) == {"chain": 4, "draw": 75}

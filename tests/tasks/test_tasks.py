@@ -128,7 +128,7 @@ def test_a_larger_budget_extends_a_reference(quadratic_dir, tmp_path, exact, is_
     assert tighter["num_gradient_evaluations"] >= before["num_gradient_evaluations"]
     assert tighter["step_size"] == pytest.approx(before["step_size"])
     assert tighter["seconds"] > before["seconds"]
-    assert tighter["se"] <= before["se"]
+    assert tighter["se"] <= 1.001 * before["se"]  # of a quadratic: what is left is rounding
     assert is_within(tighter["llc"], tighter["se"], exact)
     afresh = make_reference(folder, 0.0, seed=1)
     assert (afresh["num_extensions"], afresh["num_draws"]) == (0, 0)
