@@ -222,7 +222,7 @@ def test_a_loss_in_less_precision_says_what_that_costs():
     assert any(reason.startswith("rounding of float16 within the loss, over λ̂ is ") for reason in coarse.reasons)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_certificate_of_losses_in_single_precision():
     result = certify_llc(
         squares, TRAINED, DATA, sampled="out/w", dtype="float32", localization=LOCALIZATION, seconds=600

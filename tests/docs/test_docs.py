@@ -102,13 +102,15 @@ def run(command: str, folder: Path) -> None:
 def test_commands_that_start_nothing_work_as_printed(checkout, monkeypatch):
     """What the pages say to try before a study, in this process."""
     monkeypatch.chdir(checkout)
+    monkeypatch.setattr(shipped, "_ROOTS", (checkout, *shipped._ROOTS))  # what `init` writes copies of
     pages = [command.removeprefix("uv run ") for page in PAGES for command in commands(page)]
     tried = [
         command
         for command in dict.fromkeys(pages)
-        if command.startswith(("lambda-hat config", "cp ")) or ("--dry-run" in command and "workflow" in command)
+        if command.startswith(("lambda-hat init", "lambda-hat config", "cp "))
+        or ("--dry-run" in command and "workflow" in command)
     ]
-    for command in sorted(tried, key=lambda command: not command.startswith("cp ")):
+    for command in tried:
         run(command.replace(" --resume", ""), checkout)  # there is nothing to go on with
     assert len(tried) >= 10
 

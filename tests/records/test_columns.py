@@ -92,8 +92,10 @@ def test_a_field_more_is_a_column_more(tmp_path):
     assert (frame["colour"][0], frame["k_hat"][0], frame["param_eta0"][0]) == (530.0, 0.3, 0.1)
 
 
-def test_a_field_more_is_a_line_more_in_the_documentation():
-    column_table = runpy.run_path(str(Path(__file__).parents[2] / "scripts" / "generate_docs.py"))["column_table"]
+def test_a_field_more_is_a_line_more_in_the_documentation(monkeypatch):
+    scripts = Path(__file__).parents[2] / "scripts"
+    monkeypatch.syspath_prepend(scripts)
+    column_table = runpy.run_path(str(scripts / "generate_docs.py"))["column_table"]
     assert "| `colour` | nm | Wavelength. |\n" in column_table(RowWithColour)
 
 

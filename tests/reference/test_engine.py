@@ -188,8 +188,8 @@ def test_wells_that_chains_do_not_leave_are_found() -> None:
     assert result.diagnostics["distance"].rhat > 1.1  # importance sampling tells, chains do not
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("max_stages", [24, pytest.param(80, marks=pytest.mark.nightly)])
+@pytest.mark.nightly
+@pytest.mark.parametrize("max_stages", [24, 80])
 def test_a_funnel_is_not_certified_and_wrong(max_stages: int) -> None:
     localization = 0.05
 
@@ -267,8 +267,8 @@ def test_a_relu_network_in_too_little_time(max_stages: int) -> None:
     assert not result.certificate.is_certified or is_right(result, 15.637, 0.007)
 
 
-@pytest.mark.slow(seconds=15)
-@pytest.mark.parametrize("has_dense", [False, pytest.param(True, marks=pytest.mark.nightly)])
+@pytest.mark.nightly
+@pytest.mark.parametrize("has_dense", [False, True])
 def test_a_large_network_goes_the_same_way(monkeypatch, has_dense: bool) -> None:
     """Kronecker factors, float32 evaluation, one chain after the other: λ̂ is that of the dense way."""
     rng = np.random.default_rng(0)

@@ -83,7 +83,7 @@ def test_density_and_score_of_any_number_of_components(shape: tuple[int, int], d
     np.testing.assert_allclose(scores, gradients, rtol=0, atol=1e-9)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_far_samples_have_finite_scores() -> None:
     # A hundred standard deviations away every density underflows, but not its logarithm.
     mixture = mixture_of(2 * COMPONENTS_PER_BLOCK + 1, 2)

@@ -78,7 +78,8 @@ def log_of(folder: Path) -> list[str | int]:
 MEASURED = {"timings", "started", "finished", "num_together"}
 
 
-@pytest.mark.parametrize("method", ["sgld", pytest.param("mclmc", marks=pytest.mark.nightly)])
+@pytest.mark.nightly
+@pytest.mark.parametrize("method", ["sgld", "mclmc"])
 def test_each_trial_leaves_the_files_that_it_leaves_alone(write_pack, run_pack, quadratic_dir, method):
     packed, alone = write_pack(CASES[method], method), write_pack(CASES[method], method, "alone")
     for folder, other, metrics in zip(packed, alone, run_pack(packed), strict=True):

@@ -79,8 +79,8 @@ def whole_trials(paths):
     return {path.parent.name for path in paths.study_dir("p_1", "sgld").glob(f"*/{METRICS_JSON}")}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("is_torn", [pytest.param(False, marks=pytest.mark.nightly), True])
+@pytest.mark.nightly
+@pytest.mark.parametrize("is_torn", [False, True])
 def test_a_study_goes_on_after_a_disk_that_was_full_from_any_write_on(tmp_path, failing_writes, is_torn):
     paths = build_paths(tmp_path / "spared")
     with failing_writes() as writes:

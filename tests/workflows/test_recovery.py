@@ -147,7 +147,8 @@ def test_a_truncated_trial_keeps_its_estimate_and_says_so(small_study):
     assert (table["relative_error"].abs() < 0.2).all()
 
 
-@pytest.mark.parametrize("pruner", ["median", pytest.param("hyperband", marks=pytest.mark.nightly)])
+@pytest.mark.nightly
+@pytest.mark.parametrize("pruner", ["median", "hyperband"])
 def test_hopeless_trials_are_stopped_while_they_run(small_study, monkeypatch, pruner):
     monkeypatch.setattr(inline, "_PERIOD", 0.05)  # seconds: the controller looks ten times and more at each trial
     steps = 50_000
