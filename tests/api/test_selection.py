@@ -211,7 +211,7 @@ LEAST_SQUARES = np.linalg.lstsq(X @ HEAD, Y)[0]
 TRAINED = {"head": HEAD, "out": {"w": LEAST_SQUARES, "b": np.zeros(1)}}
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_loss_in_less_precision_says_what_that_costs():
     quick = {"sampler": "hmc", "steps": 1000, "localization": LOCALIZATION, "sampled": "out/w"}
     exact = estimate_llc(squares, TRAINED, DATA, **quick)

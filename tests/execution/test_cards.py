@@ -316,7 +316,7 @@ def test_gpus_of_this_machine_are_shared_by_workers(tmp_path):
     assert fractions == [[], [], ["0.250"], ["0.200"]]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.usefixtures("workers_find_package")
 def test_workers_that_share_gpus_are_spread_over_them(tmp_path, monkeypatch):
     nvidia_smi = tmp_path / "nvidia-smi"  # by whose count Parsl would pin all four to the first

@@ -73,7 +73,7 @@ def wait_until_nothing_is_left(mark):
         pytest.param("leave\n", 0, marks=pytest.mark.nightly),
         pytest.param("raise\n", 1, marks=pytest.mark.nightly),
         (signal.SIGINT, -signal.SIGINT),
-        (signal.SIGTERM, 128 + signal.SIGTERM),
+        pytest.param(signal.SIGTERM, 128 + signal.SIGTERM, marks=pytest.mark.nightly),
         pytest.param(signal.SIGKILL, -signal.SIGKILL, marks=pytest.mark.nightly),
         ("manager and controller", -signal.SIGKILL),
     ],

@@ -106,7 +106,12 @@ def test_a_shallow_well_beside_a_deeper_one_is_no_minimum() -> None:
 @pytest.mark.parametrize(
     ("case", "localization", "reason"),
     [
-        ("three wells", 0.05, "share of the posterior in other wells than that of w0"),
+        pytest.param(
+            "three wells",
+            0.05,
+            "share of the posterior in other wells than that of w0",
+            marks=pytest.mark.nightly,
+        ),
         ("plateau", 1.0, "disagreement with draws of the localization's Gaussian"),
         pytest.param("tilt", 0.1, "decrease still available at w0", marks=pytest.mark.nightly),
     ],

@@ -253,7 +253,7 @@ def test_draws_follow_q() -> None:
     assert ratios.mean() == pytest.approx(1.0, abs=4 * ratios.std() / math.sqrt(ratios.size))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_masked_slots_change_nothing() -> None:
     posterior, _, _ = regression_posterior()
     settings = SETTINGS.model_copy(update={"num_steps": 300, "num_components": 1})
