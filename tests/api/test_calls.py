@@ -217,6 +217,7 @@ def test_many_parameters_without_a_hessian(monkeypatch):
         assert is_minimum != any("decrease still available" in reason for reason in result.reasons)
 
 
+@pytest.mark.slow
 def test_a_certificate_needs_time():
     result = certify_llc(nll, {"w": W0}, DATA, localization=LOCALIZATION, seconds=1e-3)
     assert result.certificate is not None

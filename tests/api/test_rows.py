@@ -60,6 +60,7 @@ def watched():
     return run(rows=slice(None), queries=QUERIES, progress=TOLD.append)
 
 
+@pytest.mark.slow
 def test_progress_tells_stages_and_figures(watched):
     assert [stage for stage, _ in itertools.groupby(TOLD, lambda told: told.stage)] == ["hessian", "sampling", "wells"]
     sampling = [told for told in TOLD if told.stage == "sampling" and told.fraction > 0]
@@ -94,6 +95,7 @@ def test_closed_forms_of_a_linear_model(watched):
     assert_close(losses.susceptibilities(), 0.5 * np.trace(HESSIAN @ middle) - of_rows)
 
 
+@pytest.mark.slow
 def test_influence_becomes_the_classical_one():
     """−∇l_iᵀ (nH)⁻¹ ∇l_j as γ_loc → 0, of rows whose residuals are much larger than what w does to them."""
     far = [3, 10]

@@ -45,6 +45,7 @@ def test_the_numbers_of_single_calls_with_one_compilation():
     assert repr(series).splitlines()[1].endswith(", no minimum")
 
 
+@pytest.mark.slow
 def test_the_figure_marks_what_is_no_minimum():
     near = {**CHECKPOINTS, 50: {"w": BEST + 0.02}}
     axes = estimate_llc_series(loss_fn, near, DATA, **QUICK).plot()
@@ -56,6 +57,7 @@ def test_the_figure_marks_what_is_no_minimum():
     np.testing.assert_array_equal(faces["λ̂ at no minimum"].get_xdata(), [50])
 
 
+@pytest.mark.slow
 def test_an_interrupted_series_is_gone_on_with(tmp_path):
     file, loaded = tmp_path / "series.json", []
 

@@ -46,6 +46,7 @@ def commands(page: Path) -> Iterator[str]:
                     yield command.strip()
 
 
+@pytest.mark.slow
 def test_generated_pages_and_schemas_are_up_to_date():
     done = subprocess.run(
         [sys.executable, "scripts/generate_docs.py", "--check"],

@@ -23,6 +23,7 @@ def chains(rng: np.random.Generator, num_draws: int = 600, covariance=((1.0, 0.5
     return traces
 
 
+@pytest.mark.slow
 def test_errors_are_those_of_repetitions():
     rng = np.random.default_rng(0)
     found = [chains(rng) for _ in range(200)]

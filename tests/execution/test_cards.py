@@ -236,6 +236,7 @@ def test_blocks_that_were_given_back_say_nothing_against_the_executor(scheduler)
     assert scheduler.executor.scale_out_facade(1) == ["4"]
 
 
+@pytest.mark.slow
 def test_a_block_knows_nothing_of_the_job_that_the_controller_runs_in(tmp_path, monkeypatch):
     (executor,) = load_parsl_config_from_card(SlurmCard(type="slurm", max_workers=1), tmp_path).executors
     sbatch = tmp_path / "sbatch"
@@ -271,6 +272,7 @@ def test_an_executor_whose_jobs_stay_in_the_queue_is_told_of_once(tmp_path, monk
     assert look(100) == 2
 
 
+@pytest.mark.slow
 def test_no_name_of_a_variable_is_run(tmp_path, monkeypatch):
     (executor,) = load_parsl_config_from_card(SlurmCard(type="slurm", max_workers=1), tmp_path).executors
     monkeypatch.chdir(tmp_path)
@@ -377,6 +379,7 @@ def test_kubernetes_without_its_package_says_what_to_install(tmp_path, monkeypat
         load_parsl_config_from_card(KUBERNETES, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_card_is_taken_by_its_path_with_values_over_it(tmp_path):
     path = tmp_path / "card.yaml"
     path.write_text("type: slurm\nlabel: here\nmax_workers: 2\nwalltime: 01:00:00\n", encoding="utf-8")

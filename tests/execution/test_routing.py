@@ -85,6 +85,7 @@ def test_labels_of_cards():
     assert labels_of(SlurmCard(type="slurm")) == ("htex_slurm",)
 
 
+@pytest.mark.slow
 def test_routing_and_resources_import_nothing_heavy():
     code = (
         "import sys, lambda_hat.execution.routing, lambda_hat.execution.resources;"

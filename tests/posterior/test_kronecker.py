@@ -67,6 +67,7 @@ def test_conditions_get_better_from_nothing_to_diagonal_to_kronecker_to_dense():
     assert spreads[2] < 0.9 * spreads[0]
 
 
+@pytest.mark.slow
 def test_curvature_is_averaged_over_positions():
     posterior = posterior_of(MLP((3, 4, 1)))
     key = jax.random.key(0)
@@ -76,6 +77,7 @@ def test_curvature_is_averaged_over_positions():
     assert not np.allclose(both.scales[0], twice.scales[0])
 
 
+@pytest.mark.slow
 def test_the_diagonal_has_the_scale_of_the_hessian_for_any_loss():
     """The second moment of gradients alone would be off by the factor 4 between `mse` and a log-likelihood."""
     network = MLP((3, 1), "identity", False)

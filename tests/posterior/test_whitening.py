@@ -48,6 +48,7 @@ def cubic(position, batch):
     return position[0] ** 3 + 0.0 * batch[0][:, 0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "whitening",
     [DiagonalWhitening(np.array([0.5, 2.0, 3.0])), DenseWhitening(np.array([[1.0, 2, 0], [0, 1, 4], [5, 0, 1]]))],

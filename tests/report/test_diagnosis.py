@@ -191,6 +191,7 @@ def test_torn_draws_are_named(run):
         path.unlink()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spoil", ["few", "constant", "infinite"])
 def test_odd_draws_are_shown_as_far_as_they_can_be(run, spoil):
     info = draws(num_draws=4 if spoil == "few" else 400)

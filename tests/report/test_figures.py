@@ -48,6 +48,7 @@ def label_at(axes, place: int, height: float) -> str:
     return min(labels, key=lambda text: abs(text.xy[1] - height)).get_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "choice"), list(itertools.chain.from_iterable([(n, c) for c in cs] for n, cs in CHOICES.items()))
 )

@@ -86,6 +86,7 @@ def test_the_axes_are_step_size_and_what_else_varies():
     assert labels(settings_map_figure(adapted)) == ("step size, adapted", "steps")
 
 
+@pytest.mark.slow
 def test_green_lies_where_trials_can_be_trusted():
     picture = settings_map_figure(grid())
     (region, points) = picture.figure.axes[0].collections

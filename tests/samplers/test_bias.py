@@ -62,6 +62,7 @@ def predict(posterior, whitening, settings):
     return predict_bias(sampler, jnp.zeros((3, 5)), jax.random.key(0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [16, NUM_DATA])
 @pytest.mark.parametrize(("preconditioner", "step_size"), [("none", 2e-5), ("whitened", 2e-3)])
 def test_it_is_the_exact_bias_of_small_steps(quadratic, preconditioner, step_size, batch_size):

@@ -62,6 +62,7 @@ def test_long_steps_need_the_metropolis_decision(
     assert not is_within(estimate.llc, estimate.se, exact)
 
 
+@pytest.mark.slow
 def test_whitening_changes_no_expectation(quadratic, sample_llc, is_within):
     posterior, _, exact = quadratic
     # In the original coordinates the posterior is a tenth as wide, and so is the unit of length.

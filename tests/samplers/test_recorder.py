@@ -54,6 +54,7 @@ def excess(place, row: float) -> np.ndarray:
     return ((row - 1 - place) ** 2 - (row - 1) ** 2)[..., None] * np.arange(1, NUM_TOKENS + 1)
 
 
+@pytest.mark.slow
 def test_every_row_is_in_its_place(monkeypatch):
     monkeypatch.setattr(recorder, "ROWS_AT_ONCE", 2)  # so that the last chunk is padded
     losses = recorded(30, rows=(7, 2, 19), queries=(np.array([100.0, -3.0], "float32"),)).result(10)
@@ -72,6 +73,7 @@ def test_every_row_is_in_its_place(monkeypatch):
     assert contributions[0, 0] == pytest.approx(losses.beta * np.mean(excess(places, 7)[..., 0]) / NUM_TOKENS, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_thinning_doubles_when_memory_is_full(monkeypatch):
     monkeypatch.setattr(recorder, "MAX_DRAWS", 100)
     for num_steps in (90, 150, 960):

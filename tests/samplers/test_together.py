@@ -243,6 +243,7 @@ def test_runs_that_end_one_after_the_other_take_few_programs(compiled, num_runs)
         assert_is_start_of(found[index], alone())
 
 
+@pytest.mark.slow
 def test_other_shapes_and_other_branches_are_other_programs(groups):
     walks = [walk(0), walk(1), walk(2, kind=1), walk(3, kind=1), walk(4, kind=1), walk(5, dim=2)]
     found = run_walks(*walks)

@@ -209,6 +209,7 @@ class Pool:
         scheduler.run()
 
 
+@pytest.mark.slow
 @given(data=st.data())
 def test_bounds_hold_and_every_task_ends_once_whatever_is_lost(data):
     lane = ListLane(data.draw(st.text("ab-", max_size=12)), data.draw(st.integers(1, 6)))

@@ -26,6 +26,7 @@ def product_fn(widths):
     return lambda w: reduce(jnp.matmul, [x.reshape(s) for x, s in zip(jnp.split(w, ends), shapes, strict=True)])
 
 
+@pytest.mark.slow
 def test_factors_have_the_product_and_the_ranks_that_were_asked_for():
     for widths, rank in NETWORKS:
         profile = lowest_rank_profile(widths, rank)
@@ -43,6 +44,7 @@ def test_at_the_lowest_profile_the_local_value_is_aoyagis():
         assert jacobian_rank(factors) == 2 * aoyagi_coefficient(widths, rank), (widths, rank)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("widths", [(3, 4, 2), (4, 3, 4, 3)])
 @pytest.mark.parametrize("profile", ["lowest", "full_rank", "none"])
 def test_rank_of_the_jacobian_is_that_of_the_matrix(float64, widths, profile):
@@ -96,6 +98,7 @@ def test_a_target_tells_its_local_value_and_the_lowest(float64):
     assert full_rank.info["jacobian_rank"] == 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("problem", [DeepLinearProblem(), ReducedRankProblem()], ids=lambda problem: problem.target)
 def test_labels_are_those_of_w0_and_the_curvature_has_the_rank_of_the_jacobian(float64, problem):
     target = build_target(problem)

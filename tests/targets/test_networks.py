@@ -47,6 +47,7 @@ def test_many_rows_give_what_few_give(float64, sizes, has_bias):
     np.testing.assert_allclose(network(position, inputs), np.concatenate(in_parts), rtol=1e-13, atol=1e-13)
 
 
+@pytest.mark.slow
 @given(
     sizes=st.lists(st.integers(1, 6), min_size=2, max_size=5).map(tuple),
     has_bias=st.booleans(),
@@ -63,6 +64,7 @@ def test_layers_tile_the_flat_vector(sizes, has_bias):
     assert covered == list(range(network.dim))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", ["tanh", "relu", "gelu", "softplus", "identity"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_outputs_keep_the_precision_of_the_arguments(float64, activation, dtype):

@@ -42,6 +42,7 @@ def no_scikit_learn(monkeypatch):
     monkeypatch.setattr("lambda_hat.config.problems.kinds.real_data.find_spec", lambda name: None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "dim", "num_data"),
     [
@@ -66,6 +67,7 @@ def test_networks_are_trained_stored_and_loaded(scikit_learn, float64, tmp_path,
         np.testing.assert_allclose(np.std(np.hstack(model.data), axis=0), 1.0)
 
 
+@pytest.mark.slow
 def test_smoothed_cross_entropy_is_the_mean_over_classes(float64):
     outputs, labels = jnp.asarray(RNG.standard_normal((7, 4))), jnp.asarray(np.arange(7) % 4)
     by_class = -jax.nn.log_softmax(outputs)
@@ -89,6 +91,7 @@ def test_settings_without_effect_are_refused(scikit_learn):
     assert "noise_scale: it has no effect with `dataset: digits`" in faults(noise_scale=0.2)
 
 
+@pytest.mark.slow
 def test_a_missing_scikit_learn_is_told_before_anything_runs(no_scikit_learn, float64):
     assert "Install the extra: `pip install 'lambda-hat[datasets]'`" in faults()
     with pytest.raises(TargetError, match="scikit-learn, which has it, is not installed here"):

@@ -112,6 +112,7 @@ def test_reference_arrays(quadratic_dir):
         assert reference["spectrum"]["largest"] == pytest.approx(curvatures[-1])
 
 
+@pytest.mark.slow
 def test_a_larger_budget_extends_a_reference(quadratic_dir, tmp_path, exact, is_within):
     """Tighter bounds later go on from the chains that are there; another seed starts afresh.
 
