@@ -138,23 +138,8 @@ def nuts(place: Place) -> Run:
     )
     kernel = blackjax.nuts(place.logdensity, parameters["step_size"], jnp.ones(place.posterior.dim))
 
-    @jax.jit
-    def run(key: jax.Array, states: Any) -> Any:
-        def step(states: Any, key: jax.Array) -> Any:
-            states, info = jax.vmap(kernel.step)(jax.random.split(key, NUM_CHAINS), states)
-            return states, (states.logdensity, states.position, info.num_integration_steps)
-
-        return jax.lax.scan(step, states, jax.random.split(key, 400))
-
     states = jax.vmap(kernel.init)(place.starts(NUM_CHAINS))
-    rows, gradients, number = [], 0.0, 0
-    while gradients < GRADIENTS:
-        number += 1
-        states, (logdensity, position, steps) = run(jax.random.fold_in(place.key, number), states)
-        rows.append(place.traces(logdensity.T, jnp.swapaxes(position, 0, 1)))
-        gradients += float(jnp.sum(steps))
-    loss, squared = (np.concatenate(parts, axis=1) for parts in zip(*rows, strict=True))
-    return place.result(loss, squared, gradients)
+    return _of_ensemble(place, states, kernel.step, lambda info: info.num_integration_steps)
 
 
 def chees(place: Place) -> Run:
@@ -172,11 +157,13 @@ def meads(place: Place) -> Run:
 
 
 def _of_ensemble(place: Place, states: Any, kernel: Callable[..., Any], cost: Callable[[Any], Any]) -> Run:
+    num_chains = len(states.logdensity)
+
     @jax.jit
     def run(key: jax.Array, states: Any) -> Any:
         def step(states: Any, key: jax.Array) -> Any:
-            states, info = jax.vmap(kernel)(jax.random.split(key, NUM_ENSEMBLE), states)
-            steps = jnp.sum(jnp.broadcast_to(cost(info), (NUM_ENSEMBLE,)))
+            states, info = jax.vmap(kernel)(jax.random.split(key, num_chains), states)
+            steps = jnp.sum(jnp.broadcast_to(cost(info), (num_chains,)))
             return states, (states.logdensity, states.position, steps)
 
         return jax.lax.scan(step, states, jax.random.split(key, 50))

@@ -102,9 +102,13 @@ class UnadjustedMCLMC(WhitenedSampler):
             posterior=posterior,
             whitening=whitening,
             identities=Identities(at_w0 or whitening, posterior.localization),
-            step_size=jnp.asarray(settings.step_size, dtype),
-            decoherence_length=jnp.asarray(settings.decoherence_length, dtype),
+            **{name: jnp.asarray(value, dtype) for name, value in cls.numbers(settings).items()},
         )
+
+    @classmethod
+    def numbers(cls, settings: MCLMCSettings) -> dict[str, float]:
+        """The numbers that steps depend on, by field."""
+        return {"step_size": settings.step_size, "decoherence_length": settings.decoherence_length}
 
     def init(self, rng_key: Array, displacement: Float[Array, " d"]) -> ChainState:
         """State of a chain that starts at w0 + displacement in a random direction."""
@@ -132,26 +136,11 @@ class BoundedMCLMC(UnadjustedMCLMC, TunableSampler):
     energy_variance: Array
 
     @classmethod
-    def from_settings(
-        cls,
-        posterior: LocalPosterior,
-        whitening: Whitening,
-        settings: MCLMCSettings,
-        *,
-        at_w0: Whitening | None = None,
-    ) -> Self:
-        """Unadjusted MCLMC that keeps to `settings.max_bias`."""
+    def numbers(cls, settings: MCLMCSettings) -> dict[str, float]:
+        """Those of unadjusted chains, and what `settings.max_bias` asks of their steps."""
         assert settings.max_bias is not None
-        dtype = posterior.w0.dtype
-        return cls(
-            posterior=posterior,
-            whitening=whitening,
-            identities=Identities(at_w0 or whitening, posterior.localization),
-            step_size=jnp.asarray(settings.step_size, dtype),
-            target_accept=jnp.asarray(0.5, dtype),
-            decoherence_length=jnp.asarray(settings.decoherence_length, dtype),
-            energy_variance=jnp.asarray(energy_variance_at(settings.max_bias), dtype),
-        )
+        bound = {"target_accept": 0.5, "energy_variance": energy_variance_at(settings.max_bias)}
+        return super().numbers(settings) | bound
 
     def step(self, rng_key: Array, state: ChainState) -> tuple[ChainState, Info]:
         """One step of the integrator, which always counts; its `acceptance_rate` serves the adaptation alone."""
