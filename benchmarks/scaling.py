@@ -244,6 +244,7 @@ def simulate(case: Case, folder: Path, is_profiled: bool) -> dict[str, Any]:
                 settings={},
                 reference=ReferenceRecord(method="hmc", llc=8.0, se=0.01, is_certified=True),
                 seed=number,
+                num_trials=case.num_trials,
                 trial_sec=600.0,
                 function=Metrics.failed,
             )

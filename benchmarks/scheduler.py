@@ -137,6 +137,7 @@ def search(cluster: Cluster, folder: Path, num_trials: int, seconds: float) -> d
                 settings={"seconds": seconds},
                 reference=ReferenceRecord(method="hmc", llc=8.0, se=0.01, is_certified=True),
                 seed=number,
+                num_trials=num_trials,
                 trial_sec=600.0,
                 function=scheduler.sleeping_trial,
             )

@@ -35,7 +35,7 @@ def _written_sizes(loaded: LoadedFile) -> Iterator[tuple[str, _Sizes]]:
     elif isinstance(loaded, LoadedStudy):
         samplers: Mapping[str, Mapping[str, object]] = {**loaded.study.samplers}
         for method in loaded.methods:
-            yield from _searched(method, loaded.study.search_space[method])
+            yield from _searched(method, loaded.study.space(method))
             yield from _fixed(method, samplers.get(method, {}), f"samplers.{method}")
 
 

@@ -35,10 +35,13 @@ def check_study(data: Mapping[str, Any]) -> Iterator[Finding]:
     for index, method in enumerate(methods):
         if method in methods[:index]:
             yield Finding(("methods", index), f"`{method}` is listed twice", "Remove one of the two.")
-        elif isinstance(method, str) and method in METHODS and METHODS[method].is_composite:
-            message = f"`{method}` chooses its settings by itself: there is nothing for a study to search"
-            yield Finding(("methods", index), message, f"Run it by `workflow llc`, or take {method} from the list.")
-        elif isinstance(method, str) and method in METHODS and (method not in space or space[method] == {}):
+        elif not isinstance(method, str) or method not in METHODS:
+            continue
+        elif METHODS[method].is_composite:
+            if space.get(method):
+                message = f"`{method}` chooses its settings by itself: there is nothing to search"
+                yield Finding(("search_space", method), message, f"Fix settings in `samplers.{method}` instead.")
+        elif method not in space or space[method] == {}:
             message = (
                 f"`{method}` has no search space; expected `search_space.{method}` with at least one hyperparameter"
             )

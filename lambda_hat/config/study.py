@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -275,7 +276,7 @@ class Study(Frozen):
     problems: Annotated[tuple[ProblemEntry, ...], Field(min_length=1)]
     """Problems to study. Each gets one reference, and one study per method."""
     methods: Annotated[tuple[Method, ...], Field(min_length=1)]
-    """Methods to tune. Each needs a search space."""
+    """Methods to tune. Each needs a search space; `auto`, which tunes itself, has none and runs once."""
     optuna: OptunaSection = OptunaSection()
     """How to search."""
     search_space: dict[Method, dict[str, Distribution]] = {}
@@ -304,3 +305,11 @@ class Study(Frozen):
     def per_executor(self) -> dict[str, int]:
         """Bounds on the tasks in flight, by label."""
         return self.optuna.concurrency.per_executor
+
+    def space(self, method: Method) -> Mapping[str, Distribution]:
+        """What is searched for a method; nothing for one that chooses its settings by itself."""
+        return self.search_space.get(method, {})
+
+    def num_trials(self, method: Method) -> int:
+        """Trials of a method on each problem: a single one where nothing is searched."""
+        return self.optuna.max_trials_per_method if self.space(method) else 1

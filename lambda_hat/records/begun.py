@@ -17,10 +17,14 @@ class Begun(Record):
     """Ids of the problems."""
     methods: tuple[str, ...] = ()
     """Methods of a search, or names of samplers with fixed settings."""
-    num_trials: int = 0
-    """Trials of each method, or runs of each sampler, on each problem."""
+    num_trials: int | Mapping[str, int] = 0
+    """Trials of a method, or runs of a sampler, on each problem: by name, or one number for all."""
     run_ids: tuple[str, ...] = ()
     """Runs of fixed settings; none of a search."""
+
+    def wanted(self, method: str) -> int:
+        """Trials of a method, or runs of a sampler, on each problem."""
+        return self.num_trials if isinstance(self.num_trials, int) else self.num_trials.get(method, 0)
 
 
 class Confirmations(Record):

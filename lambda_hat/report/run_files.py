@@ -193,7 +193,7 @@ class RunFiles:
         """Problem, method and number of ended trials of those that have a table and miss some."""
         done = Counter((row.pid, row.method) for row in self.rows)
         wanted = [(pid, method) for pid in self.begun.pids for method in self.begun.methods] if self.rows else []
-        return [(*study, done[study]) for study in wanted if done[study] < self.begun.num_trials]
+        return [(*study, done[study]) for study in wanted if done[study] < self.begun.wanted(study[1])]
 
     @property
     def studies(self) -> dict[tuple[str, str], list[TrialRow]]:
@@ -230,7 +230,8 @@ class RunFiles:
             yield "No trial has ended yet."
         for pid, method, done in self._unfinished_studies():
             where = f" on {self.names[pid]}" if len(self.titles) > 1 else ""
-            yield f"{method}{where} has {done} of {self.begun.num_trials} trials; `--resume` runs the others."
+            wanted = count(self.begun.wanted(method), "trial")
+            yield f"{method}{where} has {done} of {wanted}; `--resume` runs the others."
 
     @cached_property
     def num_ended_trials(self) -> int:

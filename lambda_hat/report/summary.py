@@ -303,4 +303,5 @@ def best_text(best: TrialRow | None) -> str:
     """Which trial is the best, and its settings."""
     if best is None:
         return ""
-    return f"; best is trial {best.number} ({best.run_id}): {settings_text(best.hyperparameters)}"
+    settings = f": {settings_text(best.hyperparameters)}" if best.hyperparameters else ""
+    return f"; best is trial {best.number} ({best.run_id}){settings}"

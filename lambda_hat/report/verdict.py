@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from lambda_hat.config.methods import METHODS
 from lambda_hat.draws.criteria import MAX_Z
 from lambda_hat.formatting import count, estimate, listed, number, sentence
 from lambda_hat.records.base import Value
@@ -230,6 +231,7 @@ def _recommendation(
         yield "Nothing can be recommended: without a certified reference nobody knows how far off a method is."
     elif good:
         yield from _best_of(good)
+        yield from _gain_of_tuning(confirmed, good)
     elif confirmed:
         known = sorted((row for row in confirmed.values() if row.rmse is not None), key=lambda row: row.rank_key)
         if known and not any(is_closer(row.rmse, reference) for row in known):
@@ -249,7 +251,27 @@ def _best_of(good: Sequence[ConfirmedRow]) -> Iterator[str]:
         yield f"{listed([row.method for row in peers])} do not differ within error."
     why = "the cheapest of these" if peers else "the most accurate" if len(good) > 1 else "the only one to trust"
     work = number(best.num_gradient_evaluations, ",.0f")
-    yield f"Use {best.method}, {why} ({work} gradients), with {settings_text(best.hyperparameters)}."
+    settings = f", with {settings_text(best.hyperparameters)}" if best.hyperparameters else ""
+    yield f"Use {best.method}, {why} ({work} gradients){settings}."
+
+
+def _gain_of_tuning(confirmed: Mapping[str, ConfirmedRow], good: Sequence[ConfirmedRow]) -> Iterator[str]:
+    """What a search found that a method without one, beside it in the same study, did not."""
+    tuned = [row for row in good if not METHODS[row.method].is_composite]
+    for row in confirmed.values():
+        if METHODS[row.method].is_composite and row.rmse is not None and len(confirmed) > 1:
+            closer = [
+                other.method
+                for other in tuned
+                if other.rmse is not None
+                and other.rmse < row.rmse
+                and not _agree(other.rmse, other.rmse_se, row.rmse, row.rmse_se)
+            ]
+            auto = f"{row.method}{_relative(row.relative_rmse, '.1%')}, which needs no search"
+            if closer:
+                yield f"{listed(closer)} came closer than {auto}."
+            else:
+                yield f"Tuning gained nothing over {auto}: no tuned method came closer, within error."
 
 
 def _chosen(good: Sequence[ConfirmedRow]) -> ConfirmedRow:

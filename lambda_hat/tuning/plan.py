@@ -25,6 +25,7 @@ class StudyPlan:
     settings: Mapping[str, object]  # fixed ones, under YAML's names; sampled ones win over them
     reference: ReferenceRecord  # of the problem
     seed: int  # each trial derives its own from it
+    num_trials: int
     trial_sec: float
     setup_sec: float = Budget().setup_sec
     function: Callable[..., Metrics]  # called with (trial folder, problem folder)

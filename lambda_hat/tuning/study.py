@@ -87,9 +87,9 @@ class StudyTrial:
         )
 
     @property
-    def rank(self) -> tuple[float, float, int]:
-        """The smaller, the better, for completed trials."""
-        return self.violation, math.inf if self.value is None else self.value, self.number
+    def rank(self) -> tuple[bool, float, int]:
+        """The smaller, the better, for completed trials: first those that keep all constraints, then by value."""
+        return self.violation > 0, math.inf if self.value is None else self.value, self.number
 
 
 class _Throttle:
@@ -273,7 +273,7 @@ class TuningStudy:
 
     @property
     def num_asked(self) -> int:
-        """Trials that count towards `max_trials_per_method`, whatever their end."""
+        """Trials that count towards those that are wanted, whatever their end."""
         return self._counts.total() - self._counts[State.WAITING] - len(self._superseded)
 
     @property
@@ -283,7 +283,7 @@ class TuningStudy:
 
     @property
     def best(self) -> StudyTrial | None:
-        """The completed trial that breaks constraints least, then that with the smallest value, then the earliest."""
+        """The completed trial with the smallest value, among those that keep all constraints where there are any."""
         return self._best
 
     def save_pickle_now_and_then(self) -> None:

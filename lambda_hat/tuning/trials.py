@@ -43,7 +43,7 @@ class _Running:
 
 
 class TrialLane:
-    """Asks a study for trials until it has `max_trials_per_method` of them, and tells it how they ended.
+    """Asks a study for trials until it has `plan.num_trials` of them, and tells it how they ended.
 
     A trial's folder holds what is known of it: `manifest.json` before it is submitted, `metrics.json` once it has
     ended. Too large a share of failed trials ends the study early; else `open_next` gives the lanes that follow it.
@@ -96,7 +96,7 @@ class TrialLane:
     @property
     def is_through(self) -> bool:
         """Whether no trial is missing, or too many failed."""
-        return self.has_too_many_failed or self.study.num_finished >= self._spec.max_trials_per_method
+        return self.has_too_many_failed or self.study.num_finished >= self.plan.num_trials
 
     @property
     def num_setting_up(self) -> int:
@@ -106,7 +106,7 @@ class TrialLane:
     @property
     def ahead(self) -> Ahead:
         """The trials that have not ended."""
-        num = 0 if self.is_through else self._spec.max_trials_per_method - self.study.num_finished
+        num = 0 if self.is_through else self.plan.num_trials - self.study.num_finished
         return Ahead(self.label, num, expected_seconds(self._metrics.values()))
 
     def enqueue_known(self) -> None:
@@ -155,7 +155,7 @@ class TrialLane:
             return None
         if self._interrupted:
             return self.study.ask_again(self._interrupted.popleft())
-        return self.study.ask() if self.study.num_asked < self._spec.max_trials_per_method else None
+        return self.study.ask() if self.study.num_asked < self.plan.num_trials else None
 
     def on_progress(self, task: Task[Metrics]) -> bool:
         """Report new estimates to the study, and raise the trial's stop flag where the pruner says so."""

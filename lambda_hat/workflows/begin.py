@@ -63,9 +63,10 @@ def study_plan(loaded: LoadedStudy, plan: Plan, pid: str, method: str, reference
         pid=pid,
         method=method,
         label=plan.routes[f"methods.{method}"].label,
-        settings=with_slots(loaded.samplers[method], method, study.search_space[method]),
+        settings=with_slots(loaded.samplers[method], method, study.space(method)),
         reference=reference,
         seed=study.optuna.sampler.seed,
+        num_trials=study.num_trials(method),
         trial_sec=study.execution.budget.trial_sec,
         setup_sec=study.execution.budget.setup_sec,
         function=trial_task,
@@ -75,7 +76,7 @@ def study_plan(loaded: LoadedStudy, plan: Plan, pid: str, method: str, reference
 def _refuse_changed_studies(loaded: LoadedStudy, plan: Plan) -> None:
     stored, study = read_journal(plan.paths.journal), loaded.study
     for item in plan.studies:
-        name, space = f"{item.pid}:{item.method}", study.search_space[item.method]
+        name, space = f"{item.pid}:{item.method}", study.space(item.method)
         begun_with = stored[name].definition if name in stored else None
         reference = stored_reference(plan.paths, item.pid, study.reference)
         if begun_with is not None and reference is not None:  # with another one no trials could be compared

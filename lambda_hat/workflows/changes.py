@@ -32,15 +32,15 @@ __all__ = [
 ]
 
 
-def save_begun_studies(paths: Paths, pids: Sequence[str], methods: Sequence[str], num_trials: int) -> None:
-    """Keep what this command works on for those that come after it."""
-    Begun(pids=tuple(pids), methods=tuple(methods), num_trials=num_trials).write(paths.begun)
+def save_begun_studies(paths: Paths, pids: Sequence[str], num_trials: Mapping[str, int]) -> None:
+    """Keep what this command works on, and by method how many trials it wants, for those that come after it."""
+    Begun(pids=tuple(pids), methods=tuple(num_trials), num_trials=dict(num_trials)).write(paths.begun)
 
 
 def save_begun_runs(paths: Paths, pids: Sequence[str], samplers: Sequence[str], run_ids: Sequence[str]) -> None:
     """Keep which runs of fixed settings this command works on; each sampler has one on each problem."""
-    begun = Begun(pids=tuple(pids), methods=tuple(samplers), num_trials=1, run_ids=tuple(run_ids))
-    begun.write(paths.begun)
+    once = dict.fromkeys(samplers, 1)
+    Begun(pids=tuple(pids), methods=tuple(samplers), num_trials=once, run_ids=tuple(run_ids)).write(paths.begun)
 
 
 def save_confirmations(paths: Paths, spec: Confirm, folders: Mapping[str, Sequence[Path]]) -> None:
@@ -74,7 +74,7 @@ def begun_studies(paths: Paths) -> dict[str, list[str]]:
     unfinished: dict[str, list[str]] = {}
     for pid in begun.pids:
         for method in begun.methods:
-            if num_finished(paths, pid, method, journal) < begun.num_trials:
+            if num_finished(paths, pid, method, journal) < begun.wanted(method):
                 unfinished.setdefault(pid, []).append(method)
     return unfinished
 

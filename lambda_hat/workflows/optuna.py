@@ -55,7 +55,7 @@ def run_optuna(loaded: LoadedStudy, *, resume: bool, progress: Progress) -> Outc
         pids = [problem.pid for problem in plan.problems]
         save_snapshot(context, loaded)
         save_builds(plan.paths, loaded)
-        save_begun_studies(plan.paths, pids, list(study.methods), study.optuna.max_trials_per_method)
+        save_begun_studies(plan.paths, pids, {method: study.num_trials(method) for method in study.methods})
         listening = Listening(study.optuna.log_to, plan.paths.root)
         with _warned_of(listening, progress), StudyStore(plan.paths, study.optuna) as store:
             story = _Search(loaded, plan, store, listening)
@@ -94,7 +94,7 @@ class _Search:
         """A lane for every method of a problem whose reference is there, and what follows those that are through."""
         lanes: list[TrialLane] = []
         for method in self._study.methods:
-            space = self._study.search_space[method]
+            space = self._study.space(method)
             plan = study_plan(self._loaded, self._plan, pid, method, reference)
             study = self._store.open(pid, method, space, conditions(method, plan.settings, space, reference))
             hear = partial(self._listening.hear, study=f"{method} on {self._titles[pid]}")
@@ -121,8 +121,7 @@ class _Search:
     @property
     def lines(self) -> tuple[StudyLine, ...]:
         """One line per study, and per lane that confirms one."""
-        total = self._study.optuna.max_trials_per_method
-        return (*(_study_line(lane, total) for lane in self._lanes), *self._confirmation.lines)
+        return (*map(_study_line, self._lanes), *self._confirmation.lines)
 
     @property
     def ahead(self) -> Sequence[Ahead]:
@@ -179,7 +178,7 @@ class _Search:
         if num_short < len(failed):
             advice = (*advice, "optuna.max_failed_fraction=1")
             total = self._study.optuna.max_trials_per_method
-            if not advice[:-1] and all(lane.study.num_asked >= total for lane in spoilt):
+            if not advice[:-1] and all(lane.study.num_asked >= lane.plan.num_trials for lane in spoilt):
                 advice = (*advice, f"optuna.max_trials_per_method={2 * total}")  # else nothing is left to run
         return TooManyFailedTrials(
             f"More than {self._study.optuna.max_failed_fraction:.0%} of the trials failed in {names}, "
@@ -188,7 +187,7 @@ class _Search:
         ).advising(*advice)
 
 
-def _study_line(lane: TrialLane, total: int) -> StudyLine:
+def _study_line(lane: TrialLane) -> StudyLine:
     counts = lane.study.counts
     best = lane.study.best
     return StudyLine(
@@ -198,6 +197,6 @@ def _study_line(lane: TrialLane, total: int) -> StudyLine:
         setting_up=lane.num_setting_up,
         failed=counts.get(State.FAIL, 0),
         pruned=counts.get(State.PRUNED, 0),
-        total=total,
+        total=lane.plan.num_trials,
         best=best.value if best else None,
     )

@@ -259,7 +259,7 @@ def build_plan(loaded: LoadedStudy) -> Plan:
             method,
             plan.routes[f"methods.{method}"].label,
             num_finished(plan.paths, problem.pid, method, journal, of_trial),
-            optuna.max_trials_per_method,
+            loaded.study.num_trials(method),
         )
         for problem in plan.problems
         for method in loaded.study.methods
@@ -297,10 +297,11 @@ def _planned_confirmations(
 ) -> Iterable[PlannedConfirmation]:
     if not spec.top_k:
         return
-    num_pids = len({study.pid for study in studies})
-    most: dict[Literal["confirm", "across"], int] = {"confirm": spec.top_k, "across": num_pids - 1}
+    num_others = len({study.pid for study in studies}) - 1
+    most: dict[Literal["confirm", "across"], int] = {"confirm": spec.top_k, "across": num_others}
     for study in studies:
-        for kind, num_settings in most.items():
+        for kind, wanted in most.items():
+            num_settings = min(wanted, study.num_trials if kind == "confirm" else wanted)
             left = None
             if not study.num_to_run:  # else its best settings may become others
                 left = num_unconfirmed(paths, spec, f"{study.pid}:{study.method}:{kind}")

@@ -108,6 +108,11 @@ SPACE = {
         "eta0: {dist: float, low: 1}",
         "6:5  search_space.sgld.eta0.high: missing; expected a number",
     ),
+    "space of a method that tunes itself": (
+        f"{ETA0}\n  auto: {{tolerance: {{dist: float, low: 0.01, high: 0.1}}}}",
+        "7:9  search_space.auto: `auto` chooses its settings by itself: there is nothing to search\n"
+        "    Fix settings in `samplers.auto` instead.",
+    ),
     "empty space": ("{}", "3:11  methods.0: `sgld` has no search space; expected `search_space.sgld` with at least one "
         "hyperparameter\n    Add `search_space.sgld`, or take sgld from the list."),
 }  # fmt: skip
@@ -116,7 +121,13 @@ SPACE = {
 @pytest.mark.parametrize("name", SPACE)
 def test_search_space(study_file: Write, name: str) -> None:
     text, expected = SPACE[name]
-    assert message(study_file((ETA0, text))) == f"study.yaml:{expected}"
+    methods = ("methods: [sgld]", "methods: [sgld, auto]") if "auto" in text else ("methods", "methods")
+    assert message(study_file((ETA0, text), methods)) == f"study.yaml:{expected}"
+
+
+def test_a_method_that_tunes_itself_needs_no_search_space(study_file: Write) -> None:
+    study = load_cfg(study_file(("methods: [sgld]", "methods: [sgld, auto]"))).study
+    assert (study.num_trials("sgld"), study.num_trials("auto"), study.space("auto")) == (100, 1, {})
 
 
 SECTIONS = {

@@ -122,6 +122,20 @@ def test_the_cheapest_of_those_that_do_not_differ_is_recommended():
     assert biased.tone == ""
 
 
+def test_what_tuning_gained_over_a_method_that_tunes_itself():
+    auto = confirmed("auto", rmse=0.1, relative_rmse=0.01, hyperparameters={})
+    use, gain = judge_problem(REFERENCE, {}, [auto, confirmed("vi", rmse=0.2)]).recommendation
+    assert use == "Use auto, the most accurate (1,000 gradients)."
+    assert (
+        gain
+        == "Tuning gained nothing over auto (1.0%), which needs no search: no tuned method came closer, within error."
+    )
+    *_, gain = judge_problem(REFERENCE, {}, [auto, confirmed("vi", rmse=0.01, rmse_se=0.005)]).recommendation
+    assert gain == "vi came closer than auto (1.0%), which needs no search."
+    (alone,) = judge_problem(REFERENCE, {}, [auto]).recommendation
+    assert alone == "Use auto, the only one to trust (1,000 gradients)."
+
+
 def test_where_no_method_is_closer_than_laplace_that_is_said():
     verdict = judge_problem(REFERENCE, {}, [confirmed("vi", rmse=0.3), confirmed("sgld", rmse=0.28)])
     assert verdict.recommendation == (

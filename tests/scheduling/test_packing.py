@@ -291,7 +291,7 @@ def build_lane(store, spec, paths, open_next=None):
     plan = StudyPlan(
         pid="p_1", method="sgld", label="htex32", settings={"steps": 100},
         reference=ReferenceRecord(method="hmc", llc=2.0, se=0.01, is_certified=True), seed=3, trial_sec=60.0,
-        function=complete,
+        num_trials=spec.max_trials_per_method, function=complete,
     )  # fmt: skip
     return TrialLane(store.open("p_1", "sgld", SPACE), plan, spec, paths, open_next)
 

@@ -20,7 +20,7 @@ from lambda_hat.tuning.study import StudyTrial
 PLAN = StudyPlan(
     pid="p_1", method="sgld", label="a", settings={"num_chains": 2, "steps": 7},
     reference=ReferenceRecord(method="hmc", llc=2.0, se=0.01, is_certified=True), seed=3, trial_sec=60.0,
-    function=Metrics.failed,
+    num_trials=5, function=Metrics.failed,
 )  # fmt: skip
 
 

@@ -62,7 +62,7 @@ def run_study(paths, started):
 
     plan = StudyPlan(
         pid="p_1", method="sgld", label="htex32", settings={}, reference=REFERENCE, seed=3, trial_sec=60.0,
-        function=estimate,
+        num_trials=NUM_TRIALS, function=estimate,
     )  # fmt: skip
     with StudyStore(paths, SPEC) as store, ThreadPoolExecutor(2) as pool:
         lane = TrialLane(store.open("p_1", "sgld", SPACE), plan, SPEC, paths)

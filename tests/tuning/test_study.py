@@ -68,7 +68,7 @@ def test_trials_that_keep_constraints_are_better_than_any_that_break_one(paths):
         study = open_study(store)
         assert study.best.number == 0
         assert [trial.violation for trial in study.trials] == [0.0, 0.4, 0.1]
-        assert [trial.number for trial in sorted(study.trials, key=lambda trial: trial.rank)] == [0, 2, 1]
+        assert [trial.number for trial in sorted(study.trials, key=lambda trial: trial.rank)] == [0, 1, 2]
 
 
 def test_reopening_finds_every_trial(paths):

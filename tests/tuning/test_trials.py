@@ -18,6 +18,7 @@ from lambda_hat.records.provenance import Provenance, Timings
 from lambda_hat.records.reference import ReferenceRecord
 from lambda_hat.records.state import State
 from lambda_hat.scheduling.scheduler import Scheduler
+from lambda_hat.tuning.confirmation import best_candidates
 from lambda_hat.tuning.objective import WORST_VALUE
 from lambda_hat.tuning.plan import StudyPlan
 from lambda_hat.tuning.stored import StoredStudy, read_journal, short_of_time
@@ -60,6 +61,10 @@ def diverging(trial_dir, problem_dir):
     return Metrics(state=State.PRUNED, reason="diverged", is_diverged=True)
 
 
+def not_searched(trial_dir, problem_dir):
+    return Metrics(state=State.COMPLETE, llc_hat=2.0, se_hat=0.1)
+
+
 def not_a_number(trial_dir, problem_dir):
     return Metrics(state=State.COMPLETE)
 
@@ -87,7 +92,7 @@ def paths(tmp_path):
 def build_lane(store, paths, function=estimate, spec=SPEC, trial_sec=60.0):
     plan = StudyPlan(
         pid="p_1", method="sgld", label="htex32", settings={"num_chains": 2, "steps": 7}, reference=REFERENCE, seed=3,
-        trial_sec=trial_sec, function=function,
+        num_trials=spec.max_trials_per_method, trial_sec=trial_sec, function=function,
     )  # fmt: skip
     return TrialLane(store.open("p_1", "sgld", SPACE), plan, spec, paths)
 
@@ -162,6 +167,18 @@ def test_too_many_failures_end_the_study(paths):
         assert lane.has_too_many_failed
         assert 5 <= lane.study.num_asked <= 5 + SPEC.concurrency.batch_size
         assert lane.study.num_finished == lane.study.num_asked
+
+
+def test_a_method_without_a_search_space_runs_once_and_is_confirmed(paths):
+    with StudyStore(paths, SPEC) as store:
+        plan = replace(build_lane(store, paths, not_searched).plan, method="auto", num_trials=1)
+        lane = TrialLane(store.open("p_1", "auto", {}), plan, SPEC, paths)
+        lane.enqueue_known()
+        run(lane)
+        (row,) = lane.rows()
+        assert (row.state, row.hyperparameters, lane.is_through) == (State.COMPLETE, {}, True)
+        (candidate,) = best_candidates("p_1", lane.study.trials, 2)
+    assert candidate.params == {}
 
 
 @pytest.mark.parametrize(("is_diverged", "value"), [(False, 7.0), (True, WORST_VALUE)])

@@ -90,7 +90,7 @@ def run(loaded, *, best=(-3.5, -1.5), far=10.0, is_broken_off=False):
             described = StudyPlan(
                 pid=problem.pid, method="sgld", label="a", settings={"batch": 32},
                 reference=REFERENCE, seed=42, trial_sec=600.0,
-                function=estimate,
+                num_trials=5, function=estimate,
             )  # fmt: skip
             opened = store.open(problem.pid, "sgld", space)
             lane = TrialLane(opened, described, loaded.study.optuna, paths, confirmation.open_lanes)

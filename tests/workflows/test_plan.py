@@ -170,7 +170,7 @@ def begin(load, *sets):
         paths.problem_dir(pid).mkdir(parents=True, exist_ok=True)
         (paths.problem_dir(pid) / "problem.yaml").write_text(to_yaml(problem))
     paths.begun.parent.mkdir(exist_ok=True)
-    save_begun_studies(paths, list(problems), ["sgld"], 2)
+    save_begun_studies(paths, list(problems), {"sgld": 2})
     return paths, problems
 
 
