@@ -236,7 +236,7 @@ def look_from_afar(
                 places.add(potential, end)
         wells = places.wells()
         own = next(i for i, well in enumerate(wells) if well.holds_w0)
-        masses = _shares(posterior, [well.lowest for well in wells], work)
+        masses = places.shares([well.lowest for well in wells])
         is_rare = np.array([well.num_ends <= 2 and not well.holds_w0 for well in wells])
         spent = work.num_gradient_evaluations - begun
         is_over = num_descents >= MAX_DESCENTS or spent > min(budget.max_gradients, MAX_GRADIENTS)
@@ -294,6 +294,7 @@ class _Map:
         self._places: list[_Place] = []
         self._num_ends: list[int] = []
         self._are_connected: dict[tuple[int, int], bool] = {}
+        self._log_widths: dict[bytes, float] = {}  # by displacement
         self._bends = MAX_BENDS if posterior.dim <= LARGE_DIM else 0
 
     def add(self, potential: float, displacement: Float[np.ndarray, " d"]) -> None:
@@ -331,7 +332,23 @@ class _Map:
         """Shares of the places by Laplace's formula; all of them one where that costs much."""
         if self._posterior.dim > MANY_DIMENSIONS:
             return np.ones(len(self._places))
-        return _shares(self._posterior, self._places, self._work)
+        return self.shares(self._places)
+
+    def shares(self, places: Sequence[_Place]) -> Float[np.ndarray, " places"]:
+        """Of the posterior by Laplace's formula; by e^(−U) alone where curvature costs too much."""
+        log_masses = np.array([-place.potential for place in places])
+        if self._posterior.dim <= MAX_DENSE_DIM:
+            log_masses += [self._log_width(place) for place in places]
+        return np.asarray(scipy.special.softmax(log_masses))
+
+    def _log_width(self, place: _Place) -> float:
+        key = place.displacement.tobytes()
+        if key not in self._log_widths:
+            self._work.check()
+            self._work.num_curvature_passes += self._posterior.dim
+            position = self._posterior.w0 + jnp.asarray(place.displacement)
+            self._log_widths[key] = float(_log_width(self._posterior, position))
+        return self._log_widths[key]
 
     def _place(self, potential: float, displacement: Float[np.ndarray, " d"]) -> _Place:
         coordinates = self._whitening.coordinates(jnp.asarray(displacement))
@@ -369,14 +386,3 @@ class _Map:
             m, i, j = (index for index in known if index is not None)
             return self._is_connected(i, m) and self._is_connected(m, j)
         return all(self._has_path(middle, end, bends - 1) for end in (one, other))
-
-
-def _shares(posterior: LocalPosterior, places: Sequence[_Place], work: Work) -> Float[np.ndarray, " places"]:
-    """Of the posterior by Laplace's formula; by e^(−U) alone where curvature costs too much."""
-    log_masses = np.array([-place.potential for place in places])
-    if posterior.dim <= MAX_DENSE_DIM:
-        for i, place in enumerate(places):
-            work.check()
-            work.num_curvature_passes += posterior.dim
-            log_masses[i] += float(_log_width(posterior, posterior.w0 + jnp.asarray(place.displacement)))
-    return np.asarray(scipy.special.softmax(log_masses))
