@@ -30,7 +30,7 @@ class _Moved(NamedTuple):
     displacement: Float[Array, " d"]  # w − w0 after a step
     first_moment: Float[Array, " d"]
     second_moment: Float[Array, " d"]
-    squared_force: Array  # ĝᵀPĝ of the step, where P is constant, else NaN
+    squared_force: Array  # ĝᵀPĝ of the step, where P is constant and ĝ is that of the step alone, else NaN
 
 
 class SGLDState(NamedTuple):
@@ -48,8 +48,8 @@ class SGLD(MinibatchSampler):
 
     The drift is η/2 and the noise √η (Lau et al. 2308.12108). `none`: P = 1. `rmsprop`: P = diag(1/(√v̂ + ε)). `adam`:
     the same P, and the bias-corrected first moment m̂ in place of ĝ. Moments are those of the loss gradient alone
-    (Hitchcock & Hoogland 2507.21449, appendix D.3); they start at 0 *with* bias correction. `whitened`: P = A Aᵀ, whose
-    noise is √η A ξ; that is `none` in the coordinates z of w = w0 + A z.
+    (Hitchcock & Hoogland 2507.21449, appendix D.3); they start at 0 *with* bias correction. After `num_adapting` steps
+    P stays as it is. `whitened`: P = A Aᵀ, whose noise is √η A ξ; that is `none` in the coordinates z of w = w0 + A z.
 
     The loss of a draw is the paired minibatch reading at the position *before* the step, whose batch is independent of
     it; the identities are read with the gradient of the same batch. Once stationary, with constant η and P,
@@ -65,6 +65,7 @@ class SGLD(MinibatchSampler):
     gradient_decay: Array
     square_decay: Array
     damping: Array
+    num_adapting: Array
 
     @classmethod
     def from_settings(
@@ -87,6 +88,7 @@ class SGLD(MinibatchSampler):
             gradient_decay=traced(settings.gradient_decay),
             square_decay=traced(settings.square_decay),
             damping=traced(settings.damping),
+            num_adapting=jnp.asarray(settings.num_adapting or np.iinfo(np.int32).max, jnp.int32),
         )
 
     def init(self, rng_key: Array, displacement: Float[Array, " d"]) -> SGLDState:
@@ -148,27 +150,28 @@ class SGLD(MinibatchSampler):
 
     def _step_rmsprop(self, state: SGLDState, gradient: Array, noise: Array, step_size: Array) -> _Moved:
         second, scale = self._second_moment(state, gradient)
-        displacement = self._step_diagonal(state, gradient, noise, step_size, scale)
-        return _Moved(displacement, state.first_moment, second, jnp.full((), jnp.nan, displacement.dtype))
+        force = self._force(state, gradient)
+        displacement = state.displacement - 0.5 * step_size * scale * force + jnp.sqrt(scale) * noise
+        squared_force = jnp.where(self._is_frozen(state), force @ (scale * force), jnp.nan)
+        return _Moved(displacement, state.first_moment, second, squared_force)
 
     def _step_adam(self, state: SGLDState, gradient: Array, noise: Array, step_size: Array) -> _Moved:
         second, scale = self._second_moment(state, gradient)
         first = self.gradient_decay * state.first_moment + (1 - self.gradient_decay) * gradient
         drift = first / (1 - self.gradient_decay ** (state.num_steps + 1).astype(gradient.dtype))
-        displacement = self._step_diagonal(state, drift, noise, step_size, scale)
+        force = self._force(state, drift)
+        displacement = state.displacement - 0.5 * step_size * scale * force + jnp.sqrt(scale) * noise
         return _Moved(displacement, first, second, jnp.full((), jnp.nan, displacement.dtype))
+
+    def _is_frozen(self, state: SGLDState) -> Array:
+        return state.num_steps >= self.num_adapting
 
     def _second_moment(self, state: SGLDState, gradient: Array) -> tuple[Float[Array, " d"], Float[Array, " d"]]:
         """Second moment of the gradient after this step, and the diagonal preconditioner that it makes."""
-        second = self.square_decay * state.second_moment + (1 - self.square_decay) * gradient**2
-        count = (state.num_steps + 1).astype(gradient.dtype)
+        moved = self.square_decay * state.second_moment + (1 - self.square_decay) * gradient**2
+        second = jnp.where(self._is_frozen(state), state.second_moment, moved)
+        count = jnp.minimum(state.num_steps + 1, self.num_adapting).astype(gradient.dtype)
         return second, 1 / (jnp.sqrt(second / (1 - self.square_decay**count)) + self.damping)
-
-    def _step_diagonal(
-        self, state: SGLDState, drift: Array, noise: Array, step_size: Array, scale: Array
-    ) -> Float[Array, " d"]:
-        force = self._force(state, drift)
-        return state.displacement - 0.5 * step_size * scale * force + jnp.sqrt(scale) * noise
 
 
 def build(posterior: LocalPosterior, coordinates: Coordinates, settings: SGLDSettings, rng_key: Array) -> Built:

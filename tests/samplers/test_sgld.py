@@ -10,6 +10,7 @@ import pytest
 from scipy.linalg import solve_discrete_lyapunov
 
 from lambda_hat.config.methods.sgld import SGLDSettings
+from lambda_hat.draws.diagnostics import mcse
 from lambda_hat.posterior import DenseWhitening, hessian_whitening
 from lambda_hat.samplers.noise import indices, normals
 from lambda_hat.samplers.runner import init_chains, run_chains
@@ -92,6 +93,22 @@ def test_stationary_law_of_a_quadratic(case, build, sample_llc, is_within):
     assert estimate.se < 0.02 * truth
     # The test sees discretisation and minibatch noise, not only the posterior.
     assert not is_within(estimate.llc, estimate.se, exact)
+
+
+def test_a_preconditioner_that_stays_as_it_is_shows_whether_chains_are_stationary(build):
+    settings = CASES["rmsprop"].model_copy(update={"freeze": True, "num_steps": 4000, "square_decay": 0.99})
+    sampler, _, _ = build(settings)
+    assert settings.num_adapting == 1000
+    states = init_chains(sampler, jax.random.key(0), jnp.zeros((16, 5)))
+    chains = run_chains(sampler, jax.random.key(1), states, settings.num_steps)
+    adapting, kept = chains.info.stationarity[:, :1000], chains.info.stationarity[:, 1000:]
+    assert np.isnan(adapting).all()
+    assert np.isfinite(kept).all()
+    assert abs(kept.mean()) < 4 * mcse(kept)
+    halfway = run_chains(sampler, jax.random.key(1), states, 1000).states
+    np.testing.assert_array_equal(chains.states.second_moment, halfway.second_moment)
+    moving = SGLD.from_settings(sampler.posterior, a0(sampler.posterior), settings.model_copy(update={"freeze": False}))
+    assert np.isnan(run_chains(moving, jax.random.key(1), states, 1200).info.stationarity).all()
 
 
 @pytest.mark.nightly

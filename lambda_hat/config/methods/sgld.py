@@ -45,10 +45,18 @@ class SGLDSettings(MethodSettings):
     """Decay of the second moment, for `rmsprop` and `adam`."""
     damping: PositiveFloat = Field(default=1e-2, alias="eps")
     """The ε in P = 1/(√v + ε), for `rmsprop` and `adam`."""
+    freeze: bool = False
+    """Keep P as it is at the end of burn-in, for `rmsprop` and `adam`. Runs of `rmsprop` then know whether they are
+    stationary."""
     dtype: Literal["float32", "float64"] = "float32"
     """Precision of the sampling."""
     chunk_size: PositiveInt = 500
     """Steps between two looks at the deadline and the stop flag."""
+
+    @property
+    def num_adapting(self) -> int | None:
+        """Steps in which a preconditioner that follows the gradients may change, at least one; None without a bound."""
+        return max(1, int(self.burn_in_fraction * self.num_steps)) if self.freeze else None
 
     @property
     def is_whitened(self) -> bool:
