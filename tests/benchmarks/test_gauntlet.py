@@ -54,7 +54,7 @@ def mean_on_a_line(potential: Any, localization: float, low: float, high: float,
     return integral(lambda x: potential(x) * density(x)) / integral(density)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_there_are_enough_of_all_kinds(fixed: dict[str, Any]) -> None:
     assert len(fixed) >= 80
     assert {problem.kind for problem in fixed.values()} == {
@@ -67,7 +67,7 @@ def test_there_are_enough_of_all_kinds(fixed: dict[str, Any]) -> None:
     }
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_sums_are_those_of_adaptive_quadratures(fixed: dict[str, Any]) -> None:
     def twins(x: float) -> float:
         return 8.0 * (x * (x - 3) / 2.25) ** 2
@@ -89,7 +89,7 @@ def test_sums_are_those_of_adaptive_quadratures(fixed: dict[str, Any]) -> None:
     assert fixed["walls"].truth.llc == pytest.approx(expected, rel=1e-4)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_functions_of_the_radius_are_those_of_adaptive_quadratures(fixed: dict[str, Any]) -> None:
     for name, depth, width, localization, dim in (("hole 0.05", 10, 0.05, 0.1, 2), ("hole, d=3", 12, 0.02, 1.0, 3)):
 

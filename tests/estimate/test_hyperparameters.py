@@ -42,7 +42,8 @@ COMMON = {"num_chains": 2}
 OTHER = {
     "sgld": COMMON
     | {"eta0": 2e-4, "gamma": 0.9, "batch": 64, "precond_type": ["rmsprop", "adam", "whitened"], "steps": 80}
-    | {"t0": 50.0, "burn_in_fraction": 0.5, "b1": 0.5, "b2": 0.9, "eps": 0.1, "dtype": "float64"},
+    | {"t0": 50.0, "burn_in_fraction": 0.5, "b1": 0.5, "b2": 0.9, "eps": 0.1, "freeze": True}
+    | {"dtype": "float64"},
     "vi": COMMON
     | {"lr": 2e-2, "M": 4, "r": 2, "whitening_mode": ["rmsprop", "adam", "hessian"], "steps": 30, "batch_size": 64}
     | {"num_draws": 200, "dtype": "float64"},
@@ -61,6 +62,7 @@ TOGETHER_WITH = {
     ("sgld", "b1"): {"precond_type": "adam"},
     ("sgld", "b2"): {"precond_type": "rmsprop"},
     ("sgld", "eps"): {"precond_type": "rmsprop"},
+    ("sgld", "freeze"): {"precond_type": "rmsprop"},
     ("mclmc", "max_bias"): {"adjusted": False},
 }
 # Names that must change nothing: how often the deadline is looked at, and how many slots there are for M and r,

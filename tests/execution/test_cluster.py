@@ -128,7 +128,7 @@ def busy(tmp_path, monkeypatch):
     return busy
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.usefixtures("workers_find_package")
 def test_lost_manager_is_replaced_and_its_busy_worker_ends(tmp_path, busy):
     with Cluster(ONE_POOL, tmp_path) as cluster:

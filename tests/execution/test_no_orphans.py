@@ -75,7 +75,7 @@ def wait_until_nothing_is_left(mark):
         (signal.SIGINT, -signal.SIGINT),
         pytest.param(signal.SIGTERM, 128 + signal.SIGTERM, marks=pytest.mark.nightly),
         pytest.param(signal.SIGKILL, -signal.SIGKILL, marks=pytest.mark.nightly),
-        ("manager and controller", -signal.SIGKILL),
+        pytest.param("manager and controller", -signal.SIGKILL, marks=pytest.mark.nightly),
     ],
 )
 def test_nothing_outlives_the_controller(tmp_path, ending, code):

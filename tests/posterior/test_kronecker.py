@@ -53,7 +53,7 @@ def test_a_whitening_is_one_linear_map_seen_from_all_sides():
     np.testing.assert_array_equal(restored.displacement(z), whitening.displacement(z))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_conditions_get_better_from_nothing_to_diagonal_to_kronecker_to_dense():
     posterior = posterior_of(MLP((3, 6, 6, 2)), noise=0.1)
     key = jax.random.key(0)

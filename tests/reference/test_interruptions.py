@@ -111,7 +111,7 @@ def test_an_interrupted_reference_can_be_gone_on_from(build_quadratic, monkeypat
     "settings",
     [
         SGLDSettings(steps=200, dtype="float64"),
-        pytest.param(VISettings(steps=200, M=1, r=0, dtype="float64"), marks=pytest.mark.slow),
+        pytest.param(VISettings(steps=200, M=1, r=0, dtype="float64"), marks=pytest.mark.nightly),
     ],
     ids=["sgld", "vi"],
 )

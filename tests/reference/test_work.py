@@ -96,7 +96,7 @@ FITS = {
     "vi": ("vi", {"steps": 20, "batch_size": 5, "M": 3, "r": 1, "num_draws": 100}),
     "vi, full batch": ("vi", {"steps": 20, "batch_size": 12, "M": 3, "r": 1, "num_draws": 100}),
 }
-MARKS = {"vi": pytest.mark.slow, "vi, full batch": pytest.mark.nightly}
+MARKS = {"vi": pytest.mark.nightly, "vi, full batch": pytest.mark.nightly}
 
 
 @pytest.mark.slow

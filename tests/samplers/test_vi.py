@@ -101,7 +101,7 @@ OPTIMISATION_TOLERANCE = 0.01  # of λ, on top of 4 Monte Carlo errors
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["none", "rmsprop", "adam"])
+@pytest.mark.parametrize("mode", [pytest.param("none", marks=pytest.mark.nightly), "rmsprop", "adam"])
 def test_axis_aligned_gaussian(mode: str) -> None:
     posterior, llc, log_z = regression_posterior()
     chains = fit(posterior, SETTINGS.model_copy(update={"whitening_mode": mode}))

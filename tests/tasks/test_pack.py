@@ -100,6 +100,7 @@ def test_each_trial_leaves_the_files_that_it_leaves_alone(write_pack, run_pack, 
         assert {path.name for path in folder.iterdir()} == {path.name for path in other.iterdir()}
 
 
+@pytest.mark.nightly
 def test_the_stop_flag_of_one_is_not_that_of_another(write_pack, run_pack):
     folders = write_pack([SGLD] * 3)
     (folders[1] / "stop").touch()
