@@ -40,6 +40,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "auto by SGLD": {"sampler": "auto"},
     "sgld": {"sampler": "sgld", "precond_type": "whitened", "eta0": 0.1, "steps": 4000},
     "mclmc unadjusted": {"sampler": "mclmc", "adjusted": False, "step_size": 0.3, "steps": 4000},
+    "mclmc, bias 1 %": {"sampler": "mclmc", "adjusted": False, "max_bias": 0.01, "steps": 4000},
 }
 
 
