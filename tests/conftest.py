@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -17,6 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import hypothesis
+import psutil
 import pytest
 
 if TYPE_CHECKING:
@@ -34,6 +37,8 @@ MAX_DEVIATION = 4.0  # Monte Carlo standard errors
 # Seconds after which a process or an event will never come. Nothing that is tested takes a tenth of it on a quiet
 # machine, so no test fails because a machine is slow or busy.
 HANGING = 900.0
+
+MOST_MEMORY = 1.5e9  # bytes of one process, before it drops what it has compiled
 
 CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 # Most of the time of the tests is XLA's, which compiles thousands of small programs. These save more than half of it;
@@ -95,6 +100,16 @@ def children_can_be_interrupted() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs_do_not_pile_up() -> Iterator[None]:
+    """JAX keeps every program that it has compiled: gigabytes, in the end. Few of them are of use to another file."""
+    yield
+    jax = sys.modules.get("jax")
+    if jax is not None and psutil.Process().memory_info().rss > MOST_MEMORY:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture

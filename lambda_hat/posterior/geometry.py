@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from lambda_hat.posterior.diagonal import diagonal_whitening
 from lambda_hat.posterior.kronecker import KroneckerWhitening, kronecker_whitening
+from lambda_hat.posterior.leafwise import leafwise_whitening
 from lambda_hat.posterior.local import LocalPosterior
 from lambda_hat.posterior.spectrum import NUM_LANCZOS_STEPS, NUM_PROBES, Spectrum, spectrum_at_w0
 from lambda_hat.posterior.whitening import DenseWhitening, DiagonalWhitening, Whitening, hessian_whitening
@@ -52,15 +52,15 @@ def average_whitening(
 ) -> tuple[Whitening, int]:
     """Whitening by the curvature averaged over `positions`, and the number of passes over the data.
 
-    Up to `MAX_DENSE_DIM` parameters the curvature is the Hessian. Above, it is Kronecker factors if the layers are
-    known, else a diagonal.
+    Up to `MAX_DENSE_DIM` parameters the curvature is the Hessian. Above, it is Kronecker factors: of layers where these
+    are known, else of leaves.
     """
     num_positions = positions.shape[0]
     if posterior.dim <= MAX_DENSE_DIM:
         return hessian_whitening(posterior, positions)[0], num_positions * posterior.dim
     if isinstance(posterior.loss_fn, NetworkLoss):
         return kronecker_whitening(posterior, positions, rng_key), 2 * num_positions
-    return diagonal_whitening(posterior, positions, rng_key), num_positions
+    return leafwise_whitening(posterior, positions, rng_key), 3 * num_positions
 
 
 def geometry_at_w0(posterior: LocalPosterior, rng_key: Array) -> Geometry:

@@ -1,4 +1,4 @@
-"""Whitening of fully connected networks by eigenvalue-corrected Kronecker factors (EKFAC, George et al. 1806.03884)."""
+"""Whitening by eigenvalue-corrected Kronecker factors (EKFAC, George et al. 1806.03884), of networks of layers."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ __all__ = ["KroneckerWhitening", "kronecker_whitening"]
 
 
 class KroneckerWhitening(Whitening):
-    """A as one block per layer: (w − w0) = U (s ⊙ Z) Vᵀ for its weights and bias as a matrix (in_dim + 1, out_dim).
+    """A as one block per matrix of parameters: (w − w0) = U (s ⊙ Z) Vᵀ, such as weights and bias (in_dim + 1, out_dim).
 
-    U and V are orthogonal, eigenvectors of the second moments of the layer's inputs and of the gradients of its
-    outputs; s are the scales 1/√(nβ e + γ_loc) with e the second moments of the weights' gradients along U ⊗ V.
+    U and V are orthogonal, None for the identity; s are the scales 1/√(nβ e + γ_loc) with e the second moments of the
+    gradients along U ⊗ V. Of a layer, U and V are eigenvectors of the second moments of its inputs and of the gradients
+    of its outputs.
     """
 
     spans: tuple[tuple[int, int], ...] = eqx.field(static=True)  # of each layer in the flat vector
-    in_bases: tuple[Float[Array, "in in"], ...]
-    out_bases: tuple[Float[Array, "out out"], ...]
+    in_bases: tuple[Float[Array, "in in"] | None, ...]
+    out_bases: tuple[Float[Array, "out out"] | None, ...]
     scales: tuple[Float[Array, "in out"], ...]
 
     def _blocks(self, vector: Array) -> list[Array]:
@@ -36,10 +37,16 @@ class KroneckerWhitening(Whitening):
         ]
 
     def _rotated(self, blocks: list[Array]) -> list[Array]:
-        return [u.T @ block @ v for u, block, v in zip(self.in_bases, blocks, self.out_bases, strict=True)]
+        return [
+            _product(_transposed(u), block, v)
+            for u, block, v in zip(self.in_bases, blocks, self.out_bases, strict=True)
+        ]
 
     def _turned(self, blocks: list[Array]) -> Array:
-        turned = [u @ block @ v.T for u, block, v in zip(self.in_bases, blocks, self.out_bases, strict=True)]
+        turned = [
+            _product(u, block, _transposed(v))
+            for u, block, v in zip(self.in_bases, blocks, self.out_bases, strict=True)
+        ]
         return jnp.concatenate([block.ravel() for block in turned])
 
     def displacement(self, z: Float[Array, " d"]) -> Float[Array, " d"]:
@@ -75,18 +82,33 @@ class KroneckerWhitening(Whitening):
         """Bases and scales of every layer, with the layer's place in the flat vector."""
         arrays = {"spans": np.asarray(self.spans)}
         for name in ("in_bases", "out_bases", "scales"):
-            arrays |= {f"{name}.{i}": np.asarray(array) for i, array in enumerate(getattr(self, name))}
+            known = ((i, array) for i, array in enumerate(getattr(self, name)) if array is not None)
+            arrays |= {f"{name}.{i}": np.asarray(array) for i, array in known}
         return arrays
 
     @classmethod
     def from_arrays(cls, arrays: Any, dtype: str) -> KroneckerWhitening:
         """The whitening from the arrays that `to_arrays` gave."""
         spans = tuple((int(start), int(end)) for start, end in arrays["spans"])
-        in_bases, out_bases, scales = (
-            tuple(jnp.asarray(arrays[f"{name}.{i}"], dtype=dtype) for i in range(len(spans)))
-            for name in ("in_bases", "out_bases", "scales")
+        in_bases, out_bases = (
+            tuple(
+                jnp.asarray(arrays[f"{name}.{i}"], dtype=dtype) if f"{name}.{i}" in arrays else None
+                for i in range(len(spans))
+            )
+            for name in ("in_bases", "out_bases")
         )
+        scales = tuple(jnp.asarray(arrays[f"scales.{i}"], dtype=dtype) for i in range(len(spans)))
         return cls(spans, in_bases, out_bases, scales)
+
+
+def _transposed(basis: Array | None) -> Array | None:
+    return None if basis is None else basis.T
+
+
+def _product(left: Array | None, block: Array, right: Array | None) -> Array:
+    """left @ block @ right, where None stands for the identity."""
+    block = block if left is None else left @ block
+    return block if right is None else block @ right
 
 
 def _span(layer: Layer) -> tuple[int, int]:

@@ -89,6 +89,13 @@ class PytreeLoss:
     data_structure: Any
 
     @property
+    def sampled_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shapes of what is sampled, in the order of the flat vector; of a leaf that is sampled in part, (entries,)."""
+        floating = [leaf for leaf in self.leaves if isinstance(leaf, _Floating)]
+        shapes = [leaf.shape if leaf.is_sampled else (leaf.num_sampled,) for leaf in floating if leaf.num_sampled]
+        return tuple(shapes)
+
+    @property
     def frozen_shapes(self) -> tuple[tuple[int, ...], ...]:
         """Shapes of the arrays that a call takes beside position and batch."""
         return tuple(leaf.shape for leaf in self.leaves if isinstance(leaf, _Floating) and not leaf.is_sampled)

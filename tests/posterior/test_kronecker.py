@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from lambda_hat.posterior import LocalPosterior, build_posterior, hessian_whitening, whitening_from_arrays
-from lambda_hat.posterior.diagonal import diagonal_whitening
 from lambda_hat.posterior.kronecker import kronecker_whitening
+from lambda_hat.posterior.leafwise import leafwise_whitening
 from lambda_hat.targets.losses import SquaredError
 from lambda_hat.targets.networks import MLP
 
@@ -58,7 +58,7 @@ def test_conditions_get_better_from_nothing_to_diagonal_to_kronecker_to_dense():
     posterior = posterior_of(MLP((3, 6, 6, 2)), noise=0.1)
     key = jax.random.key(0)
     at = posterior.w0[None]
-    whitenings = [diagonal_whitening(posterior, at, key), kronecker_whitening(posterior, at, key)]
+    whitenings = [leafwise_whitening(posterior, at, key), kronecker_whitening(posterior, at, key)]
     whitenings.append(hessian_whitening(posterior, at)[0])
     plain = np.linalg.eigvalsh(np.asarray(posterior.hessian(posterior.w0))) + 7.0
     spreads = [np.std(np.log(np.abs(plain)))]
@@ -87,6 +87,6 @@ def test_the_diagonal_has_the_scale_of_the_hessian_for_any_loss():
     posterior = build_posterior(
         SquaredError(network, 1.0), np.ones(3), (inputs, labels), nbeta=100.0, localization=1.0, dtype="float64"
     )
-    whitening = diagonal_whitening(posterior, posterior.w0[None], jax.random.key(0))
+    whitening = leafwise_whitening(posterior, posterior.w0[None], jax.random.key(0))
     exact = np.diagonal(np.asarray(posterior.hessian(posterior.w0))) + 1.0
     np.testing.assert_allclose(1 / np.asarray(whitening.scale) ** 2, exact, rtol=0.15)
