@@ -56,7 +56,7 @@ def leafwise_whitening(posterior: LocalPosterior, positions: Float[Array, "draws
     factor = float(posterior.nbeta) * (trace / total if trace > 0 and total > 0 else 1.0)
     if not shapes:
         return DiagonalWhitening(1.0 / jnp.sqrt(factor * moments.squares + posterior.localization))
-    bases = [tuple(None if side is None else jnp.linalg.eigh(side)[1] for side in pair) for pair in moments.sides]
+    bases = [(_eigenvectors(left), _eigenvectors(right)) for left, right in moments.sides]
     along = _moments_along(posterior, positions, rows_key, shapes, bases)
     return KroneckerWhitening(
         spans=spans,
@@ -82,6 +82,10 @@ def _is_turned(shape: tuple[int, int]) -> tuple[bool, bool]:
     """Whether each side of a matrix is; a vector's is not."""
     is_matrix = shape[0] > 1
     return is_matrix and shape[0] <= MAX_SIDE, is_matrix and 1 < shape[1] <= MAX_SIDE
+
+
+def _eigenvectors(moment: Array | None) -> Array | None:
+    return None if moment is None else jnp.linalg.eigh(moment)[1]
 
 
 @eqx.filter_jit
