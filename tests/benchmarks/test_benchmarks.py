@@ -138,6 +138,14 @@ def test_gradient(tmp_path: Path) -> None:
 
 
 @pytest.mark.nightly
+def test_own_network(tmp_path: Path) -> None:
+    run("own_network.py", str(tmp_path), "--only", "share", "--repeats", "1", "--steps", "500")
+    cases = json.loads((tmp_path / "share.json").read_text(encoding="utf-8"))
+    assert list(cases) == ["P1a", "P1b"]
+    assert all(0 < case["share"] < 1.2 for case in cases.values())
+
+
+@pytest.mark.nightly
 def test_packs(tmp_path: Path) -> None:
     run("packs.py", str(tmp_path), "--quick", "--size", "2")
     rows = json.loads((tmp_path / "packs.json").read_text(encoding="utf-8"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import yaml
 
 from lambda_hat.records.tables import read_frame
+from tests.conftest import HANGING, wait_until
 
 NETWORKS = '''\
 import numpy as np
@@ -154,3 +156,39 @@ def test_checkpoints_without_references_say_which_are_minima(run_inline, tmp_pat
     assert "mclmc, no minimum" in report
     again = run_inline(tmp_path, "llc", "--config", "experiments.yaml", "--resume")
     assert "Nothing is left to run" in again.stderr
+
+
+@pytest.mark.nightly  # a certified reference, and workers that import JAX
+def test_a_killed_study_of_ones_own_network_goes_on_where_it_was(small_study):
+    write(small_study.folder)
+    problem = {
+        "target": "python",
+        "build": "networks.py:linear",
+        "arguments": {"checkpoint": "a.npy"},
+        "sampled": "w",
+        "overrides": {"posterior": {"localization": LOCALIZATION}},
+    }
+    study = small_study.study | {"problems": [problem], "reference": {"max_relative_mcse": 0.05}}
+    (small_study.folder / "study.yaml").write_text(yaml.safe_dump(study))
+    process = small_study.start("--set", "optuna.max_trials_per_method=200")
+    wait_until(lambda: len(small_study.trial_files("metrics.json")) >= 3)
+    small_study.send(process, signal.SIGKILL)
+    process.communicate(timeout=HANGING)
+    small_study.wait_until_nothing_is_left()
+
+    done = {path: path.read_bytes() for path in small_study.trial_files("metrics.json")}
+    (reference,) = small_study.root.glob("problems/*/ref.json")
+    certified = reference.read_bytes()
+    total = len(done) + 4
+    small_study.run("--resume", "--set", f"optuna.max_trials_per_method={total}")
+    assert {path: path.read_bytes() for path in done} == done, "a finished trial is not run again"
+    assert list(small_study.root.glob("problems/*/ref.json")) == [reference]
+    assert reference.read_bytes() == certified
+    record = json.loads(certified)
+    assert record["is_certified"]
+    assert abs(record["llc"] - exact()) < 4 * record["se"]
+    table = small_study.table
+    assert list(table["number"]) == list(range(total))
+    assert table["run_id"].is_unique
+    assert {path.parent.name for path in done} < set(table["run_id"])
+    assert set(table["state"]) <= {"COMPLETE", "PRUNED"}
