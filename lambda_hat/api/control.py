@@ -57,7 +57,7 @@ class SamplerCheck:
     sampler: str
     ratio: float
     se: float
-    llc: float  # 0, unless the sampler is wrong about what it is given
+    llc: float  # 0, but for rounding
     rhat: float  # of |w − w0|²
     ess_bulk: float
     reasons: tuple[str, ...]  # a sentence each: what speaks against the sampler with these settings
@@ -167,7 +167,8 @@ def check_sampler(
     traces, weights = _traces(run)
     localization, dim = float(posterior.localization), model.dim
     ratios = localization / dim * traces
-    ratio, se = weighted_mean_error(ratios, weights) if ratios.size else (math.nan, math.inf)
+    is_usable = ratios.size > 0 and bool(np.isfinite(ratios).all())
+    ratio, se = weighted_mean_error(ratios, weights) if is_usable else (math.nan, math.inf)
     distance = diagnose_trace(ratios)
     check = SamplerCheck(
         sampler=sampler,

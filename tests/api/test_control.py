@@ -45,7 +45,7 @@ def sgld_ratio(eta: float, steps: int) -> float:
 )
 def test_sgld_has_the_variance_of_its_own_recursion(eta, steps, reason, is_within):
     check = control(eta0=eta, steps=steps)
-    assert check.llc == 0 or "diverged" in reason
+    assert abs(check.llc) < 1e-4 or "diverged" in reason
     assert check.is_passed == (not reason)
     assert any(text.startswith(reason) for text in check.reasons) or not reason
     if "diverged" not in reason:
