@@ -1,7 +1,7 @@
-"""The figures of the control at nβ = 0 and of a result: `python benchmarks/control.py FOLDER [--quick]`.
+"""The figure of the control at nβ = 0: `python benchmarks/control.py FOLDER [--quick]`.
 
 `control.png` has γ_loc E|w − w0|²/d of SGLD by step size, for chains of two lengths, beside the closed form of its
-recursion; `result.png` is what `plot()` of a result draws.
+recursion.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from lambda_hat import check_sampler, estimate_llc
+from lambda_hat import check_sampler
 
 DIM, LOCALIZATION, BURN_IN = 50, 100.0, 0.25
 LENGTHS = {1000: "#d55e00", 10_000: "#0072b2"}
@@ -65,9 +65,6 @@ def main() -> None:
     axes.set(xscale="log", xlabel="step size η", ylabel="γ_loc E|w − w0|²/d", title="SGLD at nβ = 0; ringed: passes")
     axes.legend()
     figure.savefig(folder / "control.png", dpi=110)
-
-    axes = estimate_llc(loss_fn, params, data, sampler="hmc", steps=1000, localization=LOCALIZATION).plot()
-    axes.figure.savefig(folder / "result.png", dpi=110)
 
 
 if __name__ == "__main__":
