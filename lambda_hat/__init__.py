@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lambda_hat.api.calls import certify_llc, estimate_llc
+    from lambda_hat.api.control import SamplerCheck, check_sampler
     from lambda_hat.api.progress import CallProgress
     from lambda_hat.api.result import LLCResult
     from lambda_hat.api.series import LLCSeries, estimate_llc_series
@@ -25,7 +26,9 @@ __all__ = [
     "Model",
     "Observable",
     "RowLosses",
+    "SamplerCheck",
     "certify_llc",
+    "check_sampler",
     "estimate_llc",
     "estimate_llc_series",
     "from_torch",
@@ -41,7 +44,9 @@ _HOMES = {
     "Model": "lambda_hat.targets.model",
     "Observable": "lambda_hat.draws.rows",
     "RowLosses": "lambda_hat.draws.rows",
+    "SamplerCheck": "lambda_hat.api.control",
     "certify_llc": "lambda_hat.api.calls",
+    "check_sampler": "lambda_hat.api.control",
     "estimate_llc": "lambda_hat.api.calls",
     "estimate_llc_series": "lambda_hat.api.series",
     "from_torch": "lambda_hat.targets.torch",

@@ -24,6 +24,7 @@ def api_page() -> str:
     parts = [
         "# Python reference\n",
         "What `import lambda_hat` offers. [Your own model, in Python](python.md) explains it with examples.\n",
+        "![What `plot()` of an `LLCSeries` draws: λ̂ along training](figures/along_training.png)\n",
     ]
     for name in [*functions, *(other for other in nodes if other not in functions)]:
         node, lines = nodes[name]

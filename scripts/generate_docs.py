@@ -40,6 +40,8 @@ A study is one YAML file. Keys that it leaves out have the defaults given here. 
 finds all mistakes at once. `lambda-hat config show FILE` prints the file with all defaults and says where each value
 came from. `--set KEY=VALUE` changes one value for one command.
 
+![A study file with all defaults, and where each value came from](figures/origins.svg)
+
 The shipped files begin with a line such as `# yaml-language-server: $schema=../schema/study.json`, for editors with a
 YAML language server. `lambda-hat config schema study` prints that schema.
 """
@@ -201,7 +203,7 @@ def cell(text: str) -> str:
 
 def commands() -> str:
     """The page of every command with its options."""
-    parts = [f"# Command line\n\n{NOTE}"]
+    parts = [f"# Command line\n\n{NOTE}", "![All commands](figures/commands.svg)\n"]
     parts += list(command_sections(cli, ("lambda-hat",)))
     parts.append(EXIT_CODES)
     return "\n".join(parts).rstrip() + "\n"

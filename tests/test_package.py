@@ -29,9 +29,9 @@ def test_everything_public_can_be_had():
     assert {name: getattr(lambda_hat, name).__name__ for name in lambda_hat.__all__} == {
         name: name
         for name in (
-            "CallProgress", "LLCResult", "LLCSeries", "Model", "Observable", "RowLosses", "certify_llc", "estimate_llc",
-            "estimate_llc_series", "from_torch", "read_model",
+            "CallProgress", "LLCResult", "LLCSeries", "Model", "Observable", "RowLosses", "SamplerCheck", "certify_llc",
+            "check_sampler", "estimate_llc", "estimate_llc_series", "from_torch", "read_model",
         )
-    }  # fmt: skip  # fmt: skip
+    }  # fmt: skip
     with pytest.raises(AttributeError, match="module 'lambda_hat' has no attribute 'estimate_ll'"):
         lambda_hat.estimate_ll  # noqa: B018

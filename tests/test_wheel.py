@@ -29,7 +29,11 @@ def test_it_has_every_file_of_the_package_and_every_shipped_one(wheel):
     package = {f"lambda_hat/{name}" for name in _files(REPOSITORY / "lambda_hat")}
     shipped = {f"lambda_hat/shipped/config/{name}" for name in _files(REPOSITORY / "config")}
     example = {f"lambda_hat/shipped/examples/study/{name}" for name in _files(REPOSITORY / "examples/study")}
-    assert {name for name in _files(wheel) if not name.startswith("lambda_hat-")} == package | shipped | example
+    folder = "examples/notebooks"
+    notebooks = {f"lambda_hat/shipped/{folder}/{name}" for name in _files(REPOSITORY / folder)}
+    assert {name for name in _files(wheel) if not name.startswith("lambda_hat-")} == (
+        package | shipped | example | notebooks
+    )
 
 
 @pytest.mark.slow

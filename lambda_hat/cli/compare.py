@@ -13,7 +13,7 @@ from lambda_hat.cli.options import UserPath
 __all__ = ["compare"]
 
 
-@click.command()
+@click.command(short_help="What differs between runs.")
 @click.argument("runs", type=UserPath(), shell_complete=complete_run, nargs=-1, required=True, metavar="RUN RUN...")
 @click.option("--output", type=UserPath(dir_okay=False), metavar="FILE", help="Also write a page, as HTML.")
 def compare(runs: tuple[Path, ...], output: Path | None) -> None:

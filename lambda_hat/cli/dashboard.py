@@ -12,7 +12,7 @@ from lambda_hat.cli.options import UserPath
 __all__ = ["dashboard"]
 
 
-@click.command()
+@click.command(short_help="Live, read-only dashboard of a run.")
 @click.argument("run", type=UserPath(), shell_complete=complete_run, metavar="RUN")
 @click.option(
     "--port",

@@ -12,7 +12,7 @@ from lambda_hat.cli.options import UserPath
 __all__ = ["diagnose"]
 
 
-@click.command()
+@click.command(short_help="Figures of chains, and draws for ArviZ.")
 @click.argument("run", type=UserPath(), shell_complete=complete_run, metavar="RUN")
 @click.argument("names", nargs=-1, shell_complete=complete_id, metavar="[ID]...")
 @click.option("--all", "with_all", is_flag=True, help="Take all references and trials that have draws.")

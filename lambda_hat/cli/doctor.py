@@ -13,7 +13,7 @@ from lambda_hat.cli.options import StudyCommand, file_options
 __all__ = ["doctor"]
 
 
-@click.command(cls=StudyCommand)
+@click.command(cls=StudyCommand, short_help="Check the environment and a card.")
 @click.option(
     "--config",
     metavar="FILE",

@@ -15,7 +15,7 @@ __all__ = ["export"]
 _TABLES = ("summary", "trials", "confirmed", "across", "runs")
 
 
-@click.command()
+@click.command(short_help="Tables and figures for elsewhere.")
 @click.argument("run", type=UserPath(), shell_complete=complete_run, metavar="RUN")
 @click.option("--csv", "form", flag_value="csv", help="Print a table as CSV.")
 @click.option("--json", "form", flag_value="json", help="Print a table as JSON.")

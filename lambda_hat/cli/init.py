@@ -16,6 +16,7 @@ _KINDS = "\n".join(f"  {name:<12} {starter.summary}" for name, starter in STARTE
 
 
 @click.command(
+    short_help="Write a study to begin with.",
     help="Write a study with comments into FOLDER (by default this one), ready to run.\n\n"
     f"KIND says which (quickstart if none is given):\n\n\b\n{_KINDS}\n\n"
     "Files that say something else are never overwritten.\n\n"

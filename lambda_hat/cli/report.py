@@ -12,7 +12,7 @@ from lambda_hat.cli.options import UserPath
 __all__ = ["report"]
 
 
-@click.command()
+@click.command(short_help="Write the page of a run, or of all runs.")
 @click.argument("run", type=UserPath(), shell_complete=complete_run, metavar="RUN|ROOT")
 @click.option(
     "--output",

@@ -1,6 +1,6 @@
-"""The files that ship beside the code: studies to begin with, and Parsl cards.
+"""The files that ship beside the code: studies and notebooks to begin with, and Parsl cards.
 
-They lie in the repository's `config` and `examples/study`; a wheel has them below `lambda_hat/shipped`.
+They lie in the repository's `config` and `examples`; a wheel has them below `lambda_hat/shipped`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ __all__ = ["STARTERS", "Starter", "card_names", "shipped_card", "write_starter"]
 _PACKAGE = Path(str(files("lambda_hat")))
 _ROOTS = (_PACKAGE / "shipped", _PACKAGE.parent)  # of a wheel, of a checkout
 _CARDS = "config/parsl"
+_SUFFIXES = (".ipynb", ".yaml")
 _SCHEMA_LINE = "# yaml-language-server:"  # the schema that it names does not come along
 
 
@@ -60,6 +61,11 @@ STARTERS: Mapping[str, Starter] = {
         "samplers with fixed settings on several targets",
         ("config/experiments.yaml",),
         ((*_RUN, "experiments.yaml", "--local"),),
+    ),
+    "notebooks": Starter(
+        "three notebooks: a first estimate, a network of your own, reading a study",
+        ("examples/notebooks",),
+        (("jupyter", "lab", "first_estimate.ipynb"),),
     ),
     "cards": Starter("all Parsl cards: for Slurm, PBS, Kubernetes and known sites", (_CARDS,)),
 }
@@ -111,7 +117,7 @@ def _sources(kind: str) -> Iterator[tuple[str, Path]]:
     """The name of every file that is written, and the file that it is a copy of."""
     for place in STARTERS[kind].sources:
         source = next(root / place for root in _ROOTS if (root / place).exists())
-        below = sorted(source.rglob("*.yaml")) if source.is_dir() else [source]
+        below = sorted(path for path in source.rglob("*") if path.suffix in _SUFFIXES) if source.is_dir() else [source]
         yield from ((path.relative_to(source.parent).as_posix(), path) for path in below)
 
 
@@ -119,6 +125,6 @@ def _adapted(text: str, kind: str, folder: Path) -> str:
     lines = [line for line in text.splitlines(keepends=True) if not line.startswith(_SCHEMA_LINE)]
     text = "".join(lines)
     for place in STARTERS[kind].sources:
-        if place != _CARDS:
+        if place not in (_CARDS, "examples/notebooks"):
             text = text.replace(place, shlex.quote((folder / Path(place).name).as_posix()))
     return text

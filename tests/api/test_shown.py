@@ -5,9 +5,12 @@ from __future__ import annotations
 import io
 import math
 import sys
+from types import ModuleType
 
+import matplotlib
 import numpy as np
 import pytest
+from matplotlib import pyplot
 
 from lambda_hat import CallProgress, LLCResult, LLCSeries
 from lambda_hat.api.progress import reporting
@@ -55,6 +58,14 @@ def test_a_result_as_a_figure():
     np.testing.assert_allclose(means, drawn.loss_trace.mean(axis=1))
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["chains, running mean", "λ̂", "Laplace"]
     assert result(laplace_llc=None, se=math.inf, sample_stats={}).plot(axes) is axes
+
+
+def test_a_figure_in_a_notebook_is_one_that_the_notebook_shows(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ipykernel", ModuleType("ipykernel"))
+    monkeypatch.setitem(matplotlib.rcParams, "backend", "agg")
+    axes = result().plot()
+    assert pyplot.gcf() is axes.figure
+    pyplot.close(axes.figure)
 
 
 def test_a_certificate_in_a_notebook_and_as_a_figure():

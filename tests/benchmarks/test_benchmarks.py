@@ -73,6 +73,15 @@ def test_sghmc(tmp_path: Path) -> None:
 
 
 @pytest.mark.nightly
+def test_control(tmp_path: Path) -> None:
+    first, second = run("control.py", str(tmp_path), "--quick").splitlines()
+    for line in (first, second):
+        ratio, _, se, expected = line.split(": ")[1].replace(",", "").split()
+        assert abs(float(ratio) - float(expected)) < 4 * float(se)
+    assert (tmp_path / "control.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.nightly
 def test_coverage() -> None:
     header, row = run("coverage.py", "--seeds", "3", "--method", "sgld whitened").splitlines()
     assert header.split()[:4] == ["method", "about", "coverage", "bias"]

@@ -51,6 +51,15 @@ def test_all_cards_come_in_their_folders(invoke):
     assert text in (REPOSITORY / "config/parsl/slurm/cpu.yaml").read_text(encoding="utf-8")
 
 
+def test_notebooks_come_as_they_are(invoke):
+    result = invoke("init", "notebooks", "mine")
+    written = sorted(Path("mine/notebooks").iterdir())
+    assert [path.name for path in written] == ["first_estimate.ipynb", "own_network.ipynb", "reading_a_study.ipynb"]
+    for path in written:
+        assert path.read_bytes() == (REPOSITORY / "examples/notebooks" / path.name).read_bytes()
+    assert result.stdout.splitlines()[-1] == "next  jupyter lab mine/notebooks/first_estimate.ipynb"
+
+
 def test_nothing_is_overwritten_and_nothing_half_written(invoke):
     Path("net").mkdir()
     Path("net/study.yaml").write_text("mine", encoding="utf-8")
