@@ -268,10 +268,18 @@ def _gain_of_tuning(confirmed: Mapping[str, ConfirmedRow], good: Sequence[Confir
                 and not _agree(other.rmse, other.rmse_se, row.rmse, row.rmse_se)
             ]
             auto = f"{row.method}{_relative(row.relative_rmse, '.1%')}, which needs no search"
-            if closer:
-                yield f"{listed(closer)} came closer than {auto}."
-            else:
-                yield f"Tuning gained nothing over {auto}: no tuned method came closer, within error."
+            yield (
+                f"{listed(closer)} came closer than {auto}." if closer else f"No tuned method came closer than {auto}."
+            )
+            yield from _saved_by_tuning(tuned, row)
+
+
+def _saved_by_tuning(tuned: Sequence[ConfirmedRow], auto: ConfirmedRow) -> Iterator[str]:
+    """The gradients of the cheapest of them beside those of the method that needs no search, where they are fewer."""
+    cheapest = min(tuned, key=lambda row: row.num_gradient_evaluations or math.inf, default=auto)
+    few, many = cheapest.num_gradient_evaluations, auto.num_gradient_evaluations
+    if few and many and few < many:
+        yield f"{cheapest.method} takes {number(few, ',.0f')} gradients, {auto.method} {number(many, ',.0f')}."
 
 
 def _chosen(good: Sequence[ConfirmedRow]) -> ConfirmedRow:
