@@ -67,7 +67,7 @@ class Unhashable:
 WANTED = "expected shape (10,), one loss for each of 10 rows."
 SGLD_NAMES = (
     "`steps`, `num_chains`, `burn_in_fraction`, `dtype`, `chunk_size`, `eta0`, `gamma`, `t0`, `batch`, `precond_type`, "
-    "`b1`, `b2`, `eps`"
+    "`b1`, `b2`, `eps`, `freeze`"
 )
 MODELS = [
     ((mean, PARAMS, DATA), f"loss_fn: returned shape (), {WANTED} Leave out the mean over the batch."),
