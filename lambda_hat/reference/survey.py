@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
@@ -43,6 +43,10 @@ MANY_DIMENSIONS = 50
 NUM_PRIOR_DRAWS_OF_LARGE = 32
 MIN_SIZE_TO_RESAMPLE = 10.0  # effective draws of the prior, for some of them to be starts
 NUM_RESAMPLED = 8
+NUM_HEAVY = 256  # draws of the prior by weight, each of which has to be in sight of a well
+NEAREST_WELLS = 3  # that a draw is looked at from
+SHARE_OF_SIGHT = 0.25  # of the gradients that a look has left, for that
+MAX_UNEXPLAINED = 32  # of these, from which descents begin
 NUM_DESCENTS = 16
 MAX_DESCENTS = 128  # where wells that count keep turning up
 MAX_GRADIENTS = 60_000  # of a look, after which it takes no more of them: a small part of what a reference takes
@@ -206,7 +210,8 @@ def look_from_afar(
 ) -> Survey:
     """Weigh draws of the localization's Gaussian, then descend from some of them and from the heaviest; merge the ends.
 
-    Descents go on, up to 128, as long as there is a well that counts and that only one or two of them came to.
+    Descents begin, too, from draws that matter by their weight and are in no known well's sight. They go on, up to 128,
+    as long as there is a well that counts and that only one or two of them came to.
 
     Raises:
         OutOfTime: the deadline came first.
@@ -226,14 +231,25 @@ def look_from_afar(
     places = _Map(posterior, whitening, work)
     places.add(0.0, np.zeros(d))
     num_descents, wanted = 0, min(budget.num_descents, len(finite)) + num_heavy
-    while True:
-        for start in itertools.islice(starts, wanted):
+
+    def descend_from(some: Iterable[Float[np.ndarray, " d"]]) -> None:
+        nonlocal num_descents
+        for start in some:
             if work.num_gradient_evaluations - begun > budget.max_gradients:
                 break
             num_descents += 1
             potential, end = descend(posterior, whitening, start, max_iterations(d), work)
             if math.isfinite(potential):
                 places.add(potential, end)
+
+    descend_from(itertools.islice(starts, wanted))
+    left = budget.max_gradients - (work.num_gradient_evaluations - begun)
+    num_looked_at = int(min(NUM_HEAVY, SHARE_OF_SIGHT * left / (NEAREST_WELLS * POINTS_ON_LINE * LOSS_PER_GRADIENT)))
+    if len(finite) and num_looked_at > 0:
+        chosen = finite[_resampled(scipy.special.softmax(-losses[finite]), num_looked_at, rng)]
+        chosen = chosen[~places.are_in_sight(draws[chosen], potentials[chosen])]
+        descend_from(draws[chosen[:MAX_UNEXPLAINED]])
+    while True:
         wells = places.wells()
         own = next(i for i, well in enumerate(wells) if well.holds_w0)
         masses = places.shares([well.lowest for well in wells])
@@ -243,6 +259,7 @@ def look_from_afar(
         if is_over or d > MAX_DENSE_DIM or wanted == 0 or not np.any(masses[is_rare] >= MIN_MASS):
             break
         wanted = min(num_descents, MAX_DESCENTS - num_descents, len(finite) - num_descents + num_heavy)
+        descend_from(itertools.islice(starts, wanted))
     order = np.argsort(-masses, kind="stable")
     lowest = min([0.0, *potentials[finite], *(well.lowest.potential for well in wells)])
     return Survey(
@@ -260,6 +277,13 @@ def look_from_afar(
         own=int(np.flatnonzero(order == own)[0]),
         lowest=float(lowest),
     )
+
+
+def _resampled(weights: Float[np.ndarray, " draws"], number: int, rng: np.random.Generator) -> np.ndarray:
+    """Indices of at most `number` draws by weight, each once, in a random order: systematic resampling."""
+    places = (rng.random() + np.arange(number)) / number
+    indices = np.searchsorted(np.cumsum(weights), places).clip(max=len(weights) - 1)
+    return rng.permutation(np.unique(indices))
 
 
 class _Place(NamedTuple):
@@ -327,6 +351,24 @@ class _Map:
             _Well(self._places[group[0]], sum(self._num_ends[i] for i in group), holds_w0=0 in group)
             for group in groups
         ]
+
+    def are_in_sight(
+        self, displacements: Float[np.ndarray, "draws d"], potentials: Float[np.ndarray, " draws"]
+    ) -> np.ndarray:
+        """Whether from each draw the straight line to the end of one of the nearest wells rises by at most two nats."""
+        share = np.linspace(0.0, 1.0, POINTS_ON_LINE + 2)[1:-1, None]
+        is_seen = np.zeros(len(displacements), bool)
+        wells = self.wells()
+        ends, depths = np.array([well.lowest.displacement for well in wells]), [well.lowest.potential for well in wells]
+        nearest = np.argsort(((displacements[:, None] - ends) ** 2).sum(axis=2), axis=1)[:, :NEAREST_WELLS]
+        for wells_of_draws in nearest.T:
+            left = np.flatnonzero(~is_seen)
+            towards = wells_of_draws[left]
+            lines = (1 - share) * displacements[left, None] + share * ends[towards, None]
+            along, _ = potentials_at(self._posterior, lines.reshape(-1, self._posterior.dim), self._work)
+            highest = np.maximum(potentials[left], np.array(depths)[towards]) + MAX_BARRIER
+            is_seen[left] = along.reshape(len(left), POINTS_ON_LINE).max(axis=1, initial=-math.inf) <= highest
+        return is_seen
 
     def _rough_masses(self) -> Float[np.ndarray, " places"]:
         """Shares of the places by Laplace's formula; all of them one where that costs much."""

@@ -41,10 +41,13 @@ def potentials(w):
     wall = jnp.where(x < 0.2, 2 * x**2 + 2 * y**2, jnp.nan)
     crate = 0.3 * (x**2 + y**2) + 10 * (2 - jnp.cos(3 * x) - jnp.cos(3 * y))
     hole = 10 * (1 - jnp.exp(-(x**2 + y**2) / 5e-3))
-    return jnp.stack([-jax.nn.logsumexp(three), plateau, tilt, undefined, wall, crate, hole])
+    away = (x - 4.5**0.5) ** 2 + (y - 4.5**0.5) ** 2  # from a point at distance 3
+    far = jnp.stack([-0.5 * (x**2 + y**2) / 0.09, 2.894 - 0.5 * away / 0.04])
+    wells = [-jax.nn.logsumexp(three), plateau, tilt, undefined, wall, crate, hole, -jax.nn.logsumexp(far)]
+    return jnp.stack(wells)
 
 
-CASES = ("three wells", "plateau", "tilt", "undefined", "wall", "crate", "hole")
+CASES = ("three wells", "plateau", "tilt", "undefined", "wall", "crate", "hole", "far")
 
 
 def loss_fn(position, batch):
@@ -218,6 +221,20 @@ def test_descents_go_on_while_wells_turn_up() -> None:
     assert np.sum(survey.masses > 0.01) == 9
     assert 16 < survey.num_descents <= 128
     assert survey.own == 0
+
+
+@pytest.mark.slow
+def test_a_narrow_well_that_a_few_draws_lie_in_is_found() -> None:
+    """It holds a tenth of the posterior, three standard deviations of the localization away: few descents end there."""
+    posterior = posterior_of("far", 1.0)
+    whitening, _ = hessian_whitening(posterior, posterior.w0[None])
+    budget = SurveyBudget.of_reference(2)
+    for seed in range(6):
+        work = Work()
+        survey = look_from_afar(posterior, whitening, np.random.default_rng(seed), work, budget)
+        np.testing.assert_allclose(survey.masses[:2], [0.9, 0.1], atol=0.02)
+        assert survey.distances[1] == pytest.approx(2.88, abs=0.02)
+        assert work.num_gradient_evaluations < 15_000
 
 
 @pytest.mark.slow
