@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import math
 import time
 from collections.abc import Callable
@@ -26,6 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from lines import Lines
 from selfcheck import Case, network
 
 from lambda_hat.config.methods.sgld import SGLDSettings
@@ -184,18 +184,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--problems", nargs="*", choices=CASES, default=list(CASES))
     options = parser.parse_args()
-    options.folder.mkdir(parents=True, exist_ok=True)
-    path = options.folder / "kinetic.jsonl"
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
-    done = {(row["problem"], row["method"], row["step_size"], row["seed"]) for row in rows}
+    lines = Lines(options.folder / "kinetic.jsonl", ("problem", "method", "step_size", "seed"))
     for name in options.problems:
-        runs = [
-            (name, method, step_size, seed)
-            for method in RUNS
-            for step_size in STEP_SIZES[method]
-            for seed in range(options.seeds)
-        ]
-        if all(run in done for run in runs):
+        seeds = range(options.seeds)
+        wanted = [(name, method, size, seed) for method in RUNS for size in STEP_SIZES[method] for seed in seeds]
+        if not (missing := lines.missing(wanted)):
             continue
         case = CASES[name]()
         with jax.enable_x64(True):
@@ -204,25 +197,20 @@ def main() -> None:
                 localization=case.localization, dtype="float64",
             )  # fmt: skip
             whitening = geometry_at_w0(posterior, jax.random.key(0)).whitening
-            for _, method, step_size, seed in (run for run in runs if run not in done):
+            for result in missing:
+                _, method, step_size, seed = result
                 start = time.process_time()
                 estimate = RUNS[method](posterior, whitening, step_size, seed)
-                row = {
-                    "problem": name,
-                    "method": method,
-                    "step_size": step_size,
-                    "seed": seed,
+                found = {
                     "raw_error": estimate.raw_llc / case.truth - 1,
                     "error": estimate.llc / case.truth - 1,
                     "claimed": estimate.se / case.truth,
                     "rhat": estimate.rhat,
                     "cpu": time.process_time() - start,
                 }
-                rows.append(row)
-                with path.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(row) + "\n")
+                lines.add(result, found)
             print(f"{name}: λ = {case.truth:.4g} ± {case.truth_error:.2g}", flush=True)
-    print(table(rows))
+    print(table(lines.rows))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ interrupted. Its exit code is 1 if |mean z| is above 0.45 or the root mean squar
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 import time
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lines import Lines
 from selfcheck import Case, network
 
 import lambda_hat
@@ -110,30 +110,19 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--problems", nargs="*", choices=PROBLEMS, default=list(PROBLEMS))
     options = parser.parse_args()
-    options.folder.mkdir(parents=True, exist_ok=True)
-    path = options.folder / "stopping.jsonl"
-    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    done = {(row["problem"], row["seed"]) for row in rows}
+    lines = Lines(options.folder / "stopping.jsonl", ("problem", "seed"))
     for name in options.problems:
         seeds = [*range(FIRST_LONG_SEED, FIRST_LONG_SEED + NUM_LONG), *range(options.seeds)]
-        if all((name, seed) in done for seed in seeds):
+        if not (missing := lines.missing([(name, seed) for seed in seeds])):
             continue
         case = PROBLEMS[name]()
-        for seed in (seed for seed in seeds if (name, seed) not in done):
+        for _, seed in missing:
             is_long = seed >= FIRST_LONG_SEED
-            row = {
-                "problem": name,
-                "seed": seed,
-                "is_long": is_long,
-                **certify(case, seed, **(LONG if is_long else {})),
-            }
-            rows.append(row)
-            with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-            print(
-                f"{name:28} {seed:4}  {row['llc']:.4f} ± {row['se']:.4f}  {row['gradients']:,.0f} gradients", flush=True
-            )
-    text, is_good = table(rows)
+            found = {"is_long": is_long, **certify(case, seed, **(LONG if is_long else {}))}
+            lines.add((name, seed), found)
+            value = f"{found['llc']:.4f} ± {found['se']:.4f}"
+            print(f"{name:28} {seed:4}  {value}  {found['gradients']:,.0f} gradients", flush=True)
+    text, is_good = table(lines.rows)
     print(text)
     sys.exit(0 if is_good else 1)
 

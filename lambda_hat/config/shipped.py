@@ -125,6 +125,6 @@ def _adapted(text: str, kind: str, folder: Path) -> str:
     lines = [line for line in text.splitlines(keepends=True) if not line.startswith(_SCHEMA_LINE)]
     text = "".join(lines)
     for place in STARTERS[kind].sources:
-        if place not in (_CARDS, "examples/notebooks"):
+        if place != _CARDS:
             text = text.replace(place, shlex.quote((folder / Path(place).name).as_posix()))
     return text

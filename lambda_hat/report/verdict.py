@@ -260,18 +260,17 @@ def _gain_of_tuning(confirmed: Mapping[str, ConfirmedRow], good: Sequence[Confir
     tuned = [row for row in good if not METHODS[row.method].is_composite]
     for row in confirmed.values():
         if METHODS[row.method].is_composite and row.rmse is not None and len(confirmed) > 1:
-            closer = [
-                other.method
-                for other in tuned
-                if other.rmse is not None
-                and other.rmse < row.rmse
-                and not _agree(other.rmse, other.rmse_se, row.rmse, row.rmse_se)
-            ]
-            auto = f"{row.method}{_relative(row.relative_rmse, '.1%')}, which needs no search"
-            yield (
-                f"{listed(closer)} came closer than {auto}." if closer else f"No tuned method came closer than {auto}."
-            )
+            closer = [other.method for other in tuned if _is_closer_than(other, row)]
+            who = listed(closer) if closer else "No tuned method"
+            yield f"{who} came closer than {row.method}{_relative(row.relative_rmse, '.1%')}, which needs no search."
             yield from _saved_by_tuning(tuned, row)
+
+
+def _is_closer_than(one: ConfirmedRow, other: ConfirmedRow) -> bool:
+    """Whether the smaller of two errors is that of `one`, beyond their standard errors."""
+    if one.rmse is None or other.rmse is None:
+        return False
+    return one.rmse < other.rmse and not _agree(one.rmse, one.rmse_se, other.rmse, other.rmse_se)
 
 
 def _saved_by_tuning(tuned: Sequence[ConfirmedRow], auto: ConfirmedRow) -> Iterator[str]:

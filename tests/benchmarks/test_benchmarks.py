@@ -14,7 +14,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 SCRIPTS = sorted(path.name for path in BENCHMARKS.glob("*.py"))
-LIBRARIES = {"known.py", "gauntlet_problems.py"}  # of the other scripts
+LIBRARIES = {"known.py", "gauntlet_problems.py", "lines.py"}  # of the other scripts
 ELSEWHERE = {"devinterp_llc.py", "devinterp_steps.py"}  # for an environment that has torch
 
 # One process for all of them, as importing JAX, Optuna and Parsl takes seconds. They set variables of the environment.
