@@ -9,9 +9,17 @@ from lambda_hat.draws.array_stats import array_stats
 from lambda_hat.draws.criteria import Correction
 from lambda_hat.draws.info import Info
 
-__all__ = ["corrected_by_regression", "corrected_by_virial", "has_identities", "readings_of"]
+__all__ = [
+    "MAX_GAIN",
+    "corrected_by_regression",
+    "corrected_by_virial",
+    "error_of",
+    "has_identities",
+    "readings_of",
+]
 
 
+MAX_GAIN = 4.0  # of an error by fitted coefficients: what was seen on networks is 2.6 to 4
 MIN_DRAWS = 8  # of a chain, for an error to be known
 
 
@@ -34,6 +42,19 @@ def readings_of(info: Info, nbeta: float, correction: Correction) -> Float[np.nd
             return corrected_by_virial(info, nbeta)
         raw, corrected = nbeta * np.asarray(info.excess_loss, np.float64), corrected_by_regression(info, nbeta)
         return corrected if _error(corrected) <= _error(raw) else raw  # of chains that do not mix it is worse
+
+
+def error_of(corrected: float, raw: float, correction: Correction) -> float:
+    """The standard error to go by, of those of the corrected and of the raw readings.
+
+    That of readings corrected by fitted coefficients counts as no smaller than `raw`/`MAX_GAIN`. Chains that stop once
+    the corrected readings vary little may not have been everywhere yet, as in the far arms of a hyperbola
+    (w₁w₂ − 1)², and their corrected readings cannot tell. Of n effective draws none need fall into a part of mass 3/n;
+    what is missed there is of the size of 3 sd(raw)/n, which is below sd(raw)/(4√n) from n = 144 on.
+    """
+    if correction == "regression" and np.isfinite(raw):
+        return max(corrected, raw / MAX_GAIN)
+    return corrected
 
 
 def _error(trace: np.ndarray) -> float:

@@ -11,7 +11,7 @@ import scipy.special
 from numpy.typing import ArrayLike
 
 from lambda_hat.draws.array_stats import array_stats
-from lambda_hat.draws.control import has_identities, readings_of
+from lambda_hat.draws.control import error_of, has_identities, readings_of
 from lambda_hat.draws.info import Info
 
 __all__ = [
@@ -122,7 +122,8 @@ class DiagnosedDraws:
         """
         if not self.has_identities:
             return self.loss
-        return diagnose_readings(readings_of(self.info, self.nbeta, "regression"))
+        corrected = diagnose_readings(readings_of(self.info, self.nbeta, "regression"))
+        return replace(corrected, mcse=error_of(corrected.mcse, self.loss.mcse, "regression"))
 
     @cached_property
     def virial(self) -> float:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lambda_hat.draws.control import readings_of
+from lambda_hat.draws.control import error_of, readings_of
 from lambda_hat.draws.criteria import Correction
 from lambda_hat.draws.diagnostics import (
     NEGLIGIBLE,
@@ -78,6 +78,7 @@ def estimate_llc_from_traces(
     corrected = readings_of(info, nbeta, correction)
     raw = weighted_mean_error(readings, weights)
     llc, se = _mean_error(corrected, weights)
+    se = error_of(se, raw[1], correction)
     loss = worse(
         *(
             diagnose_readings(block_means(trace, NUM_BLOCKS) if has_minibatch_noise else trace)

@@ -7,7 +7,13 @@ import math
 import numpy as np
 import pytest
 
-from lambda_hat.draws.control import corrected_by_regression, corrected_by_virial, has_identities, readings_of
+from lambda_hat.draws.control import (
+    MAX_GAIN,
+    corrected_by_regression,
+    corrected_by_virial,
+    has_identities,
+    readings_of,
+)
 from lambda_hat.draws.diagnostics import DiagnosedDraws
 from lambda_hat.draws.info import Info
 from lambda_hat.draws.llc import estimate_llc_from_traces
@@ -44,11 +50,13 @@ def gaussian_info(*, scale=1.0, skew=0.0, shape=(4, 2000), seed=0, undefined=0.0
 
 
 @pytest.mark.parametrize("num_chains", [1, 4])
-def test_regression_leaves_a_gaussian_no_error(num_chains):
+def test_regression_leaves_a_gaussian_no_error_and_the_error_to_go_by_keeps_a_quarter(num_chains):
     info = gaussian_info(shape=(num_chains, 2000))
     np.testing.assert_allclose(corrected_by_regression(info, NBETA), TRUTH, rtol=1e-8)
     draws = DiagnosedDraws(info, NBETA)
-    assert draws.corrected.mcse < 1.01e-6 * TRUTH < draws.loss.mcse
+    assert draws.corrected.mcse == draws.loss.mcse / MAX_GAIN
+    estimate = estimate_llc_from_traces(info, NBETA, has_minibatch_noise=False, correction="regression")
+    assert estimate.se == pytest.approx(estimate.raw_se / MAX_GAIN)
     assert draws.corrected.rhat == 1.0
     assert draws.virial < 4
 
