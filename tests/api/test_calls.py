@@ -66,7 +66,9 @@ CASES = {  # settings, the truth, and what it is known to relatively
 }
 
 
-@pytest.mark.parametrize("sampler", ["hmc", "mclmc", "sgld", pytest.param("vi", marks=pytest.mark.nightly)])
+@pytest.mark.parametrize(
+    "sampler", ["hmc", *(pytest.param(name, marks=pytest.mark.nightly) for name in ("mclmc", "sgld", "vi"))]
+)
 def test_a_linear_regression_in_closed_form(sampler):
     settings, truth, tolerance = CASES[sampler]
     SEEN.clear()
@@ -106,7 +108,7 @@ def module_nll(params, batch):
     return (params(batch[0]) - batch[1]) ** 2 / (2 * NOISE**2)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_module_is_the_same_run_as_a_dict_of_its_parameters():
     module = Linear(jnp.asarray(W0, "float32"), np.arange(DIM), lambda x: x, 1.0)
     plain = estimate_llc(nll, {"w": np.asarray(module.weight)}, DATA, **BY_HMC)

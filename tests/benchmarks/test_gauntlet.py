@@ -104,7 +104,7 @@ def test_functions_of_the_radius_are_those_of_adaptive_quadratures(fixed: dict[s
         assert fixed[name].truth.llc == pytest.approx(integral(1) / integral(0), rel=1e-4)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_two_ways_to_a_hyperbola_agree(fixed: dict[str, Any]) -> None:
     """One with a Gaussian factor taken out, the other on a grid of the plane."""
     assert fixed["u v = 1"].truth.llc == pytest.approx(fixed["hyperbola γ=1"].truth.llc, rel=1e-5)

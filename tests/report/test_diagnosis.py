@@ -102,7 +102,7 @@ def written(run, name):
     return [path.name for path in paths]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_reference_is_shown_with_its_problem(run):
     assert written(run, PID) == [*OF_DRAWS, "energy.png", "training.png", "prediction.png", "spectrum.png"]
 

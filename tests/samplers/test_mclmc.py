@@ -161,7 +161,7 @@ def test_unadjusted_steps_are_the_size_they_are_told(quadratic):
     assert 6 < spreads[0] / spreads[1] < 10
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_bound_on_the_bias_finds_its_step_size(quadratic, is_within):
     posterior, whitening, exact = quadratic
     assert energy_variance_at(0.01) == pytest.approx(3.92e-6, rel=0.001)

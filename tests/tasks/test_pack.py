@@ -109,6 +109,7 @@ def test_the_stop_flag_of_one_is_not_that_of_another(write_pack, run_pack):
     assert read_json(folders[1] / "metrics.json")["reason"].startswith("stopped by the pruner after")
 
 
+@pytest.mark.nightly
 def test_a_diverged_trial_ends_alone(write_pack, run_pack):
     pruned, complete = run_pack(write_pack([SGLD | {"eta0": 0.5}, SGLD]))
     assert (pruned["state"], pruned["is_diverged"]) == ("PRUNED", True)

@@ -69,7 +69,7 @@ def run(quadratic_dir, tmp_path):
     return run
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_reference_is_certified_and_right(quadratic_dir, exact, is_within):
     reference = read_json(quadratic_dir / "ref.json")
     assert reference["state"] == "COMPLETE"

@@ -135,7 +135,7 @@ def test_two_of_the_same_content_are_one_too_many(run_inline, tmp_path):
     assert "builds the same network on the same data as networks.py:linear, checkpoint=a.npy" in result.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_checkpoints_without_references_say_which_are_minima(run_inline, tmp_path):
     write(tmp_path)
     np.save(tmp_path / "b.npy", least_squares() + 0.3)

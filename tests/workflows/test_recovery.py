@@ -30,7 +30,7 @@ def ends(small_study):
 @pytest.mark.parametrize(
     ("number", "code"),
     [
-        (signal.SIGINT, 130),
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.nightly),  # `test_no_orphans.py` sends it
         (signal.SIGKILL, -9),
         pytest.param(signal.SIGTERM, 143, marks=pytest.mark.nightly),
         pytest.param(signal.SIGHUP, 129, marks=pytest.mark.nightly),
