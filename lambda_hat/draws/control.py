@@ -89,8 +89,8 @@ def corrected_by_regression(info: Info, nbeta: float) -> Float[np.ndarray, "chai
     for fold in folds:
         others = [product for product, one in zip(products, folds, strict=True) if one is not fold]
         gram, right = (np.sum(terms, axis=0) for terms in zip(*others, strict=True))
-        coefficients = np.linalg.lstsq(gram, right, rcond=1e-10)[0]
-        corrected[fold] -= flat_controls[fold] @ coefficients
+        if np.isfinite(gram).all() and np.isfinite(right).all():  # else a chain has run away, and raw readings say so
+            corrected[fold] -= flat_controls[fold] @ np.linalg.lstsq(gram, right, rcond=1e-10)[0]
     return corrected.reshape(readings.shape)
 
 

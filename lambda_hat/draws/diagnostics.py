@@ -60,7 +60,7 @@ def diagnose_trace(trace: ArrayLike) -> TraceDiagnostics:
     if trace.shape[1] < 8 or not np.isfinite(trace).all() or np.ptp(trace) == 0.0:
         return TraceDiagnostics(mean, math.inf, math.inf, 0.0, 0.0)
     split = trace if trace.shape[0] > 1 else trace[:, : trace.shape[1] // 2 * 2].reshape(2, -1)
-    with np.errstate(invalid="ignore", divide="ignore"):  # one chain that never moves: the NaN is judged here
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):  # chains that never move, or run away
         return TraceDiagnostics(
             mean=mean,
             mcse=_finite(array_stats.mcse(trace, method="mean"), math.inf),
@@ -127,11 +127,16 @@ class DiagnosedDraws:
 
     @cached_property
     def virial(self) -> float:
-        """The larger of both identities' |mean|, in standard errors; NaN where they do not hold."""
+        """The larger of both identities' |mean|, in standard errors; NaN where they do not hold.
+
+        The error is at least `ROUNDING` of λ̂: next to the localization's Gaussian M, and with it c₁, is 0 but for
+        rounding.
+        """
         if not self.has_identities:
             return math.nan
         traces = (np.asarray(trace, np.float64) for trace in (self.info.virial, self.info.curved_virial))
-        return max(abs(float(trace.mean())) / mcse(trace) for trace in traces)
+        least = ROUNDING * abs(self.loss.mean)
+        return max(abs(float(trace.mean())) / max(mcse(trace), least) for trace in traces)
 
     @cached_property
     def distance(self) -> TraceDiagnostics:
@@ -144,7 +149,8 @@ def mcse(trace: ArrayLike) -> float:
     trace = np.asarray(trace, np.float64)
     if trace.shape[1] < 8 or not np.isfinite(trace).all() or np.ptp(trace) == 0.0:
         return math.inf
-    return _finite(array_stats.mcse(trace, method="mean"), math.inf)
+    with np.errstate(over="ignore"):  # a diverged chain
+        return _finite(array_stats.mcse(trace, method="mean"), math.inf)
 
 
 def bfmi(energy: ArrayLike) -> float:

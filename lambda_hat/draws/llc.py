@@ -53,8 +53,9 @@ def weighted_mean_error(values: np.ndarray, weights: np.ndarray) -> tuple[float,
     The error is that of the linearised ratio, the mean of w_t (x_t − m) / w̄, so autocorrelation and disagreement of
     chains both count.
     """
-    mean = float(np.sum(weights * values) / np.sum(weights))
-    influence = weights * (values - mean) / np.mean(weights)
+    with np.errstate(over="ignore", invalid="ignore"):  # a diverged chain
+        mean = float(np.sum(weights * values) / np.sum(weights))
+        influence = weights * (values - mean) / np.mean(weights)
     return mean, mcse(influence)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lambda_hat.draws.diagnostics import block_means, mcse
+from lambda_hat.draws.diagnostics import ROUNDING, block_means, mcse
 from lambda_hat.draws.info import Info
 
 __all__ = ["SelfCheck", "check_draws"]
@@ -22,7 +22,8 @@ class SelfCheck:
     virial_excess: float
     """E[r·∇U]/d − 1: 0 under π, and of the size of the bias of the draws otherwise."""
     virial: float
-    """The larger of both identities' |mean|, in standard errors: what speaks against a sampler without bias."""
+    """The larger of both identities' |mean|, in standard errors (at least `ROUNDING` of λ̂ each): what speaks against a
+    sampler without bias."""
     stationarity: float
     """How far a chain with constant steps is from its stationary law, in λ̂-units over the larger of the standard error
     and a quarter of a per cent of λ̂."""
@@ -50,10 +51,11 @@ def check_draws(info: Info, llc: float, *, dim: int, localization: float) -> Sel
     drift, drift_error = mean_error(info.stationarity)
     squared_distance, _ = mean_error(info.squared_distance)
     excess = 2 * plain / dim
+    least = ROUNDING * abs(llc)
     degree = (2 * plain + dim - localization * squared_distance) / llc if llc else math.nan
     return SelfCheck(
         virial_excess=excess,
-        virial=float(np.fmax(_ratio(plain, plain_error), _ratio(curved, curved_error))),
+        virial=float(np.fmax(_ratio(plain, max(plain_error, least)), _ratio(curved, max(curved_error, least)))),
         stationarity=_ratio(drift, max(drift_error, abs(llc) / 400)),
         degree=degree,
         relative_bias=max(abs(curved / llc), max(degree / 2, 1.0) * abs(excess)) if llc else math.nan,

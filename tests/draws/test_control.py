@@ -107,3 +107,21 @@ def test_a_gradient_that_is_not_the_losss_own_is_seen():
     """As with a `stop_gradient`: the force misses a part, which the chains do not."""
     info = gaussian_info()
     assert DiagnosedDraws(info._replace(virial=info.virial - 0.3), NBETA).virial > 4
+
+
+def test_identities_that_are_0_but_for_rounding_speak_against_nothing():
+    """Next to the localization's Gaussian M = 0, and c₁ is what rounding leaves of it, always of one sign."""
+    info = gaussian_info(shape=(4, 500))
+    info = info._replace(curved_virial=1e-17 * (1.0 + 1e-3 * np.random.default_rng(0).standard_normal((4, 500))))
+    assert DiagnosedDraws(info, NBETA).virial < 4
+    assert check_draws(info, TRUTH, dim=DIM, localization=1.0).virial < 4
+
+
+@pytest.mark.parametrize("correction", ["none", "virial", "regression"])
+@pytest.mark.parametrize("has_minibatch_noise", [False, True])
+def test_chains_that_run_away_have_no_error_and_warn_of_nothing(correction, has_minibatch_noise):
+    info = gaussian_info(shape=(4, 500))
+    info = info._replace(**{name: 1e170 * getattr(info, name) for name in ("excess_loss", "virial")})
+    estimate = estimate_llc_from_traces(info, NBETA, has_minibatch_noise=has_minibatch_noise, correction=correction)
+    assert estimate.se == np.inf
+    check_draws(info, estimate.llc, dim=DIM, localization=1.0)
