@@ -37,6 +37,11 @@ Step: TypeAlias = int | float | str
 
 _FORMAT = 1
 _SHARE_BELOW_ZERO = 0.2  # of the largest value, that the figure shows
+_MARKS = {  # of a verdict in a figure: shape, face, and what the legend calls it
+    "reliable": ("o", BLUE, "λ̂"),
+    "not reliable": ("x", BLUE, "λ̂, not reliable"),
+    "no minimum": ("o", "white", "λ̂ at no minimum"),
+}
 
 
 @dataclass(frozen=True, repr=False)
@@ -149,7 +154,8 @@ class LLCSeries:
         return pd.DataFrame(rows, columns=list(SeriesPoint.__dataclass_fields__)).set_index("step")
 
     def plot(self, axes: Axes | None = None) -> Axes:
-        """λ̂ ± its standard error against the step, hollow where the checkpoint is no minimum, and the Laplace value.
+        """λ̂ ± its standard error against the step, and the Laplace value: a cross where λ̂ is not reliable, a hollow
+        circle where the checkpoint is no minimum.
 
         What is far below zero, as λ̂ can be at no minimum, is a triangle at the lower edge.
         """
@@ -158,11 +164,11 @@ class LLCSeries:
         floor = -_SHARE_BELOW_ZERO * max([1.0, *(point.llc for point in self.points if math.isfinite(point.llc))])
         drawn = list(zip(steps, self.points, strict=True))
         low = [x for x, point in drawn if point.llc < floor]
-        for is_minimum, face, label in ((True, BLUE, "λ̂"), (False, "white", "λ̂ at no minimum")):
-            chosen = [(x, point) for x, point in drawn if point.is_minimum == is_minimum and not point.llc < floor]
+        for verdict, (mark, face, label) in _MARKS.items():
+            chosen = [(x, point) for x, point in drawn if point.verdict == verdict and not point.llc < floor]
             if chosen:
                 places, values, errors = zip(*((x, point.llc, point.se) for x, point in chosen), strict=True)
-                axes.errorbar(places, values, errors, fmt="o", color=BLUE, mfc=face, capsize=2, label=label)
+                axes.errorbar(places, values, errors, fmt=mark, color=BLUE, mfc=face, capsize=2, label=label)
         if low:
             below = "far below zero, at no minimum"
             axes.plot(low, [floor] * len(low), "v", color=BLUE, mfc="white", label=below)

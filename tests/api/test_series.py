@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -46,14 +47,17 @@ def test_the_numbers_of_single_calls_with_one_compilation():
 
 
 @pytest.mark.slow
-def test_the_figure_marks_what_is_no_minimum():
+def test_the_figure_marks_what_is_no_minimum_or_not_reliable():
     near = {**CHECKPOINTS, 50: {"w": BEST + 0.02}}
-    axes = estimate_llc_series(loss_fn, near, DATA, **QUICK).plot()
+    series = estimate_llc_series(loss_fn, near, DATA, **QUICK)
+    points = [replace(point, is_reliable=point.step == 100) for point in series]
+    axes = replace(series, points=tuple(points)).plot()
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert set(labels) == {"Laplace", "λ̂", "λ̂ at no minimum", "far below zero, at no minimum"}
+    assert set(labels) == {"Laplace", "λ̂", "λ̂, not reliable", "λ̂ at no minimum", "far below zero, at no minimum"}
     faces = {container.get_label(): container.lines[0] for container in axes.containers}
     assert faces["λ̂ at no minimum"].get_markerfacecolor() == "white" != faces["λ̂"].get_markerfacecolor()
-    np.testing.assert_array_equal(faces["λ̂"].get_xdata(), [100, 200])
+    np.testing.assert_array_equal(faces["λ̂"].get_xdata(), [100])
+    np.testing.assert_array_equal(faces["λ̂, not reliable"].get_xdata(), [200])
     np.testing.assert_array_equal(faces["λ̂ at no minimum"].get_xdata(), [50])
 
 
