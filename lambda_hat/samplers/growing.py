@@ -145,14 +145,17 @@ class GrowingChains:
         return jnp.concatenate(positions)
 
     def lengthen(self, rng_key: Array) -> None:
-        """Twice as many leapfrog steps from here on, up to a limit, and a step size adapted to them.
+        """Twice as many leapfrog steps from here on, up to a limit, and a step size adapted to them, but no larger.
 
-        A step that is stable on short trajectories need not be so on long ones.
+        A step that is stable on short trajectories need not be so on long ones, and one that was halved for divergences
+        stays so.
         """
         if (num_steps := self._twice_the_steps()) > int(self.sampler.num_integration_steps):
             self._pace = self._work.pace()
             sampler = self.sampler.with_numbers(num_integration_steps=num_steps)
-            self._advance(sampler, rng_key, NUM_READAPTATION, NUM_READAPTATION)
+            chains = self._run(sampler, rng_key, NUM_READAPTATION, NUM_READAPTATION)
+            step_size = jnp.minimum(chains.sampler.step_size, sampler.step_size)
+            self._now = _Now.of(chains.sampler.with_numbers(step_size=step_size), chains.states, self.info)
 
     def _twice_the_steps(self) -> int:
         return min(2 * int(self.sampler.num_integration_steps), MAX_INTEGRATION_STEPS)
