@@ -78,7 +78,7 @@ def draw(folder: Path, run: Path | None) -> Iterator[str]:
     )
     yield "plan"
     if run is not None:
-        shutil.copytree(run.parents[1], folder / "runs", ignore=shutil.ignore_patterns("trials", "problems"))
+        shutil.copytree(run.parents[1], folder / "runs", ignore=shutil.ignore_patterns("parsl_runinfo"))
         picture("runs", ("lambda-hat artifacts ls", printed("lambda-hat artifacts ls", folder)))
         yield "runs"
 
