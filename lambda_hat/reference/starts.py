@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from lambda_hat.posterior import LocalPosterior, Whitening
 from lambda_hat.posterior.geometry import MAX_DENSE_DIM
 from lambda_hat.reference.importance import scales_at
+from lambda_hat.reference.potential import potentials_at
 from lambda_hat.reference.survey import Survey
 from lambda_hat.samplers.work import Work
 
@@ -18,6 +19,8 @@ __all__ = ["MAX_WELLS_WITH_CHAINS", "start_positions"]
 OVERDISPERSION = 1.5
 MAX_WELLS_WITH_CHAINS = 8
 MAX_CHAINS = 16
+MAX_CLIMB = 1000.0  # nats above w0 for each parameter; chains from higher up may never move
+MAX_HALVINGS = 40  # of the way from where it is no higher
 
 
 def start_positions(
@@ -33,7 +36,8 @@ def start_positions(
 
     One chain starts in each well that counts, the heaviest first. Draws of the localization's Gaussian that were
     resampled by weight start where they are: a plateau has no lower end. The others start at pilots' draws, moved away
-    from their mean. Wells and pilots' draws get noise, 1.5 times as wide as the posterior is there.
+    from their mean. Wells and pilots' draws get noise, 1.5 times as wide as the posterior is there. Starts that end up
+    far above w0 are brought back.
     """
     pick_key, noise_key = jax.random.split(rng_key)
     wells = survey.counting[:MAX_WELLS_WITH_CHAINS]
@@ -53,4 +57,18 @@ def start_positions(
     if len(wells) > 1 and posterior.dim <= MAX_DENSE_DIM:  # wells of other shapes than where the pilots were
         for i, well in enumerate(wells):
             spread = spread.at[i].set(jnp.asarray(scales_at(posterior, well, work)) @ noise[i])
-    return centres + spread
+    origins = jnp.concatenate([jnp.asarray(around), picked])
+    return _below(posterior, np.asarray(origins), np.asarray(centres + spread), work)
+
+
+def _below(posterior: LocalPosterior, origins: np.ndarray, starts: np.ndarray, work: Work) -> Float[Array, "chains d"]:
+    """The starts, those higher than `MAX_CLIMB` moved half the way to their origins (to w0 where these are too), until
+    they are lower."""
+    most = MAX_CLIMB * posterior.dim
+    origins = np.where((potentials_at(posterior, origins, work)[0] <= most)[:, None], origins, 0.0)
+    for _ in range(MAX_HALVINGS):
+        is_high = potentials_at(posterior, starts, work)[0] > most
+        if not is_high.any():
+            break
+        starts = np.where(is_high[:, None], 0.5 * (origins + starts), starts)
+    return jnp.asarray(starts)

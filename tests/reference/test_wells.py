@@ -16,6 +16,8 @@ from lambda_hat.config.study import ReferenceSpec
 from lambda_hat.posterior import LocalPosterior, build_posterior, hessian_whitening, identity_whitening
 from lambda_hat.reference.engine import sample_reference
 from lambda_hat.reference.importance import estimate_by_importance, fit_mixture, mixture_around
+from lambda_hat.reference.potential import potentials_at
+from lambda_hat.reference.starts import start_positions
 from lambda_hat.reference.survey import Survey, SurveyBudget, look_from_afar
 from lambda_hat.samplers import hmc
 from lambda_hat.samplers.work import Work
@@ -271,3 +273,20 @@ def test_a_look_from_afar_costs_what_it_is_given() -> None:
     assert survey.num_descents < 16
     assert work.num_gradient_evaluations < 2 * 100.0
     assert SurveyBudget.of_run(10_000, 100_000, 400.0) == (32, 16, 100.0)
+
+
+def test_no_chain_starts_at_absurd_heights():
+    """Pilots at ±1, whose draws spread out by half more lie on walls of 10⁹ nats; those at 3 lie on one themselves."""
+
+    def walls(position, batch):
+        return 1e7 * jnp.sum((position**2 - 1) ** 2) + batch[0][:, 0]
+
+    posterior = build_posterior(walls, np.ones(2), (np.zeros((2, 1)),), nbeta=NBETA, localization=1.0, dtype="float64")
+    draws = jnp.asarray(np.concatenate([np.ones((6, 2)), -np.ones((6, 2)), [[3.0, 3.0]]])) - 1.0
+    survey = Survey(displacements=np.zeros((1, 2)), masses=np.ones(1), resampled=np.zeros((0, 2)))
+    starts = start_positions(
+        posterior, identity_whitening(posterior), draws, survey, jax.random.key(0), len(draws) - 1, Work()
+    )
+    heights, _ = potentials_at(posterior, np.asarray(starts), Work())
+    assert np.all(heights <= 1000.0 * posterior.dim)
+    assert len(np.unique(starts, axis=0)) == len(starts)
