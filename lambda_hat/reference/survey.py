@@ -47,7 +47,9 @@ NUM_HEAVY = 256  # draws of the prior by weight, each of which has to be in sigh
 NEAREST_WELLS = 3  # that a draw is looked at from
 SHARE_OF_SIGHT = 0.25  # of the gradients that a look has left, for that
 MAX_UNEXPLAINED = 32  # of these, from which descents begin
-NUM_DESCENTS = 16
+NUM_DESCENTS = 48  # all of them miss a basin with a tenth of the Gaussian once in 150 times
+NUM_DESCENTS_OF_MANY = 16  # above `MANY_DIMENSIONS`, where each costs as much as dozens there
+NUM_DESCENTS_AMONG_WELLS = 96  # where another well that counts is known: then there may be more of them
 MAX_DESCENTS = 128  # where wells that count keep turning up
 MAX_GRADIENTS = 60_000  # of a look, after which it takes no more of them: a small part of what a reference takes
 
@@ -83,9 +85,9 @@ class SurveyBudget(NamedTuple):
     @classmethod
     def of_reference(cls, dim: int) -> Self:
         """As far as is worth it for a reference of `dim` parameters."""
-        if dim > LARGE_DIM:
-            return cls(NUM_PRIOR_DRAWS_OF_LARGE, NUM_DESCENTS)
-        return cls(NUM_PRIOR_DRAWS if dim <= MANY_DIMENSIONS else NUM_PRIOR_DRAWS_OF_MANY, NUM_DESCENTS)
+        if dim <= MANY_DIMENSIONS:
+            return cls(NUM_PRIOR_DRAWS, NUM_DESCENTS)
+        return cls(NUM_PRIOR_DRAWS_OF_MANY if dim <= LARGE_DIM else NUM_PRIOR_DRAWS_OF_LARGE, NUM_DESCENTS_OF_MANY)
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,8 +212,8 @@ def look_from_afar(
 ) -> Survey:
     """Weigh draws of the localization's Gaussian, then descend from some of them and from the heaviest; merge the ends.
 
-    Descents begin, too, from draws that matter by their weight and are in no known well's sight. They go on, up to 128,
-    as long as there is a well that counts and that only one or two of them came to.
+    Descents begin, too, from draws that matter by their weight and are in no known well's sight. They go on, up to 96,
+    if another well than that of w0 counts, and up to 128 as long as only one or two of them came to a well that counts.
 
     Raises:
         OutOfTime: the deadline came first.
@@ -255,10 +257,14 @@ def look_from_afar(
         masses = places.shares([well.lowest for well in wells])
         is_rare = np.array([well.num_ends <= 2 and not well.holds_w0 for well in wells])
         spent = work.num_gradient_evaluations - begun
-        is_over = num_descents >= MAX_DESCENTS or spent > min(budget.max_gradients, MAX_GRADIENTS)
-        if is_over or d > MAX_DENSE_DIM or wanted == 0 or not np.any(masses[is_rare] >= MIN_MASS):
+        if np.any(masses[is_rare] >= MIN_MASS):
+            most = MAX_DESCENTS
+        else:
+            most = NUM_DESCENTS_AMONG_WELLS if np.sum(masses >= MIN_MASS) > 1 else 0
+        is_over = num_descents >= most or spent > min(budget.max_gradients, MAX_GRADIENTS)
+        if is_over or d > MAX_DENSE_DIM or wanted == 0:
             break
-        wanted = min(num_descents, MAX_DESCENTS - num_descents, len(finite) - num_descents + num_heavy)
+        wanted = min(num_descents, most - num_descents, len(finite) - num_descents + num_heavy)
         descend_from(itertools.islice(starts, wanted))
     order = np.argsort(-masses, kind="stable")
     lowest = min([0.0, *potentials[finite], *(well.lowest.potential for well in wells)])
