@@ -20,6 +20,7 @@ __all__ = [
     "MAX_DISAGREEMENT_OF_SURVEY",
     "MAX_DIVERGENT_FRACTION",
     "MAX_K_HAT",
+    "MAX_K_HAT_OF_CERTIFICATE",
     "MAX_MASS_ELSEWHERE",
     "MAX_MASS_UNSEEN",
     "MAX_RELATIVE_BIAS",
@@ -61,6 +62,7 @@ MIN_ACCEPTANCE_RATIO = 0.5  # of the target acceptance
 MAX_ACCEPTANCE_GAP = 0.1  # of the mean acceptance below its target
 MAX_DISAGREEMENT = 3.0  # combined MCSE
 MAX_K_HAT = 0.7  # Pareto k of importance sampling
+MAX_K_HAT_OF_CERTIFICATE = 0.5  # beyond, weights have no variance, and their mean is too low more often than not
 MAX_Z = 2.0  # combined standard errors, up to which an estimate cannot be told from the reference
 MAX_DISAGREEMENT_OF_SURVEY = 4.0  # combined standard errors, with draws that see other wells and plateaus
 MIN_PRIOR_SIZE = 30.0  # effective draws of the localization's Gaussian, for these to tell something about λ̂

@@ -15,7 +15,7 @@ from lambda_hat.draws.criteria import (
     MAX_CHAIN_DEVIATION,
     MAX_DISAGREEMENT,
     MAX_DIVERGENT_FRACTION,
-    MAX_K_HAT,
+    MAX_K_HAT_OF_CERTIFICATE,
     MAX_RHAT,
     MAX_RHAT_APPROXIMATE,
     MAX_SHARE_MISSED,
@@ -226,7 +226,7 @@ def certify_importance(
     relative_error = estimate.se / abs(estimate.llc) if estimate.llc else math.inf
     return Certificate(
         (
-            Criterion("k̂ of the importance weights", estimate.k_hat, MAX_K_HAT),
+            Criterion("k̂ of the importance weights", estimate.k_hat, MAX_K_HAT_OF_CERTIFICATE),
             Criterion("effective number of importance draws", estimate.effective_size, MIN_ESS, is_upper=False),
             Criterion("MCSE over λ̂", relative_error, max_relative_mcse),
             Criterion("share of the chains' draws that the mixture misses", share_missed, MAX_SHARE_MISSED),
