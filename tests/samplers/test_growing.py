@@ -37,8 +37,9 @@ def test_trajectories_grow_up_to_a_limit(build_chains, num_steps, longer):
     finer = chains.at_half_step_size(jax.random.key(1))
     assert finer.sampler.num_integration_steps == longer
     assert finer.sampler.step_size == chains.sampler.step_size / 2
-    before = chains.displacements
+    before, step_size = chains.displacements, float(chains.sampler.step_size)
     chains.lengthen(jax.random.key(2))
+    assert float(chains.sampler.step_size) <= step_size, "it may have been halved for divergences"
     assert chains.sampler.num_integration_steps == longer
     assert (chains.displacements == before).all() == (longer == num_steps), f"{NUM_READAPTATION} steps adapt to them"
 
