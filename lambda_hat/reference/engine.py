@@ -259,7 +259,8 @@ class _Engine:
             self.importance = estimate_by_importance(
                 self.posterior, mixture, rng, self.work, max_relative_error=self.spec.max_relative_mcse
             )
-            self.share_missed = self.importance.share_missed(self.posterior, points, self.work)
+            seen = [found for found in (points, self.survey.resampled) if len(found)]  # by chains, and from afar
+            self.share_missed = max(self.importance.share_missed(self.posterior, found, self.work) for found in seen)
             if self.judge_importance().is_certified:
                 break
         assert self.importance is not None
