@@ -219,7 +219,7 @@ def certify_importance(
 ) -> Certificate:
     """Every criterion that importance sampling is judged by; without an estimate none is met.
 
-    `share_missed` is the share of the chains' draws that lie where the mixture has next to no density.
+    `share_missed` is the share of draws, of chains or from afar, that lie where the mixture has next to no density.
     """
     if estimate is None:
         return Certificate((Criterion("number of draws by importance sampling", 0, MIN_ESS, is_upper=False),))
@@ -229,6 +229,8 @@ def certify_importance(
             Criterion("k̂ of the importance weights", estimate.k_hat, MAX_K_HAT_OF_CERTIFICATE),
             Criterion("effective number of importance draws", estimate.effective_size, MIN_ESS, is_upper=False),
             Criterion("MCSE over λ̂", relative_error, max_relative_mcse),
-            Criterion("share of the chains' draws that the mixture misses", share_missed, MAX_SHARE_MISSED),
+            Criterion(
+                "share of draws, of chains or from afar, that the mixture misses", share_missed, MAX_SHARE_MISSED
+            ),
         )
     )

@@ -161,7 +161,7 @@ class _Engine:
         self.coordinates: Coordinates | None = None
         self.survey = Survey()
         self.importance: ImportanceEstimate | None = None
-        self.share_missed = math.nan  # of the chains' draws, by the mixture of `importance`
+        self.share_missed = math.nan  # of draws that are known otherwise, by the mixture of `importance`
         self.num_done_at_importance = 0
         self.decrease_available = math.nan
         self.evaluation_error = 0.0
@@ -239,16 +239,20 @@ class _Engine:
         return self.posterior.dim <= MAX_DIM and self.chains.num_done >= least and rhat > MAX_RHAT
 
     def sample_by_importance(self, chains: GrowingChains) -> None:
-        """λ̂ over all wells, from a mixture around their ends and around clusters of the chains' draws."""
+        """λ̂ over all wells, from a mixture around their ends and around clusters of draws, of chains and from afar."""
         self.work.tell("importance sampling")
         self.num_done_at_importance = chains.num_done
         rng, localization = self.random(), float(self.posterior.localization)
         points = np.asarray(chains.snapshots(self.keys, NUM_SNAPSHOTS, STEPS_BETWEEN_SNAPSHOTS), np.float64)
+        from_afar = np.unique(self.survey.resampled, axis=0)  # which know of plateaus that no chain is on
         wells = self.survey.counting
         well_scales = [scales_at(self.posterior, well, self.work) for well in wells]
         masses = self.survey.masses[: len(wells)]
         for num_clusters in NUM_CLUSTERS:
-            means, scales, log_shares = clusters_of(points, num_clusters, rng)
+            clusters = [clusters_of(points, num_clusters, rng)]
+            if len(from_afar) > 1:
+                clusters.append(clusters_of(from_afar, 1, rng))
+            means, scales, log_shares = (np.concatenate(parts) for parts in zip(*clusters, strict=True))
             mixture = mixture_around(
                 np.concatenate([wells.reshape(-1, self.posterior.dim), means]),
                 np.concatenate([np.reshape(well_scales, (-1, *scales.shape[1:])), scales]),
@@ -259,8 +263,11 @@ class _Engine:
             self.importance = estimate_by_importance(
                 self.posterior, mixture, rng, self.work, max_relative_error=self.spec.max_relative_mcse
             )
-            seen = [found for found in (points, self.survey.resampled) if len(found)]  # by chains, and from afar
-            self.share_missed = max(self.importance.share_missed(self.posterior, found, self.work) for found in seen)
+            self.share_missed = max(
+                self.importance.share_missed(self.posterior, found, self.work)
+                for found in (points, from_afar)
+                if len(found)
+            )
             if self.judge_importance().is_certified:
                 break
         assert self.importance is not None

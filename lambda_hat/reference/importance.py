@@ -213,7 +213,7 @@ class ImportanceEstimate:
         return Criterion("disagreement with importance sampling, in standard errors", value, MAX_DISAGREEMENT_OF_SURVEY)
 
     def share_missed(self, posterior: LocalPosterior, points: Points, work: Work) -> float:
-        """Share of `points`, draws of π by chains, each of which alone would weigh more than 1 % of the estimate."""
+        """Share of `points`, draws of π by other means, that alone would each weigh more than 1 % of the estimate."""
         potentials, _ = potentials_at(posterior, points, work)
         log_weights = -potentials - self.mixture.log_density(points)
         limit = self.log_evidence + math.log(SHARE_OF_ONE_DRAW * self.num_draws)

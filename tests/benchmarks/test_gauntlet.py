@@ -187,6 +187,28 @@ def test_wells_plateaus_and_edges_are_certified_and_right(gauntlet: Any, fixed: 
 
 
 @pytest.mark.nightly
+@pytest.mark.parametrize(
+    ("family", "seed", "name"),
+    [
+        ("wells", 13, "wells 13.12, d=10"),  # a basin of a tenth, which few descents miss
+        (
+            "hyperbolas",
+            11,
+            "hyperbola 11.1, d=4",
+        ),  # far arms, where no chain has been when corrected readings are quiet
+        ("sums", 14, "sum 14.14, d=3"),  # a plateau that no chain is on
+    ],
+)
+def test_random_problems_that_are_easily_mistaken_are_not(
+    gauntlet: Any, problems: Any, family: str, seed: int, name: str
+) -> None:
+    (problem,) = (problem for problem in problems.random_problems(family, seed, 20) if problem.name == name)
+    for repeat in range(3):
+        found = gauntlet.run(problem, "certificate", repeat, 60.0, gauntlet.CPUTime())
+        assert not found.is_wrong, f"{found.llc} ± {found.se} of {found.truth}"
+
+
+@pytest.mark.nightly
 def test_nothing_is_given_and_wrong(tmp_path: Path) -> None:
     command = [sys.executable, str(BENCHMARKS / "gauntlet.py"), str(tmp_path), "--seed", "0"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
