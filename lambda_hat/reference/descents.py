@@ -17,6 +17,7 @@ from lambda_hat.samplers.work import Work
 
 __all__ = ["decrease_from_w0", "descend", "max_iterations"]
 
+HEIGHT_OF_EDGE = 1.0  # nats above the highest potential so far, where the potential is no number
 MAX_ITERATIONS = 200
 MAX_ITERATIONS_OF_LARGE = 50
 
@@ -44,25 +45,23 @@ def descend(
         OutOfTime: the deadline came first.
     """
 
-    def potential(z: np.ndarray) -> tuple[float, np.ndarray]:
-        work.check()
-        value, gradient = _potential_and_gradient(posterior, whitening, jnp.asarray(z))
-        work.num_gradient_evaluations += 1
-        if not math.isfinite(value):
-            return math.inf, np.zeros_like(z)
-        return float(value), np.asarray(gradient, np.float64)
-
     start = np.asarray(whitening.coordinates(jnp.asarray(displacement, posterior.w0.dtype)), np.float64)
-    if not math.isfinite(potential(start)[0]):
-        return math.inf, np.asarray(displacement)
-    best = (math.inf, start)
+    best, highest = (math.inf, start), -math.inf
 
     def watched(z: np.ndarray) -> tuple[float, np.ndarray]:
-        nonlocal best
-        value, gradient = potential(z)
-        if value < best[0]:
-            best = (value, z.copy())
-        return value, gradient
+        nonlocal best, highest
+        work.check()
+        value, gradient = (
+            np.asarray(x, np.float64) for x in _potential_and_gradient(posterior, whitening, jnp.asarray(z))
+        )
+        work.num_gradient_evaluations += 1
+        if not (np.isfinite(value) and np.isfinite(gradient).all()):
+            return highest + HEIGHT_OF_EDGE, np.zeros_like(z)  # a search along a line goes back from there
+        best, highest = min(best, (float(value), z.copy()), key=lambda found: found[0]), max(highest, float(value))
+        return float(value), gradient
+
+    if not math.isfinite(watched(start)[0]):
+        return math.inf, np.asarray(displacement)
 
     scipy.optimize.minimize(watched, start, jac=True, method="L-BFGS-B", options={"maxiter": num_iterations})
     return best[0], np.asarray(whitening.displacement(jnp.asarray(best[1])))

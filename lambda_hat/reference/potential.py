@@ -32,7 +32,7 @@ def potentials_at(
         OutOfTime: the deadline came first.
     """
     losses = np.empty(len(displacements))
-    size = FEW_POINTS if len(displacements) <= FEW_POINTS else POINTS_AT_ONCE
+    size = POINTS_AT_ONCE if 2 * len(displacements) > POINTS_AT_ONCE else FEW_POINTS
     for start in range(0, len(displacements), size):
         work.check()
         chunk = displacements[start : start + size]

@@ -2,22 +2,20 @@
 
 Two looks complement each other. Draws of the localization's Gaussian N(w0, 1/γ_loc), weighted by e^(−nβΔL), see
 plateaus and wide basins; in many dimensions their weights die out, and their effective size says so. Descents from
-such draws find narrow wells in any dimension, whose masses Laplace's formula gives.
+such draws find narrow wells in any dimension, whose masses their depths and widths give.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
-import equinox as eqx
-import jax.numpy as jnp
 import numpy as np
 import scipy.special
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from lambda_hat.draws.criteria import (
     MAX_DISAGREEMENT_OF_SURVEY,
@@ -33,18 +31,17 @@ from lambda_hat.posterior.geometry import MAX_DENSE_DIM
 from lambda_hat.posterior.local import LARGE_DIM
 from lambda_hat.reference.descents import descend, max_iterations
 from lambda_hat.reference.potential import LOSS_PER_GRADIENT, potentials_at
+from lambda_hat.reference.wells import MANY_DIMENSIONS, NEAREST_WELLS, POINTS_ON_LINE, WellMap
 from lambda_hat.samplers.work import Work
 
 __all__ = ["Survey", "SurveyBudget", "look_from_afar"]
 
 NUM_PRIOR_DRAWS = 4096
 NUM_PRIOR_DRAWS_OF_MANY = 512  # above so many dimensions, where hardly a weight survives
-MANY_DIMENSIONS = 50
 NUM_PRIOR_DRAWS_OF_LARGE = 32
 MIN_SIZE_TO_RESAMPLE = 10.0  # effective draws of the prior, for some of them to be starts
 NUM_RESAMPLED = 8
 NUM_HEAVY = 256  # draws of the prior by weight, each of which has to be in sight of a well
-NEAREST_WELLS = 3  # that a draw is looked at from
 SHARE_OF_SIGHT = 0.25  # of the gradients that a look has left, for that
 MAX_UNEXPLAINED = 32  # of these, from which descents begin
 NUM_DESCENTS = 48  # all of them miss a basin with a tenth of the Gaussian once in 150 times
@@ -53,14 +50,8 @@ NUM_DESCENTS_AMONG_WELLS = 96  # where another well that counts is known: then t
 MAX_DESCENTS = 128  # where wells that count keep turning up
 MAX_GRADIENTS = 60_000  # of a look, after which it takes no more of them: a small part of what a reference takes
 
-SAME_PLACE = 0.05  # whitened distance of two ends of one well, between which nothing is looked at
-MAX_BARRIER = 2.0  # nats along a path between two ends, for them to lie in one well
-POINTS_ON_LINE = 16
-MAX_BENDS = 3  # halvings of a path, each of which lets it bend towards lower ground
-ITERATIONS_OF_BEND = 10
 
 MIN_MASS = 1e-3  # share of the posterior that a well must hold to count: less changes no digit of λ̂
-NEGLIGIBLE_MASS = 1e-4  # of a place that may as well be a well of its own
 
 
 SHARE_OF_RUN = 0.25  # of the gradients of one run, for a look from afar
@@ -104,7 +95,7 @@ class Survey:
         num_descents: descents that ended.
         displacements: w − w0 at the lowest end of each well, (wells, d).
         potentials: U there, zero at w0.
-        masses: shares of the wells by Laplace's formula; by e^(−U) alone where curvature costs too much.
+        masses: shares of the wells by their depths and widths; by e^(−U) alone where curvature costs too much.
         rare: share of the posterior in wells that one or two descents found when the search ended.
         own: which well w0 lies in.
         lowest: the lowest U seen anywhere.
@@ -196,17 +187,6 @@ class Survey:
         return cls(**{name: value.item() if value.ndim == 0 else value for name, value in values.items()})
 
 
-@eqx.filter_jit
-def _log_width(posterior: LocalPosterior, position: Array) -> Array:
-    """−½ Σ log((|h| + γ)/γ): log of the Gaussian volume at `position` beside that of the localization.
-
-    It counts as that of the localization where the loss has no curvature.
-    """
-    hessian = posterior.hessian(position)
-    curvatures = jnp.linalg.eigvalsh(jnp.where(jnp.all(jnp.isfinite(hessian)), hessian, 0.0))
-    return -0.5 * jnp.sum(jnp.log((jnp.abs(curvatures) + posterior.localization) / posterior.localization))
-
-
 def look_from_afar(
     posterior: LocalPosterior, whitening: Whitening, rng: np.random.Generator, work: Work, budget: SurveyBudget
 ) -> Survey:
@@ -230,7 +210,7 @@ def look_from_afar(
     starts = iter(
         [*draws[finite[: budget.num_descents]], *draws[np.unique(heavy)], *draws[finite[budget.num_descents :]]]
     )
-    places = _Map(posterior, whitening, work)
+    places = WellMap(posterior, whitening, work, begun + budget.max_gradients)
     places.add(0.0, np.zeros(d))
     num_descents, wanted = 0, min(budget.num_descents, len(finite)) + num_heavy
 
@@ -290,147 +270,3 @@ def _resampled(weights: Float[np.ndarray, " draws"], number: int, rng: np.random
     places = (rng.random() + np.arange(number)) / number
     indices = np.searchsorted(np.cumsum(weights), places).clip(max=len(weights) - 1)
     return rng.permutation(np.unique(indices))
-
-
-class _Place(NamedTuple):
-    """Where descents end."""
-
-    potential: float
-    displacement: Float[np.ndarray, " d"]  # w − w0
-    coordinates: Float[np.ndarray, " d"]  # whitened
-
-    def distance(self, other: _Place) -> float:
-        """In whitened coordinates."""
-        return float(np.linalg.norm(self.coordinates - other.coordinates))
-
-
-class _Well(NamedTuple):
-    """Places that paths without a barrier connect."""
-
-    lowest: _Place
-    num_ends: int  # of descents, and w0 itself
-    holds_w0: bool
-
-
-class _Map:
-    """The places where descents end, of which w0 is the first, and which of them lie in one well.
-
-    Places lie in one well if a path between them rises by at most two nats. It is a straight line, or bends downhill in
-    its middle. What is known of two places is not looked at again.
-    """
-
-    def __init__(self, posterior: LocalPosterior, whitening: Whitening, work: Work) -> None:
-        self._posterior, self._whitening, self._work = posterior, whitening, work
-        self._places: list[_Place] = []
-        self._num_ends: list[int] = []
-        self._are_connected: dict[tuple[int, int], bool] = {}
-        self._log_widths: dict[bytes, float] = {}  # by displacement
-        self._bends = MAX_BENDS if posterior.dim <= LARGE_DIM else 0
-
-    def add(self, potential: float, displacement: Float[np.ndarray, " d"]) -> None:
-        """One more end of a descent."""
-        place = self._place(potential, displacement)
-        if (known := self._find(place)) is None:
-            self._places.append(place)
-            self._num_ends.append(1)
-        else:
-            self._num_ends[known] += 1
-            if known and potential < self._places[known].potential:
-                self._places[known] = place
-
-    def wells(self) -> list[_Well]:
-        """Every well by its lowest place, the lowest first.
-
-        A place that holds next to nothing is a well of its own: whether it belongs to another one changes nothing.
-        """
-        masses = self._rough_masses()
-        order = sorted(range(len(self._places)), key=lambda i: self._places[i].potential)
-        groups: list[list[int]] = []
-        for i in order:
-            if masses[i] < NEGLIGIBLE_MASS:
-                groups.append([i])
-                continue
-            joined = [g for g in groups if masses[g[0]] >= NEGLIGIBLE_MASS and self._is_connected(i, g[0])]
-            groups = [group for group in groups if group not in joined] + [[*itertools.chain(*joined), i]]
-            groups.sort(key=lambda group: self._places[group[0]].potential)
-        return [
-            _Well(self._places[group[0]], sum(self._num_ends[i] for i in group), holds_w0=0 in group)
-            for group in groups
-        ]
-
-    def are_in_sight(
-        self, displacements: Float[np.ndarray, "draws d"], potentials: Float[np.ndarray, " draws"]
-    ) -> np.ndarray:
-        """Whether from each draw the straight line to the end of one of the nearest wells rises by at most two nats."""
-        share = np.linspace(0.0, 1.0, POINTS_ON_LINE + 2)[1:-1, None]
-        is_seen = np.zeros(len(displacements), bool)
-        wells = self.wells()
-        ends, depths = np.array([well.lowest.displacement for well in wells]), [well.lowest.potential for well in wells]
-        nearest = np.argsort(((displacements[:, None] - ends) ** 2).sum(axis=2), axis=1)[:, :NEAREST_WELLS]
-        for wells_of_draws in nearest.T:
-            left = np.flatnonzero(~is_seen)
-            towards = wells_of_draws[left]
-            lines = (1 - share) * displacements[left, None] + share * ends[towards, None]
-            along, _ = potentials_at(self._posterior, lines.reshape(-1, self._posterior.dim), self._work)
-            highest = np.maximum(potentials[left], np.array(depths)[towards]) + MAX_BARRIER
-            is_seen[left] = along.reshape(len(left), POINTS_ON_LINE).max(axis=1, initial=-math.inf) <= highest
-        return is_seen
-
-    def _rough_masses(self) -> Float[np.ndarray, " places"]:
-        """Shares of the places by Laplace's formula; all of them one where that costs much."""
-        if self._posterior.dim > MANY_DIMENSIONS:
-            return np.ones(len(self._places))
-        return self.shares(self._places)
-
-    def shares(self, places: Sequence[_Place]) -> Float[np.ndarray, " places"]:
-        """Of the posterior by Laplace's formula; by e^(−U) alone where curvature costs too much."""
-        log_masses = np.array([-place.potential for place in places])
-        if self._posterior.dim <= MAX_DENSE_DIM:
-            log_masses += [self._log_width(place) for place in places]
-        return np.asarray(scipy.special.softmax(log_masses))
-
-    def _log_width(self, place: _Place) -> float:
-        key = place.displacement.tobytes()
-        if key not in self._log_widths:
-            self._work.check()
-            self._work.num_curvature_passes += self._posterior.dim
-            position = self._posterior.w0 + jnp.asarray(place.displacement)
-            self._log_widths[key] = float(_log_width(self._posterior, position))
-        return self._log_widths[key]
-
-    def _place(self, potential: float, displacement: Float[np.ndarray, " d"]) -> _Place:
-        coordinates = self._whitening.coordinates(jnp.asarray(displacement))
-        return _Place(potential, displacement, np.asarray(coordinates, np.float64))
-
-    def _find(self, place: _Place) -> int | None:
-        """Which of the known places it is."""
-        return next((i for i, known in enumerate(self._places) if known.distance(place) < SAME_PLACE), None)
-
-    def _is_connected(self, i: int, j: int) -> bool:
-        key = min(i, j), max(i, j)
-        if key not in self._are_connected:
-            self._are_connected[key] = False  # for paths that come back to these two
-            self._are_connected[key] = self._has_path(self._places[i], self._places[j], self._bends)
-        return self._are_connected[key]
-
-    def _has_path(self, one: _Place, other: _Place, bends: int) -> bool:
-        share = np.linspace(0.0, 1.0, POINTS_ON_LINE + 2)[1:-1, None]
-        line = (1 - share) * one.displacement + share * other.displacement
-        potentials, _ = potentials_at(self._posterior, line, self._work)
-        highest = max(one.potential, other.potential) + MAX_BARRIER
-        if np.max(potentials) <= highest:
-            return True
-        if bends == 0:
-            return False
-        halfway = 0.5 * (one.displacement + other.displacement)
-        middle = self._place(*descend(self._posterior, self._whitening, halfway, ITERATIONS_OF_BEND, self._work))
-        nearest = min(middle.distance(one), middle.distance(other))
-        if not math.isfinite(middle.potential) or nearest < 0.1 * one.distance(other):
-            return False  # the middle fell to one of the two
-        if middle.potential > highest:
-            return False
-        known = [self._find(place) for place in (middle, one, other)]
-        if None not in known:
-            m, i, j = (index for index in known if index is not None)
-            return self._is_connected(i, m) and self._is_connected(m, j)
-        return all(self._has_path(middle, end, bends - 1) for end in (one, other))

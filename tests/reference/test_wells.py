@@ -14,11 +14,13 @@ from scipy import integrate
 import lambda_hat
 from lambda_hat.config.study import ReferenceSpec
 from lambda_hat.posterior import LocalPosterior, build_posterior, hessian_whitening, identity_whitening
+from lambda_hat.reference.descents import descend
 from lambda_hat.reference.engine import sample_reference
 from lambda_hat.reference.importance import estimate_by_importance, fit_mixture, mixture_around
 from lambda_hat.reference.potential import potentials_at
 from lambda_hat.reference.starts import start_positions
 from lambda_hat.reference.survey import Survey, SurveyBudget, look_from_afar
+from lambda_hat.reference.wells import WellMap
 from lambda_hat.samplers import hmc
 from lambda_hat.samplers.work import Work
 
@@ -273,6 +275,48 @@ def test_a_look_from_afar_costs_what_it_is_given() -> None:
     assert survey.num_descents < 16
     assert work.num_gradient_evaluations < 2 * 100.0
     assert SurveyBudget.of_run(10_000, 100_000, 400.0) == (32, 16, 100.0)
+
+
+def test_masses_hold_where_the_loss_has_no_curvature_and_where_descents_stop_early() -> None:
+    """∏ ∫ e^(−U): a well at 2 with curvature beside one of w⁶; a place up the slope speaks for all of its well."""
+
+    def loss(position, batch):  # of a, b: wells at a = 0 and a = 2, eight nats of barrier; b is a sextic
+        a, b = position
+        barrier = 8.0 * (a * (a - 2.0)) ** 2
+        return (barrier + jnp.where(a < 1, 200 * b**6, 20 * b**2) + 0 * batch[0][:, 0]) / NBETA
+
+    data = (np.zeros((1, 1)),)
+    posterior = build_posterior(loss, np.zeros(2), data, nbeta=NBETA, localization=0.1, dtype="float64")
+    grid = np.linspace(-4.0, 5.0, 1801)
+    a, b = np.meshgrid(grid, grid, indexing="ij")
+    potentials = 8 * (a * (a - 2)) ** 2 + np.where(a < 1, 200 * b**6, 20 * b**2) + 0.05 * (a**2 + b**2)
+    masses = np.exp(-potentials)
+    truth = masses[a < 1].sum() / masses.sum()
+    places = WellMap(posterior, identity_whitening(posterior), Work())
+    places.add(0.0, np.zeros(2))
+    (at_two,) = potentials_at(posterior, np.array([[2.0, 0.0]]), Work())[0]
+    places.add(at_two, np.array([2.0, 0.0]))
+    (up,) = potentials_at(posterior, np.array([[0.9, 0.0]]), Work())[0]
+    places.add(up, np.array([0.9, 0.0]))  # from where both wells are within two nats
+    wells = places.wells()
+    assert len(wells) == 2
+    shares = places.shares([well.lowest for well in wells])
+    assert shares[0] == pytest.approx(truth, abs=0.03)
+
+
+def test_a_descent_goes_on_from_beside_an_edge() -> None:
+
+    def loss(position, batch):
+        bowl = 0.5 * jnp.sum(jnp.array([1.0, 30.0, 1000.0]) * position**2)
+        return jnp.where(position[0] < 0.01, bowl, jnp.nan) / NBETA + 0 * batch[0][:, 0]
+
+    posterior = build_posterior(loss, np.zeros(3), (np.zeros((1, 1)),), nbeta=NBETA, localization=0.1, dtype="float64")
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        start = -np.abs(rng.standard_normal(3)) * 3
+        potential, end = descend(posterior, identity_whitening(posterior), start, 200, Work())
+        assert potential < 1e-6
+        assert np.linalg.norm(end) < 1e-2
 
 
 def test_no_chain_starts_at_absurd_heights():
