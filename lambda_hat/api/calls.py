@@ -100,14 +100,7 @@ def estimate_llc(
     problem = _Problem.build(model, spec, method.dtype)
     with reporting(progress) as tell:
         tell(CallProgress("hessian", time.monotonic() - start))
-        around = look_around(
-            problem.model,
-            spec,
-            problem.posterior,
-            is_whitened=method.is_whitened,
-            has_spectrum=not method.is_composite,
-            seed=seed,
-        )
+        around = look_around(problem.model, spec, problem.posterior, method, seed=seed)
         tell(CallProgress("sampling", time.monotonic() - start))
 
         def on_progress(run: RunProgress) -> None:

@@ -8,20 +8,21 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from lambda_hat.config.methods.base import MethodSettings
 from lambda_hat.config.problems import PosteriorSpec
 from lambda_hat.posterior import (
     Coordinates,
     LocalPosterior,
     Whitening,
-    average_whitening,
+    factored_whitening,
     geometry_at_w0,
     posterior_of,
     whitening_from_arrays,
 )
-from lambda_hat.posterior.geometry import MAX_DENSE_DIM
+from lambda_hat.posterior.geometry import GRADIENTS_PER_PASS, MAX_DENSE_DIM
 from lambda_hat.reference.descents import decrease_from_w0
 from lambda_hat.reference.importance import FEW_DIMENSIONS, ImportanceEstimate, estimate_around
-from lambda_hat.reference.survey import Survey, SurveyBudget, look_from_afar
+from lambda_hat.reference.survey import Survey, SurveyBudget, look_from_afar, most_gradients_beside
 from lambda_hat.samplers.work import Work
 from lambda_hat.targets import Model
 
@@ -75,14 +76,14 @@ class Surroundings:
 
 
 def look_around(
-    model: Model, spec: PosteriorSpec, posterior: LocalPosterior, *, is_whitened: bool, has_spectrum: bool, seed: int
+    model: Model, spec: PosteriorSpec, posterior: LocalPosterior, method: MethodSettings, *, seed: int
 ) -> Surroundings:
     """From derivatives in float64, whatever the precision of `posterior`, which the coordinates then have.
 
     `posterior` is the one that `spec` describes around the model's w0.
 
-    Above `MAX_DENSE_DIM` parameters the Laplace value costs more than a cheap sampler: only one that samples in
-    whitened coordinates and asks for the spectrum gets it.
+    A Hessian gives coordinates and the Laplace value where it costs at most a share of what `method` is about to do,
+    or where the method needs it. Else coordinates are by Kronecker factors, and there is no Laplace value.
     """
     dtype, work = str(posterior.w0.dtype), Work()
     geometry_key, nudge_key = jax.random.split(jax.random.key(seed))
@@ -91,8 +92,8 @@ def look_around(
         if dtype != "float64":
             double = posterior_of(model, spec, "float64")
         laplace = None
-        if posterior.dim > MAX_DENSE_DIM and not (is_whitened and has_spectrum):
-            whitening, num_passes = average_whitening(double, double.w0[None], geometry_key)
+        if not _is_worth_a_hessian(double, method):
+            whitening, num_passes = factored_whitening(double, double.w0[None], geometry_key)
             work.num_curvature_passes += num_passes
         else:
             geometry = geometry_at_w0(double, geometry_key)
@@ -112,3 +113,13 @@ def look_around(
         work.num_gradient_evaluations,
         work.num_curvature_passes,
     )
+
+
+def _is_worth_a_hessian(posterior: LocalPosterior, method: MethodSettings) -> bool:
+    """Or, above `MAX_DENSE_DIM` parameters, what is estimated in its place."""
+    if posterior.dim > MAX_DENSE_DIM:
+        return method.is_whitened and not method.is_composite
+    if method.is_whitened:
+        return True
+    expected = method.num_gradient_evaluations(posterior.num_data)
+    return posterior.dim * GRADIENTS_PER_PASS <= most_gradients_beside(posterior.dim, posterior.num_data, expected)

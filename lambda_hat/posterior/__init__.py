@@ -1,7 +1,13 @@
 """The local posterior around a trained solution, and the coordinates in which it is easy to sample."""
 
 from lambda_hat.posterior.checked import checked_posterior_of
-from lambda_hat.posterior.geometry import Geometry, average_whitening, geometry_at_w0, whitening_from_arrays
+from lambda_hat.posterior.geometry import (
+    Geometry,
+    average_whitening,
+    factored_whitening,
+    geometry_at_w0,
+    whitening_from_arrays,
+)
 from lambda_hat.posterior.identities import Identities, Virials
 from lambda_hat.posterior.local import LocalPosterior, PosteriorScales, build_posterior, posterior_of, scales_of
 from lambda_hat.posterior.spectrum import Spectrum
@@ -29,6 +35,7 @@ __all__ = [
     "average_whitening",
     "build_posterior",
     "checked_posterior_of",
+    "factored_whitening",
     "geometry_at_w0",
     "hessian_whitening",
     "identity_whitening",

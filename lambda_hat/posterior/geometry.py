@@ -18,15 +18,18 @@ from lambda_hat.posterior.whitening import DenseWhitening, DiagonalWhitening, Wh
 from lambda_hat.targets.losses import NetworkLoss
 
 __all__ = [
+    "GRADIENTS_PER_PASS",
     "MAX_DENSE_DIM",
     "Geometry",
     "average_whitening",
+    "factored_whitening",
     "geometry_at_w0",
     "num_positions_to_average",
     "whitening_from_arrays",
 ]
 
 MAX_DENSE_DIM = 2000  # parameters up to which a Hessian is built and decomposed
+GRADIENTS_PER_PASS = 2  # work of a product with the Hessian beside that of a gradient
 MAX_HESSIAN_COLUMNS = 20_000  # that one average is worth
 MAX_POSITIONS = 160
 POSITIONS_OF_LARGE = 8
@@ -52,12 +55,21 @@ def average_whitening(
 ) -> tuple[Whitening, int]:
     """Whitening by the curvature averaged over `positions`, and the number of passes over the data.
 
-    Up to `MAX_DENSE_DIM` parameters the curvature is the Hessian. Above, it is Kronecker factors: of layers where these
-    are known, else of leaves.
+    Up to `MAX_DENSE_DIM` parameters the curvature is the Hessian. Above, it is Kronecker factors.
     """
     num_positions = positions.shape[0]
     if posterior.dim <= MAX_DENSE_DIM:
         return hessian_whitening(posterior, positions)[0], num_positions * posterior.dim
+    return factored_whitening(posterior, positions, rng_key)
+
+
+def factored_whitening(
+    posterior: LocalPosterior, positions: Float[Array, "draws d"], rng_key: Array
+) -> tuple[Whitening, int]:
+    """Whitening by Kronecker factors of the curvature averaged over `positions`, of layers where these are known, else
+    of leaves; and the number of passes over the data.
+    """
+    num_positions = positions.shape[0]
     if isinstance(posterior.loss_fn, NetworkLoss):
         return kronecker_whitening(posterior, positions, rng_key), 2 * num_positions
     return leafwise_whitening(posterior, positions, rng_key), 3 * num_positions

@@ -37,9 +37,14 @@ class Identities(eqx.Module):
 
     def read(self, displacement: Float[Array, " d"], force: Float[Array, " d"]) -> Virials:
         """Their values at w0 + displacement, where `force` is ∇U or an unbiased estimate of it."""
-        work = displacement @ force
+        plain = self.plain(displacement, force)
+        return Virials(plain, plain - self.flat(displacement, force))
+
+    def plain(self, displacement: Float[Array, " d"], force: Float[Array, " d"]) -> Float[Array, ""]:
+        """That of M = 1, ½ (r·∇U − d): two inner products."""
+        return 0.5 * (displacement @ force - displacement.size)
+
+    def flat(self, displacement: Float[Array, " d"], force: Float[Array, " d"]) -> Float[Array, ""]:
+        """That of 1 − M = γ_loc A Aᵀ, which the directions without curvature make up: two products with A."""
         along, against = jax.vmap(self.at_w0.pullback)(jnp.stack([displacement, force]))  # one product of matrices
-        flat = self.localization * (along @ against)
-        dim = displacement.size
-        trace = dim - self.localization * self.at_w0.squared_norm
-        return Virials(0.5 * (work - dim), 0.5 * (work - flat - trace))
+        return 0.5 * self.localization * (along @ against - self.at_w0.squared_norm)

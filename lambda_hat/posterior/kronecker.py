@@ -69,6 +69,12 @@ class KroneckerWhitening(Whitening):
         return self._turned(blocks)
 
     @property
+    def num_multiplications(self) -> int:
+        """What one product with A costs."""
+        bases = zip(self.scales, self.in_bases, self.out_bases, strict=True)
+        return sum(scale.size * (1 + sum(len(base) for base in sides if base is not None)) for scale, *sides in bases)
+
+    @property
     def squared_norm(self) -> Float[Array, ""]:
         """tr A Aᵀ."""
         return sum((jnp.sum(scale**2) for scale in self.scales), jnp.zeros(()))

@@ -51,6 +51,11 @@ class Whitening(eqx.Module):
 
     @property
     @abc.abstractmethod
+    def num_multiplications(self) -> int:
+        """What one product with A costs."""
+
+    @property
+    @abc.abstractmethod
     def squared_norm(self) -> Float[Array, ""]:
         """tr A Aᵀ."""
 
@@ -91,6 +96,11 @@ class DenseWhitening(Whitening):
         return pulled @ self.inverse
 
     @property
+    def num_multiplications(self) -> int:
+        """What one product with A costs."""
+        return self.matrix.size
+
+    @property
     def squared_norm(self) -> Float[Array, ""]:
         """tr A Aᵀ."""
         return jnp.sum(self.matrix**2)
@@ -125,6 +135,11 @@ class DiagonalWhitening(Whitening):
     def gradient(self, pulled: Float[Array, " d"]) -> Float[Array, " d"]:
         """The g with Aᵀ g = pulled."""
         return pulled / self.scale
+
+    @property
+    def num_multiplications(self) -> int:
+        """What one product with A costs."""
+        return self.scale.size
 
     @property
     def squared_norm(self) -> Float[Array, ""]:

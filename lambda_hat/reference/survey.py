@@ -34,7 +34,7 @@ from lambda_hat.reference.potential import LOSS_PER_GRADIENT, potentials_at
 from lambda_hat.reference.wells import MANY_DIMENSIONS, NEAREST_WELLS, POINTS_ON_LINE, WellMap
 from lambda_hat.samplers.work import Work
 
-__all__ = ["Survey", "SurveyBudget", "look_from_afar"]
+__all__ = ["Survey", "SurveyBudget", "look_from_afar", "most_gradients_beside"]
 
 NUM_PRIOR_DRAWS = 4096
 NUM_PRIOR_DRAWS_OF_MANY = 512  # above so many dimensions, where hardly a weight survives
@@ -50,12 +50,15 @@ NUM_DESCENTS_AMONG_WELLS = 96  # where another well that counts is known: then t
 MAX_DESCENTS = 128  # where wells that count keep turning up
 MAX_GRADIENTS = 60_000  # of a look, after which it takes no more of them: a small part of what a reference takes
 
-
 MIN_MASS = 1e-3  # share of the posterior that a well must hold to count: less changes no digit of λ̂
 
+SHARE_OF_RUN = 0.05  # of the gradients of one run, for a look from afar, which are in float64 and one by one
+FREE_WORK = 1e9  # floating-point operations of a look that no run is too short for: a part of a second
 
-SHARE_OF_RUN = 0.25  # of the gradients of one run, for a look from afar
-FREE_WORK = 1e9  # floating-point operations of a look that no run is too short for: about a second
+
+def most_gradients_beside(dim: int, num_data: int, num_gradient_evaluations: float) -> float:
+    """Gradients in float64 that a look may take beside a run of so many: a share of them, or what takes no time."""
+    return max(SHARE_OF_RUN * num_gradient_evaluations, FREE_WORK / (6 * num_data * dim))
 
 
 class SurveyBudget(NamedTuple):
@@ -63,12 +66,12 @@ class SurveyBudget(NamedTuple):
 
     num_prior_draws: int
     num_descents: int
-    max_gradients: float = math.inf  # after so much work no further descent begins
+    max_gradients: float = math.inf  # that no further descent is expected to go beyond
 
     @classmethod
     def of_run(cls, dim: int, num_data: int, num_gradient_evaluations: float) -> Self:
-        """For one run of a method: at most a quarter of its gradients, or about a second where that is more."""
-        most = max(SHARE_OF_RUN * num_gradient_evaluations, FREE_WORK / (6 * num_data * dim))
+        """For one run of a method, at most `most_gradients_beside` it."""
+        most = most_gradients_beside(dim, num_data, num_gradient_evaluations)
         standard = cls.of_reference(dim)
         draws = min(standard.num_prior_draws, int(0.5 * most / LOSS_PER_GRADIENT))
         return cls(draws, standard.num_descents, most)
@@ -217,7 +220,8 @@ def look_from_afar(
     def descend_from(some: Iterable[Float[np.ndarray, " d"]]) -> None:
         nonlocal num_descents
         for start in some:
-            if work.num_gradient_evaluations - begun > budget.max_gradients:
+            of_one = (work.num_gradient_evaluations - begun) / max(num_descents, 1)
+            if (num_descents + 1) * of_one > budget.max_gradients:
                 break
             num_descents += 1
             potential, end = descend(posterior, whitening, start, max_iterations(d), work)

@@ -18,7 +18,7 @@ import scipy.special
 from jaxtyping import Array, Float
 
 from lambda_hat.posterior import LocalPosterior, Whitening
-from lambda_hat.posterior.geometry import MAX_DENSE_DIM
+from lambda_hat.posterior.geometry import GRADIENTS_PER_PASS, MAX_DENSE_DIM
 from lambda_hat.posterior.local import LARGE_DIM
 from lambda_hat.reference.descents import descend
 from lambda_hat.reference.potential import potentials_at
@@ -106,8 +106,8 @@ class WellMap:
     """The places where descents end, of which w0 is the first, and which of them lie in one well.
 
     Places lie in one well if a path between them rises by at most two nats above the higher one. It is a straight line,
-    or bends downhill in its middle. What is known of two places is not looked at again. Once the `work` comes to
-    `max_gradients`, widths are by Laplace's formula.
+    or bends downhill in its middle. What is known of two places is not looked at again. Widths are left out, or are by
+    Laplace's formula, where the `work` would come to more than `max_gradients`.
     """
 
     def __init__(
@@ -186,7 +186,7 @@ class WellMap:
         """Of the posterior by depths and widths; by e^(−U) alone where curvature costs too much."""
         log_masses = np.array([-place.potential for place in places])
         d = self._posterior.dim
-        if d > MAX_DENSE_DIM:
+        if len(places) == 1 or d > MAX_DENSE_DIM or not self._can_pay_for_widths(places):
             return np.asarray(scipy.special.softmax(log_masses))
         by_laplace = np.array([self._widths_by_laplace(place).log_volume for place in places])
         masses = np.asarray(scipy.special.softmax(log_masses + by_laplace))
@@ -197,6 +197,11 @@ class WellMap:
             for place, mass, volume in zip(places, masses, by_laplace, strict=True)
         ]
         return np.asarray(scipy.special.softmax(log_masses + volumes))
+
+    def _can_pay_for_widths(self, places: Sequence[Place]) -> bool:
+        num_new = sum(place.displacement.tobytes() not in self._by_laplace for place in places)
+        left = self._max_gradients - self._work.num_gradient_evaluations
+        return self._posterior.dim <= MANY_DIMENSIONS or GRADIENTS_PER_PASS * self._posterior.dim * num_new <= left
 
     def _widths_by_laplace(self, place: Place) -> Widths:
         key = place.displacement.tobytes()

@@ -12,17 +12,21 @@ from collections.abc import Callable
 from typing import Any, Self, TypeAlias
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from lambda_hat.draws.info import Info
-from lambda_hat.posterior import LocalPosterior
+from lambda_hat.posterior import Identities, LocalPosterior, Virials, Whitening
 from lambda_hat.samplers.noise import indices
 
-__all__ = ["MinibatchSampler", "Sampler", "State", "TunableSampler", "halton"]
+__all__ = ["LangevinSampler", "MinibatchSampler", "Sampler", "State", "TunableSampler", "halton"]
 
 HALTON_PERIOD = 1024
+SHARE_OF_IDENTITIES = 0.05  # of a step's multiplications
+FREE_MULTIPLICATIONS = 100_000  # of a step, which cost no more than a program's overhead
+MAX_INTERVAL = 64
 
 State: TypeAlias = Any  # a pytree of arrays, whose shapes and dtypes never change
 
@@ -41,6 +45,11 @@ class Sampler(eqx.Module):
     @abc.abstractmethod
     def displacement(self, state: State) -> Float[Array, " d"]:
         """w − w0 of a state."""
+
+    def at_step(self, index: Array) -> Self:
+        """This sampler at a step of its run, for what all chains do at some steps only."""
+        del index
+        return self
 
     @property
     def is_minibatch(self) -> bool:
@@ -108,6 +117,51 @@ class MinibatchSampler(Sampler):
             return lambda displacement: posterior.excess_loss(posterior.w0 + displacement)
         batch, at_w0 = posterior.take(indices(rng_key, self.batch_size, posterior.num_data))
         return lambda displacement: posterior.paired_excess_loss(posterior.w0 + displacement, batch, at_w0)
+
+
+class LangevinSampler(MinibatchSampler):
+    """A sampler of chains by minibatch gradients, which reads the identities without a Metropolis decision.
+
+    The second identity takes two products with A, and may cost more than the gradient of a minibatch. It is c₀ − f, and
+    its f = ½γ_loc (Aᵀr·Aᵀ∇U − tr A Aᵀ) is made up by directions without curvature, in which chains move slowly. So f is
+    read at every `interval`-th step and holds until the next: that is unbiased once a chain is stationary.
+    """
+
+    whitening: Whitening
+    identities: Identities
+    preconditioner: Array  # index into the class's preconditioners: traced, so that all of them share one program
+    interval: Array
+    is_due: Array
+
+    @staticmethod
+    def reading(
+        posterior: LocalPosterior, batch_size: int, whitening: Whitening, at_w0: Whitening | None, *, is_whitened: bool
+    ) -> dict[str, Any]:
+        """Fields of the identities: at their interval they take a twentieth of a step's multiplications."""
+        identities = Identities(at_w0 or whitening, posterior.localization)
+        of_step = 3 * batch_size * posterior.dim + FREE_MULTIPLICATIONS
+        if is_whitened:
+            of_step += 2 * whitening.num_multiplications
+        of_identities = 2 * identities.at_w0.num_multiplications
+        interval = min(max(1, round(of_identities / (SHARE_OF_IDENTITIES * of_step))), MAX_INTERVAL)
+        return {
+            "identities": identities,
+            "interval": jnp.asarray(interval, jnp.int32),
+            "is_due": jnp.asarray(True),
+        }
+
+    def at_step(self, index: Array) -> Self:
+        """This sampler at a step of its run: whether f is read there."""
+        return dataclasses.replace(self, is_due=index % self.interval == 0)
+
+    def virials(
+        self, displacement: Float[Array, " d"], force: Float[Array, " d"], flat: Array
+    ) -> tuple[Virials, Array]:
+        """The identities, and the f to hold until the next step; `flat` is that of the last one."""
+        plain = self.identities.plain(displacement, force)
+        # A branch on a value that all chains share.
+        flat = jax.lax.cond(self.is_due, lambda: self.identities.flat(displacement, force), lambda: flat)
+        return Virials(plain, plain - flat), flat
 
 
 def halton(index: Array, base: int) -> Array:

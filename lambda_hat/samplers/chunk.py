@@ -201,11 +201,11 @@ def _steps(
     def advance(tuner: Tuner | None, states: State, i: Array | int) -> tuple[Tuner | None, State, Info]:
         keys = all_keys[i]
         if tuner is None:
-            states, info = step_all(sampler, keys, states)
+            states, info = step_all(sampler.at_step(start + i), keys, states)
             return None, states, info
         is_warmup = start + i < num_warmup
         tuned = sampler.with_numbers(step_size=tuner.step_size(is_warmup))  # pyright: ignore[reportAttributeAccessIssue]
-        states, info = step_all(tuned, keys, states)
+        states, info = step_all(tuned.at_step(start + i), keys, states)
         updated = tuner.update(jnp.mean(info.acceptance_rate))
         return jax.tree.map(lambda new, old: jnp.where(is_warmup, new, old), updated, tuner), states, info
 

@@ -11,8 +11,8 @@ from jaxtyping import Array, Float
 
 from lambda_hat.config.methods.sghmc import SGHMCSettings
 from lambda_hat.draws.info import Info
-from lambda_hat.posterior import Coordinates, Identities, LocalPosterior, Whitening
-from lambda_hat.samplers.base import MinibatchSampler
+from lambda_hat.posterior import Coordinates, LocalPosterior, Whitening
+from lambda_hat.samplers.base import LangevinSampler
 from lambda_hat.samplers.bias import measure_bias_traces
 from lambda_hat.samplers.method import Built, Ended, Judgement, starts_at_w0
 from lambda_hat.samplers.noise import normals
@@ -23,14 +23,15 @@ PRECONDITIONERS = ("none", "whitened")
 
 
 class SGHMCState(NamedTuple):
-    """w − w0 and its square, and the velocity v in the coordinates that are sampled in."""
+    """w − w0 and its square, the velocity v in the coordinates that are sampled in, and the f of the identities."""
 
     displacement: Float[Array, " d"]
     squared_distance: Array
     velocity: Float[Array, " d"]
+    flat_virial: Array
 
 
-class SGHMC(MinibatchSampler):
+class SGHMC(LangevinSampler):
     """v ← (1 − α) v − η ∇U_B(w) + √(2 (α − β̂) η) ξ, then w ← w + v, with U = nβL_n + (γ_loc/2) |w − w0|².
 
     That is equation 15 of the paper: learning rate η = ε² M⁻¹, friction α = ε M⁻¹ C, and β̂ = ε M⁻¹ B̂ for what
@@ -42,24 +43,21 @@ class SGHMC(MinibatchSampler):
     ĝ = ∇U_B and the velocity after the step, whatever η: Info's `stationarity` is half the difference.
     """
 
-    whitening: Whitening
-    identities: Identities
     step_size: Array
     friction: Array
     noise_share: Array
-    preconditioner: Array  # index into PRECONDITIONERS: traced, so that both share one program
 
     @classmethod
     def from_settings(
         cls, posterior: LocalPosterior, whitening: Whitening, settings: SGHMCSettings, *, at_w0: Whitening | None = None
     ) -> Self:
         """SGHMC as `settings` say. `at_w0`, by the curvature at w0, is for the identities; `whitening` unless given."""
-        dtype = posterior.w0.dtype
+        dtype, batch_size = posterior.w0.dtype, min(settings.batch_size, posterior.num_data)
         return cls(
             posterior=posterior,
-            batch_size=min(settings.batch_size, posterior.num_data),
+            batch_size=batch_size,
             whitening=whitening,
-            identities=Identities(at_w0 or whitening, posterior.localization),
+            **cls.reading(posterior, batch_size, whitening, at_w0, is_whitened=settings.is_whitened),
             step_size=jnp.asarray(settings.step_size, dtype),
             friction=jnp.asarray(settings.friction, dtype),
             noise_share=jnp.asarray(settings.noise_share, dtype),
@@ -69,7 +67,7 @@ class SGHMC(MinibatchSampler):
     def init(self, rng_key: Array, displacement: Float[Array, " d"]) -> SGHMCState:
         """State of a chain that starts at w0 + displacement, with a velocity of the stationary variance η."""
         velocity = jnp.sqrt(self.step_size) * normals(rng_key, displacement.size, displacement.dtype)
-        return SGHMCState(displacement, displacement @ displacement, velocity)
+        return SGHMCState(displacement, displacement @ displacement, velocity, jnp.zeros((), displacement.dtype))
 
     def displacement(self, state: SGHMCState) -> Float[Array, " d"]:
         """w − w0."""
@@ -79,7 +77,7 @@ class SGHMC(MinibatchSampler):
         """One minibatch gradient, one update of the velocity, one of the position."""
         excess_loss, gradient = jax.value_and_grad(self.draw_loss(rng_key))(state.displacement)
         force = self.posterior.nbeta * gradient + self.posterior.localization * state.displacement
-        virials = self.identities.read(state.displacement, force)
+        virials, flat = self.virials(state.displacement, force, state.flat_virial)
         variance = 2 * (1 - self.noise_share) * self.friction * self.step_size
         kick = jnp.sqrt(variance) * normals(rng_key, force.size, force.dtype)
         coasting = (1 - self.friction) * state.velocity + kick
@@ -111,7 +109,7 @@ class SGHMC(MinibatchSampler):
             curved_virial=virials.curved,
             stationarity=0.5 * (work - (1 - self.friction / 2) * (velocity @ velocity) / self.step_size),
         )
-        return SGHMCState(displacement, squared_distance, velocity), info
+        return SGHMCState(displacement, squared_distance, velocity, flat), info
 
 
 def build(posterior: LocalPosterior, coordinates: Coordinates, settings: SGHMCSettings, rng_key: Array) -> Built:

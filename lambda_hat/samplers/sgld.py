@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike
 
 from lambda_hat.config.methods.sgld import SGLDSettings
 from lambda_hat.draws.info import Info
-from lambda_hat.posterior import Coordinates, Identities, LocalPosterior, Whitening
-from lambda_hat.samplers.base import MinibatchSampler
+from lambda_hat.posterior import Coordinates, LocalPosterior, Whitening
+from lambda_hat.samplers.base import LangevinSampler
 from lambda_hat.samplers.bias import measure_bias_traces
 from lambda_hat.samplers.method import Built, Ended, Judgement, starts_at_w0
 from lambda_hat.samplers.noise import normals
@@ -34,16 +34,17 @@ class _Moved(NamedTuple):
 
 
 class SGLDState(NamedTuple):
-    """w − w0 and its square, the moments of the loss gradient, and the number of steps taken."""
+    """w − w0 and its square, moments of the loss gradient, the f of the identities, and the number of steps taken."""
 
     displacement: Float[Array, " d"]
     squared_distance: Array
     first_moment: Float[Array, " d"]
     second_moment: Float[Array, " d"]
+    flat_virial: Array
     num_steps: Array
 
 
-class SGLD(MinibatchSampler):
+class SGLD(LangevinSampler):
     """w ← w − (η_t/2) P (nβ ĝ + γ_loc (w − w0)) + √(η_t P) ξ, with η_t = η_0 (1 + t/t0)^(−exponent).
 
     The drift is η/2 and the noise √η (Lau et al. 2308.12108). `none`: P = 1. `rmsprop`: P = diag(1/(√v̂ + ε)). `adam`:
@@ -56,12 +57,9 @@ class SGLD(MinibatchSampler):
     E[½ (r·ĝ − d)] = (η/8) E[ĝᵀPĝ] for ĝ = ∇U_B, whatever the step size: Info's `stationarity` is the difference.
     """
 
-    whitening: Whitening
-    identities: Identities
     initial_step_size: Array
     annealing_exponent: Array
     annealing_offset: Array
-    preconditioner: Array  # index into PRECONDITIONERS: traced, so that all of them share one program
     gradient_decay: Array
     square_decay: Array
     damping: Array
@@ -76,11 +74,12 @@ class SGLD(MinibatchSampler):
         def traced(value: float) -> Array:
             return jnp.asarray(value, posterior.w0.dtype)
 
+        batch_size = min(settings.batch_size, posterior.num_data)
         return cls(
             posterior=posterior,
-            batch_size=min(settings.batch_size, posterior.num_data),
+            batch_size=batch_size,
             whitening=whitening,
-            identities=Identities(at_w0 or whitening, posterior.localization),
+            **cls.reading(posterior, batch_size, whitening, at_w0, is_whitened=settings.is_whitened),
             initial_step_size=traced(settings.initial_step_size),
             annealing_exponent=traced(settings.annealing_exponent),
             annealing_offset=traced(settings.annealing_offset),
@@ -94,8 +93,8 @@ class SGLD(MinibatchSampler):
     def init(self, rng_key: Array, displacement: Float[Array, " d"]) -> SGLDState:
         """State of a chain that starts at w0 + displacement."""
         del rng_key
-        zeros = jnp.zeros_like(displacement)
-        return SGLDState(displacement, displacement @ displacement, zeros, zeros, jnp.zeros((), jnp.int32))
+        zeros, zero = jnp.zeros_like(displacement), jnp.zeros((), displacement.dtype)
+        return SGLDState(displacement, displacement @ displacement, zeros, zeros, zero, jnp.zeros((), jnp.int32))
 
     def displacement(self, state: SGLDState) -> Float[Array, " d"]:
         """w − w0."""
@@ -108,7 +107,7 @@ class SGLD(MinibatchSampler):
         step_size = self.initial_step_size * (1 + time / self.annealing_offset) ** (-self.annealing_exponent)
         noise = jnp.sqrt(step_size) * normals(rng_key, gradient.size, gradient.dtype)
         force = self._force(state, gradient)
-        virials = self.identities.read(state.displacement, force)
+        virials, flat = self.virials(state.displacement, force, state.flat_virial)
         # A branch on a value that all chains share: nobody pays for the moments, or for A, of another.
         displacement, first, second, squared_force = lax.switch(
             self.preconditioner,
@@ -134,7 +133,7 @@ class SGLD(MinibatchSampler):
             curved_virial=virials.curved,
             stationarity=virials.plain - step_size / 8 * squared_force,
         )
-        return SGLDState(displacement, squared_distance, first, second, state.num_steps + 1), info
+        return SGLDState(displacement, squared_distance, first, second, flat, state.num_steps + 1), info
 
     def _force(self, state: SGLDState, drift: Float[Array, " d"]) -> Float[Array, " d"]:
         return self.posterior.nbeta * drift + self.posterior.localization * state.displacement

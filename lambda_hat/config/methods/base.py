@@ -164,6 +164,10 @@ class MethodSettings(Frozen):
         """The acceptance rate that the step size is adapted to; None where it is not adapted."""
         return None
 
+    def num_gradient_evaluations(self, num_data: int) -> float:
+        """What the chains take in all, on the full-data scale, of a method whose steps take one gradient each."""
+        return self.num_steps * self.num_chains * min(1.0, getattr(self, "batch_size", num_data) / num_data)
+
     @property
     def program(self) -> tuple[Hashable, ...]:
         """What chooses the compiled program, or the branch in it: trials that agree in it can run as one."""
