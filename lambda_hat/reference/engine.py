@@ -69,6 +69,7 @@ NUM_CHECK_WARMUP = 200
 ROUNDS_BEFORE_IMPORTANCE = 2  # in which chains may find each other
 ROUNDS_OF_SLOW_CHAINS = 8
 NUM_SNAPSHOTS, STEPS_BETWEEN_SNAPSHOTS = 50, 10  # of every chain, to build a mixture of
+MAX_DEVIATION_TO_POOL = 2.0  # of chains from importance sampling, in standard errors
 NUM_CLUSTERS = (8, 64)  # of these, the fewer first
 
 
@@ -85,7 +86,7 @@ class Reference:
     laplace_se: float
     decrease_available: float  # of the local potential, near w0 or wherever else it was looked at
     survey: Survey
-    importance: ImportanceEstimate | None  # where chains could not tell; λ̂ is its value if the certificate is its own
+    importance: ImportanceEstimate | None  # λ̂ is its value if the certificate is its own, else with that of chains
     coordinates: Coordinates | None
     info: Info | None  # retained draws, (num_chains, num_draws)
     step_size: float
@@ -405,20 +406,30 @@ class _Engine:
 
     @property
     def is_by_importance(self) -> bool:
-        """Whether λ̂ is that of importance sampling, which then has a whole certificate of its own."""
-        return self.judge_importance().is_certified and not self.do_chains_stand
+        """Whether λ̂ is that of importance sampling, which then has a whole certificate of its own.
+
+        It is where chains do not stand, and where these are farther from it than two standard errors: its draws are
+        independent, and their error holds.
+        """
+        if not self.judge_importance().is_certified or self.importance is None:
+            return False
+        llc, se = self.estimate_of_chains()
+        deviation = abs(llc - self.importance.llc) / math.hypot(se, self.importance.se)
+        return not (self.do_chains_stand and deviation <= MAX_DEVIATION_TO_POOL)
 
     @property
     def do_chains_stand(self) -> bool:
-        """Whether chains are certified by everything, importance sampling included: theirs is the smaller error."""
+        """Whether chains are certified by everything, their agreement with importance sampling included."""
         by_chains = (self.judge_chains(), self.judge_finer(), self.judge_cross_check())
         return all(part.is_certified for part in (*by_chains, self.judge_survey(*self.estimate_of_chains())))
 
     def estimate(self) -> tuple[float, float]:
-        """λ̂ and its standard error, by importance sampling where that is certified, else by the chains."""
-        if self.importance is not None and self.is_by_importance:
-            return self.importance.llc, self.importance.se
-        return self.estimate_of_chains()
+        """λ̂ and its standard error, by chains and importance sampling together where both stand and agree."""
+        by_chains = self.estimate_of_chains()
+        if self.importance is None or not self.judge_importance().is_certified:
+            return by_chains
+        by_importance = self.importance.llc, self.importance.se
+        return by_importance if self.is_by_importance else pooled([by_chains, by_importance])
 
     def certificate(self) -> Certificate:
         """Every criterion there is, of the estimate that counts."""
@@ -429,7 +440,7 @@ class _Engine:
             judgements = [self.judge_importance(), Certificate(() if rare is None else (rare,)), *judgements]
         else:
             chains = (self.judge_chains(), self.judge_finer(), self.judge_cross_check())
-            judgements = [*chains, self.judge_survey(llc, se), *judgements]
+            judgements = [*chains, self.judge_survey(*self.estimate_of_chains()), *judgements]
         return Certificate(tuple(criterion for judgement in judgements for criterion in judgement.criteria))
 
     def result(self) -> Reference:

@@ -47,6 +47,7 @@ DRAWS_PER_ROUND = 4096
 MAX_ROUNDS = 12
 MIN_IMPROVEMENT = 1.05  # of the effective size, for another round
 MIN_SHARE = 1e-4  # of a component that is kept
+MIN_SHARE_TO_SPLIT = 0.01
 MAX_DRAWS = 131_072
 MIN_EFFECTIVE_SHARE = 0.01  # of the draws, below which more of them are no use
 SHARE_OF_ONE_DRAW = 0.01  # a draw of the chains that alone would weigh more than this was missed by the mixture
@@ -103,31 +104,43 @@ class Mixture:
     def refitted(self, points: Points, weights: Float[np.ndarray, " draws"]) -> Mixture:
         """One step of EM towards weighted draws, whose weights sum to 1.
 
-        A component that too few draws belong to keeps its place and shape.
+        A component that too few draws belong to keeps its place and shape. What only the widest one explains, if it is
+        more than a hundredth of the weight, begins a component of its own.
         """
         distances = self.distances(points)
         log_densities = self.component_log_densities(distances)
         memberships = weights * np.exp(log_densities - scipy.special.logsumexp(log_densities, axis=0))
         shares = memberships.sum(axis=1)
-        means, factors = self.means.copy(), self.factors.copy()
+        shares, means, factors = list(shares), list(self.means), list(self.factors)
+        for k, membership in enumerate(memberships):
+            fitted = self._fitted(points, membership, distances[k])
+            if fitted is None:
+                continue
+            if k < len(memberships) - 1:
+                means[k], factors[k] = fitted
+            elif shares[k] > MIN_SHARE_TO_SPLIT:
+                shares.insert(k, shares[k])
+                means.insert(k, fitted[0])
+                factors.insert(k, fitted[1])
+        is_kept = np.array([*(share >= MIN_SHARE for share in shares[:-1]), True])
+        return _with_wide_share(Mixture(*(np.array(values)[is_kept] for values in (shares, means, factors))))
+
+    def _fitted(
+        self, points: Points, membership: Float[np.ndarray, " draws"], distances: Float[np.ndarray, " draws"]
+    ) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, "d d"]] | None:
+        """Mean and scale of a t₅ fitted to what belongs to it; None where that is too little."""
         nu, d = DEGREES_OF_FREEDOM, self.dim
-        for k in range(len(shares) - 1):
-            effective = shares[k] ** 2 / max(np.sum(memberships[k] ** 2), 1e-300)
-            if effective < 2 * d + 4:
-                continue
-            inner = memberships[k] * (nu + d) / (nu + distances[k])
-            mean = inner @ points / inner.sum()
-            centred = points - mean
-            covariance = (inner[:, None] * centred).T @ centred / shares[k]
-            jitter = 1e-9 * np.trace(covariance) / d
-            try:
-                factors[k] = np.linalg.cholesky(covariance + jitter * np.eye(d))
-            except np.linalg.LinAlgError:
-                continue
-            means[k] = mean
-        is_kept = shares >= MIN_SHARE
-        is_kept[-1] = True
-        return _with_wide_share(Mixture(shares[is_kept], means[is_kept], factors[is_kept]))
+        total = membership.sum()
+        if total**2 < (2 * d + 4) * np.sum(membership**2):
+            return None
+        inner = membership * (nu + d) / (nu + distances)
+        mean = inner @ points / inner.sum()
+        centred = points - mean
+        covariance = (inner[:, None] * centred).T @ centred / total
+        try:
+            return mean, np.linalg.cholesky(covariance + 1e-9 * np.trace(covariance) / d * np.eye(d))
+        except np.linalg.LinAlgError:
+            return None
 
 
 def _with_wide_share(mixture: Mixture) -> Mixture:

@@ -197,6 +197,8 @@ def test_wells_plateaus_and_edges_are_certified_and_right(gauntlet: Any, fixed: 
             "hyperbola 11.1, d=4",
         ),  # far arms, where no chain has been when corrected readings are quiet
         ("sums", 14, "sum 14.14, d=3"),  # a plateau that no chain is on
+        ("sums", 15, "sum 15.3, d=10"),  # no curvature at w0, and descents that end beside an edge
+        ("plateaus", 16, "volcano 16.4, d=3"),  # chains that mix more slowly than they know
     ],
 )
 def test_random_problems_that_are_easily_mistaken_are_not(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import jax
@@ -16,7 +17,7 @@ from lambda_hat.config.study import ReferenceSpec
 from lambda_hat.posterior import LocalPosterior, build_posterior, hessian_whitening, identity_whitening
 from lambda_hat.reference.descents import descend
 from lambda_hat.reference.engine import sample_reference
-from lambda_hat.reference.importance import estimate_by_importance, fit_mixture, mixture_around
+from lambda_hat.reference.importance import estimate_by_importance, fit_mixture, mixture_around, scales_at
 from lambda_hat.reference.potential import potentials_at
 from lambda_hat.reference.starts import start_positions
 from lambda_hat.reference.survey import Survey, SurveyBudget, look_from_afar
@@ -213,6 +214,36 @@ def test_importance_sampling_of_a_gaussian() -> None:
     assert work.num_gradient_evaluations > 0
     inside = rng.standard_normal((500, 3)) / np.sqrt(stiffness + 1.0)
     assert estimate.share_missed(posterior, inside, work) == 0.0
+
+
+def test_importance_sampling_goes_where_only_its_widest_component_is() -> None:
+    """A hole in a line, seven nats deep, in which chains stay; a fifteenth of the posterior is beside it."""
+
+    def line_of_holes(position, batch):
+        hole = 7.0 * (1 - jnp.exp(-0.5 * (position[0] / 0.03) ** 2))
+        return (hole + 5.0 * jnp.sum(position[1:] ** 2)) / NBETA + 0 * batch[0][:, 0]
+
+    posterior = build_posterior(
+        line_of_holes, np.zeros(3), (np.zeros((2, 1)),), nbeta=NBETA, localization=0.5, dtype="float64"
+    )
+
+    def mean_and_mass(x: float) -> tuple[float, float]:
+        value = 7.0 * -math.expm1(-0.5 * (x / 0.03) ** 2)
+        return value, math.exp(-value - 0.25 * x * x)
+
+    edges = [-20, -1, -0.1, 0, 0.1, 1, 20]
+    first, mass = (
+        sum(integrate.quad(f, a, b, limit=200)[0] for a, b in itertools.pairwise(edges))
+        for f in (lambda x: math.prod(mean_and_mass(x)), lambda x: mean_and_mass(x)[1])
+    )
+    truth = first / mass + 10.0 / 10.5
+    rng, work = np.random.default_rng(0), Work()
+    start = mixture_around(np.zeros((1, 3)), scales_at(posterior, np.zeros(3), work)[None], np.zeros(1), 0.5)
+    estimate = estimate_by_importance(
+        posterior, fit_mixture(posterior, start, rng, work), rng, work, max_relative_error=0.01
+    )
+    assert estimate.k_hat < 0.5
+    assert abs(estimate.llc - truth) < 4 * estimate.se
 
 
 @pytest.mark.slow  # a hundred descents
