@@ -52,7 +52,7 @@ class LLCResult:
     dim: int  # d
     num_data: int  # n
     loss_at_w0: float  # L_n(w0)
-    laplace_llc: float | None  # λ̂ if the posterior were Gaussian; None where the Hessian is too large
+    laplace_llc: float | None  # λ̂ if the posterior were Gaussian; None where a Hessian costs too much beside the run
     decrease_available: float  # what the local potential nβ(L_n(w) − L_n(w0)) + γ_loc r²/2 can still lose
     survey: Survey  # how far was looked for other wells, and what was seen
     num_gradient_evaluations: float  # on the full-data scale, burn-in and adaptation included
