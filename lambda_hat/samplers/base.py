@@ -26,7 +26,7 @@ __all__ = ["LangevinSampler", "MinibatchSampler", "Sampler", "State", "TunableSa
 HALTON_PERIOD = 1024
 SHARE_OF_IDENTITIES = 0.05  # of a step's multiplications
 FREE_MULTIPLICATIONS = 100_000  # of a step, which cost no more than a program's overhead
-MAX_INTERVAL = 64
+MAX_INTERVAL = 20  # beyond it the corrected estimate loses more than the time is worth
 
 State: TypeAlias = Any  # a pytree of arrays, whose shapes and dtypes never change
 
@@ -122,9 +122,9 @@ class MinibatchSampler(Sampler):
 class LangevinSampler(MinibatchSampler):
     """A sampler of chains by minibatch gradients, which reads the identities without a Metropolis decision.
 
-    The second identity takes two products with A, and may cost more than the gradient of a minibatch. It is c₀ − f, and
-    its f = ½γ_loc (Aᵀr·Aᵀ∇U − tr A Aᵀ) is made up by directions without curvature, in which chains move slowly. So f is
-    read at every `interval`-th step and holds until the next: that is unbiased once a chain is stationary.
+    The second identity takes two products with A, and may cost more than the gradient of a minibatch. So the corrected
+    reading nβ (L − L(w0)) − c₁ is taken at every `interval`-th step only, and holds until the next: neighbouring steps
+    say nearly the same.
     """
 
     whitening: Whitening
@@ -151,17 +151,20 @@ class LangevinSampler(MinibatchSampler):
         }
 
     def at_step(self, index: Array) -> Self:
-        """This sampler at a step of its run: whether f is read there."""
+        """This sampler at a step of its run: whether a corrected reading is taken there."""
         return dataclasses.replace(self, is_due=index % self.interval == 0)
 
     def virials(
-        self, displacement: Float[Array, " d"], force: Float[Array, " d"], flat: Array
+        self, excess_loss: Array, displacement: Float[Array, " d"], force: Float[Array, " d"], held: Array
     ) -> tuple[Virials, Array]:
-        """The identities, and the f to hold until the next step; `flat` is that of the last one."""
+        """The identities, the second one as a corrected reading has it: the latest, which is to be held, or `held`."""
         plain = self.identities.plain(displacement, force)
+        loss = self.posterior.nbeta * excess_loss
         # A branch on a value that all chains share.
-        flat = jax.lax.cond(self.is_due, lambda: self.identities.flat(displacement, force), lambda: flat)
-        return Virials(plain, plain - flat), flat
+        corrected = jax.lax.cond(
+            self.is_due, lambda: loss - plain + self.identities.flat(displacement, force), lambda: held
+        )
+        return Virials(plain, loss - corrected), corrected
 
 
 def halton(index: Array, base: int) -> Array:

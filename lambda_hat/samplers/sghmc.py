@@ -23,12 +23,12 @@ PRECONDITIONERS = ("none", "whitened")
 
 
 class SGHMCState(NamedTuple):
-    """w − w0 and its square, the velocity v in the coordinates that are sampled in, and the f of the identities."""
+    """w − w0 and its square, the velocity v in the coordinates sampled in, and the latest corrected reading."""
 
     displacement: Float[Array, " d"]
     squared_distance: Array
     velocity: Float[Array, " d"]
-    flat_virial: Array
+    corrected: Array
 
 
 class SGHMC(LangevinSampler):
@@ -77,7 +77,7 @@ class SGHMC(LangevinSampler):
         """One minibatch gradient, one update of the velocity, one of the position."""
         excess_loss, gradient = jax.value_and_grad(self.draw_loss(rng_key))(state.displacement)
         force = self.posterior.nbeta * gradient + self.posterior.localization * state.displacement
-        virials, flat = self.virials(state.displacement, force, state.flat_virial)
+        virials, corrected = self.virials(excess_loss, state.displacement, force, state.corrected)
         variance = 2 * (1 - self.noise_share) * self.friction * self.step_size
         kick = jnp.sqrt(variance) * normals(rng_key, force.size, force.dtype)
         coasting = (1 - self.friction) * state.velocity + kick
@@ -109,7 +109,7 @@ class SGHMC(LangevinSampler):
             curved_virial=virials.curved,
             stationarity=0.5 * (work - (1 - self.friction / 2) * (velocity @ velocity) / self.step_size),
         )
-        return SGHMCState(displacement, squared_distance, velocity, flat), info
+        return SGHMCState(displacement, squared_distance, velocity, corrected), info
 
 
 def build(posterior: LocalPosterior, coordinates: Coordinates, settings: SGHMCSettings, rng_key: Array) -> Built:

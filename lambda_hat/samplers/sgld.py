@@ -34,13 +34,13 @@ class _Moved(NamedTuple):
 
 
 class SGLDState(NamedTuple):
-    """w − w0 and its square, moments of the loss gradient, the f of the identities, and the number of steps taken."""
+    """w − w0 and its square, moments of the loss gradient, the latest corrected reading, the number of steps."""
 
     displacement: Float[Array, " d"]
     squared_distance: Array
     first_moment: Float[Array, " d"]
     second_moment: Float[Array, " d"]
-    flat_virial: Array
+    corrected: Array
     num_steps: Array
 
 
@@ -107,7 +107,7 @@ class SGLD(LangevinSampler):
         step_size = self.initial_step_size * (1 + time / self.annealing_offset) ** (-self.annealing_exponent)
         noise = jnp.sqrt(step_size) * normals(rng_key, gradient.size, gradient.dtype)
         force = self._force(state, gradient)
-        virials, flat = self.virials(state.displacement, force, state.flat_virial)
+        virials, corrected = self.virials(excess_loss, state.displacement, force, state.corrected)
         # A branch on a value that all chains share: nobody pays for the moments, or for A, of another.
         displacement, first, second, squared_force = lax.switch(
             self.preconditioner,
@@ -133,7 +133,7 @@ class SGLD(LangevinSampler):
             curved_virial=virials.curved,
             stationarity=virials.plain - step_size / 8 * squared_force,
         )
-        return SGLDState(displacement, squared_distance, first, second, flat, state.num_steps + 1), info
+        return SGLDState(displacement, squared_distance, first, second, corrected, state.num_steps + 1), info
 
     def _force(self, state: SGLDState, drift: Float[Array, " d"]) -> Float[Array, " d"]:
         return self.posterior.nbeta * drift + self.posterior.localization * state.displacement
