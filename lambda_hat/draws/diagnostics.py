@@ -126,6 +126,12 @@ class DiagnosedDraws:
         return replace(corrected, mcse=error_of(corrected.mcse, self.loss.mcse, "regression"))
 
     @cached_property
+    def uncorrected(self) -> DiagnosedDraws:
+        """The same draws as if no identities had been read."""
+        nothing = np.full_like(self.info.excess_loss, math.nan)
+        return DiagnosedDraws(self.info._replace(virial=nothing, curved_virial=nothing), self.nbeta)
+
+    @cached_property
     def virial(self) -> float:
         """The larger of both identities' |mean|, in standard errors; NaN where they do not hold.
 

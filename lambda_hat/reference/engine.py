@@ -15,7 +15,13 @@ from jaxtyping import Array
 from lambda_hat.config.methods.hmc import HMCSettings
 from lambda_hat.config.methods.mclmc import MCLMCSettings
 from lambda_hat.config.study import ReferenceSpec
-from lambda_hat.draws.criteria import DIVERGENCES, MAX_RHAT, MAX_RHAT_APPROXIMATE, MIN_ESS
+from lambda_hat.draws.criteria import (
+    DIVERGENCES,
+    MAX_K_HAT_OF_CERTIFICATE,
+    MAX_RHAT,
+    MAX_RHAT_APPROXIMATE,
+    MIN_ESS,
+)
 from lambda_hat.draws.diagnostics import DiagnosedDraws, TraceDiagnostics
 from lambda_hat.draws.info import Info
 from lambda_hat.draws.rows import RowLosses
@@ -69,7 +75,7 @@ NUM_CHECK_WARMUP = 200
 ROUNDS_BEFORE_IMPORTANCE = 2  # in which chains may find each other
 ROUNDS_OF_SLOW_CHAINS = 8
 NUM_SNAPSHOTS, STEPS_BETWEEN_SNAPSHOTS = 50, 10  # of every chain, to build a mixture of
-MAX_DEVIATION_TO_POOL = 2.0  # of chains from importance sampling, in standard errors
+MAX_DEVIATION = 2.0  # of chains from importance sampling, in standard errors, for their λ̂ to count
 NUM_CLUSTERS = (8, 64)  # of these, the fewer first
 
 
@@ -86,7 +92,7 @@ class Reference:
     laplace_se: float
     decrease_available: float  # of the local potential, near w0 or wherever else it was looked at
     survey: Survey
-    importance: ImportanceEstimate | None  # λ̂ is its value if the certificate is its own, else with that of chains
+    importance: ImportanceEstimate | None  # λ̂ is its value if the certificate is its own
     coordinates: Coordinates | None
     info: Info | None  # retained draws, (num_chains, num_draws)
     step_size: float
@@ -225,7 +231,10 @@ class _Engine:
                 continue
             is_seen = self.judge_survey(*self.estimate_of_chains()).is_certified
             if self.posterior.dim <= (FEW_DIMENSIONS if is_seen else MAX_DIM):
+                is_corrected = self.is_corrected
                 self.sample_by_importance(self.chains)
+                if is_corrected and not self.is_corrected:
+                    continue
             return
 
     def is_importance_due(self) -> bool:
@@ -364,9 +373,24 @@ class _Engine:
             return nothing, nothing
         return draws.loss, draws.distance
 
+    @property
+    def is_corrected(self) -> bool:
+        """Whether λ̂ of chains is corrected by identities.
+
+        Where a few parameters are too many for importance sampling, the posterior has far arms or the like. There the
+        corrected readings hide what chains have not seen: raw ones count.
+        """
+        is_strange = self.importance is not None and not self.importance.k_hat <= MAX_K_HAT_OF_CERTIFICATE
+        return not (is_strange and self.posterior.dim <= FEW_DIMENSIONS)
+
+    def draws_of(self, chains: GrowingChains | None) -> DiagnosedDraws | None:
+        """Those that count, of some chains."""
+        draws = None if chains is None else chains.retained
+        return draws if draws is None or self.is_corrected else draws.uncorrected
+
     def judge_chains(self) -> Certificate:
         return certify(
-            None if self.chains is None else self.chains.retained,
+            self.draws_of(self.chains),
             target_accept=self.spec.target_accept,
             max_relative_mcse=self.spec.max_relative_mcse,
         )
@@ -390,16 +414,16 @@ class _Engine:
     def estimate_of_chains(self) -> tuple[float, float]:
         """λ̂ and its standard error by the draws that count, those at half the step size among them once they agree."""
         counting = [self.chains, self.finer if self.judge_finer().is_certified else None]
-        draws = [chains.retained for chains in counting if chains is not None and chains.retained is not None]
-        return pooled([(part.corrected.mean, part.corrected.mcse) for part in draws])
+        draws = [self.draws_of(chains) for chains in counting]
+        return pooled([(part.corrected.mean, part.corrected.mcse) for part in draws if part is not None])
 
     def judge_cross_check(self) -> Certificate:
         return Certificate(()) if self.spec.cross_check is None else self._agreement(self.cross_check, "mclmc")
 
     def _agreement(self, others: GrowingChains | None, name: str) -> Certificate:
         return agreement(
-            None if self.chains is None else self.chains.retained,
-            None if others is None else others.retained,
+            self.draws_of(self.chains),
+            self.draws_of(others),
             name,
             max_relative_mcse=self.spec.max_relative_mcse,
         )
@@ -415,7 +439,7 @@ class _Engine:
             return False
         llc, se = self.estimate_of_chains()
         deviation = abs(llc - self.importance.llc) / math.hypot(se, self.importance.se)
-        return not (self.do_chains_stand and deviation <= MAX_DEVIATION_TO_POOL)
+        return not (self.do_chains_stand and deviation <= MAX_DEVIATION)
 
     @property
     def do_chains_stand(self) -> bool:
@@ -424,12 +448,10 @@ class _Engine:
         return all(part.is_certified for part in (*by_chains, self.judge_survey(*self.estimate_of_chains())))
 
     def estimate(self) -> tuple[float, float]:
-        """λ̂ and its standard error, by chains and importance sampling together where both stand and agree."""
-        by_chains = self.estimate_of_chains()
-        if self.importance is None or not self.judge_importance().is_certified:
-            return by_chains
-        by_importance = self.importance.llc, self.importance.se
-        return by_importance if self.is_by_importance else pooled([by_chains, by_importance])
+        """λ̂ and its standard error, by importance sampling or by chains."""
+        if self.importance is not None and self.is_by_importance:
+            return self.importance.llc, self.importance.se
+        return self.estimate_of_chains()
 
     def certificate(self) -> Certificate:
         """Every criterion there is, of the estimate that counts."""
@@ -440,7 +462,7 @@ class _Engine:
             judgements = [self.judge_importance(), Certificate(() if rare is None else (rare,)), *judgements]
         else:
             chains = (self.judge_chains(), self.judge_finer(), self.judge_cross_check())
-            judgements = [*chains, self.judge_survey(*self.estimate_of_chains()), *judgements]
+            judgements = [*chains, self.judge_survey(llc, se), *judgements]
         return Certificate(tuple(criterion for judgement in judgements for criterion in judgement.criteria))
 
     def result(self) -> Reference:

@@ -198,6 +198,7 @@ def test_wells_plateaus_and_edges_are_certified_and_right(gauntlet: Any, fixed: 
         ),  # far arms, where no chain has been when corrected readings are quiet
         ("sums", 14, "sum 14.14, d=3"),  # a plateau that no chain is on
         ("sums", 15, "sum 15.3, d=10"),  # no curvature at w0, and descents that end beside an edge
+        ("hyperbolas", 17, "hyperbola 17.13, d=4"),  # corrected readings hide arms, and importance sampling is no help
         ("plateaus", 16, "volcano 16.4, d=3"),  # chains that mix more slowly than they know
     ],
 )

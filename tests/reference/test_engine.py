@@ -139,10 +139,7 @@ def test_a_later_call_goes_on_from_what_is_stored(build_quadratic) -> None:
     assert more.certificate.is_certified, more.certificate.reasons
     assert {"R̂ of the loss at mclmc", "disagreement with mclmc, in MCSE"} <= {c.name for c in more.certificate.criteria}
     assert more.num_gradient_evaluations > whole.num_gradient_evaluations
-    assert whole.info is not None
-    assert more.info is not None
-    np.testing.assert_allclose(more.info.excess_loss, whole.info.excess_loss, rtol=1e-6)  # as they were stored
-    assert abs(more.llc - whole.llc) < 4 * whole.se  # with importance sampling of its own
+    assert math.isclose(more.llc, whole.llc, rel_tol=1e-6)  # its own draws, as they were stored
     assert is_right(more, target.exact_llc(float(posterior.nbeta), 10.0))
     assert "pilots" not in more.seconds
     beginning = reference(posterior, deadline=0.0, **fields)
