@@ -11,7 +11,7 @@ import lambda_hat
 
 steps = sorted(int(path.stem.removeprefix("step-")) for path in FOLDER.glob("step-*.npz"))
 checkpoints = {step: modular_addition(step)[1] for step in steps}
-settings = {"sampler": "sgld", "eta0": 1e-4, "steps": 2000, "localization": 500.0}
+settings = {"sampler": "sgld", "precond_type": "whitened", "eta0": 0.05, "steps": 3000, "localization": 500.0}
 series = lambda_hat.estimate_llc_series(
     loss_fn, checkpoints, rows(), resume_from="grokking.json", on_point=print, **settings
 )
@@ -31,6 +31,7 @@ for label, is_training in (("of training rows", True), ("of test rows", False)):
 right.set(ylabel="accuracy", ylim=(0, 1.05))
 right.legend(loc="lower right", frameon=False)
 axes.set_xscale("symlog", linthresh=100)
+axes.set_xlim(-5, 8000)
 figure = Path(sys.argv[1] if len(sys.argv) > 1 else "lambda_along_grokking.png")
 axes.figure.savefig(figure)
 print(f"figure: {figure}")

@@ -96,7 +96,7 @@ class LocalPosterior(eqx.Module):
 
     def paired_excess_loss(self, position: Float[Array, " d"], batch: tuple[Array, ...], losses_at_w0: Array) -> Array:
         """mean over a minibatch of l_i(w) − l_i(w0): unbiased for a batch drawn independently of w."""
-        return jnp.mean(self.losses(position, batch) - losses_at_w0)
+        return jnp.mean(self.losses(self._evaluated(position), batch) - losses_at_w0).astype(position.dtype)
 
     def row_gradients(self, position: Float[Array, " d"], indices: Array) -> Float[Array, "rows d"]:
         """∇l_i(w) of the rows i in `indices`, in the dtype that losses are evaluated in.

@@ -17,7 +17,6 @@ from lambda_hat.config.methods.mclmc import MCLMCSettings
 from lambda_hat.config.study import ReferenceSpec
 from lambda_hat.draws.criteria import (
     DIVERGENCES,
-    MAX_K_HAT_OF_CERTIFICATE,
     MAX_RHAT,
     MAX_RHAT_APPROXIMATE,
     MIN_ESS,
@@ -75,6 +74,7 @@ NUM_CHECK_WARMUP = 200
 ROUNDS_BEFORE_IMPORTANCE = 2  # in which chains may find each other
 ROUNDS_OF_SLOW_CHAINS = 8
 NUM_SNAPSHOTS, STEPS_BETWEEN_SNAPSHOTS = 50, 10  # of every chain, to build a mixture of
+MAX_K_HAT_OF_NO_ARMS = 0.5
 MAX_DEVIATION = 2.0  # of chains from importance sampling, in standard errors, for their λ̂ to count
 NUM_CLUSTERS = (8, 64)  # of these, the fewer first
 
@@ -380,7 +380,7 @@ class _Engine:
         Where a few parameters are too many for importance sampling, the posterior has far arms or the like. There the
         corrected readings hide what chains have not seen: raw ones count.
         """
-        is_strange = self.importance is not None and not self.importance.k_hat <= MAX_K_HAT_OF_CERTIFICATE
+        is_strange = self.importance is not None and not self.importance.k_hat <= MAX_K_HAT_OF_NO_ARMS
         return not (is_strange and self.posterior.dim <= FEW_DIMENSIONS)
 
     def draws_of(self, chains: GrowingChains | None) -> DiagnosedDraws | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -260,3 +261,34 @@ def test_the_posterior_of_a_model_has_its_scales(dtype):
     nbeta, localization = scales_of(model, spec)
     assert float(posterior.nbeta) == pytest.approx(nbeta)
     assert float(posterior.localization) == pytest.approx(localization)
+
+
+def test_a_loss_that_is_evaluated_in_single_precision_sees_nothing_else() -> None:
+    """Positions stay in float64; a loss such as a convolution takes arguments of one dtype only."""
+
+    def loss(position, batch):
+        assert position.dtype == batch[0].dtype == jnp.float32
+        return 0.5 * (batch[0] @ position) ** 2
+
+    with jax.enable_x64(True):
+        data = (np.random.default_rng(0).standard_normal((50, 3)),)
+        double = build_posterior(
+            lambda w, batch: 0.5 * (batch[0] @ w) ** 2, np.ones(3), data, nbeta=10.0, localization=1.0, dtype="float64"
+        )
+        posterior = dataclasses.replace(double.evaluated_in("float32"), loss_fn=loss)
+        position, indices = jnp.array([1.1, 0.9, 1.0]), jnp.arange(20)
+        batch, at_w0 = posterior.take(indices)
+        paired = jax.value_and_grad(posterior.paired_excess_loss)(position, batch, at_w0)
+        assert [value.dtype for value in paired] == [jnp.float64, jnp.float64]
+        np.testing.assert_allclose(paired[0], double.paired_excess_loss(position, *double.take(indices)), rtol=1e-4)
+        for name, arguments in (
+            ("excess_loss", (position,)),
+            ("logdensity", (position,)),
+            ("hessian", (position,)),
+            ("hessian_vector_product", (position, jnp.ones(3))),
+            ("row_gradients", (position, indices)),
+            ("entry_losses", (position, batch)),
+        ):
+            np.testing.assert_allclose(
+                getattr(posterior, name)(*arguments), getattr(double, name)(*arguments), rtol=1e-4, atol=1e-5
+            )
