@@ -129,11 +129,24 @@ class LLCSeries:
     def __iter__(self) -> Iterator[SeriesPoint]:
         return iter(self.points)
 
+    @property
+    def caution(self) -> str:
+        """Why the points do not compare; empty where they do."""
+        scales = [point.localization for point in self.points]
+        if not scales or max(scales) <= 1.01 * min(scales):
+            return ""
+        return (
+            f"γ_loc goes from {number(min(scales))} to {number(max(scales))}, since a radius is relative to |w0|. λ̂ of "
+            "different γ_loc do not compare: give `localization` as a number."
+        )
+
     def __repr__(self) -> str:
-        return "\n  ".join([f"λ̂ at {len(self.points)} checkpoints", *map(repr, self.points)])
+        caution = [self.caution] if self.caution else []
+        return "\n  ".join([f"λ̂ at {len(self.points)} checkpoints", *map(repr, self.points), *caution])
 
     def _repr_html_(self) -> str:
-        return html_table(
+        caution = f"<p>{self.caution}</p>" if self.caution else ""
+        return caution + html_table(
             [
                 {
                     "step": str(point.step),
@@ -177,7 +190,7 @@ class LLCSeries:
             axes.plot(steps, laplace, color=GREY, linestyle="--", linewidth=1.0, zorder=0, label="Laplace")
         if any(isinstance(point.step, str) for point in self.points):
             axes.set_xticks(steps, [str(point.step) for point in self.points])
-        axes.set_xlabel("step")
+        axes.set_xlabel("step" if not self.caution else "step (γ_loc differs: these do not compare)")
         axes.set_ylabel("λ̂")
         axes.legend()
         return axes

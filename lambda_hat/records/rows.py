@@ -145,6 +145,8 @@ class _Trial(Row):
     """What was sampled, as JSON; one by one in the columns `param_<name>`."""
     objective: Annotated[Figure, Column("objective")] = None
     """What the search makes small: what was told of the trial, or last reported before it was stopped."""
+    violation: Annotated[Figure, Column("violation")] = None
+    """By how much it breaks the gates of the search, in shares of their bounds, summed; 0 where it keeps them."""
 
 
 class TrialRow(OutcomeRow, _Trial):

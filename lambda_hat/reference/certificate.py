@@ -82,8 +82,8 @@ class Certificate:
     def plot(self, axes: Axes | None = None) -> Axes:
         """How far each criterion is from its bound: at most 1 where it is met, hollow where it is not.
 
-        It is value over bound, or bound over value of what has to be large, on a logarithmic axis; a value of the other
-        sign is at the edge.
+        It is value over bound, of R̂ by what these are above 1, or bound over value of what has to be large, on a
+        logarithmic axis; a value of the other sign is at the edge.
         """
         axes = new_axes(height=0.6 + 0.28 * len(self.criteria)) if axes is None else axes
         for place, criterion in enumerate(reversed(self.criteria)):
@@ -119,7 +119,10 @@ def _largest_chain_deviation(trace: np.ndarray) -> float:
 
 def _share_of_bound(criterion: Criterion) -> float:
     """Up to 1 where it is met; what no logarithm can show is at the edge on its side of 1."""
-    over, under = (criterion.value, criterion.bound) if criterion.is_upper else (criterion.bound, criterion.value)
+    value, bound = criterion.value, criterion.bound
+    if criterion.name.startswith("R̂"):  # which is 1 at its best
+        value, bound = value - 1, bound - 1
+    over, under = (value, bound) if criterion.is_upper else (bound, value)
     if under > 0 and over > 0:
         return min(max(over / under, _PLOTTED[0]), _PLOTTED[1])
     return _PLOTTED[0] if criterion.is_met else _PLOTTED[1]

@@ -57,8 +57,11 @@ def completed(trials: Iterable[TrialRow]) -> list[TrialRow]:
 
 
 def best_trial(trials: Iterable[TrialRow]) -> TrialRow | None:
-    """The completed trial with the smallest objective; None where none was completed."""
-    return min(completed(trials), key=score, default=None)
+    """The completed trial that the search holds for the best; None where none was completed.
+
+    It has the smallest objective of those that keep all gates; of all, where none does.
+    """
+    return min(completed(trials), key=lambda trial: ((trial.violation or 0.0) > 0, score(trial)), default=None)
 
 
 def best_so_far(trials: Sequence[TrialRow]) -> tuple[list[int], list[float]]:

@@ -119,7 +119,7 @@ def certificate_figure(reference: ReferenceRecord) -> Picture | None:
         axes.set_yticks(range(len(criteria)), [criterion.name for criterion in criteria])
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
-        axes.set_xlabel("share of what is allowed (1 is the bound; less is better)")
+        axes.set_xlabel("share of what is allowed: 1 is the bound")
         met = sum(criterion.is_met for criterion in criteria)
         return Picture(figure, f"{met} of {len(criteria)} criteria of the certificate are met")
 

@@ -237,12 +237,19 @@ def _recommendation(
         if known and not any(is_closer(row.rmse, reference) for row in known):
             relative = number(reference.laplace_relative_error, "+.1%")
             yield f"No method comes closer than the Laplace value {number(reference.laplace_llc)} ({relative})."
+            if _is_laplace_within_error(reference):
+                yield "That value is within the reference's own error, below which no difference can be told."
         else:
             yield "No method can be recommended: something speaks against each."
         if peers := _peers(known):
             yield f"{listed([row.method for row in peers])} do not differ within error."
     elif any(isinstance(row, TrialRow) for row in estimates.values()):
         yield "Nothing is confirmed: the best of many trials is also the luckiest. Another seed will err more."
+
+
+def _is_laplace_within_error(reference: ReferenceRecord) -> bool:
+    known = None not in (reference.laplace_llc, reference.llc, reference.se)
+    return known and abs((reference.laplace_llc or 0.0) - (reference.llc or 0.0)) <= (reference.se or 0.0)
 
 
 def _best_of(good: Sequence[ConfirmedRow]) -> Iterator[str]:
@@ -261,8 +268,10 @@ def _gain_of_tuning(confirmed: Mapping[str, ConfirmedRow], good: Sequence[Confir
     for row in confirmed.values():
         if METHODS[row.method].is_composite and row.rmse is not None and len(confirmed) > 1:
             closer = [other.method for other in tuned if _is_closer_than(other, row)]
-            who = listed(closer) if closer else "No tuned method"
-            yield f"{who} came closer than {row.method}{_relative(row.relative_rmse, '.1%')}, which needs no search."
+            is_near = any(other.rmse is not None and other.rmse < row.rmse for other in tuned)
+            none = "Within the errors no tuned method" if is_near else "No tuned method"
+            auto = f"{row.method}{_relative(row.relative_rmse, '.1%')}"
+            yield f"{listed(closer) if closer else none} came closer than {auto}, which needs no search."
             yield from _saved_by_tuning(tuned, row)
 
 

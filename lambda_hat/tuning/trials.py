@@ -218,6 +218,7 @@ class TrialLane:
             origin=trial.origin,
             hyperparameters=trial.params,
             objective=trial.value,
+            violation=trial.violation,
             seed=trial.seed,
         )
 

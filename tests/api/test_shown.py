@@ -74,7 +74,7 @@ def test_a_certificate_in_a_notebook_and_as_a_figure():
     assert "<td>a &amp; b</td><td>–</td><td>≤ 1</td><td>no</td>" in shown
     points = CERTIFICATE.plot().lines[: len(CERTIFICATE.criteria)]
     shares = [line.get_xdata()[0] for line in reversed(points)]
-    np.testing.assert_allclose(shares, [1.002 / 1.01, 4.0, 1e-3, 1e3])
+    np.testing.assert_allclose(shares, [0.2, 4.0, 1e-3, 1e3])
     assert [line.get_markerfacecolor() == "white" for line in reversed(points)] == [False, True, False, True]
 
 
@@ -84,6 +84,16 @@ def test_a_series_in_a_notebook():
     assert "<td>0</td><td>1.250 ± 0.040</td><td>1.3</td><td>0.5</td><td>no minimum</td>" in shown
     assert "<td>end</td>" in shown
     assert "<td>not reliable</td>" in shown
+
+
+def test_a_series_with_several_localizations_says_that_its_points_do_not_compare():
+    one, other = SeriesPoint.of(0, result()), SeriesPoint.of(1, result(localization=200.0))
+    assert LLCSeries((one, one)).caution == ""
+    series = LLCSeries((one, other))
+    assert "do not compare" in series.caution
+    assert series.caution in repr(series)
+    assert series.caution in series._repr_html_()
+    assert "do not compare" in series.plot().get_xlabel()
 
 
 def test_progress_in_words():

@@ -164,7 +164,7 @@ def test_rows_of_other_studies_stay(tmp_path):
 def test_runs_have_the_columns_of_trials_where_they_mean_the_same(tmp_path):
     trials, runs = TrialRow.columns(), RunRow.columns()
     assert runs.keys() - trials.keys() == {"sampler", "loss_at_w0", "decrease_available", "is_minimum"}
-    assert trials.keys() - runs.keys() == {"number", "objective"}
+    assert trials.keys() - runs.keys() == {"number", "objective", "violation"}
     path = tmp_path / "runs.parquet"
     rows = [
         RunRow(pid="p_1", sampler=name, method="vi", state=State.COMPLETE, hyperparameters={"M": 2}) for name in "ab"

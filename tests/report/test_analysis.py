@@ -35,6 +35,9 @@ def test_the_best_so_far_never_rises_and_forgets_what_was_pruned():
     assert [row.number for row in completed(trials)] == [0, 2, 4]
     assert best_trial(trials) is trials[4]
     assert best_trial(trials[3:4]) is None
+    broken, kept = trial(7, 0.1, violation=0.5), trial(8, 0.3, violation=0.0)
+    assert best_trial([broken, kept]) is kept
+    assert best_trial([broken, trial(9, 0.2, violation=0.1)]) is broken
 
 
 def test_the_hyperparameter_that_decides_is_found():

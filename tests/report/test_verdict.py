@@ -131,6 +131,9 @@ def test_what_tuning_gained_over_a_method_that_tunes_itself():
     assert saved == "vi takes 100 gradients, auto 1,000."
     *_, gain = judge_problem(REFERENCE, {}, [auto, confirmed("vi", rmse=0.01, rmse_se=0.005)]).recommendation
     assert gain == "vi came closer than auto (1.0%), which needs no search."
+    near = confirmed("vi", rmse=0.09, rmse_se=0.02)
+    *_, gain = judge_problem(REFERENCE, {}, [auto, near]).recommendation
+    assert gain == "Within the errors no tuned method came closer than auto (1.0%), which needs no search."
     (alone,) = judge_problem(REFERENCE, {}, [auto]).recommendation
     assert alone == "Use auto, the only one to trust (1,000 gradients)."
 
@@ -142,6 +145,8 @@ def test_where_no_method_is_closer_than_laplace_that_is_said():
         "sgld and vi do not differ within error.",
     )
     assert (verdict.best, verdict.tone) == ("none", "bad")
+    close = judge_problem(reference_record(laplace_llc=8.26), {}, [confirmed("vi", rmse=0.3)])
+    assert close.recommendation[1].startswith("That value is within the reference's own error")
 
 
 def test_confirmed_settings_count_more_than_a_lucky_trial():
