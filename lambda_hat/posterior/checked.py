@@ -56,7 +56,7 @@ def check_gradient(model: Model, posterior: LocalPosterior) -> None:
     step = (COARSE_STEP if is_coarse else STEP) * distance
     direction = np.random.default_rng(0).standard_normal(posterior.dim)
     direction /= np.linalg.norm(direction)
-    gradients, slope = _gradients_and_slope(
+    gradients, slope, level = _gradients_and_slope(
         posterior, _elsewhere(posterior), jnp.asarray(direction, dtype), jnp.asarray(step, dtype)
     )
     gradients, slope = np.asarray(gradients, np.float64), float(slope)
@@ -71,7 +71,9 @@ def check_gradient(model: Model, posterior: LocalPosterior) -> None:
         )
     found = float(gradients[-1] @ direction)
     typical = max(abs(slope), float(np.linalg.norm(gradients[-1])) / math.sqrt(posterior.dim))
-    noise = 8 * float(jnp.finfo(coarsest).eps) * float(np.mean(np.abs(posterior.row_losses_at_w0))) / step
+    size = float(np.mean(np.abs(posterior.row_losses_at_w0))) + float(level)
+    rounding, curving = float(jnp.finfo(coarsest).eps) * size / step, (step / distance) ** 2 * float(level) / distance
+    noise = 8 * (rounding + curving)  # of a difference in place of a derivative
     if abs(found - slope) > (COARSE_TOLERANCE if is_coarse else TOLERANCE) * typical + noise:
         raise InputError(
             f"loss_fn: along a random direction its values change by {slope:.4g} per unit of distance and its gradient "
@@ -88,10 +90,10 @@ def _elsewhere(posterior: LocalPosterior) -> Float[Array, " d"]:
 @eqx.filter_jit
 def _gradients_and_slope(
     posterior: LocalPosterior, position: Float[Array, " d"], direction: Float[Array, " d"], step: Float[Array, ""]
-) -> tuple[Float[Array, "points d"], Float[Array, ""]]:
-    """∇L_n on the way from w0 to `position`, and the slope of L_n there by a central difference."""
+) -> tuple[Float[Array, "points d"], Float[Array, ""], Float[Array, ""]]:
+    """∇L_n on the way from w0 to `position`, the slope of L_n there by a central difference, and |L_n − L_n(w0)|."""
     shares = jnp.asarray(SHARES_OF_THE_WAY, position.dtype)[:, None]
     gradients = jax.lax.map(jax.grad(posterior.excess_loss), posterior.w0 + shares * (position - posterior.w0))
     ends = jnp.stack([position + step * direction, position - step * direction])
     ahead, behind = jax.lax.map(posterior.excess_loss, ends)
-    return gradients, (ahead - behind) / (2 * step)
+    return gradients, (ahead - behind) / (2 * step), jnp.abs(ahead)

@@ -202,6 +202,23 @@ def test_a_loss_that_is_rounding_at_w0_does_not_mix_rows():
         checked_posterior_of(model, PosteriorSpec(localization=1.0, inverse_temperature=10 / 101), "float64")
 
 
+@pytest.mark.parametrize("depth", [1.0, 1e6])
+def test_a_gradient_may_vanish_far_away(depth):
+    """There a difference of values is rounding of losses that are 0 at w0, or of third order where w₂ = 0."""
+
+    def hole(params, batch):
+        return depth * (1 - jnp.exp(-jnp.sum(params**2) / 1e-4)) + 0 * batch[0]
+
+    def four_hyperbolas(params, batch):
+        return depth * ((params[0] * params[1]) ** 2 - 1) ** 2 + 0 * batch[0]
+
+    for loss_fn, w0 in ((hole, np.zeros(2)), (four_hyperbolas, np.ones(2))):
+        model = read_model(loss_fn, w0, (np.zeros(4),))
+        for dtype in ("float64", "float32"):
+            with jax.enable_x64(dtype == "float64"):
+                checked_posterior_of(model, PosteriorSpec(localization=1.0), dtype)
+
+
 def test_whole_numbers_of_64_bits_in_a_run_of_32():
     data = (X, np.arange(10) + 2**31)
     assert [column.dtype for column in read_model(squares, PARAMS, data).columns("float64")] == ["float64", "int64"]
