@@ -89,11 +89,13 @@ _IN_OTHER_UNITS = {
     "cores": "All chains are one program.",
     "optimizer_kwargs": "Give its entries as arguments.",
 }
-_ARGUMENTS = ("inverse_temperature", "localization", "sampler", "sampled", "num_chains")
+_ARGUMENTS = (
+    "inverse_temperature", "localization", "sampler", "sampled", "num_chains", "rows", "queries", "progress", "seed",
+)  # fmt: skip
 
 
 def refuse_foreign_names(settings: Mapping[str, Any], spec: type[Frozen]) -> None:
-    """Answer names that other packages use with the right ones.
+    """Answer names that other packages use, and misspelt names of the call's own arguments, with the right ones.
 
     Raises:
         InputError: a line for each such name.
@@ -105,6 +107,9 @@ def refuse_foreign_names(settings: Mapping[str, Any], spec: type[Frozen]) -> Non
         unit = _IN_OTHER_UNITS.get(name, "")
         hint = f"Did you mean {meant[0]}? {unit}".rstrip() if meant else unit
         faults.append(_fault(name, "found here; expected another name" if meant else "no setting of this call", hint))
+    for name in settings.keys() - own - _ELSEWHERE.keys():
+        if (hint := did_you_mean(name, _ARGUMENTS)) and not did_you_mean(name, own):
+            faults.append(_fault(name, "found here; expected another name", hint))
     if faults:
         raise InputError("\n".join(sorted(faults)))
 

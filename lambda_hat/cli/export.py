@@ -54,8 +54,12 @@ def export(
 
     files = RunFiles(find_run(run))
     if form is not None:
-        text = to_latex(files) if form == "latex" else (to_csv if form == "csv" else to_json)(TABLES[table](files))
-        _put(text, output)
+        rows = TABLES[table](files)
+        others = [name for name, rows_of in TABLES.items() if name != "summary" and rows_of(files)]
+        if not rows and others:
+            known = ", ".join(f"`{name}`" for name in others)
+            raise click.UsageError(f"This run has nothing for the table `{table}`. It has {known}.")
+        _put(to_latex(files) if form == "latex" else (to_csv if form == "csv" else to_json)(rows), output)
     if figures is not None:
         for path in write_figures(files, figures):
             click.echo(path, err=form is not None and output is None)

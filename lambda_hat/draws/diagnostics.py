@@ -174,7 +174,7 @@ def psislw(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
     largest = np.partition(log_weights, -num_in_tail)[-num_in_tail:]
     if np.ptp(largest) < _SAME_WEIGHT:
         return _normalised(log_weights), 0.0
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         smoothed, k_hat = array_stats.psislw(-log_weights)  # which takes log-likelihoods of observations left out
     smoothed = np.asarray(smoothed)
     if not (np.isfinite(k_hat) and np.isfinite(smoothed).all()):

@@ -253,6 +253,7 @@ NAMES = [
         "num_draws",
         "num_draws: found here; expected another name.\n    Did you mean `steps`? `steps` counts the burn-in too.",
     ),
+    ("auto", "localisation", "localisation: found here; expected another name.\n    Did you mean `localization`?"),
     ("sgld", "device", "device: no setting of this call.\n    JAX chooses it: set JAX_PLATFORMS."),
 ]
 

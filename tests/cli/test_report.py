@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from lambda_hat.records.rows import TrialRow
+from lambda_hat.records.tables import write_table
+from tests.report.conftest import trial_row
+
 
 @pytest.mark.parametrize("command", ["report", "export --json", "diagnose", "dashboard"])
 def test_a_folder_that_is_no_run_is_an_error_of_the_user(invoke, command):
@@ -57,6 +61,14 @@ def test_an_export_goes_where_it_is_wanted(invoke, run):
     result = invoke("export", "run", "--csv", "--table", "trials", "--output", "tables/trials.csv")
     assert result.stdout == "tables/trials.csv\n"
     assert (run.parent / "tables" / "trials.csv").is_file()
+
+
+def test_a_table_that_the_workflow_does_not_have_is_an_error_of_the_user(invoke, run):
+    (run / "tables").mkdir()
+    write_table(run / "tables" / "optuna_trials.parquet", [trial_row()], TrialRow)
+    result = invoke("export", "run", "--csv", "--table", "runs")
+    assert result.exit_code == 2
+    assert "This run has nothing for the table `runs`. It has `trials`." in result.stderr
 
 
 def test_runs_are_compared_as_text_and_as_a_page(invoke, run):
