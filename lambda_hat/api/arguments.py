@@ -107,7 +107,7 @@ def refuse_foreign_names(settings: Mapping[str, Any], spec: type[Frozen]) -> Non
         unit = _IN_OTHER_UNITS.get(name, "")
         hint = f"Did you mean {meant[0]}? {unit}".rstrip() if meant else unit
         faults.append(_fault(name, "found here; expected another name" if meant else "no setting of this call", hint))
-    for name in settings.keys() - own - _ELSEWHERE.keys():
+    for name in settings.keys() - own - _ELSEWHERE.keys() - set(_ARGUMENTS):  # some calls do not take all of these
         if (hint := did_you_mean(name, _ARGUMENTS)) and not did_you_mean(name, own):
             faults.append(_fault(name, "found here; expected another name", hint))
     if faults:
