@@ -98,6 +98,16 @@ class Criterion:
             return False
         return self.value <= self.bound if self.is_upper else self.value >= self.bound
 
+    @property
+    def share(self) -> float:
+        """How much of what is allowed is used up, of an R̂ by what it is above 1; 0 or ∞ where no ratio can tell."""
+        origin = 1.0 if self.name.startswith("R̂") else 0.0
+        value, bound = self.value - origin, self.bound - origin
+        over, under = (value, bound) if self.is_upper else (bound, value)
+        if under > 0 and over > 0:
+            return over / under
+        return 0.0 if self.is_met else math.inf
+
     def __str__(self) -> str:
         if math.isnan(self.value):
             return f"{self.name} is not known yet"

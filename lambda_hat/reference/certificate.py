@@ -88,7 +88,7 @@ class Certificate:
         axes = new_axes(height=0.6 + 0.28 * len(self.criteria)) if axes is None else axes
         for place, criterion in enumerate(reversed(self.criteria)):
             face = BLUE if criterion.is_met else "white"
-            axes.plot(_share_of_bound(criterion), place, "o", color=BLUE, mfc=face)
+            axes.plot(min(max(criterion.share, _PLOTTED[0]), _PLOTTED[1]), place, "o", color=BLUE, mfc=face)
         axes.axvline(1.0, color=GREY, linewidth=1.0)
         axes.set_xscale("log")
         axes.set_xlim(_PLOTTED[0] / 1.5, _PLOTTED[1] * 1.5)
@@ -115,17 +115,6 @@ def _largest_chain_deviation(trace: np.ndarray) -> float:
     rest = (means.sum() - means) / num_others
     rest_errors = np.sqrt(np.sum(errors**2) - errors**2) / num_others
     return float(np.max(np.abs(means - rest) / np.hypot(errors, rest_errors)))
-
-
-def _share_of_bound(criterion: Criterion) -> float:
-    """Up to 1 where it is met; what no logarithm can show is at the edge on its side of 1."""
-    value, bound = criterion.value, criterion.bound
-    if criterion.name.startswith("R̂"):  # which is 1 at its best
-        value, bound = value - 1, bound - 1
-    over, under = (value, bound) if criterion.is_upper else (bound, value)
-    if under > 0 and over > 0:
-        return min(max(over / under, _PLOTTED[0]), _PLOTTED[1])
-    return _PLOTTED[0] if criterion.is_met else _PLOTTED[1]
 
 
 def certify(draws: DiagnosedDraws | None, *, target_accept: float, max_relative_mcse: float) -> Certificate:

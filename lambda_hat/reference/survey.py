@@ -215,16 +215,18 @@ def look_from_afar(
     )
     places = WellMap(posterior, whitening, work, begun + budget.max_gradients)
     places.add(0.0, np.zeros(d))
-    num_descents, wanted = 0, min(budget.num_descents, len(finite)) + num_heavy
+    num_descents, of_descents = 0, 0.0
+    wanted = min(budget.num_descents, len(finite)) + num_heavy
 
     def descend_from(some: Iterable[Float[np.ndarray, " d"]]) -> None:
-        nonlocal num_descents
+        nonlocal num_descents, of_descents
         for start in some:
-            of_one = (work.num_gradient_evaluations - begun) / max(num_descents, 1)
-            if (num_descents + 1) * of_one > budget.max_gradients:
+            before = work.num_gradient_evaluations
+            if before - begun + of_descents / max(num_descents, 1) > budget.max_gradients:
                 break
             num_descents += 1
             potential, end = descend(posterior, whitening, start, max_iterations(d), work)
+            of_descents += work.num_gradient_evaluations - before
             if math.isfinite(potential):
                 places.add(potential, end)
 

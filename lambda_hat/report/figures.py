@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lambda_hat.config.study import Distribution, Objective
+from lambda_hat.draws.criteria import Criterion
 from lambda_hat.formatting import number
 from lambda_hat.records.event import Command
-from lambda_hat.records.reference import CriterionRecord, ReferenceRecord
+from lambda_hat.records.reference import ReferenceRecord
 from lambda_hat.records.rows import ConfirmedRow, TrialRow
 from lambda_hat.records.state import State
 from lambda_hat.report.analysis import (
@@ -106,10 +107,14 @@ def _spread(row: ConfirmedRow | None) -> tuple[float, float] | None:
 
 def certificate_figure(reference: ReferenceRecord) -> Picture | None:
     """Every criterion of a certificate as a share of its bound."""
-    shares = [(criterion, share) for criterion in reference.certificate if (share := _share(criterion)) is not None]
-    if not shares:
+    criteria = [
+        Criterion(record.name, record.value, record.bound, record.is_upper)
+        for record in reference.certificate
+        if record.value is not None and record.bound is not None
+    ]
+    if not criteria:
         return None
-    criteria, shown = [item for item, _ in shares], [min(max(share, _SMALLEST), 1 / _SMALLEST) for _, share in shares]
+    shown = [min(max(criterion.share, _SMALLEST), 1 / _SMALLEST) for criterion in criteria]
     with drawn(7.2, 0.8 + 0.22 * len(criteria)) as figure:
         axes = figure.subplots()
         colours = ["#009e73" if criterion.is_met else "#d55e00" for criterion in criteria]
@@ -122,16 +127,6 @@ def certificate_figure(reference: ReferenceRecord) -> Picture | None:
         axes.set_xlabel("share of what is allowed: 1 is the bound")
         met = sum(criterion.is_met for criterion in criteria)
         return Picture(figure, f"{met} of {len(criteria)} criteria of the certificate are met")
-
-
-def _share(criterion: CriterionRecord) -> float | None:
-    """How much of what a criterion allows is used up; of an R̂, by what it is above 1. None where that is not known."""
-    value, bound = criterion.value, criterion.bound
-    if value is None or not bound:
-        return None
-    if not criterion.is_upper:
-        return bound / value if value > 0 else math.inf
-    return (value - 1) / (bound - 1) if criterion.name.startswith("R̂") else value / bound
 
 
 def history_figure(

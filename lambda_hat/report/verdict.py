@@ -248,8 +248,8 @@ def _recommendation(
 
 
 def _is_laplace_within_error(reference: ReferenceRecord) -> bool:
-    known = None not in (reference.laplace_llc, reference.llc, reference.se)
-    return known and abs((reference.laplace_llc or 0.0) - (reference.llc or 0.0)) <= (reference.se or 0.0)
+    error, se = reference.laplace_error, reference.se
+    return error is not None and se is not None and abs(error) <= se
 
 
 def _best_of(good: Sequence[ConfirmedRow]) -> Iterator[str]:
