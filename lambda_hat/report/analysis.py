@@ -25,6 +25,7 @@ __all__ = [
     "doubts",
     "doubts_of_settings",
     "exceeds",
+    "in_the_running",
     "objective_error",
     "parameter_importances",
     "parameters",
@@ -56,17 +57,20 @@ def completed(trials: Iterable[TrialRow]) -> list[TrialRow]:
     return [trial for trial in trials if score(trial) < math.inf]
 
 
-def best_trial(trials: Iterable[TrialRow]) -> TrialRow | None:
-    """The completed trial that the search holds for the best; None where none was completed.
+def in_the_running(trials: Iterable[TrialRow]) -> list[TrialRow]:
+    """Those completed trials that may be the best: the ones that keep all gates; all of them, where none does."""
+    known = completed(trials)
+    return [trial for trial in known if not trial.violation] or known
 
-    It has the smallest objective of those that keep all gates; of all, where none does.
-    """
-    return min(completed(trials), key=lambda trial: ((trial.violation or 0.0) > 0, score(trial)), default=None)
+
+def best_trial(trials: Iterable[TrialRow]) -> TrialRow | None:
+    """The trial in the running with the smallest objective, as the search has it; None where none was completed."""
+    return min(in_the_running(trials), key=score, default=None)
 
 
 def best_so_far(trials: Sequence[TrialRow]) -> tuple[list[int], list[float]]:
-    """Numbers of completed trials and the smallest objective up to each."""
-    known = completed(trials)
+    """Numbers of the trials in the running and the smallest objective up to each."""
+    known = in_the_running(trials)
     return [trial.number for trial in known], np.minimum.accumulate([score(trial) for trial in known]).tolist()
 
 

@@ -37,6 +37,7 @@ def test_the_best_so_far_never_rises_and_forgets_what_was_pruned():
     assert best_trial(trials[3:4]) is None
     broken, kept = trial(7, 0.1, violation=0.5), trial(8, 0.3, violation=0.0)
     assert best_trial([broken, kept]) is kept
+    assert best_so_far([broken, kept]) == ([8], [0.3])
     assert best_trial([broken, trial(9, 0.2, violation=0.1)]) is broken
 
 
