@@ -181,7 +181,8 @@ def preset_text(trials: Iterable[TrialRow]) -> str:
         return f"; the preset {_HOW_IT_ENDED[preset.state]}"
     if best.run_id == preset.run_id:
         return "; the search found nothing better than the preset"
-    return f"; objective {score(best):.3g}, the preset's {score(preset):.3g}"
+    gates = ", which breaks a gate" if preset.violation and not best.violation else ""
+    return f"; objective {score(best):.3g}, the preset's {score(preset):.3g}{gates}"
 
 
 def _print_samplers(console: Console, rows: Sequence[RunRow], reference: ReferenceRecord | None) -> None:

@@ -16,6 +16,10 @@ FOUND = {"run_id": "r_2", "objective": 0.1, "origin": "search"}
         ([PRESET, FOUND], "; objective 0.1, the preset's 0.5"),
         ([PRESET, FOUND | {"objective": 0.6}], "; the search found nothing better than the preset"),
         ([PRESET, FOUND | {"objective": 0.0}], "; objective 0, the preset's 0.5"),
+        (
+            [PRESET | {"objective": 0.0, "violation": 0.2}, FOUND],
+            "; objective 0.1, the preset's 0, which breaks a gate",
+        ),
         ([PRESET | {"state": State.FAIL, "objective": None}, FOUND], "; the preset failed"),
         ([PRESET | {"state": State.PRUNED}, FOUND], "; the preset was pruned"),
         ([FOUND], ""),
