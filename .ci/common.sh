@@ -29,6 +29,21 @@ step() {
     "$@"
 }
 
+# A step that goes on beside those that follow: `finish` waits for it, and shows what it said.
+beside() {
+    printf '\n==> %s (beside the others, after %d s)\n' "$*" "$SECONDS"
+    beside_command=$*
+    beside_output=$(mktemp)
+    "$@" >"$beside_output" 2>&1 &
+    beside_pid=$!
+    trap 'kill "$beside_pid" 2>/dev/null || true' EXIT
+}
+
 finish() {
+    if [[ -v beside_pid ]]; then
+        printf '\n==> %s said:\n' "$beside_command"
+        wait "$beside_pid" || { cat "$beside_output"; exit 1; }
+        cat "$beside_output"
+    fi
     printf '\n==> all done after %d s\n' "$SECONDS"
 }

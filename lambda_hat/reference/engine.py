@@ -110,7 +110,7 @@ class Reference:
         """The criteria that are not met, in words; with several wells, also these."""
         reasons = self.certificate.reasons
         if not self.certificate.is_certified and len(self.survey.counting) > 1:
-            reasons += (f"there are several wells. The search {self.survey.describe()}",)
+            reasons += (f"there are several wells ({self.survey.describe()})",)
         return reasons
 
 

@@ -134,17 +134,20 @@ class Survey:
         return self.prior_k_hat <= MAX_K_HAT and self.prior_size >= MIN_PRIOR_SIZE
 
     def describe(self) -> str:
-        """How far the look went and which wells it found, in words."""
-        looked = (
-            f"looked at {self.num_prior_draws} draws of the localization's Gaussian ({self.prior_size:.3g} effective) "
-            f"and {self.num_descents} descents from it"
+        """How far other wells than that of w0 were searched for, and which were found, in words."""
+        searched = (
+            f"searched for other wells with {self.num_prior_draws} draws of the localization's Gaussian "
+            f"({self.prior_size:.3g} effective) and {self.num_descents} descents from such draws"
         )
-        wells = "; ".join(
+        if not len(self.masses):
+            return searched
+        found = [
             f"{mass:.3g} of the mass at distance {distance:.3g} and potential {potential:+.3g}"
             for mass, distance, potential in zip(self.masses, self.distances, self.potentials, strict=True)
             if mass >= MIN_MASS
-        )
-        return f"{looked}: {wells}" if wells else looked
+        ]
+        alone = len(found) == 1 and self.masses[self.own] >= MIN_MASS
+        return f"{searched}; none found" if alone else f"{searched}; wells: {'; '.join(found)}"
 
     def disagreement(self, llc: float, se: float) -> Criterion | None:
         """λ̂ beside that of the prior's draws, in combined standard errors; None where these tell nothing."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -47,8 +48,9 @@ class SummaryRow:
     source: str
     """`confirmed`: settings run again under new seeds. `best trial`: it may be the luckiest. `run`: fixed settings."""
     llc_hat: float | None
-    """None of confirmed settings, which are several runs, and of a method without an estimate."""
+    """The mean over the runs where confirmed. None of a method without an estimate."""
     se_hat: float | None
+    """Of that mean, by how the runs scatter, where confirmed."""
     error: float | None
     """Root mean squared error where confirmed; else that of the one estimate."""
     se_error: float | None
@@ -114,10 +116,11 @@ def _of_reference(title: str, pid: str, reference: ReferenceRecord | None) -> di
 
 
 def _of_confirmed(row: ConfirmedRow) -> dict[str, Any]:
+    llc_hat, se_hat = _mean_llc(row)
     return {
         "source": "confirmed",
-        "llc_hat": None,
-        "se_hat": None,
+        "llc_hat": llc_hat,
+        "se_hat": se_hat,
         "error": row.rmse,
         "se_error": row.rmse_se,
         "relative_error": row.relative_rmse,
@@ -126,6 +129,15 @@ def _of_confirmed(row: ConfirmedRow) -> dict[str, Any]:
         "num_gradient_evaluations": row.num_gradient_evaluations,
         "settings": settings_text(row.hyperparameters),
     }
+
+
+def _mean_llc(row: ConfirmedRow) -> tuple[float | None, float | None]:
+    """The mean of λ̂ over the runs, and √((rmse² − mean error²) / (n − 1)), its standard error by their scatter."""
+    if row.llc_ref is None or row.mean_error is None or row.rmse is None:
+        return None, None
+    mean, num_runs = row.llc_ref + row.mean_error, row.num_seeds - row.num_failed
+    variance = max(0.0, row.rmse**2 - row.mean_error**2)
+    return mean, math.sqrt(variance / (num_runs - 1)) if num_runs > 1 else None
 
 
 def _of_estimate(row: Estimate | None) -> dict[str, Any]:
@@ -175,19 +187,22 @@ def to_latex(run: RunFiles) -> str:
     rows, lines = summary(run), []
     for pid, title in run.titles.items():
         ours = [row for row in rows if row.pid == pid]
-        lines += [r"\midrule", rf"\multicolumn{{6}}{{l}}{{{_heading(title, run.references.get(pid))}}} \\"]
+        lines += [r"\midrule", rf"\multicolumn{{7}}{{l}}{{{_heading(title, run.references.get(pid))}}} \\"]
         lines += map(_latex_row, ours)
         if (reference := run.references.get(pid)) is not None and reference.laplace_error is not None:
             error, relative = abs(reference.laplace_error), abs(reference.laplace_relative_error or 0.0)
-            lines.append(_cells(rf"\quad {LAPLACE}", f"${number(error, '.3g')}$", _percent(relative), "", "", ""))
+            value = f"${number(reference.laplace_llc)}$"
+            lines.append(
+                _cells(rf"\quad {LAPLACE}", value, f"${number(error, '.3g')}$", _percent(relative), "", "", "")
+            )
     against = [f"% {_latex(row.method)}: {row.verdict}" for row in rows if not row.is_good]
     return "\n".join(
         [
-            r"% Needs \usepackage{booktabs}. Errors are root mean squared errors under new seeds where settings are",
-            r"% confirmed, and the error of one estimate elsewhere.",
-            r"\begin{tabular}{lrrrrr}",
+            r"% Needs \usepackage{booktabs}. Where settings are confirmed, estimates are means over runs under new",
+            r"% seeds, and errors root mean squares; elsewhere both are of one run.",
+            r"\begin{tabular}{lrrrrrr}",
             r"\toprule",
-            _cells("method", "error", "relative", r"$\hat R$", r"$\hat k$", "gradients"),
+            _cells("method", r"$\hat\lambda$", "error", "relative", r"$\hat R$", r"$\hat k$", "gradients"),
             *lines,
             r"\bottomrule",
             r"\end{tabular}",
@@ -213,6 +228,7 @@ def _latex_row(row: SummaryRow) -> str:
     relative = None if row.relative_error is None else abs(row.relative_error)
     return _cells(
         rf"\quad {_latex(row.method)}{mark}",
+        MISSING if row.llc_hat is None else f"${_plus_minus(row.llc_hat, row.se_hat)}$",
         MISSING if error is None else f"${_plus_minus(error, row.se_error)}$",
         _percent(relative),
         number(row.rhat, ".3f"),

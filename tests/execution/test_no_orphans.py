@@ -136,7 +136,7 @@ def test_a_manager_that_is_still_starting_ends_with_its_controller(tmp_path, del
     [
         (True, signal.SIGTERM, 128 + signal.SIGTERM),  # as `timeout` does, and what ends a session
         pytest.param(True, signal.SIGINT, -signal.SIGINT, marks=pytest.mark.nightly),
-        (False, signal.SIGTERM, 128 + signal.SIGTERM),
+        pytest.param(False, signal.SIGTERM, 128 + signal.SIGTERM, marks=pytest.mark.nightly),
         (None, signal.SIGKILL, 1),
     ],
     ids=["SIGTERM for all", "SIGINT for all", "SIGTERM", "interchange killed"],
@@ -174,7 +174,7 @@ def test_a_cluster_that_is_still_starting_ends_at_once(tmp_path, is_for_all, num
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("workers_find_package")
-@pytest.mark.parametrize("num_answers", [0, 1])
+@pytest.mark.parametrize("num_answers", [0, pytest.param(1, marks=pytest.mark.nightly)])
 def test_a_manager_does_not_wait_for_an_interchange_that_is_gone(tmp_path, num_answers):
     """As on a node of a cluster, where no controller can be watched. Parsl would wait for ever after one answer."""
     mark = uuid.uuid4().hex

@@ -33,7 +33,7 @@ def whitened_curvatures(whitening, posterior: LocalPosterior) -> np.ndarray:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("has_bias", [False, True])
+@pytest.mark.parametrize("has_bias", [pytest.param(False, marks=pytest.mark.nightly), True])
 def test_one_linear_layer_with_one_output_is_whitened_exactly(has_bias):
     posterior = posterior_of(MLP((3, 1), "identity", has_bias))
     whitening = kronecker_whitening(posterior, posterior.w0[None], jax.random.key(0))

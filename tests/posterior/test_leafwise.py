@@ -54,7 +54,7 @@ def spread(whitening: Whitening, posterior: LocalPosterior) -> float:
     return float(np.std(np.log(np.abs(np.linalg.eigvalsh(a.T @ precision @ a)))))
 
 
-@pytest.mark.parametrize("noise", [0.1, 0.0])
+@pytest.mark.parametrize("noise", [pytest.param(0.1, marks=pytest.mark.nightly), 0.0])
 def test_it_is_better_than_a_diagonal_also_where_every_row_is_fitted(noise, monkeypatch):
     posterior = posterior_of(noise)
     at, key = posterior.w0[None], jax.random.key(0)

@@ -88,7 +88,9 @@ def test_chains_interrupted_in_their_first_chunk_are_what_they_were(build_chains
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", [pytest.param("hessian", marks=pytest.mark.nightly), "pilot 2", "wells", "rounds"])
+@pytest.mark.parametrize(
+    "stage", [*(pytest.param(stage, marks=pytest.mark.nightly) for stage in ("hessian", "wells")), "pilot 2", "rounds"]
+)
 def test_an_interrupted_reference_can_be_gone_on_from(build_quadratic, monkeypatch, interrupt, stage, is_within):
     target, posterior = build_quadratic()
     spec = ReferenceSpec(num_chains=4, max_relative_mcse=0.02)

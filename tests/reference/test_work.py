@@ -96,11 +96,14 @@ FITS = {
     "vi": ("vi", {"steps": 20, "batch_size": 5, "M": 3, "r": 1, "num_draws": 100}),
     "vi, full batch": ("vi", {"steps": 20, "batch_size": 12, "M": 3, "r": 1, "num_draws": 100}),
 }
-MARKS = {"vi": pytest.mark.nightly, "vi, full batch": pytest.mark.nightly}
+SHORT = ("mclmc", "sgld, full batch")  # the others at night
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*RUNS, *(pytest.param(name, marks=MARKS[name]) for name in FITS)])
+@pytest.mark.parametrize(
+    "name",
+    [name if name in SHORT else pytest.param(name, marks=pytest.mark.nightly) for name in (*RUNS, *FITS)],
+)
 def test_a_run_counts_what_the_host_counts(name):
     method, values = (RUNS | FITS)[name]
     settings = parse_settings(method, {"num_chains": 2, "chunk_size": 20, **values})

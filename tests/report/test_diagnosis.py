@@ -107,7 +107,7 @@ def test_a_reference_is_shown_with_its_problem(run):
     assert written(run, PID) == [*OF_DRAWS, "energy.png", "training.png", "prediction.png", "spectrum.png"]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_trial_is_shown(run):
     assert written(run, "r_sgld0") == OF_DRAWS
 
@@ -205,7 +205,7 @@ def test_odd_draws_are_shown_as_far_as_they_can_be(run, spoil):
     path.unlink()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_gallery_of_a_run(run, tmp_path):
     script = Path(__file__).parents[2] / "benchmarks" / "gallery.py"
     command = [sys.executable, str(script), str(run.paths.root), str(tmp_path / "gallery")]

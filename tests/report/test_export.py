@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import shutil
 
 import pytest
@@ -22,8 +23,8 @@ from tests.report.conftest import confirmed_row
 def run(make_run):
     paths = make_run()
     won = confirmed_row(
-        rmse=0.21, rmse_se=0.03, relative_rmse=0.0255, worst_rhat=1.012, num_gradient_evaluations=12804.0,
-        hyperparameters={"eta0": 0.1},
+        llc_ref=8.25, rmse=0.21, rmse_se=0.03, mean_error=0.15, relative_rmse=0.0255, worst_rhat=1.012,
+        num_gradient_evaluations=12804.0, hyperparameters={"eta0": 0.1},
     )  # fmt: skip
     write_table(paths.confirmed_table, [won], ConfirmedRow)
     return RunFiles(paths)
@@ -34,6 +35,8 @@ def test_the_summary_has_a_row_for_each_method(run):
     assert (sgld.source, sgld.error, sgld.se_error, sgld.rhat, sgld.settings) == (
         "confirmed", 0.21, 0.03, 1.012, "eta0=0.1",
     )  # fmt: skip
+    assert sgld.llc_hat == pytest.approx(8.4)
+    assert sgld.se_hat == pytest.approx(math.sqrt((0.21**2 - 0.15**2) / 3))
     assert (vi.source, vi.llc_ref, vi.localization) == ("best trial", 8.25, 56.0)
     assert vi.error == pytest.approx((vi.llc_hat or 0.0) - 8.25)
 
@@ -57,15 +60,15 @@ def test_csv_and_json_hold_the_same(run, table):
 def test_latex_is_a_table_by_itself(run):
     lines = to_latex(run).splitlines()
     assert lines[2:7] == [
-        r"\begin{tabular}{lrrrrr}",
+        r"\begin{tabular}{lrrrrrr}",
         r"\toprule",
-        r"method & error & relative & $\hat R$ & $\hat k$ & gradients \\",
+        r"method & $\hat\lambda$ & error & relative & $\hat R$ & $\hat k$ & gradients \\",
         r"\midrule",
-        r"\multicolumn{6}{l}{mlp, model small, data small, teacher \_null, seed 42: "
+        r"\multicolumn{7}{l}{mlp, model small, data small, teacher \_null, seed 42: "
         r"$\lambda = 8.250 \pm 0.070$, certified ($\gamma = 56$, $n\beta = 21.7$)} \\",
     ]
-    assert lines[7] == r"\quad sgld & $0.210 \pm 0.030$ & 2.5\% & 1.012 & -- & 12,804 \\"
-    assert r"\quad Laplace & $0.25$ & 3.0\% & -- & -- & -- \\".replace(" -- & -- & --", "  &  & ") in lines
+    assert lines[7] == r"\quad sgld & $8.400 \pm 0.085$ & $0.210 \pm 0.030$ & 2.5\% & 1.012 & -- & 12,804 \\"
+    assert r"\quad Laplace & $8.5$ & $0.25$ & 3.0\% & -- & -- & -- \\".replace(" -- & -- & --", "  &  & ") in lines
     assert lines.count(r"\end{tabular}") == 1
 
 

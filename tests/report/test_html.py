@@ -225,7 +225,11 @@ def test_a_run_without_a_reference_says_why(make_run):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "without",
-    [("events",), ("table",), ("reference",), ("trials", "events"), ("reference", "trials", "events", "table")],
+    [
+        *(pytest.param(one, marks=pytest.mark.nightly) for one in (("events",), ("table",), ("reference",))),
+        ("trials", "events"),
+        ("reference", "trials", "events", "table"),
+    ],
 )
 def test_no_missing_piece_stops_it(make_run, without):
     page = Page(write_report(make_run(without=without)))

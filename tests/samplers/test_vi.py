@@ -157,7 +157,7 @@ class WrongSign(VI):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("broken", [WithoutEntropy, WrongSign])
+@pytest.mark.parametrize("broken", [WithoutEntropy, pytest.param(WrongSign, marks=pytest.mark.nightly)])
 def test_the_criterion_sees_a_broken_fit(broken: type[VI]) -> None:
     posterior, llc, _ = regression_posterior()
     sound = VI.from_settings(posterior, at_w0(posterior), SETTINGS, jax.random.key(0))

@@ -74,10 +74,9 @@ class LocalizedInZ(HMC):
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
-    [name if name in ("dense", "kronecker") else pytest.param(name, marks=pytest.mark.nightly) for name in WHITENINGS],
+    [name if name == "kronecker" else pytest.param(name, marks=pytest.mark.nightly) for name in WHITENINGS],
 )
 def test_the_same_llc_in_all_coordinates(sample_llc, is_within, name):
     posterior = ridge()

@@ -11,7 +11,7 @@ LOSS_FN = SquaredError(MLP((2, 3, 1)), 2.0)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("num_rows", [3, 1024, 1500])
+@pytest.mark.parametrize("num_rows", [3, pytest.param(1024, marks=pytest.mark.nightly), 1500])
 def test_chunked_derivatives_equal_those_of_the_whole(float64, num_rows):
     rng = np.random.default_rng(0)
     position = jnp.asarray(rng.standard_normal(LOSS_FN.network.dim))

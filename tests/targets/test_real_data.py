@@ -47,7 +47,7 @@ def no_scikit_learn(monkeypatch):
     ("settings", "dim", "num_data"),
     [
         ({"dataset": "diabetes", "width": 4}, 49, 40),
-        ({"width": 2}, 160, 50),
+        pytest.param({"width": 2}, 160, 50, marks=pytest.mark.nightly),
         ({"network": "cnn", "width": 2}, 3 * 3 * 2 + 2 + 3 * 3 * 4 + 2 + 80 + 10, 50),
     ],
 )

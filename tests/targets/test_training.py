@@ -25,7 +25,8 @@ def gain_by_hand(problem, target):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("activation", "seed"), [pytest.param("tanh", 0, marks=pytest.mark.nightly), ("tanh", 1), ("relu", 0)]
+    ("activation", "seed"),
+    [*(pytest.param(*one, marks=pytest.mark.nightly) for one in (("tanh", 0), ("tanh", 1))), ("relu", 0)],
 )
 def test_training_ends_at_a_minimum(float64, activation, seed):
     problem = MLPProblem(model=ModelSpec(activation=activation), data=DataSpec(num_data=500, num_test=200), seed=seed)

@@ -34,7 +34,7 @@ def write_problem(folder, problem):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "problem", [POTENTIAL, pytest.param(REGRESSION, marks=pytest.mark.slow)], ids=lambda problem: problem.target
+    "problem", [pytest.param(POTENTIAL, marks=pytest.mark.nightly), REGRESSION], ids=lambda problem: problem.target
 )
 def test_a_trial_agrees_with_an_exact_reference(tmp_path, problem, is_within):
     reference = reference_task(write_problem(tmp_path, problem), EXACT, HANGING).to_json()

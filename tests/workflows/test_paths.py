@@ -15,10 +15,8 @@ from hypothesis import given, settings
 
 from lambda_hat.cli.app import cli
 from lambda_hat.records.tables import read_frame
-from tests.names import FOLDER_NAMES
+from tests.names import FOLDER_NAMES, HOSTILE
 from tests.workflows.conftest import SmallStudy
-
-HOSTILE = "a b$(touch MARK)`touch MARK`;\"'[0.1]{x}%j#\\é\n$HOME~*?&|<>!"
 
 
 def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
@@ -33,7 +31,7 @@ def run(folder: Path, *arguments: object) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_workers_run_wherever_the_run_its_home_and_its_temporary_files_lie(tmp_path, monkeypatch):
     folder = tmp_path / HOSTILE
     for name, variable in (("home", "HOME"), ("t" * 120, "TMPDIR")):
@@ -133,7 +131,7 @@ def test_the_snapshot_goes_on_with_its_run_from_any_folder(finished, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["v1", "of another name, $(and) [what] not"])
+@pytest.mark.parametrize("name", [pytest.param("v1", marks=pytest.mark.nightly), "of another name, $(and) [what] not"])
 def test_a_run_that_was_moved_is_whole(finished, tmp_path, name):
     moved = shutil.copytree(finished.root, tmp_path / "there" / name)
     snapshot = moved / "meta/resolved_config.yaml"

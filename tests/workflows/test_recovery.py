@@ -136,6 +136,7 @@ def test_too_many_failed_trials_end_with_exit_code_3_and_their_reasons(small_stu
     assert list(small_study.table["state"][len(table) :]) == ["COMPLETE"] * 9, "those that lacked time do not count"
 
 
+@pytest.mark.nightly
 def test_a_truncated_trial_keeps_its_estimate_and_says_so(small_study):
     small_study.run("--set", "store.namespace=before", "--set", "optuna.max_trials_per_method=1")  # it compiles
     budget = ("--set", "execution.budget.trial_sec=5")

@@ -18,6 +18,7 @@ from click.testing import Result
 
 from lambda_hat.records.tables import read_frame
 from tests.conftest import HANGING
+from tests.names import HOSTILE
 
 STUDY = {
     "problems": [{"target": "quadratic", "seed": 3, "overrides": {"dim": 4, "num_data": 200}}],
@@ -150,17 +151,28 @@ def test_a_finished_study_is_not_run_again(finished: tuple[Path, Result], run_st
 
 
 @pytest.mark.slow(seconds=20)
-def test_workers_find_what_this_process_finds(finished: tuple[Path, Result], tmp_path: Path) -> None:
-    """With one worker per executor a search knows as much when it asks: the tables differ in times and places alone."""
-    (tmp_path / "study.yaml").write_text(yaml.safe_dump(STUDY))
-    (tmp_path / "card.yaml").write_text(yaml.safe_dump(TWO_POOLS))
+def test_workers_find_what_this_process_finds(
+    finished: tuple[Path, Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one worker per executor a search knows as much when it asks: the tables differ in times and places alone.
+
+    The places, those of the home and of temporary files too, have names that a shell or a pattern would stumble over.
+    """
+    folder = tmp_path / HOSTILE
+    for name, variable in ((f"home {HOSTILE}", "HOME"), ("t" * 120, "TMPDIR")):
+        (folder / name).mkdir(parents=True)
+        monkeypatch.setenv(variable, str(folder / name))
+    (folder / "study.yaml").write_text(yaml.safe_dump(STUDY))
+    (folder / "card.yaml").write_text(yaml.safe_dump(TWO_POOLS))
     command = [sys.executable, "-m", "lambda_hat", "workflow", "optuna", "--config", "study.yaml"]
     words = [*command, "--parsl-card", "card.yaml"]
-    result = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=HANGING, check=False)
+    result = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=HANGING, check=False)
     assert result.returncode == 0, result.stderr
     assert not [line for line in map(words_of, psutil.process_iter(["cmdline"])) if str(tmp_path) in line]
-    assert (tmp_path / "runs/optuna/v1/parsl_runinfo/selected_parsl_card.yaml").is_file()
-    here, there = table_of(finished[0]), table_of(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [HOSTILE]
+    assert not list(folder.rglob("MARK"))
+    assert (folder / "runs/optuna/v1/parsl_runinfo/selected_parsl_card.yaml").is_file()
+    here, there = table_of(finished[0]), table_of(folder)
     assert there["pid_worker"].nunique() == 2
     same = [name for name in here if name not in TIMES_AND_PLACES]
     assert len(same) > 30
