@@ -32,7 +32,12 @@ from lambda_hat.draws.llc import LLCEstimate, estimate_llc_from_traces
 from lambda_hat.draws.selfcheck import SelfCheck, check_draws
 from lambda_hat.estimate.method import RUNAWAY_FACTOR, MethodResult, RunProgress
 from lambda_hat.posterior import Coordinates, LocalPosterior, average_whitening
-from lambda_hat.posterior.geometry import MAX_DENSE_DIM, num_positions_to_average
+from lambda_hat.posterior.geometry import (
+    GRADIENTS_PER_PASS,
+    LEAST_POSITIONS,
+    MAX_DENSE_DIM,
+    num_positions_to_average,
+)
 from lambda_hat.posterior.local import LARGE_DIM
 from lambda_hat.records.state import State
 from lambda_hat.samplers.growing import GrowingChains
@@ -236,8 +241,14 @@ class _Run:
         return chains
 
     def averaged(self, chains: GrowingChains) -> GrowingChains:
-        """New chains in coordinates of the curvature averaged over draws of these."""
-        num_snapshots = -(-num_positions_to_average(self.posterior.dim) // self.settings.num_chains)
+        """New chains in coordinates of the curvature averaged over draws of these.
+
+        The average costs at most what has been sampled so far: it may be in vain.
+        """
+        dim = self.posterior.dim
+        affordable = int(self.work.num_gradient_evaluations / (GRADIENTS_PER_PASS * dim))
+        num_positions = min(num_positions_to_average(dim), max(LEAST_POSITIONS, affordable))
+        num_snapshots = -(-num_positions // self.settings.num_chains)
         draws = chains.snapshots(self.keys, num_snapshots, STEPS_BETWEEN_SNAPSHOTS)
         whitening, _ = average_whitening(self.posterior, self.posterior.w0 + draws, next(self.keys))
         self.coordinates = Coordinates(self.coordinates.at_w0, whitening)

@@ -19,6 +19,7 @@ from lambda_hat.targets.losses import NetworkLoss
 
 __all__ = [
     "GRADIENTS_PER_PASS",
+    "LEAST_POSITIONS",
     "MAX_DENSE_DIM",
     "Geometry",
     "average_whitening",
@@ -32,7 +33,7 @@ MAX_DENSE_DIM = 2000  # parameters up to which a Hessian is built and decomposed
 GRADIENTS_PER_PASS = 2  # work of a product with the Hessian beside that of a gradient
 MAX_HESSIAN_COLUMNS = 20_000  # that one average is worth
 MAX_POSITIONS = 160
-POSITIONS_OF_LARGE = 8
+LEAST_POSITIONS = 8  # of an average, and all where a Hessian of each is too much
 
 
 class Geometry(NamedTuple):
@@ -46,8 +47,8 @@ class Geometry(NamedTuple):
 def num_positions_to_average(dim: int) -> int:
     """Number of draws that the curvature is averaged over: fewer if one costs more."""
     if dim > MAX_DENSE_DIM:
-        return POSITIONS_OF_LARGE
-    return max(POSITIONS_OF_LARGE, min(MAX_POSITIONS, MAX_HESSIAN_COLUMNS // dim))
+        return LEAST_POSITIONS
+    return max(LEAST_POSITIONS, min(MAX_POSITIONS, MAX_HESSIAN_COLUMNS // dim))
 
 
 def average_whitening(

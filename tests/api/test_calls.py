@@ -255,7 +255,10 @@ def built(**fields) -> LLCResult:
     return LLCResult(**known | fields)
 
 
-LOOKED = "  looked at 512 draws of the localization's Gaussian (3.25 effective) and 16 descents from it"
+LOOKED = (
+    "  searched for other wells with 512 draws of the localization's Gaussian (3.25 effective) "
+    "and 16 descents from such draws"
+)
 
 
 def test_the_whole_representation():
