@@ -49,15 +49,17 @@ from lambda_hat.reference.descents import decrease_from_w0
 from lambda_hat.reference.importance import (
     FEW_DIMENSIONS,
     MAX_DIM,
+    MAX_WIDE_DRAWS,
     ImportanceEstimate,
     clusters_of,
     estimate_by_importance,
+    estimate_by_wide_draws,
     fit_mixture,
     mixture_around,
     scales_at,
 )
 from lambda_hat.reference.starts import MAX_WELLS_WITH_CHAINS, start_positions
-from lambda_hat.reference.survey import Survey, SurveyBudget, look_from_afar
+from lambda_hat.reference.survey import MIN_SIZE_TO_RESAMPLE, Survey, SurveyBudget, look_from_afar
 from lambda_hat.samplers.growing import GrowingChains
 from lambda_hat.samplers.hmc import HMC
 from lambda_hat.samplers.mclmc import AdjustedMCLMC
@@ -280,8 +282,25 @@ class _Engine:
             )
             if self.judge_importance().is_certified:
                 break
+        else:
+            if self.num_wide_draws_needed() <= MAX_WIDE_DRAWS:
+                self.importance = estimate_by_wide_draws(
+                    self.posterior, rng, self.work, max_relative_error=self.spec.max_relative_mcse
+                )
+                self.share_missed = max(
+                    self.importance.share_missed(self.posterior, found, self.work) for found in (points, wells)
+                )
         assert self.importance is not None
         self.work.done("importance sampling")
+
+    def num_wide_draws_needed(self) -> float:
+        """Draws of the localization's width that would tell λ̂ as precisely as is wanted, by how many count from afar.
+
+        nβ(L_n(w) − L_n(w0)) of d = 1 effective parameter has the variance 2λ², of more a smaller one.
+        """
+        if self.survey.prior_size < MIN_SIZE_TO_RESAMPLE:
+            return math.inf
+        return 2 / self.spec.max_relative_mcse**2 * self.survey.num_prior_draws / self.survey.prior_size
 
     def random(self) -> np.random.Generator:
         """NumPy's random numbers, from the next key."""

@@ -28,11 +28,13 @@ from lambda_hat.samplers.work import Work
 __all__ = [
     "FEW_DIMENSIONS",
     "MAX_DIM",
+    "MAX_WIDE_DRAWS",
     "ImportanceEstimate",
     "Mixture",
     "clusters_of",
     "estimate_around",
     "estimate_by_importance",
+    "estimate_by_wide_draws",
     "fit_mixture",
     "mixture_around",
     "scales_at",
@@ -49,6 +51,7 @@ MIN_IMPROVEMENT = 1.05  # of the effective size, for another round
 MIN_SHARE = 1e-4  # of a component that is kept
 MIN_SHARE_TO_SPLIT = 0.01
 MAX_DRAWS = 131_072
+MAX_WIDE_DRAWS = 4_194_304  # as much work as 1,400,000 gradients
 MIN_EFFECTIVE_SHARE = 0.01  # of the draws, below which more of them are no use
 SHARE_OF_ONE_DRAW = 0.01  # a draw of the chains that alone would weigh more than this was missed by the mixture
 
@@ -263,8 +266,10 @@ def estimate_by_importance(
     *,
     max_relative_error: float,
     max_draws: int = MAX_DRAWS,
+    min_effective_share: float = MIN_EFFECTIVE_SHARE,
 ) -> ImportanceEstimate:
-    """Draw from `mixture` until the standard error is below a share of λ̂, or until `max_draws`.
+    """Draw from `mixture` until the standard error is below a share of λ̂, or until `max_draws`, or until fewer than a
+    share of the draws are effective.
 
     Where the posterior is not a number its density counts as zero.
 
@@ -280,9 +285,29 @@ def estimate_by_importance(
         values = np.append(values, losses)
         estimate = summarise(values, log_weights, mixture)
         is_precise = estimate.se <= max_relative_error * abs(estimate.llc) and estimate.effective_size >= 1000
-        if is_precise or len(values) >= max_draws or estimate.effective_size < MIN_EFFECTIVE_SHARE * len(values):
+        if is_precise or len(values) >= max_draws or estimate.effective_size < min_effective_share * len(values):
             return estimate
         num_draws = min(len(values), max_draws - len(values))
+
+
+def estimate_by_wide_draws(
+    posterior: LocalPosterior, rng: np.random.Generator, work: Work, *, max_relative_error: float
+) -> ImportanceEstimate:
+    """λ̂ from draws of a t₅ as wide as the localization, alone.
+
+    Few of them count, but around a minimum no weight is much above that at w0: no arm, hole or plateau is missed by
+    chance where enough draws count.
+
+    Raises:
+        OutOfTime: the deadline came first.
+    """
+    nowhere = np.zeros((0, posterior.dim))
+    factors = np.zeros((0, posterior.dim, posterior.dim))
+    wide = mixture_around(nowhere, factors, np.zeros(0), float(posterior.localization))
+    return estimate_by_importance(
+        posterior, wide, rng, work,
+        max_relative_error=max_relative_error, max_draws=MAX_WIDE_DRAWS, min_effective_share=0.0,
+    )  # fmt: skip
 
 
 def estimate_around(

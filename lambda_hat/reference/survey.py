@@ -34,7 +34,7 @@ from lambda_hat.reference.potential import LOSS_PER_GRADIENT, potentials_at
 from lambda_hat.reference.wells import MANY_DIMENSIONS, NEAREST_WELLS, POINTS_ON_LINE, WellMap
 from lambda_hat.samplers.work import Work
 
-__all__ = ["Survey", "SurveyBudget", "look_from_afar", "most_gradients_beside"]
+__all__ = ["MIN_SIZE_TO_RESAMPLE", "Survey", "SurveyBudget", "look_from_afar", "most_gradients_beside"]
 
 NUM_PRIOR_DRAWS = 4096
 NUM_PRIOR_DRAWS_OF_MANY = 512  # above so many dimensions, where hardly a weight survives
