@@ -17,7 +17,14 @@ from lambda_hat.config.study import ReferenceSpec
 from lambda_hat.posterior import LocalPosterior, build_posterior, hessian_whitening, identity_whitening
 from lambda_hat.reference.descents import descend
 from lambda_hat.reference.engine import sample_reference
-from lambda_hat.reference.importance import estimate_by_importance, fit_mixture, mixture_around, scales_at
+from lambda_hat.reference.importance import (
+    MAX_WIDE_DRAWS,
+    estimate_by_importance,
+    estimate_by_wide_draws,
+    fit_mixture,
+    mixture_around,
+    scales_at,
+)
 from lambda_hat.reference.potential import potentials_at
 from lambda_hat.reference.starts import start_positions
 from lambda_hat.reference.survey import Survey, SurveyBudget, look_from_afar
@@ -244,6 +251,61 @@ def test_importance_sampling_goes_where_only_its_widest_component_is() -> None:
     )
     assert estimate.k_hat < 0.5
     assert abs(estimate.llc - truth) < 4 * estimate.se
+
+
+def hyperbola(position, batch):
+    """(w₁w₂ − 1)² around (1, 1)."""
+    return (jnp.prod(1 + position) - 1) ** 2 + 0 * batch[0][:, 0]
+
+
+def hyperbola_of(localization: float) -> tuple[LocalPosterior, float]:
+    """The posterior, and its λ̂ by quadrature over w₁: given that, w₂ is Gaussian."""
+    posterior = build_posterior(
+        hyperbola, np.zeros(2), (np.zeros((2, 1)),), nbeta=NBETA, localization=localization, dtype="float64"
+    )
+
+    def mean_and_mass(w: float) -> tuple[float, float]:
+        # nβ (w v − 1)² + γ/2 (v − 1)², v Gaussian of this mean and variance
+        variance = 1 / (2 * NBETA * w * w + localization)
+        mean = (2 * NBETA * w + localization) * variance
+        least = NBETA * (w * mean - 1) ** 2
+        mass = math.sqrt(variance) * math.exp(-least - 0.5 * localization * ((mean - 1) ** 2 + (w - 1) ** 2))
+        return least + NBETA * w * w * variance, mass
+
+    parts = [(-40, -1), (-1, 0), (0, 1), (1, 3), (3, 40)]
+    first, mass = (
+        sum(integrate.quad(f, a, b, limit=500)[0] for a, b in parts)
+        for f in (lambda w: math.prod(mean_and_mass(w)), lambda w: mean_and_mass(w)[1])
+    )
+    return posterior, first / mass
+
+
+def test_wide_draws_miss_no_arm() -> None:
+    posterior, truth = hyperbola_of(1.0)
+    rng, work = np.random.default_rng(0), Work()
+    estimate = estimate_by_wide_draws(posterior, rng, work, max_relative_error=0.02)
+    assert estimate.k_hat < 0.3
+    assert estimate.se < 0.02 * truth
+    assert abs(estimate.llc - truth) < 4 * estimate.se
+    assert estimate.num_draws < MAX_WIDE_DRAWS
+    assert work.num_gradient_evaluations == pytest.approx(estimate.num_draws / 3, rel=0.01)
+
+
+def test_draws_in_a_hole_tell_that_wide_draws_have_missed_it() -> None:
+    posterior, work = posterior_of("plateau", 1.0), Work()
+    estimate = estimate_by_wide_draws(posterior, np.random.default_rng(0), work, max_relative_error=0.01)
+    assert estimate.share_missed(posterior, np.zeros((1, 2)), work) == 1.0
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("seed", [0, 1])
+def test_far_arms_are_certified_and_right(seed: int) -> None:
+    """Chains take a hundred times as many gradients, and no mixture of a few components covers the arms."""
+    posterior, truth = hyperbola_of(0.1)
+    result = sample_reference(posterior, ReferenceSpec(seed=seed), deadline=math.inf)
+    assert result.certificate.is_certified, result.reasons
+    assert abs(result.llc - truth) < 4 * result.se
+    assert result.num_gradient_evaluations < 5e6
 
 
 @pytest.mark.slow  # a hundred descents
