@@ -167,8 +167,8 @@ def bfmi(energy: ArrayLike) -> float:
 def psislw(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
     """Pareto-smoothed log-weights, normalised, and k̂ of `(num_draws,)` log-weights (Vehtari et al. 1507.02646).
 
-    Where the largest weights are all equal there is no tail: they stay as they are, and k̂ is 0. Where so few weights
-    matter that no tail can be fitted, they stay as they are too, and k̂ is ∞.
+    Where no tail can be fitted, since many of the largest weights are equal or only a few matter, they stay as they
+    are. Then k̂ = log(w₁/w_M)/log M, as the largest of M draws of a Pareto tail has it: 0 where all are equal.
     """
     num_in_tail = math.ceil(min(0.2 * len(log_weights), 3 * math.sqrt(len(log_weights))))  # as in that paper
     largest = np.partition(log_weights, -num_in_tail)[-num_in_tail:]
@@ -178,7 +178,7 @@ def psislw(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
         smoothed, k_hat = array_stats.psislw(-log_weights)  # which takes log-likelihoods of observations left out
     smoothed = np.asarray(smoothed)
     if not (np.isfinite(k_hat) and np.isfinite(smoothed).all()):
-        return _normalised(log_weights), math.inf
+        return _normalised(log_weights), float(np.ptp(largest)) / math.log(num_in_tail) if num_in_tail > 1 else math.inf
     return smoothed, float(k_hat)
 
 

@@ -15,7 +15,7 @@ __all__ = ["psis_estimate", "weighted_mean"]
 def psis_estimate(values: np.ndarray, log_weights: np.ndarray) -> tuple[float, float, float]:
     """Self-normalised mean of `values` `(num_draws,)`, its standard error, and k̂.
 
-    Above k̂ = 0.7 neither the mean nor its error can be trusted; k̂ is ∞ where too few weights matter to fit a tail.
+    Above k̂ = 0.7 neither the mean nor its error can be trusted.
 
     Raises:
         InputError: a value or a weight that is not a number, or an infinite one.

@@ -63,4 +63,15 @@ def test_a_weight_of_zero_counts_for_nothing():
 def test_one_weight_that_outweighs_all_others_tells_nothing():
     log_weights = -1e5 * np.arange(1000.0)
     mean, _, k_hat, size = weighted_mean(np.arange(1000.0), log_weights)
-    assert (mean, k_hat, size) == (0.0, math.inf, 1.0)
+    assert (mean, size) == (0.0, 1.0)
+    assert k_hat > 1e6
+
+
+@pytest.mark.parametrize("height", [1e-6, 0.2, 3.0, 12.0])
+def test_a_tail_that_cannot_be_fitted_is_as_heavy_as_it_is_long(height):
+    """A plateau, and one draw in sight of the hole in it."""
+    log_weights = np.zeros(4096)
+    log_weights[7] = height
+    _, _, k_hat, size = weighted_mean(log_weights, log_weights)
+    assert k_hat == pytest.approx(height / math.log(192))
+    assert size == pytest.approx((4095 + math.exp(height)) ** 2 / (4095 + math.exp(2 * height)))

@@ -14,6 +14,7 @@ from scipy import integrate
 
 import lambda_hat
 from lambda_hat.config.study import ReferenceSpec
+from lambda_hat.draws.importance import weighted_mean
 from lambda_hat.posterior import LocalPosterior, build_posterior, hessian_whitening, identity_whitening
 from lambda_hat.reference.descents import descend
 from lambda_hat.reference.engine import sample_reference
@@ -115,6 +116,17 @@ def test_a_shallow_well_beside_a_deeper_one_is_no_minimum() -> None:
     }
     assert result.decrease_available == pytest.approx(4.76, abs=0.05)
     assert "there are several wells" in result.reasons[-1]
+
+
+def test_draws_on_a_plateau_tell_though_one_of_them_sees_the_hole() -> None:
+    """Nearly all weights are equal: no tail can be fitted to them, and a run that stays in the hole is 85 % off."""
+    losses = np.full(4096, 12.0)
+    losses[17] -= 0.2
+    llc, se, k_hat, size = weighted_mean(losses, -losses)
+    survey = Survey(prior_llc=llc, prior_se=se, prior_k_hat=k_hat, prior_size=size)
+    criterion = survey.disagreement(1.746, 0.009)
+    assert criterion is not None
+    assert not criterion.is_met
 
 
 @pytest.mark.slow
