@@ -58,6 +58,7 @@ from lambda_hat.reference.importance import (
     mixture_around,
     scales_at,
 )
+from lambda_hat.reference.potential import LOSS_PER_GRADIENT
 from lambda_hat.reference.starts import MAX_WELLS_WITH_CHAINS, start_positions
 from lambda_hat.reference.survey import MIN_SIZE_TO_RESAMPLE, Survey, SurveyBudget, look_from_afar
 from lambda_hat.samplers.growing import GrowingChains
@@ -283,7 +284,9 @@ class _Engine:
             if self.judge_importance().is_certified:
                 break
         else:
-            if self.num_wide_draws_needed() <= MAX_WIDE_DRAWS:
+            num_wide = self.num_wide_draws_needed()
+            if num_wide <= MAX_WIDE_DRAWS and LOSS_PER_GRADIENT * num_wide <= self.work.num_gradient_evaluations:
+                # No dearer than all that chains have taken in vain.
                 self.importance = estimate_by_wide_draws(
                     self.posterior, rng, self.work, max_relative_error=self.spec.max_relative_mcse
                 )
