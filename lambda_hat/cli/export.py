@@ -55,8 +55,7 @@ def export(
     files = RunFiles(find_run(run))
     if form is not None:
         rows = TABLES[table](files)
-        others = [name for name, rows_of in TABLES.items() if name != "summary" and rows_of(files)]
-        if not rows and others:
+        if not rows and (others := [name for name in TABLES if name != "summary" and TABLES[name](files)]):
             known = ", ".join(f"`{name}`" for name in others)
             raise click.UsageError(f"This run has nothing for the table `{table}`. It has {known}.")
         _put(to_latex(files) if form == "latex" else (to_csv if form == "csv" else to_json)(rows), output)

@@ -178,7 +178,7 @@ def psislw(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
         smoothed, k_hat = array_stats.psislw(-log_weights)  # which takes log-likelihoods of observations left out
     smoothed = np.asarray(smoothed)
     if not (np.isfinite(k_hat) and np.isfinite(smoothed).all()):
-        return _normalised(log_weights), float(np.ptp(largest)) / math.log(num_in_tail) if num_in_tail > 1 else math.inf
+        return _normalised(log_weights), float(np.ptp(largest)) / math.log(num_in_tail)
     return smoothed, float(k_hat)
 
 

@@ -24,7 +24,7 @@ from lambda_hat.draws.info import Info
 __all__ = ["LLCEstimate", "estimate_llc_from_traces", "pool_fits", "weighted_mean_error"]
 
 NUM_BLOCKS = 100  # per chain, for R̂ and ESS of readings with minibatch noise
-MAX_ROWS_FOR_ERROR = 2000  # per chain; longer traces are averaged over blocks first, which costs less and says the same
+MAX_BLOCKS_FOR_ERROR = 2000  # per chain; a longer trace is averaged over blocks first: cheaper, and a trend counts more
 MAX_DISTANCES = 2000  # per chain, of so many steps: ranking more costs longer than short runs sample
 
 
@@ -57,7 +57,7 @@ def weighted_mean_error(values: np.ndarray, weights: np.ndarray) -> tuple[float,
     with np.errstate(over="ignore", invalid="ignore"):  # a diverged chain
         mean = float(np.sum(weights * values) / np.sum(weights))
         influence = weights * (values - mean) / np.mean(weights)
-    size = -(-influence.shape[1] // MAX_ROWS_FOR_ERROR)
+    size = -(-influence.shape[1] // MAX_BLOCKS_FOR_ERROR)
     return mean, mcse(block_means(influence, influence.shape[1] // size) if size > 1 else influence)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from lambda_hat.config.methods.hmc import HMCSettings
 from lambda_hat.config.methods.mclmc import MCLMCSettings
@@ -276,25 +276,32 @@ class _Engine:
             self.importance = estimate_by_importance(
                 self.posterior, mixture, rng, self.work, max_relative_error=self.spec.max_relative_mcse
             )
-            self.share_missed = max(
-                self.importance.share_missed(self.posterior, found, self.work)
-                for found in (points, from_afar)
-                if len(found)
-            )
+            self.share_missed = self.share_missed_of(self.importance, points, from_afar)
             if self.judge_importance().is_certified:
                 break
         else:
-            num_wide = self.num_wide_draws_needed()
-            if num_wide <= MAX_WIDE_DRAWS and LOSS_PER_GRADIENT * num_wide <= self.work.num_gradient_evaluations:
-                # No dearer than all that chains have taken in vain.
-                self.importance = estimate_by_wide_draws(
-                    self.posterior, rng, self.work, max_relative_error=self.spec.max_relative_mcse
-                )
-                self.share_missed = max(
-                    self.importance.share_missed(self.posterior, found, self.work) for found in (points, wells)
-                )
-        assert self.importance is not None
+            self.sample_widely(rng, points, wells)
         self.work.done("importance sampling")
+
+    def sample_widely(self, rng: np.random.Generator, *known: Float[np.ndarray, "draws d"]) -> None:
+        """λ̂ from draws as wide as the localization, if these certify it at no more work than chains have taken so far.
+
+        `known` are draws of chains and ends of wells, which the wide draws must not have missed.
+        """
+        num_draws = self.num_wide_draws_needed()
+        if num_draws > MAX_WIDE_DRAWS or LOSS_PER_GRADIENT * num_draws > self.work.num_gradient_evaluations:
+            return
+        before = self.importance, self.share_missed
+        self.importance = estimate_by_wide_draws(
+            self.posterior, rng, self.work, max_relative_error=self.spec.max_relative_mcse
+        )
+        self.share_missed = self.share_missed_of(self.importance, *known)
+        if not self.judge_importance().is_certified:
+            self.importance, self.share_missed = before
+
+    def share_missed_of(self, importance: ImportanceEstimate, *known: Float[np.ndarray, "draws d"]) -> float:
+        """The largest share of points that are known otherwise, of any kind, that the estimate has missed."""
+        return max(importance.share_missed(self.posterior, points, self.work) for points in known if len(points))
 
     def num_wide_draws_needed(self) -> float:
         """Draws of the localization's width that would tell λ̂ as precisely as is wanted, by how many count from afar.
