@@ -79,6 +79,7 @@ ROUNDS_OF_SLOW_CHAINS = 8
 NUM_SNAPSHOTS, STEPS_BETWEEN_SNAPSHOTS = 50, 10  # of every chain, to build a mixture of
 MAX_K_HAT_OF_NO_ARMS = 0.5
 MAX_DEVIATION = 2.0  # of chains from importance sampling, in standard errors, for their λ̂ to count
+AIM_OF_IMPORTANCE = 0.2  # of the error that is wanted: five standard errors, beyond chance, are no more than that
 NUM_CLUSTERS = (8, 64)  # of these, the fewer first
 
 
@@ -273,8 +274,9 @@ class _Engine:
                 localization,
             )
             mixture = fit_mixture(self.posterior, mixture, rng, self.work)
+            wanted = self.spec.max_relative_mcse
             self.importance = estimate_by_importance(
-                self.posterior, mixture, rng, self.work, max_relative_error=self.spec.max_relative_mcse
+                self.posterior, mixture, rng, self.work, max_relative_error=wanted, aim=AIM_OF_IMPORTANCE * wanted
             )
             self.share_missed = self.share_missed_of(self.importance, points, from_afar)
             if self.judge_importance().is_certified:

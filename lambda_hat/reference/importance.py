@@ -22,7 +22,7 @@ from jaxtyping import Array, Float
 from lambda_hat.draws.criteria import MAX_DISAGREEMENT_OF_SURVEY, MAX_K_HAT, Criterion
 from lambda_hat.draws.importance import weighted_mean
 from lambda_hat.posterior import LocalPosterior
-from lambda_hat.reference.potential import potentials_at
+from lambda_hat.reference.potential import LOSS_PER_GRADIENT, potentials_at
 from lambda_hat.samplers.work import Work
 
 __all__ = [
@@ -51,6 +51,7 @@ MIN_IMPROVEMENT = 1.05  # of the effective size, for another round
 MIN_SHARE = 1e-4  # of a component that is kept
 MIN_SHARE_TO_SPLIT = 0.01
 MAX_DRAWS = 131_072
+DRAWS_AT_ONCE = 131_072
 MAX_WIDE_DRAWS = 4_194_304  # as much work as 1,400,000 gradients
 MIN_EFFECTIVE_SHARE = 0.01  # of the draws, below which more of them are no use
 SHARE_OF_ONE_DRAW = 0.01  # a draw of the chains that alone would weigh more than this was missed by the mixture
@@ -265,12 +266,14 @@ def estimate_by_importance(
     work: Work,
     *,
     max_relative_error: float,
+    aim: float | None = None,
     max_draws: int = MAX_DRAWS,
     min_effective_share: float = MIN_EFFECTIVE_SHARE,
 ) -> ImportanceEstimate:
     """Draw from `mixture` until the standard error is below a share of λ̂, or until `max_draws`, or until fewer than a
     share of the draws are effective.
 
+    Once they suffice, draws go on to `aim`, a smaller share of λ̂, for as much work as was done before at most.
     Where the posterior is not a number its density counts as zero.
 
     Raises:
@@ -278,16 +281,23 @@ def estimate_by_importance(
     """
     log_weights, values = np.empty(0), np.empty(0)
     num_draws = DRAWS_PER_ROUND
+    affordable = min(int(work.num_gradient_evaluations / LOSS_PER_GRADIENT), MAX_WIDE_DRAWS)
     while True:
         points = mixture.sample(rng, num_draws)
         potentials, losses = potentials_at(posterior, points, work)
         log_weights = np.append(log_weights, -potentials - mixture.log_density(points))
         values = np.append(values, losses)
         estimate = summarise(values, log_weights, mixture)
-        is_precise = estimate.se <= max_relative_error * abs(estimate.llc) and estimate.effective_size >= 1000
-        if is_precise or len(values) >= max_draws or estimate.effective_size < min_effective_share * len(values):
+        relative_error = estimate.se / abs(estimate.llc) if estimate.llc else math.inf
+        is_precise = relative_error <= max_relative_error and estimate.effective_size >= 1000
+        most = max_draws
+        if is_precise:
+            if aim is None or relative_error <= aim:
+                return estimate
+            most = affordable
+        if len(values) >= most or estimate.effective_size < min_effective_share * len(values):
             return estimate
-        num_draws = min(len(values), max_draws - len(values))
+        num_draws = min(len(values), most - len(values), DRAWS_AT_ONCE)
 
 
 def estimate_by_wide_draws(
