@@ -20,7 +20,15 @@ from lambda_hat.api.surroundings import Look, look_around
 from lambda_hat.config.methods import METHODS
 from lambda_hat.config.problems import LocalizationRadius, PosteriorSpec
 from lambda_hat.config.study import Budget, ReferenceSpec
-from lambda_hat.draws.criteria import MAX_ROUNDING, MINIMUM, SIGN, TOLERATED_DISAGREEMENT, Criterion
+from lambda_hat.draws.criteria import (
+    MAX_DECREASE,
+    MAX_ROUNDING,
+    MINIMUM,
+    SIGN,
+    TOLERATED_DISAGREEMENT,
+    Criterion,
+    minimum_criterion,
+)
 from lambda_hat.draws.info import Info
 from lambda_hat.draws.llc import LLCEstimate, estimate_llc_from_traces
 from lambda_hat.draws.rows import RowLosses
@@ -117,7 +125,9 @@ def estimate_llc(
                 watched=watched,
             )
         tell(CallProgress("wells", time.monotonic() - start, llc=run.estimate.llc, se=run.estimate.se))
-        look = around.look_farther(run.num_gradient_evaluations, seed)
+        look = Look.nowhere()
+        if minimum_criterion(around.decrease_available, run.estimate.llc, MAX_DECREASE).is_met:
+            look = around.look_farther(run.num_gradient_evaluations, seed)
     decrease_available = max(around.decrease_available, -look.survey.lowest)
     return problem.result(
         run.estimate,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import jax
 import numpy as np
@@ -40,6 +40,11 @@ class Look(NamedTuple):
     survey: Survey
     importance: ImportanceEstimate | None  # around the wells of the survey, in few dimensions
     work: Work
+
+    @classmethod
+    def nowhere(cls) -> Self:
+        """None at all."""
+        return cls(Survey(), None, Work())
 
 
 @dataclass(frozen=True, eq=False)

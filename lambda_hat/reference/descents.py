@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -40,10 +41,12 @@ def descend(
     num_iterations: int,
     work: Work,
     tolerance: float = TOLERANCE,
+    has_arrived: Callable[[float, Float[np.ndarray, " d"]], bool] = lambda _, __: False,
 ) -> tuple[float, Float[np.ndarray, " d"]]:
     """U where L-BFGS from w0 + `displacement` ends, and w − w0 there; ∞ and the start where U is no number.
 
-    It ends where an iteration gains less than `tolerance` nats, or than so much of U.
+    It ends where an iteration gains less than `tolerance` nats, or than so much of U, or where U and w − w0 after an
+    iteration are what it `has_arrived` at.
 
     Raises:
         OutOfTime: the deadline came first.
@@ -51,6 +54,9 @@ def descend(
 
     start = np.asarray(whitening.coordinates(jnp.asarray(displacement, posterior.w0.dtype)), np.float64)
     best, highest = (math.inf, start), -math.inf
+
+    def displacement_of(z: np.ndarray) -> np.ndarray:
+        return np.asarray(whitening.displacement(jnp.asarray(z)))
 
     def watched(z: np.ndarray) -> tuple[float, np.ndarray]:
         nonlocal best, highest
@@ -67,10 +73,19 @@ def descend(
     if not math.isfinite(watched(start)[0]):
         return math.inf, np.asarray(displacement)
 
+    def after_iteration(intermediate_result: scipy.optimize.OptimizeResult) -> None:
+        if has_arrived(float(intermediate_result.fun), displacement_of(intermediate_result.x)):
+            raise StopIteration
+
     scipy.optimize.minimize(
-        watched, start, jac=True, method="L-BFGS-B", options={"maxiter": num_iterations, "ftol": tolerance}
+        watched,
+        start,
+        jac=True,
+        method="L-BFGS-B",
+        options={"maxiter": num_iterations, "ftol": tolerance},
+        callback=after_iteration,
     )
-    return best[0], np.asarray(whitening.displacement(jnp.asarray(best[1])))
+    return best[0], displacement_of(best[1])
 
 
 def decrease_from_w0(posterior: LocalPosterior, whitening: Whitening, rng_key: Array, work: Work) -> float:

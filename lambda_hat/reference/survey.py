@@ -54,11 +54,13 @@ MIN_MASS = 1e-3  # share of the posterior that a well must hold to count: less c
 
 SHARE_OF_RUN = 0.05  # of the gradients of one run, for a look from afar, which are in float64 and one by one
 FREE_WORK = 1e9  # floating-point operations of a look that no run is too short for: a part of a second
+FREE_WORK_OF_MANY = 5e8  # above `MANY_DIMENSIONS`, where descents end in the first known well
 
 
 def most_gradients_beside(dim: int, num_data: int, num_gradient_evaluations: float) -> float:
     """Gradients in float64 that a look may take beside a run of so many: a share of them, or what takes no time."""
-    return max(SHARE_OF_RUN * num_gradient_evaluations, FREE_WORK / (6 * num_data * dim))
+    free = FREE_WORK if dim <= MANY_DIMENSIONS else FREE_WORK_OF_MANY
+    return max(SHARE_OF_RUN * num_gradient_evaluations, free / (6 * num_data * dim))
 
 
 class SurveyBudget(NamedTuple):
@@ -67,6 +69,7 @@ class SurveyBudget(NamedTuple):
     num_prior_draws: int
     num_descents: int
     max_gradients: float = math.inf  # that no further descent is expected to go beyond
+    is_brief: bool = False  # whether a descent ends as soon as it is in a known well
 
     @classmethod
     def of_run(cls, dim: int, num_data: int, num_gradient_evaluations: float) -> Self:
@@ -74,7 +77,7 @@ class SurveyBudget(NamedTuple):
         most = most_gradients_beside(dim, num_data, num_gradient_evaluations)
         standard = cls.of_reference(dim)
         draws = min(standard.num_prior_draws, int(0.5 * most / LOSS_PER_GRADIENT))
-        return cls(draws, standard.num_descents, most)
+        return cls(draws, standard.num_descents, most, is_brief=dim > MANY_DIMENSIONS)
 
     @classmethod
     def of_reference(cls, dim: int) -> Self:
@@ -228,7 +231,8 @@ def look_from_afar(
             if before - begun + of_descents / max(num_descents, 1) > budget.max_gradients:
                 break
             num_descents += 1
-            potential, end = descend(posterior, whitening, start, max_iterations(d), work)
+            known = {"has_arrived": places.is_known} if budget.is_brief else {}
+            potential, end = descend(posterior, whitening, start, max_iterations(d), work, **known)
             of_descents += work.num_gradient_evaluations - before
             if math.isfinite(potential):
                 places.add(potential, end)

@@ -176,6 +176,11 @@ class WellMap:
             is_seen[left] = along.reshape(len(left), POINTS_ON_LINE).max(axis=1, initial=-math.inf) <= highest
         return is_seen
 
+    def is_known(self, potential: float, displacement: Float[np.ndarray, " d"]) -> bool:
+        """Whether a place lies in a known well, at most two nats above the lowest of all ends."""
+        is_low = potential <= min(place.potential for place in self._places) + MAX_BARRIER
+        return is_low and bool(self.are_in_sight(displacement[None], np.array([potential]))[0])
+
     def _rough_masses(self) -> Float[np.ndarray, " places"]:
         """Shares of the places; all of them one where these cost much."""
         if self._posterior.dim > MANY_DIMENSIONS:

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from lambda_hat.errors import InputError
+from lambda_hat.targets.convolutions import with_matrix_products
 from lambda_hat.targets.model import Model, PerExampleLossFn, losses_of
 from lambda_hat.targets.selection import Leaf, is_array, is_floating, kind_of_value, leaves_of, select
 
@@ -133,8 +134,12 @@ class PytreeLoss:
         return jax.tree.unflatten(self.structure, leaves)
 
     def returned(self, position: Float[Array, " d"], batch: tuple[Array, ...], *frozen: Array) -> Any:
-        """What `loss_fn` itself returns."""
-        return self.loss_fn(self.params(position, *frozen), jax.tree.unflatten(self.data_structure, batch))
+        """What `loss_fn` itself returns; convolutions are computed as fast as a loop of samples lets them."""
+
+        def run(position: Float[Array, " d"], batch: tuple[Array, ...], *frozen: Array) -> Any:
+            return self.loss_fn(self.params(position, *frozen), jax.tree.unflatten(self.data_structure, batch))
+
+        return with_matrix_products(run)(position, batch, *frozen)
 
     def __call__(self, position: Float[Array, " d"], batch: tuple[Array, ...], *frozen: Array) -> Float[Array, " B"]:
         """Losses of the rows of `batch`, in the precision of `position`."""

@@ -127,7 +127,7 @@ class ReferenceLane:
             self.state = f"failed: another run is making it in {self._folder}; `--resume` once it is there"
             self.result = ReferenceFailure.failed(self.state)
             return None
-        self.state = "waiting for a worker to begin"
+        self.state = "queued, or starting on a worker"
         write_text_atomic(self._folder / PROBLEM_YAML, to_yaml(self._problem.to_dict()))
         (self._folder / FAILURE_JSON).unlink(missing_ok=True)
         drop_link(self._folder / PROGRESS_JSONL)

@@ -379,7 +379,7 @@ def test_a_look_from_afar_costs_what_it_is_given() -> None:
     assert survey.num_prior_draws == 90
     assert survey.num_descents < 16
     assert work.num_gradient_evaluations < 2 * 100.0
-    assert SurveyBudget.of_run(10_000, 100_000, 400.0) == (30, 16, 20.0)
+    assert SurveyBudget.of_run(10_000, 100_000, 400.0) == (30, 16, 20.0, True)
 
 
 def test_masses_hold_where_the_loss_has_no_curvature_and_where_descents_stop_early() -> None:
