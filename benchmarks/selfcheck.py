@@ -1,8 +1,11 @@
 """Estimates that know their own error: `python benchmarks/selfcheck.py FOLDER [--seeds 10] [--problems NAME ...]`.
 
-On networks with a certified reference, and on potentials whose λ̂ is a quadrature, it runs `auto` as a user calls it,
+On networks with a certified reference, on linear models whose λ̂ is a formula and on potentials whose λ̂ is a
+quadrature, it runs `auto` as a user calls it,
 `auto` held to SGLD, whitened SGLD at one step size and unadjusted MCLMC. For each it prints the error before and after
 the correction by identities, the error that is claimed, whether the 95 % interval covers, gradients and CPU time.
+
+`transformer 1824` needs the checkpoints that `python examples/grokking/train.py` makes, `mlp 9610` scikit-learn.
 
 Every result is a line of FOLDER/selfcheck.jsonl as soon as it is there; the same command goes on where it was
 interrupted. Its exit code is 1 if a reliable result is off by more than 5 %.
@@ -20,18 +23,23 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
+import optax
 from lines import Lines
+from own_network import minimum_from, trained, transformer
 
 import lambda_hat
-from lambda_hat.config.problems import LocalizationRadius, MLPProblem, PosteriorSpec
+from lambda_hat.config.problems import LocalizationRadius, MLPProblem, PosteriorSpec, ProblemSpec
+from lambda_hat.config.problems.kinds.linear_regression import LinearRegressionProblem
 from lambda_hat.config.problems.kinds.mlp import DataSpec, ModelSpec
+from lambda_hat.config.problems.kinds.quadratic import QuadraticProblem
 from lambda_hat.config.study import ReferenceSpec
 from lambda_hat.estimate import auto
 from lambda_hat.posterior import posterior_of
 from lambda_hat.reference.engine import sample_reference
-from lambda_hat.targets import build_target
+from lambda_hat.targets import Model, build_target, read_model
 
 REFERENCE_SEC = 1200.0  # of wall time: a busy machine needs more of it
 RELIABLE_ERROR = 0.05
@@ -49,7 +57,7 @@ class Case:
     """A problem as `estimate_llc` takes it, and its λ̂."""
 
     loss_fn: Callable[[Any, Any], Any]
-    w0: np.ndarray
+    w0: Any
     data: tuple[np.ndarray, ...]
     localization: float
     inverse_temperature: float | None
@@ -66,14 +74,79 @@ def network(radius: float, *, seed: int = 0, loss: str = "gaussian_nll", **field
     )  # fmt: skip
     with jax.enable_x64(True):
         model = build_target(problem)
-        posterior = posterior_of(model, problem.posterior, "float64")
+    return certified(model, model.loss_fn, model.w0, model.columns("float64"), problem.posterior)
+
+
+def certified(model: Model, loss_fn: Callable[[Any, Any], Any], w0: Any, data: Any, spec: PosteriorSpec) -> Case:
+    """A case whose truth is the reference of `model`, which is `loss_fn` around `w0`."""
+    with jax.enable_x64(True):
+        posterior = posterior_of(model, spec, "float64")
         reference = sample_reference(posterior, ReferenceSpec(seed=7), deadline=time.monotonic() + REFERENCE_SEC)
     if not reference.certificate.is_certified:
-        raise SystemExit(f"no certified reference at radius {radius}: {'; '.join(reference.reasons)}")
+        raise SystemExit(f"no certified reference: {'; '.join(reference.reasons)}")
+    return Case(loss_fn, w0, data, float(posterior.localization), None, reference.llc, reference.se)
+
+
+def plain(loss_fn: Callable[[Any, Any], Any], params: Any, data: Any) -> Case:
+    """A trained network that is a plain function."""
+    model = read_model(loss_fn, params, data)
+    return certified(model, loss_fn, params, data, PosteriorSpec(localization=LocalizationRadius(radius=0.1)))
+
+
+def _cnn(params: dict[str, Any], images: jax.Array) -> jax.Array:
+    signal = images[..., None]
+    for name in ("first", "second"):
+        kernel, bias = params[name]
+        axes = ("NHWC", "HWIO", "NHWC")
+        signal = jnp.tanh(jax.lax.conv_general_dilated(signal, kernel, (2, 2), "SAME", dimension_numbers=axes) + bias)
+    kernel, bias = params["out"]
+    return signal.mean((1, 2)) @ kernel + bias
+
+
+def _cnn_loss(params: dict[str, Any], batch: tuple[jax.Array, jax.Array]) -> jax.Array:
+    images, labels = batch
+    return optax.softmax_cross_entropy_with_integer_labels(_cnn(params, images), labels)
+
+
+def cnn() -> Case:
+    """Two convolutions and a linear layer, 363 parameters, for classes that another such network draws."""
+    rng = np.random.default_rng(0)
+    shapes = {"first": (3, 3, 1, 4), "second": (3, 3, 4, 8), "out": (8, 3)}
+
+    def some(scale: float) -> dict[str, Any]:
+        return {
+            name: [scale * rng.standard_normal(shape) / math.sqrt(math.prod(shape[:-1])), np.zeros(shape[-1])]
+            for name, shape in shapes.items()
+        }
+
+    images = rng.standard_normal((600, 8, 8))
+    with jax.enable_x64(True):
+        logits = np.asarray(_cnn(some(3.0), images))
+        labels = np.argmax(logits + rng.gumbel(size=logits.shape), axis=1).astype(np.int32)
+        flat, unravel = jax.flatten_util.ravel_pytree(some(1.0))
+        decay = 1e-3  # without it classes that can be separated have no minimum
+        found = minimum_from(
+            lambda w: jnp.mean(_cnn_loss(unravel(w), (images, labels))) + decay * jnp.sum(w**2), np.asarray(flat)
+        )
+        params = jax.tree.map(np.asarray, unravel(jnp.asarray(found)))
+
+    def loss_fn(params: dict[str, Any], batch: tuple[jax.Array, jax.Array]) -> jax.Array:
+        squares = sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(params))
+        return _cnn_loss(params, batch) + decay * squares
+
+    return plain(loss_fn, params, (images, labels))
+
+
+def exact(problem: ProblemSpec) -> Case:
+    """A linear model; its truth is a formula."""
+    with jax.enable_x64(True):
+        model = build_target(problem)
+        posterior = posterior_of(model, problem.posterior, "float64")
+        assert model.exact_llc_fn is not None
+        truth = model.exact_llc_fn(float(posterior.nbeta), float(posterior.localization))
     return Case(
-        model.loss_fn, model.w0, model.columns("float64"), float(posterior.localization), None,
-        reference.llc, reference.se,
-    )  # fmt: skip
+        model.loss_fn, model.w0, model.columns("float64"), float(posterior.localization), None, truth, 1e-9 * truth
+    )
 
 
 def _monomial(position: jax.Array, batch: tuple[jax.Array, jax.Array]) -> jax.Array:
@@ -92,17 +165,22 @@ def monomial(first: int, second: int) -> Case:
     return Case(_monomial, np.zeros(2), data, 1.0, 250.0, truth, 1e-4 * truth)
 
 
-CASES: dict[str, Callable[[], Case]] = {
-    **{f"tanh 45, radius {radius}": lambda radius=radius: network(radius) for radius in (0.05, 0.1, 0.3)},
-    **{f"relu 45, radius {radius}": lambda radius=radius: network(radius, activation="relu", seed=1, num_data=1000)
-       for radius in (0.05, 0.1)},
-    "student-t 45": lambda: network(0.1, loss="student_t_nll", noise="student_t", num_data=300),
-    "cross-entropy 55": lambda: network(0.1, loss="cross_entropy", out_dim=3, num_data=1000),
-    **{f"tanh 433, radius {radius}": lambda radius=radius: network(radius, in_dim=8, width=16, num_data=3000)
-       for radius in (0.05, 0.1)},
-    "w1^2 w2^2": lambda: monomial(2, 2),
-    "w1^2 w2^4": lambda: monomial(2, 4),
-    "w1^4 w2^4": lambda: monomial(4, 4),
+CASES: dict[str, Callable[[Path], Case]] = {
+    **{f"tanh 45, radius {radius}": lambda _, radius=radius: network(radius) for radius in (0.05, 0.1, 0.3)},
+    **{f"relu 45, radius {radius}": lambda _, radius=radius: network(radius, activation="relu", seed=1, num_data=1000)
+       for radius in (0.05, 0.1, 0.3)},
+    "student-t 45": lambda _: network(0.1, loss="student_t_nll", noise="student_t", num_data=300),
+    "cross-entropy 55": lambda _: network(0.1, loss="cross_entropy", out_dim=3, num_data=1000),
+    **{f"tanh 433, radius {radius}": lambda _, radius=radius: network(radius, in_dim=8, width=16, num_data=3000)
+       for radius in (0.05, 0.1, 0.3)},
+    "cnn 363": lambda _: cnn(),
+    "transformer 1824": lambda _: plain(*transformer()[1]),
+    "mlp 9610": lambda folder: plain(*trained("mlp", folder)),
+    "linear regression 31": lambda _: exact(LinearRegressionProblem(dim=31)),
+    "quadratic 100": lambda _: exact(QuadraticProblem(dim=100)),
+    "w1^2 w2^2": lambda _: monomial(2, 2),
+    "w1^2 w2^4": lambda _: monomial(2, 4),
+    "w1^4 w2^4": lambda _: monomial(4, 4),
 }  # fmt: skip
 SHORT = ("tanh 45, radius 0.1",)
 
@@ -174,7 +252,7 @@ def main() -> None:
         seeds = range(1 if options.short else options.seeds)
         if not (missing := lines.missing([(name, method, seed) for method in options.methods for seed in seeds])):
             continue
-        case = CASES[name]()
+        case = CASES[name](options.folder)
         for _, method, seed in missing:
             row = run(case, method, seed)
             lines.add((name, method, seed), row)

@@ -22,6 +22,7 @@ from lambda_hat.config.problems import LocalizationRadius, PosteriorSpec
 from lambda_hat.config.study import Budget, ReferenceSpec
 from lambda_hat.draws.criteria import (
     MAX_DECREASE,
+    MAX_RELATIVE_MCSE,
     MAX_ROUNDING,
     MINIMUM,
     SIGN,
@@ -130,7 +131,7 @@ def estimate_llc(
             look = around.look_farther(run.num_gradient_evaluations, seed)
     decrease_available = max(around.decrease_available, -look.survey.lowest)
     return problem.result(
-        run.estimate,
+        _widened(run.estimate, look),
         sampler=sampler,
         reasons=(
             *reasons_against(run, method, decrease_available),
@@ -242,16 +243,25 @@ def _progress_of(known: Progress, seconds: float) -> CallProgress:
     )
 
 
+def _widened(estimate: LLCEstimate, look: Look) -> LLCEstimate:
+    """With an error that reaches as far as independent draws leave open: those of one chain or fit may share a mistake."""
+    if look.importance is None or not math.isfinite(estimate.llc):
+        return estimate
+    return replace(estimate, se=max(estimate.se, look.importance.left_open(estimate.llc)))
+
+
 def _reasons_of(look: Look, estimate: LLCEstimate) -> tuple[str, ...]:
     """What a look from afar has against an estimate by chains that all start near w0."""
     if not math.isfinite(estimate.llc):
         return ()
     survey, importance, (llc, se) = look.survey, look.importance, (estimate.llc, estimate.se)
-    criteria = (
-        survey.disagreement(llc, se),
-        survey.mass_elsewhere(),
-        None if importance is None else importance.disagreement(llc, se, tolerance=TOLERATED_DISAGREEMENT),
-    )
+    criteria = [survey.disagreement(llc, se), survey.mass_elsewhere()]
+    if importance is not None:
+        criteria.append(importance.disagreement(llc, se, tolerance=TOLERATED_DISAGREEMENT))
+        left_open = importance.left_open(llc) / abs(llc) if llc else math.inf
+        criteria.append(
+            Criterion("difference from importance sampling beyond its error, over λ̂", left_open, MAX_RELATIVE_MCSE)
+        )
     advice = "Use `certify_llc`, which looks at every well, or make `localization` larger"
     return tuple(f"{c}. {advice}." for c in criteria if c and not c.is_met)
 

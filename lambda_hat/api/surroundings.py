@@ -31,7 +31,7 @@ __all__ = ["Look", "Surroundings", "look_around"]
 
 MAX_DRAWS_OF_IMPORTANCE = 32_768
 GRADIENTS_OF_IMPORTANCE = 27_000.0  # that it takes at most: it is left out where a look may not cost as much
-MAX_ERROR_OF_IMPORTANCE = 0.01  # relative
+MAX_ERROR_OF_IMPORTANCE = 0.0025  # relative: four of them are the disagreement that is tolerated
 
 
 class Look(NamedTuple):

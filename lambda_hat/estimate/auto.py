@@ -212,7 +212,10 @@ class _Run:
 
     def sample_by_hmc(self) -> None:
         """Rounds of HMC in coordinates of the curvature at w0, or over draws where those mix too slowly."""
-        chains, num_halvings = self.start_hmc(), 0
+        if self.posterior.dim > LARGE_DIM:
+            rounded, draws = self.posterior.evaluated_in("float32"), self.starts(self.settings.num_chains)
+            self.posterior, _ = self.posterior.if_exact_enough(rounded, draws)
+        chains, num_halvings, is_averaged = self.start_hmc(), 0, False
         for num_rounds in itertools.count(1):
             self.extend(chains, max(DRAWS_PER_ROUND, int(GROWTH * chains.num_done)))
             part = _Part.of_hmc(chains)
@@ -225,30 +228,35 @@ class _Run:
             if _divergent(part.info) > MAX_DIVERGENT_FRACTION and num_halvings < MAX_HALVINGS:
                 num_halvings += 1
                 chains = chains.at_half_step_size(next(self.keys))
-            elif num_rounds == ROUNDS_BEFORE_AVERAGING and is_slow and self.posterior.dim <= MAX_DENSE_DIM:
-                chains = self.averaged(chains)
+            elif not is_averaged and num_rounds >= ROUNDS_BEFORE_AVERAGING and is_slow and self.num_positions():
+                chains, is_averaged = self.averaged(chains), True
             elif distance.ess_bulk < min(MIN_ESS, loss.ess_bulk / 4):
                 chains.lengthen(next(self.keys))
+
+    def starts(self, num_chains: int) -> Array:
+        """Draws of the Gaussian that the coordinates stand for."""
+        return starts_by_whitening(self.coordinates.averaged, self.posterior, num_chains, next(self.keys))
 
     def start_hmc(self) -> GrowingChains:
         """Chains from draws of the Gaussian that the coordinates stand for, warmed up."""
         settings = HMCSettings(num_chains=self.settings.num_chains, step_size=0.1)
         whitening = self.coordinates.averaged
         sampler = HMC.from_settings(self.posterior, whitening, settings, at_w0=self.coordinates.at_w0)
-        starts = starts_by_whitening(whitening, self.posterior, settings.num_chains, next(self.keys))
+        starts = self.starts(settings.num_chains)
         chains = GrowingChains(sampler, next(self.keys), starts, self.work, recorder=self.recorder(MAX_DRAWS))
         chains.advance(next(self.keys), NUM_WARMUP, num_warmup=NUM_WARMUP)
         return chains
 
-    def averaged(self, chains: GrowingChains) -> GrowingChains:
-        """New chains in coordinates of the curvature averaged over draws of these.
-
-        The average costs at most what has been sampled so far: it may be in vain.
-        """
+    def num_positions(self) -> int:
+        """Draws to average the curvature over, for as much work as was done so far; none where these are too few."""
         dim = self.posterior.dim
         affordable = int(self.work.num_gradient_evaluations / (GRADIENTS_PER_PASS * dim))
-        num_positions = min(num_positions_to_average(dim), max(LEAST_POSITIONS, affordable))
-        num_snapshots = -(-num_positions // self.settings.num_chains)
+        is_worth_it = dim <= MAX_DENSE_DIM and affordable >= LEAST_POSITIONS
+        return min(num_positions_to_average(dim), affordable) if is_worth_it else 0
+
+    def averaged(self, chains: GrowingChains) -> GrowingChains:
+        """New chains in coordinates of the curvature averaged over draws of these."""
+        num_snapshots = -(-self.num_positions() // self.settings.num_chains)
         draws = chains.snapshots(self.keys, num_snapshots, STEPS_BETWEEN_SNAPSHOTS)
         whitening, _ = average_whitening(self.posterior, self.posterior.w0 + draws, next(self.keys))
         self.coordinates = Coordinates(self.coordinates.at_w0, whitening)

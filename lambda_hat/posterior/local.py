@@ -23,6 +23,7 @@ __all__ = ["LARGE_DIM", "LocalPosterior", "PosteriorScales", "build_posterior", 
 ROWS_PER_CHUNK = 512
 ROWS_PER_CHUNK_OF_LARGE = 256
 LARGE_DIM = 1000  # parameters
+MAX_EVALUATION_ERROR = 0.01  # of a log-density, by evaluating in lower precision
 ROWS_PER_PASS = 64  # whose gradients are computed at once, one by one
 
 
@@ -160,6 +161,16 @@ class LocalPosterior(eqx.Module):
             localization=self.localization,
             frozen=frozen,
         )
+
+    def if_exact_enough(
+        self, rounded: LocalPosterior, displacements: Float[Array, "draws d"]
+    ) -> tuple[LocalPosterior, float]:
+        """`rounded`, by whose evaluation no log-density at w0 + the displacements changes by more than
+        `MAX_EVALUATION_ERROR`, or else this posterior; and the largest change.
+        """
+        changes = [rounded.logdensity(self.w0 + x) - self.logdensity(self.w0 + x) for x in displacements]
+        error = float(jnp.max(jnp.abs(jnp.stack(changes))))
+        return rounded if error <= MAX_EVALUATION_ERROR else self, error
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from lambda_hat.config.methods.hmc import HMCSettings
@@ -37,9 +36,6 @@ class FoundCoordinates:
     draws: Float[Array, "draws d"]  # w − w0
     posterior: LocalPosterior
     evaluation_error: float  # largest change of a log-density by evaluating in lower precision; 0 where it is not
-
-
-MAX_EVALUATION_ERROR = 0.01
 
 
 def start_hmc(
@@ -77,7 +73,7 @@ def find_coordinates(
     """A1: pilots of HMC, each in the coordinates that the one before it found, and curvature averaged over their draws.
 
     A large network is evaluated in float32 if that changes no log-density at the first pilot's draws by more than
-    `MAX_EVALUATION_ERROR`; positions and sums stay in float64.
+    0.01; positions and sums stay in float64.
     """
     whitening = geometry.whitening
     is_large = posterior.dim > LARGE_DIM
@@ -95,15 +91,8 @@ def find_coordinates(
         work.done("pilots")
         work.tell(f"whitening {pilot}")
         if is_large and pilot == 1:
-            evaluation_error = _evaluation_error(posterior, evaluated, starts)
-            if not evaluation_error <= MAX_EVALUATION_ERROR:
-                evaluated = posterior
+            evaluated, evaluation_error = posterior.if_exact_enough(evaluated, starts)
         whitening, num_passes = average_whitening(evaluated, posterior.w0 + draws, next(keys))
         work.num_curvature_passes += num_passes
         work.done("whitening")
     return FoundCoordinates(Coordinates(geometry.whitening, whitening), draws, evaluated, evaluation_error)
-
-
-def _evaluation_error(exact: LocalPosterior, rounded: LocalPosterior, displacements: Array) -> float:
-    difference = [rounded.logdensity(exact.w0 + x) - exact.logdensity(exact.w0 + x) for x in displacements]
-    return float(jnp.max(jnp.abs(jnp.stack(difference))))

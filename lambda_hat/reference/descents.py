@@ -41,7 +41,7 @@ def descend(
     num_iterations: int,
     work: Work,
     tolerance: float = TOLERANCE,
-    has_arrived: Callable[[float, Float[np.ndarray, " d"]], bool] = lambda _, __: False,
+    has_arrived: Callable[[float, Float[np.ndarray, " d"]], bool] | None = None,
 ) -> tuple[float, Float[np.ndarray, " d"]]:
     """U where L-BFGS from w0 + `displacement` ends, and w − w0 there; ∞ and the start where U is no number.
 
@@ -74,7 +74,7 @@ def descend(
         return math.inf, np.asarray(displacement)
 
     def after_iteration(intermediate_result: scipy.optimize.OptimizeResult) -> None:
-        if has_arrived(float(intermediate_result.fun), displacement_of(intermediate_result.x)):
+        if has_arrived and has_arrived(float(intermediate_result.fun), displacement_of(intermediate_result.x)):
             raise StopIteration
 
     scipy.optimize.minimize(

@@ -229,6 +229,10 @@ class ImportanceEstimate:
         value = abs(llc - self.llc) / math.hypot(se, self.se, systematic)
         return Criterion("disagreement with importance sampling, in standard errors", value, MAX_DISAGREEMENT_OF_SURVEY)
 
+    def left_open(self, llc: float) -> float:
+        """How far another λ̂ is off by more than the error of this one; 0 where the weights mean nothing."""
+        return 0.0 if self.k_hat > MAX_K_HAT else max(0.0, abs(llc - self.llc) - self.se)
+
     def share_missed(self, posterior: LocalPosterior, points: Points, work: Work) -> float:
         """Share of `points`, draws of π by other means, that alone would each weigh more than 1 % of the estimate."""
         potentials, _ = potentials_at(posterior, points, work)

@@ -231,8 +231,8 @@ def look_from_afar(
             if before - begun + of_descents / max(num_descents, 1) > budget.max_gradients:
                 break
             num_descents += 1
-            known = {"has_arrived": places.is_known} if budget.is_brief else {}
-            potential, end = descend(posterior, whitening, start, max_iterations(d), work, **known)
+            has_arrived = places.is_known if budget.is_brief else None
+            potential, end = descend(posterior, whitening, start, max_iterations(d), work, has_arrived=has_arrived)
             of_descents += work.num_gradient_evaluations - before
             if math.isfinite(potential):
                 places.add(potential, end)
