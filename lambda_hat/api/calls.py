@@ -244,7 +244,7 @@ def _progress_of(known: Progress, seconds: float) -> CallProgress:
 
 
 def _widened(estimate: LLCEstimate, look: Look) -> LLCEstimate:
-    """With an error that reaches as far as independent draws leave open: those of one chain or fit may share a mistake."""
+    """With an error that reaches as far as independent draws leave open: one run may not know what it misses."""
     if look.importance is None or not math.isfinite(estimate.llc):
         return estimate
     return replace(estimate, se=max(estimate.se, look.importance.left_open(estimate.llc)))

@@ -167,19 +167,22 @@ def bfmi(energy: ArrayLike) -> float:
 def psislw(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
     """Pareto-smoothed log-weights, normalised, and k̂ of `(num_draws,)` log-weights (Vehtari et al. 1507.02646).
 
-    Where no tail can be fitted, since many of the largest weights are equal or only a few matter, they stay as they
-    are. Then k̂ = log(w₁/w_M)/log M, as the largest of M draws of a Pareto tail has it: 0 where all are equal.
+    The largest of M draws of a Pareto tail is M^k times the smallest, and hardly ever less than M^(k/2) times: k̂ is at
+    most 2 log(w₁/w_M)/log M, whatever shape is fitted to M weights that are nearly equal. Where no tail can be fitted,
+    since many of the largest weights are equal or only a few matter, they stay as they are. Then k̂ = log(w₁/w_M)/log M,
+    0 where all are equal.
     """
     num_in_tail = math.ceil(min(0.2 * len(log_weights), 3 * math.sqrt(len(log_weights))))  # as in that paper
     largest = np.partition(log_weights, -num_in_tail)[-num_in_tail:]
     if np.ptp(largest) < _SAME_WEIGHT:
         return _normalised(log_weights), 0.0
+    by_longest = float(np.ptp(largest)) / math.log(num_in_tail)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         smoothed, k_hat = array_stats.psislw(-log_weights)  # which takes log-likelihoods of observations left out
     smoothed = np.asarray(smoothed)
     if not (np.isfinite(k_hat) and np.isfinite(smoothed).all()):
-        return _normalised(log_weights), float(np.ptp(largest)) / math.log(num_in_tail)
-    return smoothed, float(k_hat)
+        return _normalised(log_weights), by_longest
+    return smoothed, min(float(k_hat), 2 * by_longest)
 
 
 def _normalised(log_weights: np.ndarray) -> np.ndarray:
