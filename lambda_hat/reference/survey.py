@@ -231,10 +231,11 @@ def look_from_afar(
             if before - begun + of_descents / max(num_descents, 1) > budget.max_gradients:
                 break
             num_descents += 1
-            has_arrived = places.is_known if budget.is_brief else None
+            has_arrived = places.takes_in if budget.is_brief else None
+            num_ends = places.num_ends
             potential, end = descend(posterior, whitening, start, max_iterations(d), work, has_arrived=has_arrived)
             of_descents += work.num_gradient_evaluations - before
-            if math.isfinite(potential):
+            if math.isfinite(potential) and places.num_ends == num_ends:
                 places.add(potential, end)
 
     descend_from(itertools.islice(starts, wanted))

@@ -132,6 +132,11 @@ class WellMap:
             if known and potential < self._places[known].potential:
                 self._places[known] = place
 
+    @property
+    def num_ends(self) -> int:
+        """Of all places, w0 among them."""
+        return sum(self._num_ends)
+
     def wells(self) -> list[Well]:
         """Every well by its lowest place, the lowest first.
 
@@ -176,10 +181,20 @@ class WellMap:
             is_seen[left] = along.reshape(len(left), POINTS_ON_LINE).max(axis=1, initial=-math.inf) <= highest
         return is_seen
 
-    def is_known(self, potential: float, displacement: Float[np.ndarray, " d"]) -> bool:
-        """Whether a place lies in a known well, at most two nats above the lowest of all ends."""
-        is_low = potential <= min(place.potential for place in self._places) + MAX_BARRIER
-        return is_low and bool(self.are_in_sight(displacement[None], np.array([potential]))[0])
+    def takes_in(self, potential: float, displacement: Float[np.ndarray, " d"]) -> bool:
+        """Count a place as one more end of a known one, if the straight line to that is open, and say whether it is.
+
+        Only a place counts that is at most two nats above the lowest of all: from higher up ways may lead elsewhere.
+        """
+        if potential > min(place.potential for place in self._places) + MAX_BARRIER:
+            return False
+        place = self._place(potential, displacement)
+        nearest = sorted(range(len(self._places)), key=lambda i: place.distance(self._places[i]))[:NEAREST_WELLS]
+        for i in nearest:
+            if math.isfinite(self._highest_between(place, self._places[i], bends=0)):
+                self._num_ends[i] += 1
+                return True
+        return False
 
     def _rough_masses(self) -> Float[np.ndarray, " places"]:
         """Shares of the places; all of them one where these cost much."""

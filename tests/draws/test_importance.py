@@ -75,3 +75,11 @@ def test_a_tail_that_cannot_be_fitted_is_as_heavy_as_it_is_long(height):
     _, _, k_hat, size = weighted_mean(log_weights, log_weights)
     assert k_hat == pytest.approx(height / math.log(192))
     assert size == pytest.approx((4095 + math.exp(height)) ** 2 / (4095 + math.exp(2 * height)))
+
+
+def test_weights_that_are_nearly_equal_have_no_heavy_tail():
+    """Whatever the shape of their differences: none of a millionth part outweighs another by more than a third."""
+    excess = 1e-4 * np.minimum(np.random.default_rng(0).pareto(1.0, 4096), 3000)
+    _, _, k_hat, size = weighted_mean(excess, np.log1p(excess))
+    assert k_hat < 0.2
+    assert size > 4090

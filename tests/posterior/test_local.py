@@ -263,6 +263,21 @@ def test_the_posterior_of_a_model_has_its_scales(dtype):
     assert float(posterior.localization) == pytest.approx(localization)
 
 
+@pytest.mark.parametrize(("nbeta", "is_enough"), [(10.0, True), (1e9, False)])
+def test_single_precision_is_taken_where_it_changes_no_log_density(nbeta: float, is_enough: bool) -> None:
+    def loss(position, batch):
+        return jnp.sum((position - batch[0]) ** 2, axis=1)
+
+    rows = np.random.default_rng(0).standard_normal((50, 3))
+    with jax.enable_x64(True):
+        double = build_posterior(loss, rows.mean(0), (rows,), nbeta=nbeta, localization=1.0, dtype="float64")
+        rounded = double.evaluated_in("float32")
+        taken, error = double.if_exact_enough(rounded, jnp.asarray(rows[:4]))
+    assert taken is (rounded if is_enough else double)
+    assert error > 0
+    assert (error <= 0.01) is is_enough
+
+
 def test_a_loss_that_is_evaluated_in_single_precision_sees_nothing_else() -> None:
     """Positions stay in float64; a loss such as a convolution takes arguments of one dtype only."""
 

@@ -235,6 +235,25 @@ def test_importance_sampling_of_a_gaussian() -> None:
     assert estimate.share_missed(posterior, inside, work) == 0.0
 
 
+def test_draws_go_on_to_less_than_the_error_that_is_wanted_where_they_are_cheap() -> None:
+    posterior = build_posterior(
+        quadratic, np.zeros(3), (np.zeros((2, 1)),), nbeta=NBETA, localization=1.0, dtype="float64"
+    )
+    mixture = mixture_around(np.zeros((1, 3)), scales_at(posterior, np.zeros(3), Work())[None], np.zeros(1), 1.0)
+
+    def error_of(spent: float, aim: float | None) -> float:
+        work = Work()
+        work.num_gradient_evaluations = spent
+        rng = np.random.default_rng(0)
+        estimate = estimate_by_importance(posterior, mixture, rng, work, max_relative_error=0.01, aim=aim)
+        assert work.num_gradient_evaluations <= max(2 * spent, 10_000)
+        return estimate.se / estimate.llc
+
+    assert 0.004 < error_of(0.0, 0.002) <= 0.01  # as precise as is wanted, whatever was done before
+    assert 0.004 < error_of(100_000.0, None) <= 0.01
+    assert error_of(100_000.0, 0.002) <= 0.002
+
+
 def test_importance_sampling_goes_where_only_its_widest_component_is() -> None:
     """A hole in a line, seven nats deep, in which chains stay; a fifteenth of the posterior is beside it."""
 
@@ -380,6 +399,28 @@ def test_a_look_from_afar_costs_what_it_is_given() -> None:
     assert survey.num_descents < 16
     assert work.num_gradient_evaluations < 2 * 100.0
     assert SurveyBudget.of_run(10_000, 100_000, 400.0) == (30, 16, 20.0, True)
+
+
+def test_brief_descents_know_the_same_wells_for_less() -> None:
+    """They end where the straight line to a known end is open; in another well they go on to its end."""
+
+    def loss(position, batch):  # wells at 0 and 2 in the first of sixty coordinates
+        stiffness = jnp.linspace(1.0, 300.0, 59)
+        return (8.0 * (position[0] * (position[0] - 2.0)) ** 2 + stiffness @ position[1:] ** 2) / NBETA + 0 * batch[0]
+
+    posterior = build_posterior(loss, np.zeros(60), (np.zeros(2),), nbeta=NBETA, localization=0.1, dtype="float64")
+    found = {}
+    for is_brief in (False, True):
+        work = Work()
+        budget = SurveyBudget(32, 16, is_brief=is_brief)
+        rng = np.random.default_rng(0)
+        survey = look_from_afar(posterior, identity_whitening(posterior), rng, work, budget)
+        found[is_brief] = survey, work.num_gradient_evaluations
+        assert survey.num_descents >= 16
+        assert survey.distances[:2] == pytest.approx([0.0, 2.0], abs=0.1)
+    (whole, work_of_whole), (brief, work_of_brief) = found[False], found[True]
+    assert work_of_brief < 0.8 * work_of_whole
+    np.testing.assert_allclose(brief.masses[:2], whole.masses[:2], atol=0.02)
 
 
 def test_masses_hold_where_the_loss_has_no_curvature_and_where_descents_stop_early() -> None:
