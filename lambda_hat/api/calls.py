@@ -25,6 +25,7 @@ from lambda_hat.draws.criteria import (
     MAX_RELATIVE_MCSE,
     MAX_ROUNDING,
     MINIMUM,
+    RARE_WELLS,
     SIGN,
     TOLERATED_DISAGREEMENT,
     Criterion,
@@ -207,7 +208,7 @@ def certify_llc(
         )
     certificate = reference.certificate
     advice = {criterion.name: "Raise `seconds`, or make `localization` larger" for criterion in certificate.criteria}
-    advice |= {MINIMUM: NOT_A_MINIMUM, SIGN: NOT_A_MINIMUM}
+    advice |= {MINIMUM: NOT_A_MINIMUM, SIGN: NOT_A_MINIMUM, RARE_WELLS: "Make `localization` larger"}
     info = reference.info or Info(*(np.empty((reference_spec.num_chains, 0)) for _ in Info._fields))
     estimate = estimate_llc_from_traces(info, problem.nbeta, has_minibatch_noise=False, correction="regression")
     estimate = replace(estimate, llc=reference.llc, se=reference.se)  # which may be by importance sampling

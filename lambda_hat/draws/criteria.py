@@ -39,6 +39,7 @@ __all__ = [
     "MIN_ESS_OF_NOISY_READINGS",
     "MIN_LLC_OVER_ERROR",
     "MIN_PRIOR_SIZE",
+    "RARE_WELLS",
     "SIGN",
     "TOLERATED_DISAGREEMENT",
     "Correction",
@@ -75,6 +76,7 @@ TOLERATED_DISAGREEMENT = 0.01  # of λ̂, of one run with importance sampling: w
 MAX_DECREASE = 0.01  # of λ̂: what the local potential may still lose near w0
 
 DIVERGENCES = "fraction of divergent steps"
+RARE_WELLS = "share of the posterior in wells that one or two descents found"
 MINIMUM = "decrease still available at w0, over λ̂"
 SIGN = "λ̂ over its standard error"
 

@@ -23,6 +23,7 @@ from lambda_hat.draws.criteria import (
     MAX_MASS_ELSEWHERE,
     MAX_MASS_UNSEEN,
     MIN_PRIOR_SIZE,
+    RARE_WELLS,
     Criterion,
 )
 from lambda_hat.draws.importance import weighted_mean
@@ -173,7 +174,7 @@ class Survey:
         """
         if self.is_prior_telling:
             return None
-        return Criterion("share of the posterior in wells that one or two descents found", self.rare, MAX_MASS_UNSEEN)
+        return Criterion(RARE_WELLS, self.rare, MAX_MASS_UNSEEN)
 
     def mass_elsewhere(self) -> Criterion:
         """The share of the wells that w0 does not lie in."""
