@@ -13,8 +13,8 @@ from jaxtyping import Float
 from lambda_hat.draws.criteria import MAX_ROUNDING, Criterion
 from lambda_hat.estimate.method import MethodResult
 from lambda_hat.posterior import LocalPosterior
-from lambda_hat.reference.engine import Reference
 from lambda_hat.reference.potential import potentials_at
+from lambda_hat.reference.result import Reference
 from lambda_hat.samplers.work import Work
 from lambda_hat.targets import Model
 from lambda_hat.targets.pytrees import coarsest_dtype

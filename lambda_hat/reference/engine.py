@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -22,7 +22,6 @@ from lambda_hat.draws.criteria import (
     MIN_ESS,
 )
 from lambda_hat.draws.diagnostics import DiagnosedDraws, TraceDiagnostics
-from lambda_hat.draws.info import Info
 from lambda_hat.draws.rows import RowLosses
 from lambda_hat.posterior import (
     Coordinates,
@@ -32,7 +31,6 @@ from lambda_hat.posterior import (
     Whitening,
     geometry_at_w0,
     identity_whitening,
-    whitening_from_arrays,
 )
 from lambda_hat.reference.certificate import (
     Certificate,
@@ -59,6 +57,7 @@ from lambda_hat.reference.importance import (
     scales_at,
 )
 from lambda_hat.reference.potential import LOSS_PER_GRADIENT
+from lambda_hat.reference.result import Reference, coordinates_from_arrays, prefixed, within
 from lambda_hat.reference.starts import MAX_WELLS_WITH_CHAINS, start_positions
 from lambda_hat.reference.survey import MIN_SIZE_TO_RESAMPLE, Survey, SurveyBudget, look_from_afar
 from lambda_hat.samplers.growing import GrowingChains
@@ -68,7 +67,7 @@ from lambda_hat.samplers.pace import Guard, Moment
 from lambda_hat.samplers.recorder import WatchedRows
 from lambda_hat.samplers.work import OutOfTime, Progress, Work
 
-__all__ = ["Reference", "coordinates_from_arrays", "exact_reference", "sample_reference"]
+__all__ = ["exact_reference", "laplace_reference", "sample_reference"]
 
 INITIAL_STEP_SIZE = 0.1
 GROWTH = 0.25  # of what there is, at least a round: judging costs little then, and overshoots little
@@ -81,59 +80,6 @@ MAX_K_HAT_OF_NO_ARMS = 0.5
 MAX_DEVIATION = 2.0  # of chains from importance sampling, in standard errors, for their λ̂ to count
 AIM_OF_IMPORTANCE = 0.2  # of the error that is wanted: five standard errors, beyond chance, are no more than that
 NUM_CLUSTERS = (8, 64)  # of these, the fewer first
-
-
-@dataclass(frozen=True)
-class Reference:
-    """λ̂ with its Monte Carlo standard error, and why it may or may not be believed."""
-
-    llc: float
-    se: float
-    certificate: Certificate
-    diagnostics: dict[str, TraceDiagnostics]  # of the loss and of r² = |w − w0|²
-    spectrum: Spectrum | None  # of the Hessian of nβL_n at w0
-    laplace_llc: float
-    laplace_se: float
-    decrease_available: float  # of the local potential, near w0 or wherever else it was looked at
-    survey: Survey
-    importance: ImportanceEstimate | None  # λ̂ is its value if the certificate is its own
-    coordinates: Coordinates | None
-    info: Info | None  # retained draws, (num_chains, num_draws)
-    step_size: float
-    num_integration_steps: int
-    evaluation_dtype: str
-    evaluation_error: float
-    num_gradient_evaluations: float  # of everything, on the full-data scale
-    num_curvature_passes: int
-    seconds: dict[str, float]  # by stage
-    arrays: dict[str, np.ndarray]  # all that another call needs to go on from here
-    row_losses: RowLosses | None = None  # at the draws of `info`
-
-    @property
-    def reasons(self) -> tuple[str, ...]:
-        """The criteria that are not met, in words; with several wells, also these."""
-        reasons = self.certificate.reasons
-        if not self.certificate.is_certified and len(self.survey.counting) > 1:
-            reasons += (f"there are several wells ({self.survey.describe()})",)
-        return reasons
-
-
-def coordinates_from_arrays(arrays: Mapping[str, np.ndarray], dtype: str) -> Coordinates:
-    """The coordinates among `Reference.arrays`.
-
-    Raises:
-        KeyError: there are none.
-    """
-    at_w0, averaged = (whitening_from_arrays(_within(arrays, prefix), dtype) for prefix in ("at_w0.", "averaged."))
-    return Coordinates(at_w0, averaged)
-
-
-def _within(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
-
-
-def _prefixed(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    return {prefix + name: array for name, array in arrays.items()}
 
 
 class _Keys:
@@ -544,16 +490,16 @@ class _Engine:
             "decrease_available": np.asarray(self.decrease_available),
             "evaluation_error": np.asarray(self.evaluation_error),
             "evaluation_dtype": np.asarray(self.posterior.evaluation_dtype),
-            **_prefixed(self.survey.to_arrays(), "survey."),
+            **prefixed(self.survey.to_arrays(), "survey."),
         }
         if self.coordinates is not None and self.spectrum is not None:
             arrays |= {"spectrum.values": self.spectrum.values, "spectrum.weights": self.spectrum.weights}
             arrays |= {"spectrum.is_exact": np.asarray(self.spectrum.is_exact)}
-            arrays |= _prefixed(self.coordinates.at_w0.to_arrays(), "at_w0.")
-            arrays |= _prefixed(self.coordinates.averaged.to_arrays(), "averaged.")
+            arrays |= prefixed(self.coordinates.at_w0.to_arrays(), "at_w0.")
+            arrays |= prefixed(self.coordinates.averaged.to_arrays(), "averaged.")
         for prefix, chains in (("chains.", self.chains), ("finer.", self.finer), ("cross_check.", self.cross_check)):
             if chains is not None:
-                arrays |= _prefixed(chains.to_arrays(), prefix)
+                arrays |= prefixed(chains.to_arrays(), prefix)
         return arrays
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
@@ -567,8 +513,8 @@ class _Engine:
         self.evaluation_error = float(arrays["evaluation_error"])
         if (evaluation_dtype := str(arrays["evaluation_dtype"])) != self.posterior.evaluation_dtype:
             self.posterior = self.posterior.evaluated_in(evaluation_dtype)
-        self.survey = Survey.from_arrays(_within(arrays, "survey."))
-        spectrum = _within(arrays, "spectrum.")
+        self.survey = Survey.from_arrays(within(arrays, "survey."))
+        spectrum = within(arrays, "spectrum.")
         self.spectrum = Spectrum(spectrum["values"], spectrum["weights"], bool(spectrum["is_exact"]))
         self.coordinates = coordinates_from_arrays(arrays, str(self.posterior.w0.dtype))
         restored = [
@@ -578,7 +524,7 @@ class _Engine:
                 (self.build_chains, "finer."),
                 (self.build_cross_check, "cross_check."),
             )
-            for stored in (_within(arrays, prefix),)
+            for stored in (within(arrays, prefix),)
         ]
         self.chains, self.finer, self.cross_check = restored
 

@@ -12,7 +12,7 @@ from lambda_hat.artifacts.files import read_arrays
 from lambda_hat.artifacts.paths import PROBLEM_YAML, REFERENCE_NPZ, TARGET_NPZ
 from lambda_hat.config.problems import ProblemSpec, parse_problem
 from lambda_hat.posterior import Coordinates, LocalPosterior, posterior_of, scales_of
-from lambda_hat.reference.engine import coordinates_from_arrays
+from lambda_hat.reference.result import coordinates_from_arrays
 from lambda_hat.targets import Model, load_target
 
 __all__ = ["LoadedProblem", "load_coordinates", "load_problem", "read_problem"]

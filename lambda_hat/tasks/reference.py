@@ -37,8 +37,9 @@ from lambda_hat.records.reference import (
     TraceRecord,
     WellsRecord,
 )
-from lambda_hat.reference.engine import Reference, exact_reference, laplace_reference, sample_reference
+from lambda_hat.reference.engine import exact_reference, laplace_reference, sample_reference
 from lambda_hat.reference.importance import ImportanceEstimate
+from lambda_hat.reference.result import Reference
 from lambda_hat.samplers.pace import OutOfTime
 from lambda_hat.samplers.stopwatch import compiling, setting_up
 from lambda_hat.samplers.work import Progress

@@ -18,7 +18,8 @@ from lambda_hat.config.study import ReferenceSpec
 from lambda_hat.posterior import LocalPosterior, build_posterior
 from lambda_hat.posterior import geometry as geometry_module
 from lambda_hat.reference import coordinates as coordinates_module
-from lambda_hat.reference.engine import Reference, sample_reference
+from lambda_hat.reference.engine import sample_reference
+from lambda_hat.reference.result import Reference
 from lambda_hat.samplers import runner as runner_module
 from lambda_hat.samplers.work import OutOfTime, Progress
 from lambda_hat.targets.losses import SquaredError
