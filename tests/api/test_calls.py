@@ -16,6 +16,7 @@ from lambda_hat.api import surroundings
 from lambda_hat.config.problems import PosteriorSpec
 from lambda_hat.errors import InputError
 from lambda_hat.posterior import checked_posterior_of
+from lambda_hat.reference.importance import ImportanceEstimate, mixture_around
 from lambda_hat.reference.survey import Survey
 from lambda_hat.targets import read_model
 
@@ -302,3 +303,35 @@ def test_inference_data_has_the_traces_and_every_figure(tmp_path):
 def test_auto_takes_no_number_of_steps(name):
     with pytest.raises(InputError, match=f"{name}: means nothing to auto, which runs until `tolerance` is met"):
         estimate_llc(nll, {"w": W0}, DATA, **{name: 0.5})
+
+
+@pytest.mark.nightly
+def test_a_fit_beside_a_hole_does_not_claim_to_know_it():
+    """Where VI has all its draws the loss is constant: an error of nothing, but for what lies in the hole.
+
+    20 (1 − e^(−r²/2s²)) in six dimensions: a twentieth of λ̂, by quadrature in r.
+    """
+    width = 0.1
+    r = np.linspace(1e-6, 12.0, 2_000_001)
+    potential = -20.0 * np.expm1(-0.5 * (r / width) ** 2)
+    density = r**5 * np.exp(-potential - 0.5 * r**2)
+    truth = float(np.sum(potential * density) / np.sum(density))
+    assert 0.02 < 1 - truth / 20.0 < 0.2
+
+    def hole(params, batch):
+        return -20.0 * jnp.expm1(-0.5 * jnp.sum(params**2) / width**2) / 100.0 + 0.0 * batch
+
+    data = np.zeros(200)
+    result = estimate_llc(
+        hole, np.zeros(6), data, sampler="vi", localization=1.0, inverse_temperature=100.0 / len(data), steps=500
+    )
+    assert not result.is_reliable or abs(result.llc - truth) < 4 * result.se
+    assert result.se > 0.2 * abs(result.llc - truth)
+
+
+@pytest.mark.parametrize(("k_hat", "left_open"), [(0.3, 0.4), (0.8, 0.0)])
+def test_importance_sampling_leaves_open_what_its_own_error_does_not_cover(k_hat, left_open):
+    nothing = mixture_around(np.zeros((0, 2)), np.zeros((0, 2, 2)), np.zeros(0), 1.0)
+    importance = ImportanceEstimate(2.0, 0.1, k_hat, 1000.0, 4096, nothing, 0.0)
+    assert importance.left_open(2.5) == pytest.approx(left_open)
+    assert importance.left_open(1.95) == 0.0
