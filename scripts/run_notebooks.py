@@ -1,4 +1,4 @@
-"""Executes the notebooks in `examples/notebooks`: `uv run --group notebooks python scripts/run_notebooks.py [NAME…]`.
+"""Executes the notebooks in `examples/notebooks`: `uv run python scripts/run_notebooks.py [NAME…]`.
 
 Each runs in an empty folder of its own, and its file then has the new outputs, without what names this machine.
 `--into FOLDER` writes there instead.

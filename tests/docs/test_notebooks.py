@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -35,8 +34,7 @@ def test_a_stored_notebook_names_no_paths(path):
     assert path.stat().st_size < 300_000
 
 
-@pytest.mark.skipif(find_spec("nbclient") is None, reason="nbclient is not installed: `.ci/nightly` installs it")
-@pytest.mark.nightly
+@pytest.mark.slow(seconds=20)
 @pytest.mark.parametrize(
     ("name", "words"),
     [
