@@ -128,16 +128,16 @@ def alarm(seconds_left: Callable[[], float]) -> Generator[None]:
     if not hasattr(signal, "SIGALRM") or threading.current_thread() is not threading.main_thread():
         yield
         return
-    is_armed = True
+    is_armed, has_rung = True, False
 
     def ring(_signal: int, _frame: FrameType | None) -> None:
-        nonlocal is_armed
+        nonlocal is_armed, has_rung
         if not is_armed:
             return
         if (seconds := seconds_left()) > 0:  # something was set up meanwhile
             signal.setitimer(signal.ITIMER_REAL, max(seconds, MIN_ALARM_SEC))
             return
-        is_armed = False
+        is_armed, has_rung = False, True
         _unfinished.extend(array for array in jax.live_arrays() if _is_pending(array))
         raise OutOfTime
 
@@ -146,6 +146,10 @@ def alarm(seconds_left: Callable[[], float]) -> Generator[None]:
         try:
             signal.setitimer(signal.ITIMER_REAL, max(seconds_left(), 1e-6))
             yield
+        except Exception as error:
+            if has_rung:  # JAX makes an error of its own of what is raised while it compares two programs
+                raise OutOfTime from error
+            raise
         finally:
             is_armed = False  # a signal that is already on its way is not heard in what follows
     finally:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -36,6 +37,18 @@ from lambda_hat.tasks.provenance import provenance
 from tests.conftest import HANGING, wait_until
 
 needs_alarm = pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="there are no alarms on Windows")
+
+
+@jax.tree_util.register_static
+class Endless:
+    """A pytree without leaves that no comparison comes to an end with."""
+
+    def __hash__(self) -> int:
+        return 0
+
+    def __eq__(self, other: object) -> bool:
+        threading.Event().wait(HANGING)
+        return True
 
 
 def seconds_until(seconds: float) -> Callable[[], float]:
@@ -69,6 +82,19 @@ def test_no_exception_handler_on_the_way_keeps_an_alarm():
 
     with pytest.raises(OutOfTime), alarm(seconds_until(0.05)):
         handle()
+
+
+@needs_alarm
+def test_an_alarm_that_becomes_another_error_on_its_way_is_still_one():
+    """As in JAX, which compares what programs are filed under and reports whatever is raised there as a ValueError."""
+
+    run = jax.jit(lambda tree: tree)
+    run(Endless())
+    with pytest.raises(OutOfTime) as caught, alarm(seconds_until(0.05)):
+        run(Endless())
+    assert isinstance(caught.value.__cause__, ValueError)
+    with pytest.raises(ValueError, match="of its own"), alarm(lambda: HANGING):
+        raise ValueError("of its own")
 
 
 @needs_alarm

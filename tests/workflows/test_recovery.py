@@ -121,16 +121,16 @@ def test_a_finished_study_does_nothing_goes_on_with_a_larger_total_and_mends_its
 
 
 def test_too_many_failed_trials_end_with_exit_code_3_and_their_reasons(small_study):
-    failing = ("--set", "execution.budget.trial_sec=0.001", "--set", "optuna.max_trials_per_method=20")
+    failing = ("--set", "execution.budget.trial_sec=0.000001", "--set", "optuna.max_trials_per_method=20")
     _, stderr = small_study.run(*failing, code=3)
     assert "More than 20% of the trials failed" in stderr
     table = small_study.table
     assert 5 <= len(table) <= 8
-    assert set(table["reason"]) == {"out of time before the first draw: execution.budget.trial_sec is 0.001 s"}
+    assert set(table["reason"]) == {"out of time before the first draw: execution.budget.trial_sec is 1e-06 s"}
     metrics = json.loads(small_study.trial_files("metrics.json")[0].read_text())
     assert "OutOfTime" in metrics["traceback"]
     assert stderr.splitlines()[-1].endswith(
-        "--resume --set optuna.max_trials_per_method=20 --set execution.budget.trial_sec=0.002"
+        "--resume --set optuna.max_trials_per_method=20 --set execution.budget.trial_sec=2e-06"
     )
     small_study.run("--resume", "--set", "optuna.max_trials_per_method=9")  # the file has a minute for each
     assert list(small_study.table["state"][len(table) :]) == ["COMPLETE"] * 9, "those that lacked time do not count"
