@@ -34,13 +34,22 @@ def test_a_stored_notebook_names_no_paths(path):
     assert path.stat().st_size < 300_000
 
 
-@pytest.mark.slow(seconds=20)
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("first_estimate", ("reliable: True", "not reliable", "sgld, fails the control", "sgld, passes the control")),
-        ("own_network", ("all parameters", "the hidden layer", "d =  9", "Laplace")),
-        ("reading_a_study", ("reference λ", "relative_error", "relative_rmse", "36 trials")),
+        pytest.param(
+            "first_estimate",
+            ("reliable: True", "not reliable", "sgld, fails the control", "sgld, passes the control"),
+            marks=pytest.mark.slow(seconds=10),
+        ),
+        pytest.param(
+            "own_network", ("all parameters", "the hidden layer", "d =  9", "Laplace"), marks=pytest.mark.nightly
+        ),
+        pytest.param(
+            "reading_a_study",
+            ("reference λ", "relative_error", "relative_rmse", "36 trials"),
+            marks=pytest.mark.nightly,
+        ),
     ],
 )
 def test_a_notebook_runs(name, words, tmp_path):

@@ -273,6 +273,7 @@ def test_one_reference_is_not_made_by_two_runs_at_once(tmp_path):
     assert shared_lane(tmp_path / "p_1").next_task() is not None
 
 
+@pytest.mark.nightly  # three studies
 def test_the_estimate_is_by_what_has_ended_in_this_run_or_beside_it(load):
     plan = build_plan(load())
     assert plan.usual_seconds is None
