@@ -189,7 +189,7 @@ def simulate(case: Case, folder: Path, is_profiled: bool) -> dict[str, Any]:
 
     asks, polls, pickles = Stopwatch(), Stopwatch(), Stopwatch()
     Scheduler._wait = wait_by_hand
-    Scheduler._poll = polls.around(Scheduler._poll)
+    Scheduler.poll = polls.around(Scheduler.poll)
     TuningStudy.ask = asks.around(TuningStudy.ask)
     TuningStudy.save_pickle = pickles.around(TuningStudy.save_pickle)
     scheduler_module.time = Clock  # pyright: ignore[reportAttributeAccessIssue]

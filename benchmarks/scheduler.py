@@ -26,6 +26,7 @@ from lambda_hat.artifacts.paths import MANIFEST_JSON, METRICS_JSON, Paths
 from lambda_hat.config.card import LocalCard
 from lambda_hat.config.study import Concurrency, FloatDist, IntDist, OptunaSection
 from lambda_hat.execution.parsl.cluster import Cluster
+from lambda_hat.execution.resources import capacity
 from lambda_hat.records.event import TaskEvent
 from lambda_hat.records.manifest import Manifest
 from lambda_hat.records.metrics import Metrics
@@ -100,12 +101,12 @@ class Waiting:
         pass
 
 
-def drive(cluster: Cluster, lanes: Sequence[Any]) -> tuple[list[Event], dict[str, float]]:
+def drive(cluster: Cluster, caps: dict[str, int], lanes: Sequence[Any]) -> tuple[list[Event], dict[str, float]]:
     """Run all lanes to their end: the events, and CPU seconds of the scheduler's thread and of the whole process."""
     events: list[Event] = []
     loop = Scheduler(
         lambda task, label: cluster.submit(task.function, *task.args, label=label),
-        cluster.capacity,
+        caps,
         max_retries=0,
         on_event=events.append,
     )
@@ -117,16 +118,16 @@ def drive(cluster: Cluster, lanes: Sequence[Any]) -> tuple[list[Event], dict[str
     return events, {**took, "wall": time.monotonic() - wall}
 
 
-def waiting(cluster: Cluster, seconds: float) -> dict[str, float]:
+def waiting(cluster: Cluster, caps: dict[str, int], seconds: float) -> dict[str, float]:
     """What it takes to wait for one task on every worker."""
-    return drive(cluster, [Waiting(label, num, seconds) for label, num in cluster.capacity.items()])[1]
+    return drive(cluster, caps, [Waiting(label, num, seconds) for label, num in caps.items()])[1]
 
 
-def search(cluster: Cluster, folder: Path, num_trials: int, seconds: float) -> dict[str, Any]:
+def search(cluster: Cluster, caps: dict[str, int], folder: Path, num_trials: int, seconds: float) -> dict[str, Any]:
     """Three methods on two problems; how busy the workers were, and what the controller took."""
     paths = Paths(folder)
     paths.make_folders()
-    batch_size = max(cluster.capacity.values())
+    batch_size = max(caps.values())
     spec = OptunaSection(max_trials_per_method=num_trials, concurrency=Concurrency(batch_size=batch_size))
     with StudyStore(paths, spec) as store:
         plans = [
@@ -145,7 +146,7 @@ def search(cluster: Cluster, folder: Path, num_trials: int, seconds: float) -> d
             for method, label in ROUTES.items()
         ]
         lanes = [TrialLane(store.open(plan.pid, plan.method, SPACE), plan, spec, paths) for plan in plans]
-        events, took = drive(cluster, lanes)
+        events, took = drive(cluster, caps, lanes)
         rows = [row for lane in lanes for row in lane.rows()]
     assert all(row.state is State.COMPLETE for row in rows), "a trial failed"
     spans = spans_of(TaskEvent(**asdict(event)) for event in events)
@@ -155,7 +156,7 @@ def search(cluster: Cluster, folder: Path, num_trials: int, seconds: float) -> d
             metrics = Metrics.read(paths.trial_dir(plan.pid, plan.method, str(trial.run_id)) / METRICS_JSON)
             asleep[plan.label] += metrics.timings.total
     executors = []
-    for label, cap in cluster.capacity.items():
+    for label, cap in caps.items():
         use = use_of(spans, label, cap)
         last_start = max(span.start for span in spans if span.label == label)
         gaps = [to - since for since, to, _ in use.idle if since < last_start]
@@ -187,10 +188,11 @@ def main() -> None:
     init = f'export PYTHONPATH="{Path(__file__).resolve().parent}"'
     pools = [{"label": label, "max_workers": options.workers, "worker_init": init} for label in LABELS]
     card = LocalCard.model_validate({"type": "local", "executors": pools})
+    caps = capacity(card)
     with Cluster(card, place / "parsl_runinfo") as cluster:
-        waiting(cluster, 2.0)  # until every worker is up
-        result = search(cluster, place / "run", options.trials, options.seconds)
-        idle = waiting(cluster, WAITING_SECONDS)
+        waiting(cluster, caps, 2.0)  # until every worker is up
+        result = search(cluster, caps, place / "run", options.trials, options.seconds)
+        idle = waiting(cluster, caps, WAITING_SECONDS)
     result |= {
         "seconds": options.seconds,
         "cpu_ms_per_trial": 1e3 * result["controller"]["thread"] / result["num_trials"],
