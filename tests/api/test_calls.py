@@ -86,7 +86,8 @@ def test_a_linear_regression_in_closed_form(sampler):
     assert result.loss_trace.shape == result.distance_trace.shape == shape
     if sampler == "sgld":
         gradients = 4 * settings["steps"] * BATCH / NUM_DATA
-        assert gradients <= result.num_gradient_evaluations < 1.25 * gradients, "and the look for other wells"
+        look = result.num_gradient_evaluations - gradients
+        assert 0 <= look < surroundings.GRADIENTS_OF_IMPORTANCE, "for other wells, in few dimensions"
     else:
         assert np.mean(result.loss_trace) == pytest.approx(result.raw_llc)
         assert result.is_reliable, result.reasons
@@ -211,7 +212,7 @@ def test_many_parameters_without_a_hessian(monkeypatch):
     data = (inputs, inputs @ w0)
     for shift, is_minimum in ((0.0, True), (0.1, False)):
         result = estimate_llc(nll, {"w": w0 + shift}, data, sampler="sgld", localization=100.0, steps=50, eta0=1e-6)
-        assert (result.laplace_llc, result.num_curvature_passes, result.dim) == (None, 1, 2001)
+        assert (result.laplace_llc, result.num_curvature_passes, result.dim) == (None, 3, 2001)  # of factors by leaf
         slope = result.nbeta * inputs.T @ inputs @ np.full(2001, shift) / 20 / NOISE**2
         precision = result.nbeta * inputs.T @ inputs / 20 / NOISE**2 + 100 * np.eye(2001)
         assert result.decrease_available == pytest.approx(
