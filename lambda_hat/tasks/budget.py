@@ -184,12 +184,14 @@ def watchdog(limits: Limits, path: Path, failed: Callable[[str], Ending]) -> Gen
                 finally:
                     os._exit(EXIT_CODE)
 
-    threading.Thread(target=watch, name="watchdog", daemon=True).start()
+    thread = threading.Thread(target=watch, name="watchdog", daemon=True)
+    thread.start()
     try:
         yield
     finally:
         with lock:  # held for good by a watchdog that has begun to write
             is_over.set()
+        thread.join()  # no sign of life comes after the end of its block
 
 
 class _Beats:

@@ -126,6 +126,11 @@ def ended(monkeypatch):
     return event
 
 
+def watchdogs() -> list[threading.Thread]:
+    """The threads of this process that watch a task."""
+    return [thread for thread in threading.enumerate() if thread.name == "watchdog"]
+
+
 THEN = datetime(2026, 1, 2, tzinfo=UTC)
 
 
@@ -221,9 +226,8 @@ def test_a_watchdog_does_not_fire_after_its_block(tmp_path, monkeypatch, ended):
     monkeypatch.setenv("LAMBDA_HAT_EXECUTOR", "htex")
     limits = Limits("trial_sec", 2 * HANGING, 0.0, HANGING)
     with watchdog(limits, tmp_path / "metrics.json", Metrics.failed):
-        dog = next(thread for thread in threading.enumerate() if thread.name == "watchdog")
-    dog.join(HANGING)
-    assert not dog.is_alive()
+        assert watchdogs()
+    assert not watchdogs()
     assert not ended.is_set()
     assert not list(tmp_path.iterdir())
 
@@ -236,13 +240,14 @@ def test_a_task_that_writes_nothing_gives_signs_of_life_until_its_block_is_over(
     limits = Limits("trial_sec", HANGING, 0.0, HANGING)
     with watchdog(limits, tmp_path / "metrics.json", Metrics.failed):
         wait_until(lambda: sum(isinstance(line, Alive) for line in read_progress(path)[0]) >= 2)
+    assert not watchdogs()
     assert not ended.is_set()
 
 
 def test_only_workers_are_watched(tmp_path, monkeypatch, ended):
     monkeypatch.delenv("LAMBDA_HAT_EXECUTOR", raising=False)
     with watchdog(passed(), tmp_path / "metrics.json", Metrics.failed):
-        assert not [thread for thread in threading.enumerate() if thread.name == "watchdog"]
+        assert not watchdogs()
     assert not ended.is_set()
 
 
