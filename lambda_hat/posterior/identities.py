@@ -34,6 +34,12 @@ class Identities(eqx.Module):
 
     at_w0: Whitening
     localization: Float[Array, ""]
+    flat_trace: Float[Array, ""]  # tr (1 − M)
+
+    def __init__(self, at_w0: Whitening, localization: Float[Array, ""]) -> None:
+        self.at_w0 = at_w0
+        self.localization = localization
+        self.flat_trace = localization * at_w0.squared_norm
 
     def read(self, displacement: Float[Array, " d"], force: Float[Array, " d"]) -> Virials:
         """Their values at w0 + displacement, where `force` is ∇U or an unbiased estimate of it."""
@@ -47,4 +53,4 @@ class Identities(eqx.Module):
     def flat(self, displacement: Float[Array, " d"], force: Float[Array, " d"]) -> Float[Array, ""]:
         """That of 1 − M = γ_loc A Aᵀ, which the directions without curvature make up: two products with A."""
         along, against = jax.vmap(self.at_w0.pullback)(jnp.stack([displacement, force]))  # one product of matrices
-        return 0.5 * self.localization * (along @ against - self.at_w0.squared_norm)
+        return 0.5 * (self.localization * (along @ against) - self.flat_trace)

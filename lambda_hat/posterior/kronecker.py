@@ -17,6 +17,8 @@ from lambda_hat.targets.networks import Layer
 
 __all__ = ["KroneckerWhitening", "kronecker_whitening"]
 
+OF_BLOCK = 4_000  # multiplications that take as long as taking a block apart and putting it together
+
 
 class KroneckerWhitening(Whitening):
     """A as one block per matrix of parameters: (w − w0) = U (s ⊙ Z) Vᵀ, such as weights and bias (in_dim + 1, out_dim).
@@ -70,9 +72,10 @@ class KroneckerWhitening(Whitening):
 
     @property
     def num_multiplications(self) -> int:
-        """What one product with A costs."""
+        """What one product with A costs, with what each block takes beside its multiplications."""
         bases = zip(self.scales, self.in_bases, self.out_bases, strict=True)
-        return sum(scale.size * (1 + sum(len(base) for base in sides if base is not None)) for scale, *sides in bases)
+        sizes = (scale.size * (1 + sum(len(base) for base in sides if base is not None)) for scale, *sides in bases)
+        return sum(size + OF_BLOCK for size in sizes)
 
     @property
     def squared_norm(self) -> Float[Array, ""]:

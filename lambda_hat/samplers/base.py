@@ -8,8 +8,9 @@ from __future__ import annotations
 import abc
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
-from typing import Any, Self, TypeAlias
+from typing import Any, NamedTuple, Self, TypeAlias
 
 import equinox as eqx
 import jax
@@ -21,11 +22,12 @@ from lambda_hat.draws.info import Info
 from lambda_hat.posterior import Identities, LocalPosterior, Virials, Whitening
 from lambda_hat.samplers.noise import indices
 
-__all__ = ["LangevinSampler", "MinibatchSampler", "Sampler", "State", "TunableSampler", "halton"]
+__all__ = ["Held", "LangevinSampler", "MinibatchSampler", "Sampler", "State", "TunableSampler", "halton"]
 
 HALTON_PERIOD = 1024
-SHARE_OF_IDENTITIES = 0.05  # of a step's multiplications
+SHARE_OF_IDENTITIES = 0.04  # of a step's multiplications, and up to a twentieth of its time
 FREE_MULTIPLICATIONS = 100_000  # of a step, which cost no more than a program's overhead
+OF_LATEST = 0.01  # the weight of a reading in what is known of the noise
 MAX_INTERVAL = 20  # beyond it the corrected estimate loses more than the time is worth
 
 State: TypeAlias = Any  # a pytree of arrays, whose shapes and dtypes never change
@@ -119,12 +121,54 @@ class MinibatchSampler(Sampler):
         return lambda displacement: posterior.paired_excess_loss(posterior.w0 + displacement, batch, at_w0)
 
 
+class Held(NamedTuple):
+    """What a corrected reading has from the latest step at which the second identity was read: see `LangevinSampler`.
+
+    The means, the variance and the covariance forget: the latest hundred readings count.
+    """
+
+    rest: Array  # R − b F
+    share: Array  # b
+    count: Array
+    mean_fresh: Array
+    mean_rest: Array
+    variance: Array  # of F
+    covariance: Array  # of F and R
+
+    @classmethod
+    def nothing(cls, dtype: jnp.dtype) -> Held:
+        """Before the first step."""
+        return cls(*[jnp.zeros((), dtype)] * len(cls._fields))
+
+    def renewed(self, fresh: Array, rest: Array) -> Held:
+        """With another F and R; b is by those before them, so that it knows nothing of their noise."""
+        share = jnp.where(self.variance > 0, self.covariance / self.variance, 0.0)
+        share = jnp.clip(share, -1.0, 1.0)
+        weight = jnp.maximum(1 / (self.count + 1), OF_LATEST)
+        off_fresh, off_rest = fresh - self.mean_fresh, rest - self.mean_rest
+        return Held(
+            rest=rest - share * fresh,
+            share=share,
+            count=self.count + 1,
+            mean_fresh=self.mean_fresh + weight * off_fresh,
+            mean_rest=self.mean_rest + weight * off_rest,
+            variance=(1 - weight) * (self.variance + weight * off_fresh**2),
+            covariance=(1 - weight) * (self.covariance + weight * off_fresh * off_rest),
+        )
+
+
 class LangevinSampler(MinibatchSampler):
     """A sampler of chains by minibatch gradients, which reads the identities without a Metropolis decision.
 
-    The second identity takes two products with A, and may cost more than the gradient of a minibatch. So the corrected
-    reading nβ (L − L(w0)) − c₁ is taken at every `interval`-th step only, and holds until the next: neighbouring steps
-    say nearly the same.
+    The second identity takes two products with A, and may cost more than the gradient of a minibatch. So it is read at
+    every `interval`-th step only. The corrected reading is, up to constants,
+
+        nβ (L − L(w0)) − c₁ = F + R,      F = nβ (L − L(w0)) − c₀ + (γ_loc/2) r²,      R = ½ r·(1 − M)∇U − (γ_loc/2) r².
+
+    F costs two inner products and is read at every step; R holds until it is read again. For a quadratic loss whose A
+    whitens neither depends on w, but for the noise of the minibatch. What F tells of that noise in R is not held
+    either: the reading is (1 + b) F + (R − b F), with the last term held and b the regression of R on F by what was
+    read before. The mean does not depend on b.
     """
 
     whitening: Whitening
@@ -137,13 +181,13 @@ class LangevinSampler(MinibatchSampler):
     def reading(
         posterior: LocalPosterior, batch_size: int, whitening: Whitening, at_w0: Whitening | None, *, is_whitened: bool
     ) -> dict[str, Any]:
-        """Fields of the identities: at their interval they take a twentieth of a step's multiplications."""
+        """Fields of the identities: at their interval they take a twentieth of a step's time, or it is the largest."""
         identities = Identities(at_w0 or whitening, posterior.localization)
         of_step = 3 * batch_size * posterior.dim + FREE_MULTIPLICATIONS
         if is_whitened:
             of_step += 2 * whitening.num_multiplications
         of_identities = 2 * identities.at_w0.num_multiplications
-        interval = min(max(1, round(of_identities / (SHARE_OF_IDENTITIES * of_step))), MAX_INTERVAL)
+        interval = min(math.ceil(of_identities / (SHARE_OF_IDENTITIES * of_step)), MAX_INTERVAL)
         return {
             "identities": identities,
             "interval": jnp.asarray(interval, jnp.int32),
@@ -151,20 +195,27 @@ class LangevinSampler(MinibatchSampler):
         }
 
     def at_step(self, index: Array) -> Self:
-        """This sampler at a step of its run: whether a corrected reading is taken there."""
+        """This sampler at a step of its run: whether the second identity is read there."""
         return dataclasses.replace(self, is_due=index % self.interval == 0)
 
     def virials(
-        self, excess_loss: Array, displacement: Float[Array, " d"], force: Float[Array, " d"], held: Array
-    ) -> tuple[Virials, Array]:
-        """The identities, the second one as a corrected reading has it: the latest, which is to be held, or `held`."""
+        self, excess_loss: Array, displacement: Float[Array, " d"], force: Float[Array, " d"], held: Held
+    ) -> tuple[Virials, Held]:
+        """The identities, the second one as a corrected reading has it; and what is held of it from now on."""
         plain = self.identities.plain(displacement, force)
         loss = self.posterior.nbeta * excess_loss
-        # A branch on a value that all chains share.
-        corrected = jax.lax.cond(
-            self.is_due, lambda: loss - plain + self.identities.flat(displacement, force), lambda: held
+        pull = 0.5 * self.posterior.localization * (displacement @ displacement)
+        fresh = loss - plain + pull
+
+        def rest() -> Array:
+            return self.identities.flat(displacement, force) - pull
+
+        # A branch on a value that all chains share; what is read at every step needs no b.
+        branch = jnp.where(self.is_due, jnp.where(self.interval > 1, 2, 1), 0)
+        held = jax.lax.switch(
+            branch, (lambda: held, lambda: held._replace(rest=rest()), lambda: held.renewed(fresh, rest()))
         )
-        return Virials(plain, loss - corrected), corrected
+        return Virials(plain, loss - (1 + held.share) * fresh - held.rest), held
 
 
 def halton(index: Array, base: int) -> Array:

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from lambda_hat.config.methods.sghmc import SGHMCSettings
 from lambda_hat.draws.info import Info
 from lambda_hat.posterior import Coordinates, LocalPosterior, Whitening
-from lambda_hat.samplers.base import LangevinSampler
+from lambda_hat.samplers.base import Held, LangevinSampler
 from lambda_hat.samplers.bias import measure_bias_traces
 from lambda_hat.samplers.method import Built, Ended, Judgement, starts_at_w0
 from lambda_hat.samplers.noise import normals
@@ -23,12 +23,12 @@ PRECONDITIONERS = ("none", "whitened")
 
 
 class SGHMCState(NamedTuple):
-    """w − w0 and its square, the velocity v in the coordinates sampled in, and the latest corrected reading."""
+    """w − w0 and its square, the velocity v in the coordinates sampled in, and what is held of the identities."""
 
     displacement: Float[Array, " d"]
     squared_distance: Array
     velocity: Float[Array, " d"]
-    corrected: Array
+    held: Held
 
 
 class SGHMC(LangevinSampler):
@@ -67,7 +67,7 @@ class SGHMC(LangevinSampler):
     def init(self, rng_key: Array, displacement: Float[Array, " d"]) -> SGHMCState:
         """State of a chain that starts at w0 + displacement, with a velocity of the stationary variance η."""
         velocity = jnp.sqrt(self.step_size) * normals(rng_key, displacement.size, displacement.dtype)
-        return SGHMCState(displacement, displacement @ displacement, velocity, jnp.zeros((), displacement.dtype))
+        return SGHMCState(displacement, displacement @ displacement, velocity, Held.nothing(displacement.dtype))
 
     def displacement(self, state: SGHMCState) -> Float[Array, " d"]:
         """w − w0."""
@@ -77,7 +77,7 @@ class SGHMC(LangevinSampler):
         """One minibatch gradient, one update of the velocity, one of the position."""
         excess_loss, gradient = jax.value_and_grad(self.draw_loss(rng_key))(state.displacement)
         force = self.posterior.nbeta * gradient + self.posterior.localization * state.displacement
-        virials, corrected = self.virials(excess_loss, state.displacement, force, state.corrected)
+        virials, held = self.virials(excess_loss, state.displacement, force, state.held)
         variance = 2 * (1 - self.noise_share) * self.friction * self.step_size
         kick = jnp.sqrt(variance) * normals(rng_key, force.size, force.dtype)
         coasting = (1 - self.friction) * state.velocity + kick
@@ -109,7 +109,7 @@ class SGHMC(LangevinSampler):
             curved_virial=virials.curved,
             stationarity=0.5 * (work - (1 - self.friction / 2) * (velocity @ velocity) / self.step_size),
         )
-        return SGHMCState(displacement, squared_distance, velocity, corrected), info
+        return SGHMCState(displacement, squared_distance, velocity, held), info
 
 
 def build(posterior: LocalPosterior, coordinates: Coordinates, settings: SGHMCSettings, rng_key: Array) -> Built:

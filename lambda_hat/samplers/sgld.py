@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from lambda_hat.config.methods.sgld import SGLDSettings
 from lambda_hat.draws.info import Info
 from lambda_hat.posterior import Coordinates, LocalPosterior, Whitening
-from lambda_hat.samplers.base import LangevinSampler
+from lambda_hat.samplers.base import Held, LangevinSampler
 from lambda_hat.samplers.bias import measure_bias_traces
 from lambda_hat.samplers.method import Built, Ended, Judgement, starts_at_w0
 from lambda_hat.samplers.noise import normals
@@ -34,13 +34,13 @@ class _Moved(NamedTuple):
 
 
 class SGLDState(NamedTuple):
-    """w − w0 and its square, moments of the loss gradient, the latest corrected reading, the number of steps."""
+    """w − w0 and its square, moments of the loss gradient, what is held of the identities, the number of steps."""
 
     displacement: Float[Array, " d"]
     squared_distance: Array
     first_moment: Float[Array, " d"]
     second_moment: Float[Array, " d"]
-    corrected: Array
+    held: Held
     num_steps: Array
 
 
@@ -93,8 +93,8 @@ class SGLD(LangevinSampler):
     def init(self, rng_key: Array, displacement: Float[Array, " d"]) -> SGLDState:
         """State of a chain that starts at w0 + displacement."""
         del rng_key
-        zeros, zero = jnp.zeros_like(displacement), jnp.zeros((), displacement.dtype)
-        return SGLDState(displacement, displacement @ displacement, zeros, zeros, zero, jnp.zeros((), jnp.int32))
+        zeros, nothing = jnp.zeros_like(displacement), Held.nothing(displacement.dtype)
+        return SGLDState(displacement, displacement @ displacement, zeros, zeros, nothing, jnp.zeros((), jnp.int32))
 
     def displacement(self, state: SGLDState) -> Float[Array, " d"]:
         """w − w0."""
@@ -107,7 +107,7 @@ class SGLD(LangevinSampler):
         step_size = self.initial_step_size * (1 + time / self.annealing_offset) ** (-self.annealing_exponent)
         noise = jnp.sqrt(step_size) * normals(rng_key, gradient.size, gradient.dtype)
         force = self._force(state, gradient)
-        virials, corrected = self.virials(excess_loss, state.displacement, force, state.corrected)
+        virials, held = self.virials(excess_loss, state.displacement, force, state.held)
         # A branch on a value that all chains share: nobody pays for the moments, or for A, of another.
         displacement, first, second, squared_force = lax.switch(
             self.preconditioner,
@@ -133,7 +133,7 @@ class SGLD(LangevinSampler):
             curved_virial=virials.curved,
             stationarity=virials.plain - step_size / 8 * squared_force,
         )
-        return SGLDState(displacement, squared_distance, first, second, corrected, state.num_steps + 1), info
+        return SGLDState(displacement, squared_distance, first, second, held, state.num_steps + 1), info
 
     def _force(self, state: SGLDState, drift: Float[Array, " d"]) -> Float[Array, " d"]:
         return self.posterior.nbeta * drift + self.posterior.localization * state.displacement

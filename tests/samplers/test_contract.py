@@ -110,12 +110,12 @@ def test_state_keeps_its_shapes_and_dtypes(method, dtype):
 def test_chains_equal_a_loop_over_them(method):
     sampler = build(method)
     together = run(sampler, 4).info
-    init, step = eqx.filter_jit(sampler.init), eqx.filter_jit(sampler.step)
+    init, step = eqx.filter_jit(sampler.init), eqx.filter_jit(lambda t, *args: sampler.at_step(t).step(*args))
     keys = jax.random.split(jax.random.key(0), NUM_CHAINS)
     states = [init(key, jnp.full(DIM, 0.1)) for key in keys]
     for t in range(4):
         keys = jax.random.split(jax.random.fold_in(jax.random.key(1), t), NUM_CHAINS)
-        pairs = [step(key, state) for key, state in zip(keys, states, strict=True)]
+        pairs = [step(jnp.asarray(t), key, state) for key, state in zip(keys, states, strict=True)]
         states = [state for state, _ in pairs]
         for chain, (_, info) in enumerate(pairs):
             np.testing.assert_allclose([field[chain, t] for field in together], info, rtol=1e-8, atol=1e-12)
