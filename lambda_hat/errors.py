@@ -105,7 +105,7 @@ class StorageError(LambdaHatError):
         what = path or error.filename or "A file"
         return cls(
             f"{what} could not be written: {error.strerror}. "
-            "Once there is room and the disk can be written, `--resume` goes on with the run."
+            "Once there is room and it can be written, the same command does; `--resume` goes on with a run."
         )
 
 

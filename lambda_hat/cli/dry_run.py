@@ -45,16 +45,19 @@ def plan_to_dict(plan: Plan) -> dict[str, Any]:
 
 def plan_to_text(plan: Plan) -> str:
     """The plan under headings. The configuration comes first, so that a terminal ends with everything else."""
+    # What is not built yet has no id.
+    names = {problem.pid: problem.pid if problem.is_built else problem.title for problem in plan.problems}
     sections = {
         f"Configuration ({plan.loaded.source})": to_yaml(plan.loaded.resolved).rstrip().splitlines(),
         f"Executors ({plan.loaded.card_path})": list(_executor_lines(plan)),
         "Problems": [_problem_line(problem, plan.loaded.sections.reference.method) for problem in plan.problems],
         "Studies": [
-            f"{study.pid}:{study.method}  {study.num_finished} trials done, {study.num_to_run} to run on {study.label}"
+            f"{names[study.pid]}:{study.method}  {study.num_finished} trials done, {study.num_to_run} to run on "
+            f"{study.label}"
             for study in plan.studies
         ],
-        "Confirmation": list(map(_confirmation_line, plan.confirmations)),
-        "Runs": list(map(_run_line, plan.runs)),
+        "Confirmation": [_confirmation_line(item, names[item.pid]) for item in plan.confirmations],
+        "Runs": [_run_line(run, names[run.pid], is_known=names[run.pid] == run.pid) for run in plan.runs],
         "Sampling, at most": [*map(_bound_line, plan.bounds), _total_line(plan)],
         "Place": [str(plan.paths.root)],
     }
@@ -73,33 +76,30 @@ def _executor_lines(plan: Plan) -> Iterator[str]:
 
 
 _COMPUTED = {"exact": "exact reference to compute", "laplace": "Laplace value to compute", "none": "no reference"}
+_REUSED = {"exact": "exact reference reused", "laplace": "Laplace value reused", "none": "no reference"}
 
 
 def _problem_line(problem: PlannedProblem, reference_method: str) -> str:
     if not problem.is_built:
         return f"{problem.title}: network to build, whose content names the problem, reference to sample"
     target = "target there" if problem.has_target else "target to train"
-    reference = f"reference reused, {problem.why_not or 'certified'}"
+    reference = _REUSED.get(reference_method, f"reference reused, {problem.why_not or 'certified'}")
     if problem.needs_reference:
         reference = f"reference to sample again ({problem.why_not})" if problem.has_reference else "reference to sample"
-        computed = {
-            "exact": "exact reference to compute",
-            "laplace": "Laplace value to compute",
-            "none": "no reference",
-        }
-        reference = computed.get(reference_method, reference)
+        reference = _COMPUTED.get(reference_method, reference)
     return f"{problem.pid}  {problem.title}: {target}, {reference}"
 
 
-def _confirmation_line(item: PlannedConfirmation) -> str:
+def _confirmation_line(item: PlannedConfirmation, name: str) -> str:
     whose = "its best settings" if item.kind == "confirm" else "the best settings of other problems"
-    return f"{item.pid}:{item.method}  {whose} under new seeds: {item.num_to_run} to run on {item.label}"
+    return f"{name}:{item.method}  {whose} under new seeds: {item.num_to_run} to run on {item.label}"
 
 
-def _run_line(run: PlannedRun) -> str:
+def _run_line(run: PlannedRun, name: str, *, is_known: bool) -> str:
     method = "" if run.method == run.sampler else f" ({run.method})"
     state = "done" if run.is_finished else f"to run on {run.label}"
-    return f"{run.pid}:{run.sampler}{method}  {run.run_id}  {state}"
+    run_id = f"  {run.run_id}" if is_known else ""
+    return f"{name}:{run.sampler}{method}{run_id}  {state}"
 
 
 def _bound_line(bound: TimeBound) -> str:

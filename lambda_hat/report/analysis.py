@@ -13,7 +13,7 @@ from lambda_hat.draws.criteria import MAX_K_HAT, MAX_RHAT_APPROXIMATE
 from lambda_hat.formatting import count, number
 from lambda_hat.records.base import Value
 from lambda_hat.records.reference import ReferenceRecord
-from lambda_hat.records.rows import OutcomeRow, TrialRow, Verdict
+from lambda_hat.records.rows import OutcomeRow, RunRow, TrialRow, Verdict
 from lambda_hat.records.state import State
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "as_numbers",
     "best_so_far",
     "best_trial",
+    "by_rank",
     "completed",
     "doubts",
     "doubts_of_settings",
@@ -68,10 +69,21 @@ def best_trial(trials: Iterable[TrialRow]) -> TrialRow | None:
     return min(in_the_running(trials), key=score, default=None)
 
 
+def by_rank(trials: Iterable[TrialRow]) -> list[TrialRow]:
+    """The best first: those in the running by their objective, then those that break a gate, then the others."""
+    trials = list(trials)
+    running = {id(trial) for trial in in_the_running(trials)}
+    return sorted(trials, key=lambda trial: (id(trial) not in running, score(trial)))
+
+
 def best_so_far(trials: Sequence[TrialRow]) -> tuple[list[int], list[float]]:
-    """Numbers of the trials in the running and the smallest objective up to each."""
+    """Numbers of the trials in the running, and of the last of all, and the smallest objective up to each."""
     known = in_the_running(trials)
-    return [trial.number for trial in known], np.minimum.accumulate([score(trial) for trial in known]).tolist()
+    numbers, lowest = [trial.number for trial in known], np.minimum.accumulate([score(trial) for trial in known])
+    last = max((trial.number for trial in trials), default=0)
+    if numbers and last > numbers[-1]:
+        return [*numbers, last], [*lowest.tolist(), float(lowest[-1])]
+    return numbers, lowest.tolist()
 
 
 def objective_error(objective: Objective | None, reference: ReferenceRecord | None) -> float | None:
@@ -88,7 +100,8 @@ def exceeds(value: float | None, bound: float | None) -> bool:
 
 def doubts(row: OutcomeRow) -> list[str]:
     """Why an estimate and its standard error cannot be trusted, however close to the reference it came."""
-    return _doubts(row.rhat, row.reports.get("k_hat"))
+    at_w0 = ["w0 is no minimum"] if isinstance(row, RunRow) and row.is_minimum is False else []
+    return at_w0 + _doubts(row.rhat, row.reports.get("k_hat"))
 
 
 def doubts_of_settings(row: Verdict) -> list[str]:

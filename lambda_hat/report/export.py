@@ -44,6 +44,7 @@ class SummaryRow:
     nbeta: float | None
     num_data: int | None
     dim: int | None
+    laplace_llc: float | None
     method: str
     source: str
     """`confirmed`: settings run again under new seeds. `best trial`: it may be the luckiest. `run`: fixed settings."""
@@ -59,8 +60,8 @@ class SummaryRow:
     """The worst of the runs where confirmed."""
     k_hat: float | None
     num_gradient_evaluations: float | None
-    is_good: bool
-    """Whether nothing speaks against it."""
+    is_good: bool | None
+    """Whether nothing speaks against it; None where there is nothing to compare it with either."""
     verdict: str
     settings: str
 
@@ -112,6 +113,7 @@ def _of_reference(title: str, pid: str, reference: ReferenceRecord | None) -> di
         "nbeta": known.nbeta,
         "num_data": known.num_data,
         "dim": known.dim,
+        "laplace_llc": known.laplace_llc,
     }
 
 
@@ -195,7 +197,7 @@ def to_latex(run: RunFiles) -> str:
             lines.append(
                 _cells(rf"\quad {LAPLACE}", value, f"${number(error, '.3g')}$", _percent(relative), "", "", "")
             )
-    against = [f"% {_latex(row.method)}: {row.verdict}" for row in rows if not row.is_good]
+    against = [f"% {_latex(row.method)}: {row.verdict}" for row in rows if row.is_good is False]
     return "\n".join(
         [
             r"% Needs \usepackage{booktabs}. Where settings are confirmed, estimates are means over runs under new",
@@ -216,14 +218,15 @@ def _heading(title: str, reference: ReferenceRecord | None) -> str:
     if reference is None or reference.llc is None:
         return f"{_latex(title)}: no reference"
     certified = "certified" if reference.is_certified else "not certified"
+    num_data = "" if reference.num_data is None else f", $n = {reference.num_data}$"
     return (
         rf"{_latex(title)}: $\lambda = {_plus_minus(reference.llc, reference.se)}$, {certified} "
-        rf"($\gamma = {number(reference.localization)}$, $n\beta = {number(reference.nbeta)}$)"
+        rf"($\gamma = {number(reference.localization)}$, $n\beta = {number(reference.nbeta)}${num_data})"
     )
 
 
 def _latex_row(row: SummaryRow) -> str:
-    mark = "" if row.is_good else r"\textsuperscript{\dag}"
+    mark = "" if row.is_good is not False else r"\textsuperscript{\dag}"
     error = None if row.error is None else abs(row.error)
     relative = None if row.relative_error is None else abs(row.relative_error)
     return _cells(

@@ -16,7 +16,9 @@ from lambda_hat.records.state import State
 from lambda_hat.report.analysis import (
     best_so_far,
     best_trial,
+    by_rank,
     completed,
+    in_the_running,
     objective_error,
     parameter_importances,
     parameters,
@@ -141,7 +143,12 @@ def history_figure(
         se = objective_error(objective, reference)
         if se:
             axes.axhspan(1e-300, se, color=REFERENCE_COLOUR, alpha=0.15, linewidth=0, label="reference's own s.e.")
-        _points(axes, [trial.number for trial in known], [score(trial) for trial in known], "#0072b2", "complete")
+        running = in_the_running(known)
+        _points(axes, [trial.number for trial in running], [score(trial) for trial in running], "#0072b2", "complete")
+        breaking = [trial for trial in known if trial not in running]
+        if breaking:
+            numbers, heights = [trial.number for trial in breaking], [score(trial) for trial in breaking]
+            axes.plot(numbers, heights, "o", color="#0072b2", markersize=3.5, fillstyle="none", label="breaks a gate")
         axes.step(*best_so_far(trials), where="post", color="#d55e00", label="best so far")
         low, high = _objective_limits(known, se)
         log_scale(axes.yaxis, low, high)
@@ -151,9 +158,10 @@ def history_figure(
                 heights = [high / 1.15] * len(numbers)
                 axes.plot(numbers, heights, marker, color=GREY, markersize=5, label=state.word, clip_on=False)
         axes.set_xlabel("trial")
+        axes.set_xlim(-0.5, max(trial.number for trial in trials) + 0.5)
         axes.set_ylabel(_objective_label(objective))
         figure.legend(loc="outside upper right", ncols=5)
-        best = min(map(score, known))
+        best = min(map(score, running))
         return Picture(figure, f"Objective of {len(known)} completed trials; the best is {best:.4g}")
 
 
@@ -213,7 +221,7 @@ def slices_figure(trials: Sequence[TrialRow], space: Distributions, objective: O
 
 def parallel_figure(trials: Sequence[TrialRow], space: Distributions) -> Picture | None:
     """Every completed trial as a line across its hyperparameters; the better, the stronger."""
-    known = sorted(completed(trials), key=score, reverse=True)
+    known = by_rank(completed(trials))[::-1]
     names = parameters(known)
     if len(names) < 2:
         return None

@@ -12,7 +12,7 @@ from lambda_hat.config.study import Distribution
 from lambda_hat.errors import UsageError
 from lambda_hat.records.base import Value
 from lambda_hat.records.rows import TrialRow
-from lambda_hat.report.analysis import completed, parameters, priced, score
+from lambda_hat.report.analysis import by_rank, completed, parameters, priced, score
 from lambda_hat.report.drawing import colour_of
 from lambda_hat.report.page import PlotPart
 from lambda_hat.report.run_files import RunFiles
@@ -86,10 +86,8 @@ def _parallel(go: Any, known: Sequence[TrialRow], space: Mapping[str, Distributi
         for name in parameters(known)
     ]
     objectives = [score(trial) for trial in known]
-    order = sorted(range(len(known)), key=objectives.__getitem__)
-    ranks = [0] * len(known)
-    for rank, index in enumerate(order):
-        ranks[index] = rank
+    rank_of = {trial.number: rank for rank, trial in enumerate(by_rank(known))}
+    ranks = [rank_of[trial.number] for trial in known]
     line = {"color": ranks, "colorscale": "Viridis", "showscale": True, "colorbar": {"title": "rank"}}
     return _styled(
         go.Figure(go.Parcoords(line=line, dimensions=[*dimensions, {"label": "objective", "values": objectives}]))

@@ -162,7 +162,7 @@ def _print_verdict(console: Console, verdict: ProblemVerdict) -> None:
         _print_text(console, Text(words))
     for method in verdict.methods:
         of_winner = f" Settings: {method.settings}." if method.settings else ""
-        _print_text(console, Text(f"{method.sentence}{of_winner}", style="" if method.is_good else "red"))
+        _print_text(console, Text(f"{method.sentence}{of_winner}", style="red" if method.is_good is False else ""))
 
 
 def best_estimates(by_method: Mapping[str, Sequence[TrialRow]]) -> dict[str, Estimate | str]:

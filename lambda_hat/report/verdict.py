@@ -26,6 +26,7 @@ __all__ = [
     "settings_text",
 ]
 
+_ROUNDING = 1e-9  # of λ: below it two values are the same
 _JOIN = "; it "  # between what is said of one method
 
 Estimate = TrialRow | RunRow
@@ -39,8 +40,8 @@ class MethodVerdict:
     name: str
     words: str
     """What follows the name in a sentence: `is biased: …`."""
-    is_good: bool
-    """Whether nothing speaks against it."""
+    is_good: bool | None
+    """Whether nothing speaks against it; None where there is nothing to compare it with either."""
     settings: str = ""
     """The settings that were confirmed."""
 
@@ -139,6 +140,8 @@ def citation(reference: ReferenceRecord | None, why_none: str | None = None) -> 
         return f"Nothing to cite: there is no reference{f' ({why_none})' if why_none else ' yet'}."
     value = f"λ = {estimate(reference.llc, reference.se)}"
     where = f"at γ_loc = {number(reference.localization)}, nβ = {number(reference.nbeta)}"
+    if reference.num_data is not None:
+        where += f", n = {reference.num_data:,}"
     if reference.is_certified:
         return f"Cite this: {value} {where}, reference certified."
     first, others = next(iter(reference.reasons), ""), len(reference.reasons) - 1
@@ -154,6 +157,8 @@ def judge_settings(row: ConfirmedRow, reference: ReferenceRecord | None) -> Meth
         words, is_good = f"has no estimate: {row.num_failed} of {count(row.num_seeds, 'run')} failed", False
     else:
         error = f"rms error {estimate(row.rmse, row.rmse_se)}{_relative(row.relative_rmse, '.1%')}"
+        if reference is not None and reference.se is not None and row.rmse < reference.se:
+            error += f", below the reference's own of {number(reference.se, '.2g')}"
         words, is_good = _words(_against_settings(row), is_closer(row.rmse, reference), error, reference)
         if is_good and _agree(row.rmse, row.rmse_se, _laplace_error(reference), reference and reference.se):
             words += "; it and Laplace do not differ within error"
@@ -197,13 +202,19 @@ def _of_estimate(name: str, row: Estimate | str, reference: ReferenceRecord | No
     return MethodVerdict(name, words, is_good)
 
 
-def _words(against: list[str], is_closer: bool, error: str, reference: ReferenceRecord | None) -> tuple[str, bool]:
+def _words(
+    against: list[str], is_closer: bool, error: str, reference: ReferenceRecord | None
+) -> tuple[str, bool | None]:
+    if reference is None and not against:
+        return f"has nothing to be compared with: {error}", None
     if reference is None:
-        return _JOIN.join(against) or f"has nothing to be compared with: {error}", False
+        return _JOIN.join(against), False
     if not is_closer:
         baseline = number(reference.laplace_error and abs(reference.laplace_error), ".3g")
         if against:
             return _JOIN.join([*against, "is no closer than Laplace"]), False
+        if _is_laplace_within_error(reference):
+            return f"is no closer than Laplace, which is right to the reference's own error: {error}", False
         return f"is no closer than Laplace: {error}, Laplace is off by {baseline}", False
     return (_JOIN.join(against), False) if against else (f"agrees with the reference: {error}", True)
 
@@ -249,7 +260,9 @@ def _recommendation(
 
 def _is_laplace_within_error(reference: ReferenceRecord) -> bool:
     error, se = reference.laplace_error, reference.se
-    return error is not None and se is not None and abs(error) <= se
+    if error is None or se is None or reference.llc is None:
+        return False
+    return abs(error) <= max(se, _ROUNDING * abs(reference.llc))
 
 
 def _best_of(good: Sequence[ConfirmedRow]) -> Iterator[str]:

@@ -129,7 +129,7 @@ class Held(NamedTuple):
 
     rest: Array  # R − b F
     share: Array  # b
-    count: Array
+    num_readings: Array
     mean_fresh: Array
     mean_rest: Array
     variance: Array  # of F
@@ -144,12 +144,12 @@ class Held(NamedTuple):
         """With another F and R; b is by those before them, so that it knows nothing of their noise."""
         share = jnp.where(self.variance > 0, self.covariance / self.variance, 0.0)
         share = jnp.clip(share, -1.0, 1.0)
-        weight = jnp.maximum(1 / (self.count + 1), OF_LATEST)
+        weight = jnp.maximum(1 / (self.num_readings + 1), OF_LATEST)
         off_fresh, off_rest = fresh - self.mean_fresh, rest - self.mean_rest
         return Held(
             rest=rest - share * fresh,
             share=share,
-            count=self.count + 1,
+            num_readings=self.num_readings + 1,
             mean_fresh=self.mean_fresh + weight * off_fresh,
             mean_rest=self.mean_rest + weight * off_rest,
             variance=(1 - weight) * (self.variance + weight * off_fresh**2),

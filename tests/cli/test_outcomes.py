@@ -74,7 +74,7 @@ def test_unexpected_failures_show_where(run_with, error):
 
 
 def test_a_full_disk_is_told_like_an_expected_failure_whoever_met_it(run_with):
-    hint = "Once there is room and the disk can be written, `--resume` goes on with the run."
+    hint = "Once there is room and it can be written, the same command does; `--resume` goes on with a run."
     bare = OSError(errno.ENOSPC, "No space left on device")
     named = OSError(errno.EROFS, "Read-only file system", "/data/x")
     for error, reason in [
@@ -183,5 +183,5 @@ def test_a_log_on_a_full_disk_says_nothing_beside_the_error(folder):
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
         "Error: x could not be written: No space left on device. "
-        f"Once there is room and the disk can be written, `--resume` goes on with the run.\n{kept_and_next()}"
+        f"Once there is room and it can be written, the same command does; `--resume` goes on with a run.\n{kept_and_next()}"
     )

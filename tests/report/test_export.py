@@ -65,7 +65,7 @@ def test_latex_is_a_table_by_itself(run):
         r"method & $\hat\lambda$ & error & relative & $\hat R$ & $\hat k$ & gradients \\",
         r"\midrule",
         r"\multicolumn{7}{l}{mlp, model small, data small, teacher \_null, seed 42: "
-        r"$\lambda = 8.250 \pm 0.070$, certified ($\gamma = 56$, $n\beta = 21.7$)} \\",
+        r"$\lambda = 8.250 \pm 0.070$, certified ($\gamma = 56$, $n\beta = 21.7$, $n = 100$)} \\",
     ]
     assert lines[7] == r"\quad sgld & $8.400 \pm 0.085$ & $0.210 \pm 0.030$ & 2.5\% & 1.012 & -- & 12,804 \\"
     assert r"\quad Laplace & $8.5$ & $0.25$ & 3.0\% & -- & -- & -- \\".replace(" -- & -- & --", "  &  & ") in lines
@@ -91,5 +91,5 @@ def test_a_root_has_a_page_of_its_runs(run, make_run, tmp_path):
     page = write_root(root).read_text(encoding="utf-8")
     assert page.count("<article") == 2
     assert '<a href="quickstart/v1/report.html">quickstart/v1</a>' in page
-    assert "Cite this: λ = 8.250 ± 0.070 at γ_loc = 56, nβ = 21.7, reference certified." in page
+    assert "Cite this: λ = 8.250 ± 0.070 at γ_loc = 56, nβ = 21.7, n = 100, reference certified." in page
     assert f"lambda-hat report {root / 'wide' / 'v1'}" in page

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from lambda_hat.config.study import CategoricalDist, FloatDist, IntDist
-from lambda_hat.report.figures import estimates_figure, parallel_figure, slices_figure
+from lambda_hat.records.state import State
+from lambda_hat.report.analysis import by_rank
+from lambda_hat.report.figures import estimates_figure, history_figure, parallel_figure, slices_figure
 from lambda_hat.report.interactive import _dimension
 from lambda_hat.report.scale import scale_of
 from tests.report.conftest import confirmed_row, reference_record, trial_row
@@ -63,6 +65,28 @@ def test_the_best_line_ends_at_the_label_of_the_best_setting(name, choice, space
     for place, hyperparameter in enumerate(names):
         if hyperparameter in CHOICES and (space or hyperparameter != "batch"):
             assert label_at(axes, place, line[place]) == str(best[hyperparameter])
+
+
+def test_a_trial_that_breaks_a_gate_is_the_best_in_no_figure():
+    rows, _ = trials({})
+    breaking = trial_row(
+        number=50, run_id="r_50", objective=0.01, violation=0.2, hyperparameters=rows[0].hyperparameters
+    )
+    late = trial_row(number=120, run_id="r_120", state=State.FAIL)
+    history = history_figure([*rows, breaking, late], None, None)
+    assert history is not None
+    assert "the best is 0.1" in history.alt
+    (axes,) = history.figure.axes
+    lines = {line.get_label(): line for line in axes.lines}
+    assert list(lines["breaks a gate"].get_xdata()) == [50]
+    assert 50 not in lines["complete"].get_xdata()
+    assert lines["best so far"].get_xdata()[-1] == 120, "up to the last trial"
+    assert lines["best so far"].get_ydata()[-1] == 0.1
+    pictures = [parallel_figure(ours, SPACE) for ours in ([*rows, breaking], rows)]
+    best, best_without = (picture.figure.axes[0].lines[-1].get_ydata() for picture in pictures if picture)
+    assert list(best) == list(best_without)
+    assert by_rank([breaking, late, *rows])[0].number == 99
+    assert [row.number for row in by_rank([breaking, late, *rows])[-2:]] == [50, 120]
 
 
 def test_every_figure_has_the_same_order():

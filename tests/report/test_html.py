@@ -21,7 +21,7 @@ from lambda_hat.report.summary import figures_of, print_summary, settings_text, 
 from tests.report.conftest import confirmed_row
 
 PID = "p_0123456789ab"
-CITATION = "Cite this: λ = 8.250 ± 0.070 at γ_loc = 56, nβ = 21.7, reference certified."
+CITATION = "Cite this: λ = 8.250 ± 0.070 at γ_loc = 56, nβ = 21.7, n = 100, reference certified."
 TITLE = "mlp, model small, data small, teacher _null, seed 42"
 MAX_BYTES = 3_000_000  # of a study of 300 trials
 _VOID = {"meta", "link", "input", "br", "img", "hr"}

@@ -13,7 +13,7 @@ from lambda_hat.report.verdict import is_closer, judge_problem, judge_settings
 from tests.report.conftest import PID, confirmed_row, reference_record, trial_row
 
 REFERENCE = reference_record()  # λ = 8.25 ± 0.07 at γ_loc 56, nβ 21.7; Laplace is off by 0.25
-CITATION = "Cite this: λ = 8.250 ± 0.070 at γ_loc = 56, nβ = 21.7, reference certified."
+CITATION = "Cite this: λ = 8.250 ± 0.070 at γ_loc = 56, nβ = 21.7, n = 100, reference certified."
 GOOD = {"rmse": 0.1, "rmse_se": 0.02, "relative_rmse": 0.0121, "mean_error": 0.05, "rms_z": 1.0, "se_ref": 0.07}
 SETTINGS = {"hyperparameters": {"eta0": 0.01}, "num_gradient_evaluations": 1000.0}
 
@@ -90,7 +90,7 @@ def test_what_to_cite_and_what_not():
     refused = reference_record(is_certified=False, reasons=["R̂ of r² is 1.15, at most 1.01 wanted"])
     verdict = judge_problem(refused, {"sgld": trial_row(llc_hat=8.3, error=0.05)})
     assert verdict.citation == (
-        "Do not cite λ = 8.250 ± 0.070 at γ_loc = 56, nβ = 21.7: the reference is not certified, because R̂ of r² is "
+        "Do not cite λ = 8.250 ± 0.070 at γ_loc = 56, nβ = 21.7, n = 100: the reference is not certified, because R̂ of r² is "
         "1.15, at most 1.01 wanted."
     )
     assert verdict.recommendation[0].startswith("Nothing can be recommended: without a certified reference")

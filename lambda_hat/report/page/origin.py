@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from lambda_hat.artifacts.paths import Paths
 from lambda_hat.formatting import clock, count, number
+from lambda_hat.records.rows import RunRow, TrialRow
 from lambda_hat.report import figures
 from lambda_hat.report.drawing import Picture
 from lambda_hat.report.page.table import Links
@@ -32,7 +33,8 @@ def provenance(run: RunFiles) -> Iterator[tuple[str, str]]:
     """Names and values of where the results come from."""
     yield "run", "/".join(run.paths.root.parts[-3:])
     made_by = [reference.provenance for reference in run.references.values()]
-    versions = [*(made.versions or {} for made in made_by), *(row.versions for row in run.rows)]
+    rows: list[TrialRow | RunRow] = [*run.rows, *run.llc_runs]
+    versions = [*(made.versions or {} for made in made_by), *(row.versions for row in rows)]
     taken = {
         name: sorted({known.get(name) or "" for known in versions} - {""})
         for name in dict.fromkeys(name for known in versions for name in known)
@@ -41,9 +43,9 @@ def provenance(run: RunFiles) -> Iterator[tuple[str, str]]:
     if taken:
         yield "versions", ", ".join(f"{name} {' and '.join(found)}" for name, found in taken.items() if found)
     sources = {
-        "machines": [made.host for made in (*made_by, *run.rows)],
-        "devices": [made.device for made in (*made_by, *run.rows)],
-        "precisions": [made.dtype for made in (*run.references.values(), *run.rows)],
+        "machines": [made.host for made in (*made_by, *rows)],
+        "devices": [made.device for made in (*made_by, *rows)],
+        "precisions": [made.dtype for made in (*run.references.values(), *rows)],
     }
     for title, values in sources.items():
         if found := sorted({value for value in values if value}):
@@ -51,9 +53,10 @@ def provenance(run: RunFiles) -> Iterator[tuple[str, str]]:
     for index, command in enumerate(run.commands, 1):
         length = f"{clock(command.end.at)} long" if command.end else "not ended"
         yield f"command {index}", f"{moment(command.begin.time)} on {command.begin.host}, {length}"
-    seconds = [row.total_sec for row in run.rows if row.total_sec is not None]
+    seconds = [row.total_sec for row in rows if row.total_sec is not None]
     if seconds:
-        yield "time in trials", f"{clock(sum(seconds))} (h:mm:ss), {number(sum(seconds) / len(seconds), '.1f')} s each"
+        mean = number(sum(seconds) / len(seconds), ".1f")
+        yield f"time in {'trials' if run.rows else 'runs'}", f"{clock(sum(seconds))} (h:mm:ss), {mean} s each"
 
 
 def moment(time: datetime | None) -> str:

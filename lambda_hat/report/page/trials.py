@@ -13,7 +13,7 @@ from lambda_hat.records.columns import NamedColumn
 from lambda_hat.records.rows import TrialRow
 from lambda_hat.records.state import State
 from lambda_hat.report import figures
-from lambda_hat.report.analysis import best_trial, score
+from lambda_hat.report.analysis import best_trial, by_rank
 from lambda_hat.report.drawing import Picture
 from lambda_hat.report.page.table import Cell, Column, Links, Table, TableRow, cells_of, column_of
 from lambda_hat.report.run_files import RunFiles
@@ -165,7 +165,7 @@ def trials_text(run: RunFiles) -> str:
 def trials_table(run: RunFiles, links: Links) -> Table:
     """All trials, the best first."""
     best = [best_trial(trials) for trials in run.studies.values()]
-    rows = sorted(run.rows, key=score)[:MAX_TABLE_ROWS]
+    rows = by_rank(run.rows)[:MAX_TABLE_ROWS]
     columns = [column for column in _TRIAL_COLUMNS if column.name not in _OPTIONAL or _is_taken(column.name, rows)]
     if len(run.titles) == 1:  # one problem need not be named in every row
         columns = [column for column in columns if column.name != "pid"]
