@@ -34,6 +34,7 @@ __all__ = [
     "FAILURE_JSON",
     "MANIFEST_JSON",
     "METRICS_JSON",
+    "PARTIAL_NPZ",
     "PROBLEM_YAML",
     "PROGRESS_JSONL",
     "REFERENCE_JSON",
@@ -52,6 +53,7 @@ PROBLEM_YAML = "problem.yaml"
 TARGET_NPZ = "target.npz"
 REFERENCE_JSON = "ref.json"
 REFERENCE_NPZ = "ref.npz"
+PARTIAL_NPZ = "ref.partial.npz"  # of a reference that is still sampled, or was interrupted
 FAILURE_JSON = "failure.json"  # beside a problem: why there is no reference
 MANIFEST_JSON = "manifest.json"
 METRICS_JSON = "metrics.json"

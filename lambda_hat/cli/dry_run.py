@@ -86,6 +86,8 @@ def _problem_line(problem: PlannedProblem, reference_method: str) -> str:
     reference = _REUSED.get(reference_method, f"reference reused, {problem.why_not or 'certified'}")
     if problem.needs_reference:
         reference = f"reference to sample again ({problem.why_not})" if problem.has_reference else "reference to sample"
+        if problem.is_begun:
+            reference = "reference to sample on from its last round"
         reference = _COMPUTED.get(reference_method, reference)
     return f"{problem.pid}  {problem.title}: {target}, {reference}"
 

@@ -6,7 +6,7 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
@@ -69,6 +69,8 @@ from lambda_hat.samplers.work import OutOfTime, Progress, Work
 
 __all__ = ["exact_reference", "laplace_reference", "sample_reference"]
 
+OnRound: TypeAlias = Callable[[Callable[[], dict[str, np.ndarray]], Mapping[str, float]], None]
+
 INITIAL_STEP_SIZE = 0.1
 GROWTH = 0.25  # of what there is, at least a round: judging costs little then, and overshoots little
 MAX_EARLY_HALVINGS = 3  # of a step size, for divergences that smaller steps may not cure
@@ -101,9 +103,15 @@ class _Engine:
     """One reference on its way: the coordinates, the chains that count, and those that they are checked by."""
 
     def __init__(
-        self, posterior: LocalPosterior, spec: ReferenceSpec, work: Work, watched: WatchedRows | None = None
+        self,
+        posterior: LocalPosterior,
+        spec: ReferenceSpec,
+        work: Work,
+        watched: WatchedRows | None = None,
+        on_round: OnRound = lambda *_: None,
     ) -> None:
         self.watched = watched
+        self.on_round = on_round
         self.posterior = posterior
         self.spec = spec
         self.work = work
@@ -294,6 +302,7 @@ class _Engine:
         chains.extend(next(self.keys), max(self.spec.draws_per_round, int(GROWTH * chains.num_done)))
         self.work.book(stage)
         self.tell(stage)
+        self.on_round(self.to_arrays, self.work.seconds)
         self.work.check()
 
     def tell(self, stage: str) -> None:
@@ -538,6 +547,7 @@ def sample_reference(
     stored: Mapping[str, np.ndarray] | None = None,
     guard: Guard = contextlib.nullcontext,
     watched: WatchedRows | None = None,
+    on_round: OnRound = lambda *_: None,
 ) -> Reference:
     """Whiten and sample in rounds until the certificate is complete or `deadline` has passed.
 
@@ -548,10 +558,11 @@ def sample_reference(
 
     `stored` are the `arrays` of an earlier reference of the same posterior by the same `spec`, but for budget and
     bounds: it is gone on from. `guard` may raise `OutOfTime` anywhere in the sampling; what there is by then counts.
-    The losses of `watched` rows are recorded; of chains that are gone on with nothing is.
+    The losses of `watched` rows are recorded; of chains that are gone on with nothing is. `on_round` is called after
+    every round with a function that gives the `arrays` there are by then, and with the seconds by stage.
     """
     work = Work(deadline, on_progress)
-    sampling = _Engine(posterior, spec, work, watched)
+    sampling = _Engine(posterior, spec, work, watched, on_round)
     if stored is not None:
         sampling.restore(stored)
     try:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
 import jax
-import numpy as np
 
-from lambda_hat.artifacts.files import read_arrays, write_bytes_atomic
+from lambda_hat.artifacts.files import read_arrays
 from lambda_hat.artifacts.paths import (
     FAILURE_JSON,
+    PARTIAL_NPZ,
     PROGRESS_JSONL,
     REFERENCE_JSON,
     REFERENCE_NPZ,
@@ -45,13 +44,11 @@ from lambda_hat.samplers.stopwatch import compiling, setting_up
 from lambda_hat.samplers.work import Progress
 from lambda_hat.targets import build_target, load_target
 from lambda_hat.tasks.budget import Limits, end_busy_worker, log_ended, log_started, watchdog
+from lambda_hat.tasks.partial import BOUNDS, Keeper, Partial, added, write_arrays
 from lambda_hat.tasks.problem import LoadedProblem, read_problem
 from lambda_hat.tasks.provenance import provenance
 
 __all__ = ["run_reference"]
-
-# What a stored reference may differ in and still be gone on from.
-_BOUNDS = {"max_relative_mcse", "on_uncertified", "cross_check", "draws_per_round"}
 
 # For what comes after the sampling: diagnostics, coordinates and traces to disk. A share of the budget, up to so much.
 RESERVE = 0.1
@@ -83,6 +80,7 @@ def run_reference(
         ):
             result = _reference(folder, spec, limits, started)
         result.write(folder / REFERENCE_JSON)
+        (folder / PARTIAL_NPZ).unlink(missing_ok=True)  # all of it is in the reference now
     except StorageError:
         raise  # of the machine, not of this task
     except (Exception, OutOfTime) as error:
@@ -113,6 +111,9 @@ def _reference(folder: Path, spec: ReferenceSpec, limits: Limits, started: datet
         loaded = _load_or_train(folder, limits)
     training_sec = time.monotonic() - clock
     earlier = _earlier(folder, spec)
+    partial = Partial.read(folder, spec)  # if there is one, it has all that is in an earlier reference
+    stages = partial.stages if partial else dict(earlier.stages) if earlier else {}
+    keeper = Keeper(folder, spec, added(stages, {"training": training_sec}))
     compiled_before = compiling.seconds
 
     def on_progress(progress: Progress) -> None:
@@ -127,7 +128,7 @@ def _reference(folder: Path, spec: ReferenceSpec, limits: Limits, started: datet
         with limits.sampling_guard():
             reference = laplace_reference(posterior)
     else:
-        stored = read_arrays(folder / REFERENCE_NPZ) if earlier else None
+        stored = partial.arrays if partial else read_arrays(folder / REFERENCE_NPZ) if earlier else None
         reference = sample_reference(
             posterior,
             spec,
@@ -135,12 +136,11 @@ def _reference(folder: Path, spec: ReferenceSpec, limits: Limits, started: datet
             on_progress=on_progress,
             stored=stored,
             guard=limits.sampling_guard,
+            on_round=keeper,
         )
-    stages = {} if earlier is None else dict(earlier.stages)
-    for stage, seconds in {"training": training_sec, **reference.seconds}.items():
-        stages[stage] = stages.get(stage, 0.0) + seconds
+    stages = added(stages, {"training": training_sec, **reference.seconds})
     compile_sec = (0.0 if earlier is None else earlier.compile_sec or 0.0) + compiling.seconds - compiled_before
-    _save_arrays(folder / REFERENCE_NPZ, reference.arrays)
+    write_arrays(folder / REFERENCE_NPZ, reference.arrays)
     num_extensions = 0 if earlier is None else earlier.num_extensions + 1
     made_by = made_by.between(started, now())
     return _record(loaded, reference, spec, stages, compile_sec, num_extensions, made_by)
@@ -169,7 +169,7 @@ def _earlier(folder: Path, spec: ReferenceSpec) -> ReferenceRecord | None:
     stored = ReferenceRecord.read_current(folder / REFERENCE_JSON)
     if stored is None or not (folder / REFERENCE_NPZ).is_file():
         return None
-    return stored if stored.spec.model_dump(exclude=_BOUNDS) == spec.model_dump(exclude=_BOUNDS) else None
+    return stored if stored.spec.model_dump(exclude=BOUNDS) == spec.model_dump(exclude=BOUNDS) else None
 
 
 def _record(
@@ -258,9 +258,3 @@ def _importance(estimate: ImportanceEstimate) -> ImportanceRecord:
 
 def _trace(trace: TraceDiagnostics) -> TraceRecord:
     return TraceRecord(rhat=trace.rhat, ess_bulk=trace.ess_bulk, ess_tail=trace.ess_tail, mcse=trace.mcse)
-
-
-def _save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)  # pyright: ignore[reportArgumentType]
-    write_bytes_atomic(path, buffer.getvalue())

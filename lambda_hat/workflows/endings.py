@@ -24,6 +24,8 @@ def kept(plan: Plan) -> str:
     """What is there by now, in one line: `1 of 1 references and 14 of 72 trials are kept in …`."""
     num_problems = len(plan.problems)
     parts = [f"{sum(not problem.needs_reference for problem in plan.problems)} of {count(num_problems, 'reference')}"]
+    if num_begun := sum(problem.needs_reference and problem.is_begun for problem in plan.problems):
+        parts[0] += f" ({num_begun} begun)"
     if plan.studies:
         num_trials = sum(study.num_trials for study in plan.studies)
         parts.append(f"{sum(study.num_finished for study in plan.studies)} of {count(num_trials, 'trial')}")

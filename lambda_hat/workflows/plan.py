@@ -10,7 +10,7 @@ from typing import Literal
 
 from lambda_hat.artifacts.files import read_json
 from lambda_hat.artifacts.ids import derive_seed, problem_id
-from lambda_hat.artifacts.paths import REFERENCE_JSON, TARGET_NPZ, Paths
+from lambda_hat.artifacts.paths import PARTIAL_NPZ, REFERENCE_JSON, TARGET_NPZ, Paths
 from lambda_hat.config.batches import oversized_batches
 from lambda_hat.config.card import AnyCard, InlineCard
 from lambda_hat.config.experiments import Experiments, FixedSampler
@@ -57,6 +57,7 @@ class PlannedProblem:
     is_usable: bool  # as it is: certified, or what its trials were judged by
     why_not: str  # certified or usable, in words; empty where it is both
     is_built: bool = True  # else its content, and with it its id, is not known yet
+    is_begun: bool = False  # its sampling was interrupted, and goes on from its last round
 
     @property
     def needs_reference(self) -> bool:
@@ -380,7 +381,8 @@ def _planned_problem(paths: Paths, pid: str, title: str, spec: ReferenceSpec, *,
     has_reference = read_json(folder / REFERENCE_JSON) is not None
     usable, why_not = judge_stored_reference(paths, pid, spec)
     has_target = (folder / TARGET_NPZ).is_file()
-    return PlannedProblem(pid, title, has_target, has_reference, usable is not None, why_not, is_built)
+    is_begun = (folder / PARTIAL_NPZ).is_file()
+    return PlannedProblem(pid, title, has_target, has_reference, usable is not None, why_not, is_built, is_begun)
 
 
 def _bounds(
