@@ -193,7 +193,7 @@ def _tell(plan: Plan, options: RunOptions) -> None:
     from lambda_hat.cli.dry_run import plan_to_dict, plan_to_text
     from lambda_hat.workflows.begin import refuse_changes, refuse_unfinished
 
-    refuse_changes(plan)
     refuse_held(plan.paths)
+    refuse_changes(plan)
     click.echo(json.dumps(plan_to_dict(plan), indent=2, ensure_ascii=False) if options.is_json else plan_to_text(plan))
     refuse_unfinished(plan, resume=options.resume)

@@ -46,9 +46,12 @@ def reasons_against(run: MethodResult, settings: MethodSettings, decrease_availa
     the others a bias by the identities ≤ 5 % of λ̂ and a stationary law that is reached; the method's own criteria; λ̂
     not below −2 standard errors; what the local potential can still lose near w0 ≤ 1 % of λ̂.
     """
-    if run.state is not State.COMPLETE:
-        return (f"The run diverged: {run.reason}. {settings.smaller_steps}.",)
     estimate = run.estimate
+    if run.state is not State.COMPLETE:
+        diverged = f"The run diverged: {run.reason}. {settings.smaller_steps}."
+        minimum = minimum_criterion(decrease_available, estimate.llc, MAX_DECREASE)
+        at_w0 = () if minimum.is_met or math.isnan(minimum.value) else (f"{minimum}. {NOT_A_MINIMUM}.",)
+        return (*at_w0, diverged)
     reasons = [*run.reasons]
     reasons += [
         f"{criterion}. {advice}."

@@ -154,12 +154,17 @@ def _begun(paths: Paths) -> Begun:
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    keys = sorted(before.keys() | now.keys())
-    return [
-        f"`{key}` ({before.get(key, 'none')}, now {now.get(key, 'none')})"
-        for key in keys
-        if before.get(key) != now.get(key)
-    ]
+    """Values that differ, in words. `content` stands for what a function of the user gave; `sketch` goes with it."""
+    keys = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
+    if "content" in keys:
+        keys.remove("content")
+        network = "network (what its function or a file that it reads gives has changed)"
+        return [network, *(_change(key, before, now) for key in keys if key != "sketch")]
+    return [_change(key, before, now) for key in keys]
+
+
+def _change(key: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    return f"`{key}` ({before.get(key, 'none')}, now {now.get(key, 'none')})"
 
 
 def _stored(paths: Paths, pid: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from lambda_hat.artifacts.paths import RunContext
+from lambda_hat.artifacts.paths import RunContext, refuse_held
 from lambda_hat.config.load import LoadedExperiments
 from lambda_hat.errors import LambdaHatError, TooManyFailedTrials
 from lambda_hat.records.reference import ReferenceRecord
@@ -41,6 +41,7 @@ def run_llc(loaded: LoadedExperiments, *, resume: bool, progress: Progress) -> O
     """
     loaded = built(loaded, progress.message)
     plan = build_llc_plan(loaded)
+    refuse_held(plan.paths)
     refuse_to_begin(plan, resume=resume)
     with RunContext(plan.paths) as context:
         plan = build_llc_plan(loaded)  # again: what was there before may have changed while others held the folder

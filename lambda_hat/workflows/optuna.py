@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from lambda_hat.artifacts.paths import RunContext
+from lambda_hat.artifacts.paths import RunContext, refuse_held
 from lambda_hat.config.load import LoadedStudy
 from lambda_hat.errors import LambdaHatError, TooManyFailedTrials
 from lambda_hat.records.reference import ReferenceRecord
@@ -48,6 +48,7 @@ def run_optuna(loaded: LoadedStudy, *, resume: bool, progress: Progress) -> Outc
     """
     loaded = built(loaded, progress.message)
     plan, study = build_plan(loaded), loaded.study
+    refuse_held(plan.paths)
     refuse_to_begin(plan, resume=resume)
     with RunContext(plan.paths) as context:
         plan = build_plan(loaded)  # again: what was there before may have changed while others held the run

@@ -119,6 +119,12 @@ def test_each_fault_has_its_sentence(method, fault, sentence):
         assert reasons(method, **fault) == (expected,)
 
 
+def test_a_run_that_diverged_off_no_minimum_says_so_first():
+    at_w0, diverged = reasons("hmc", is_diverged=True, decrease=0.2)
+    assert at_w0.startswith("decrease still available at w0, over λ̂ is 0.02")
+    assert diverged.startswith("The run diverged")
+
+
 def test_a_trace_that_never_moved_fails_everything():
     stuck = {"se": math.inf, "rhat_loss": math.inf, "rhat_distance": math.inf, "ess_bulk": 0.0, "ess_tail": 0.0}
     assert len(reasons("hmc", estimate=stuck)) == 5

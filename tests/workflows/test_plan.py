@@ -191,6 +191,17 @@ def test_an_unfinished_problem_that_became_another_is_refused_by_what_changed(lo
         refuse_changed_problems(paths, moved)
 
 
+def test_a_network_that_became_another_is_named_in_words(load):
+    paths, problems = begin(load, "problems=[{target: quadratic, seed: 3}]")
+    (pid,) = problems
+    mine = problems[pid] | {"content": "3bfafd6e", "sketch": [32.6, 29.7]}
+    (paths.problem_dir(pid) / "problem.yaml").write_text(to_yaml(mine))
+    with pytest.raises(
+        RunStateError, match=rf"problem {pid} was begun with another network \(what its function .*\)\.\n"
+    ):
+        refuse_changed_problems(paths, {"p_2": mine | {"content": "4444", "sketch": []}})
+
+
 def test_problems_may_be_added_left_out_and_replaced_once_they_are_finished(load):
     paths, problems = begin(load, "problems=[{target: quadratic, seed: 3}]")
     refuse_changed_problems(paths, changed(load, "problems=[{target: quadratic, seed: 3}, {model: small}]"))
