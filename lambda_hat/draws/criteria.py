@@ -55,6 +55,7 @@ MIN_ESS_OF_NOISY_READINGS = 100.0  # of means over 1 % of a chain each, so that 
 MAX_RELATIVE_MCSE = 0.05  # standard error over λ̂
 MAX_RELATIVE_BIAS = 0.05  # predicted bias over λ̂
 MAX_DIVERGENT_FRACTION = 1e-3
+NORMAL_95 = 1.96  # standard errors in half of a 95 % interval
 MAX_VIRIAL = 4.0  # Monte Carlo standard errors, of what must vanish on average
 MIN_DIVERGENT = 10  # divergent steps, for their fraction to mean something
 MIN_BFMI = 0.3

@@ -29,12 +29,17 @@ class SelfCheck:
     and a quarter of a per cent of λ̂."""
     degree: float
     """q = nβ E[r·∇L_n]/λ̂, the local degree of the loss: 2 where it is quadratic, more where it is flatter."""
+    left_open: float
+    """What the correction by ½ (r·M∇U − tr M) leaves open: how far its λ̂ is from raw λ̂/(E[r·∇U]/d), the correction by
+    the virial as a whole, beyond the standard error e of that difference, √(difference² − e²). Both are right for a
+    quadratic loss whose directions are all biased alike; neither is where the loss is of another kind."""
     relative_bias: float
-    """What a sampler with a bias of its own may be off by, over λ̂: the larger of E[½ (r·M∇U − tr M)]/λ̂, which is the
-    bias that was taken off, and max(q/2, 1) times the virial excess, which sees the directions that M does not."""
+    """What a sampler with a bias of its own may be off by, over λ̂: the largest of E[½ (r·M∇U − tr M)]/λ̂, which is the
+    bias that was taken off, max(q/2, 1) times the virial excess, which sees the directions that M does not, and what
+    is left open."""
 
 
-def check_draws(info: Info, llc: float, *, dim: int, localization: float) -> SelfCheck:
+def check_draws(info: Info, llc: float, *, nbeta: float, dim: int, localization: float) -> SelfCheck:
     """The figures of traces without burn-in, weighted as the estimate is."""
     weights = np.asarray(info.weight, np.float64)
     total = float(np.sum(weights))
@@ -53,12 +58,24 @@ def check_draws(info: Info, llc: float, *, dim: int, localization: float) -> Sel
     excess = 2 * plain / dim
     least = ROUNDING * abs(llc)
     degree = (2 * plain + dim - localization * squared_distance) / llc if llc else math.nan
+    raw = nbeta * np.asarray(info.excess_loss, np.float64)
+    other = float(np.sum(weights * raw)) / total / (1 + excess)
+    by_virial = (raw - other * 2 * np.asarray(info.virial, np.float64) / dim) / (1 + excess)
+    _, difference_error = mean_error(raw - np.asarray(info.curved_virial, np.float64) - by_virial)
+    difference = abs(llc - other)
+    if difference > difference_error:
+        left_open = difference * math.sqrt(1 - (difference_error / difference) ** 2)
+    else:
+        left_open = 0.0 if math.isfinite(difference) else math.nan
     return SelfCheck(
         virial_excess=excess,
         virial=float(np.fmax(_ratio(plain, max(plain_error, least)), _ratio(curved, max(curved_error, least)))),
         stationarity=_ratio(drift, max(drift_error, abs(llc) / 400)),
         degree=degree,
-        relative_bias=max(abs(curved / llc), max(degree / 2, 1.0) * abs(excess)) if llc else math.nan,
+        left_open=left_open,
+        relative_bias=max(abs(curved), max(degree / 2, 1.0) * abs(excess * llc), left_open) / abs(llc)
+        if llc
+        else math.nan,
     )
 
 

@@ -24,6 +24,7 @@ from lambda_hat.draws.criteria import (
     MAX_VIRIAL,
     MIN_BFMI,
     MIN_ESS,
+    NORMAL_95,
     Criterion,
 )
 from lambda_hat.draws.diagnostics import bfmi
@@ -52,7 +53,6 @@ from lambda_hat.samplers.work import Work
 
 __all__ = ["sample"]
 
-NORMAL_95 = 1.96  # standard errors
 
 # HMC
 SHARE_OF_HMC = 0.5  # of the time, that it may be expected to take
@@ -149,7 +149,13 @@ class _Part:
             has_minibatch_noise=not exact,
             correction="regression" if exact else "virial",
         )
-        check = check_draws(info, estimate.llc, dim=posterior.dim, localization=float(posterior.localization))
+        check = check_draws(
+            info,
+            estimate.llc,
+            nbeta=float(posterior.nbeta),
+            dim=posterior.dim,
+            localization=float(posterior.localization),
+        )
         return cls(chains, info, estimate, check)
 
     @property

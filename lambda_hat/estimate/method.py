@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 
 import jax
@@ -13,6 +13,7 @@ import numpy as np
 
 from lambda_hat.config.methods import MethodSettings
 from lambda_hat.draws.control import readings_of
+from lambda_hat.draws.criteria import NORMAL_95
 from lambda_hat.draws.info import Info, drop_burn_in
 from lambda_hat.draws.llc import LLCEstimate, estimate_llc_from_traces
 from lambda_hat.draws.rows import RowLosses
@@ -200,8 +201,15 @@ def sample_method(
     )
     self_check = None
     if settings.correction != "none":
-        localization = float(posterior.localization)
-        self_check = check_draws(info, estimate.llc, dim=posterior.dim, localization=localization)
+        self_check = check_draws(
+            info,
+            estimate.llc,
+            nbeta=watch.nbeta,
+            dim=posterior.dim,
+            localization=float(posterior.localization),
+        )
+    if settings.correction == "virial" and self_check is not None and math.isfinite(self_check.left_open):
+        estimate = replace(estimate, se=estimate.se + self_check.left_open / NORMAL_95)
     if watch.state is State.COMPLETE and not math.isfinite(estimate.llc):
         watch.diverge("the estimate is not a finite number")
     return MethodResult(

@@ -79,17 +79,28 @@ def test_coefficient_one_is_exact_for_a_quadratic_loss_whatever_the_law(scale):
     np.testing.assert_allclose(corrected_by_virial(info, NBETA), TRUTH, rtol=1e-9)
     estimate = estimate_llc_from_traces(info, NBETA, has_minibatch_noise=False, correction="virial")
     assert (estimate.llc, estimate.raw_llc) == pytest.approx((TRUTH, scale * TRUTH), rel=0.05)
-    check = check_draws(info, estimate.llc, dim=DIM, localization=GAMMA)
+    check = check_draws(info, estimate.llc, nbeta=NBETA, dim=DIM, localization=GAMMA)
     assert check.virial_excess == pytest.approx(scale - 1, abs=0.05)
     assert scale - 1.05 < check.relative_bias < (scale - 0.95) * max(check.degree / 2, 1)
     assert check.degree == pytest.approx(2.0 * scale, rel=0.05)
     assert check.stationarity < 4
 
 
+def test_two_corrections_that_differ_leave_something_open():
+    """A quadratic whose directions are biased alike leaves nothing open."""
+    info = gaussian_info(scale=1.3)
+    llc = float(np.mean(corrected_by_virial(info, NBETA)))
+    assert check_draws(info, llc, nbeta=NBETA, dim=DIM, localization=GAMMA).left_open < 0.02 * llc
+    other = info._replace(curved_virial=np.asarray(info.curved_virial) - 0.2)
+    check = check_draws(other, llc + 0.2, nbeta=NBETA, dim=DIM, localization=GAMMA)
+    assert check.left_open == pytest.approx(0.2, abs=0.03)
+    assert check.relative_bias >= check.left_open / (llc + 0.2)
+
+
 def test_a_chain_that_is_not_stationary_is_seen():
     info = gaussian_info()
     drifting = info._replace(stationarity=np.asarray(info.stationarity) + 0.2)
-    assert check_draws(drifting, TRUTH, dim=DIM, localization=GAMMA).stationarity > 4
+    assert check_draws(drifting, TRUTH, nbeta=NBETA, dim=DIM, localization=GAMMA).stationarity > 4
 
 
 @pytest.mark.parametrize("correction", ["none", "regression", "virial"])
@@ -114,7 +125,7 @@ def test_identities_that_are_0_but_for_rounding_speak_against_nothing():
     info = gaussian_info(shape=(4, 500))
     info = info._replace(curved_virial=1e-17 * (1.0 + 1e-3 * np.random.default_rng(0).standard_normal((4, 500))))
     assert DiagnosedDraws(info, NBETA).virial < 4
-    assert check_draws(info, TRUTH, dim=DIM, localization=1.0).virial < 4
+    assert check_draws(info, TRUTH, nbeta=1.0, dim=DIM, localization=1.0).virial < 4
 
 
 @pytest.mark.parametrize("correction", ["none", "virial", "regression"])
@@ -124,4 +135,4 @@ def test_chains_that_run_away_have_no_error_and_warn_of_nothing(correction, has_
     info = info._replace(**{name: 1e170 * getattr(info, name) for name in ("excess_loss", "virial")})
     estimate = estimate_llc_from_traces(info, NBETA, has_minibatch_noise=has_minibatch_noise, correction=correction)
     assert estimate.se == np.inf
-    check_draws(info, estimate.llc, dim=DIM, localization=1.0)
+    check_draws(info, estimate.llc, nbeta=1.0, dim=DIM, localization=1.0)

@@ -20,7 +20,14 @@ GOOD = {
     "rhat_loss": 1.005, "rhat_distance": 1.003, "num_draws": 4000,
 }  # fmt: skip
 EXTRAS = {"vi": {"k_hat": 0.5, "llc_psis": 10.2}}
-CHECKED = {"virial_excess": 0.01, "virial": 1.0, "stationarity": 2.0, "degree": 2.1, "relative_bias": 0.02}
+CHECKED = {
+    "left_open": 0.0,
+    "virial_excess": 0.01,
+    "virial": 1.0,
+    "stationarity": 2.0,
+    "degree": 2.1,
+    "relative_bias": 0.02,
+}
 SHAPE = (4, 100)
 ALL = ("hmc", "mclmc", "sgld", "sghmc", "vi")
 
