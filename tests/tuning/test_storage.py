@@ -134,7 +134,7 @@ def test_a_journal_whose_write_failed_ends_with_its_last_whole_record_and_takes_
         journal.append_logs(RECORDS[2:])
     assert str(caught.value) == (
         f"{journal_path} could not be written: No space left on device. "
-        "Once there is room and the disk can be written, `--resume` goes on with the run."
+        "Once there is room and it can be written, the same command does; `--resume` goes on with a run."
     )
     for go_on in (lambda: journal.append_logs(RECORDS[2:]), journal.sync):
         with pytest.raises(StorageError) as again:
