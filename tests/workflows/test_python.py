@@ -85,6 +85,8 @@ def test_experiments_on_networks_of_ones_own(run_inline, tmp_path):
     assert "networks.py:linear, checkpoint=a.npy, sampled w" in result.stdout
     runs = read_frame(one / "runs" / "llc" / "v1" / "tables" / "llc_runs.parquet")
     assert list(runs["state"]) == ["COMPLETE", "COMPLETE"]
+    assert [json.loads(text)["checkpoint"] for text in runs["arguments"]] == ["a.npy", "b.npy"]
+    assert runs["title"][0].startswith("networks.py:linear, checkpoint=a.npy, sampled w")
     assert (abs(runs["llc_ref"] - exact()) < 4 * runs["se_ref"]).all()
     assert (abs(runs["llc_hat"] - exact()) < 4 * runs["se_hat"]).all()
     assert "networks.py:linear" in (one / "runs" / "llc" / "v1" / "report.html").read_text()
