@@ -207,7 +207,7 @@ def _check_store(store: Store, card: AnyCard) -> list[Fault]:
         faults.append(Fault(key="store.run", message=f"found {store.run!r}, but {message}", hint=hint))
     if paths.references is not None and not (paths.references.is_dir() or paths.references.parent.is_dir()):
         message = f"found {store.references!r}, but there is no folder {paths.references.parent}"
-        faults.append(Fault(key="store.references", message=message, hint="Name one that is there, or make it."))
+        faults.append(Fault(key="store.references", message=message, hint="Create it, or name one that is there."))
     return faults
 
 
