@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self, TypeVar, overload
 
 __all__ = [
     "ConfigError",
@@ -22,7 +22,13 @@ __all__ = [
     "UncertifiedReference",
     "UsageError",
     "WorkerLostError",
+    "told_together",
 ]
+
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+D = TypeVar("D")
 
 
 _STORAGE_ERRNOS = {
@@ -86,6 +92,32 @@ class InputError(LambdaHatError, ValueError):
     """Data, parameters or a loss given to the Python API cannot be used as they are."""
 
     exit_code = 2
+
+
+@overload
+def told_together(a: Callable[[], A], b: Callable[[], B], /) -> tuple[A, B]: ...
+@overload
+def told_together(a: Callable[[], A], b: Callable[[], B], c: Callable[[], C], /) -> tuple[A, B, C]: ...
+@overload
+def told_together(
+    a: Callable[[], A], b: Callable[[], B], c: Callable[[], C], d: Callable[[], D], /
+) -> tuple[A, B, C, D]: ...
+def told_together(*readings: Callable[[], Any]) -> tuple[Any, ...]:
+    """What each of several readings gives.
+
+    Raises:
+        InputError: the faults of all of them, one after the other.
+    """
+    found: list[Any] = []
+    faults: list[InputError] = []
+    for read in readings:
+        try:
+            found.append(read())
+        except InputError as error:
+            faults.append(error)
+    if faults:
+        raise InputError("\n".join(map(str, faults))) from faults[0].__cause__
+    return tuple(found)
 
 
 class RunStateError(LambdaHatError):

@@ -10,12 +10,12 @@ import numpy as np
 from pydantic import ValidationError
 
 from lambda_hat.config.base import Frozen
-from lambda_hat.config.locate import dotted
+from lambda_hat.config.locate import Finding, dotted
 from lambda_hat.config.suggest import did_you_mean, one_of
 from lambda_hat.config.validation import findings_of
-from lambda_hat.errors import Fault, InputError
+from lambda_hat.errors import Fault, InputError, told_together
 
-__all__ = ["choose", "parse", "parse_seed", "refuse_foreign_names"]
+__all__ = ["choose", "parse", "parse_seed", "read_settings"]
 
 Spec = TypeVar("Spec", bound=Frozen)
 
@@ -31,14 +31,19 @@ def parse(
         InputError: a line for each fault, with what was found, what is expected and a did-you-mean.
     """
     plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in values.items()}
+    faults: list[str] = []
     for name, field in spec.model_fields.items():
         if field.alias in plain and name in plain:
-            raise InputError(_fault(name, f"found beside `{field.alias}`, which is the same; expected one of them"))
+            faults.append(_fault(name, f"found beside `{field.alias}`, which is the same; expected one of them"))
+            del plain[name]
+    findings: list[Finding] = []
     try:
-        return spec.model_validate(plain)
+        read = spec.model_validate(plain)
+        if not faults:
+            return read
     except ValidationError as error:
         findings = findings_of(error, spec, plain)
-    faults = [
+    faults += [
         _fault(
             arguments.get(dotted(finding.path), dotted(finding.path)),
             finding.message.replace("unknown key", f"unknown {what}").replace(" or null", " or None"),
@@ -94,24 +99,39 @@ _ARGUMENTS = (
 )  # fmt: skip
 
 
-def refuse_foreign_names(settings: Mapping[str, Any], spec: type[Frozen]) -> None:
-    """Answer names that other packages use, and misspelt names of the call's own arguments, with the right ones.
+def read_settings(
+    spec: type[Spec], settings: Mapping[str, Any], what: str, arguments: Mapping[str, Any] = MappingProxyType({})
+) -> Spec:
+    """The settings of a call as `spec` declares them, beside those of its `arguments` that `spec` knows too.
+
+    Names that other packages use, and misspelt names of the call's own arguments, are answered with the right ones.
 
     Raises:
-        InputError: a line for each such name.
+        InputError: a line for each such name, and for every other fault.
     """
+    foreign = _foreign_names(settings, spec)
+    known = {name: value for name, value in settings.items() if name not in foreign}
+
+    def refuse_foreign_names() -> None:
+        if foreign:
+            raise InputError("\n".join(sorted(foreign.values())))
+
+    return told_together(refuse_foreign_names, lambda: parse(spec, {**arguments, **known}, what))[1]
+
+
+def _foreign_names(settings: Mapping[str, Any], spec: type[Frozen]) -> dict[str, str]:
+    """What to say of each name that is no setting but one of another package, or nearly one of the call's own."""
     own = {key for name, field in spec.model_fields.items() for key in (name, field.alias or name)}
-    faults = []
+    faults: dict[str, str] = {}
     for name in settings.keys() & _ELSEWHERE.keys() - own:
         meant = [f"`{word}`" for word in _ELSEWHERE[name] if word in own or word in _ARGUMENTS]
         unit = _IN_OTHER_UNITS.get(name, "")
         hint = f"Did you mean {meant[0]}? {unit}".rstrip() if meant else unit
-        faults.append(_fault(name, "found here; expected another name" if meant else "no setting of this call", hint))
+        faults[name] = _fault(name, "found here; expected another name" if meant else "no setting of this call", hint)
     for name in settings.keys() - own - _ELSEWHERE.keys() - set(_ARGUMENTS):  # some calls do not take all of these
         if (hint := did_you_mean(name, _ARGUMENTS)) and not did_you_mean(name, own):
-            faults.append(_fault(name, "found here; expected another name", hint))
-    if faults:
-        raise InputError("\n".join(sorted(faults)))
+            faults[name] = _fault(name, "found here; expected another name", hint)
+    return faults
 
 
 def choose(argument: str, value: Any, choices: Mapping[str, Any]) -> Any:

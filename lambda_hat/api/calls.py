@@ -6,18 +6,18 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
 
-from lambda_hat.api.arguments import choose, parse, parse_seed, refuse_foreign_names
+from lambda_hat.api.arguments import choose, parse, parse_seed, read_settings
 from lambda_hat.api.progress import CallProgress, ProgressArgument, reporting
 from lambda_hat.api.result import LLCResult
 from lambda_hat.api.rounding import certified_rounding_reasons, ends_of, inner_rounding_reasons
 from lambda_hat.api.rows import check_method, watched_rows
 from lambda_hat.api.surroundings import Look, look_around
-from lambda_hat.config.methods import METHODS
+from lambda_hat.config.methods import METHODS, MethodSettings
 from lambda_hat.config.problems import LocalizationRadius, PosteriorSpec
 from lambda_hat.config.study import Budget, ReferenceSpec
 from lambda_hat.draws.criteria import (
@@ -34,7 +34,7 @@ from lambda_hat.draws.criteria import (
 from lambda_hat.draws.info import Info
 from lambda_hat.draws.llc import LLCEstimate, estimate_llc_from_traces
 from lambda_hat.draws.rows import RowLosses
-from lambda_hat.errors import InputError
+from lambda_hat.errors import InputError, told_together
 from lambda_hat.estimate.method import MethodResult, RunProgress, run_method
 from lambda_hat.estimate.reliability import NOT_A_MINIMUM, reasons_against
 from lambda_hat.posterior import LocalPosterior, checked_posterior_of, scales_of
@@ -43,7 +43,7 @@ from lambda_hat.reference.potential import potentials_at
 from lambda_hat.samplers.work import Progress, Work
 from lambda_hat.targets import Model, read_model
 
-__all__ = ["certify_llc", "estimate_llc"]
+__all__ = ["certify_llc", "estimate_llc", "read_arguments"]
 
 Localization: TypeAlias = float | Mapping[str, float] | LocalizationRadius
 
@@ -98,14 +98,19 @@ def estimate_llc(
         InputError: an argument that is not usable: which, what was found and what is expected.
     """
     start = time.monotonic()
-    seed = parse_seed(seed)
-    kind = choose("sampler", sampler, METHODS)
-    refuse_foreign_names(settings, kind)
-    method = parse(kind, {"num_chains": num_chains, **settings}, f"setting of {sampler}")
+    (method, spec, seed), model = told_together(
+        lambda: read_arguments(
+            sampler=sampler,
+            num_chains=num_chains,
+            localization=localization,
+            inverse_temperature=inverse_temperature,
+            seed=seed,
+            **settings,
+        ),
+        lambda: read_model(loss_fn, params, data, sampled=sampled),
+    )
     if rows is not None:
         check_method(method)
-    spec = _posterior_spec(localization, inverse_temperature)
-    model = read_model(loss_fn, params, data, sampled=sampled)
     watched = watched_rows(model, rows, queries, method.dtype)
     problem = _Problem.build(model, spec, method.dtype)
     with reporting(progress) as tell:
@@ -182,15 +187,12 @@ def certify_llc(
         InputError: an argument that is not usable: which, what was found and what is expected.
     """
     start = time.monotonic()
-    for name in ("on_uncertified", "method"):
-        if name in settings:
-            raise InputError(f"{name}: found here; expected only in a study.")
-    refuse_foreign_names(settings, ReferenceSpec)
-    choose("dtype", dtype, dict.fromkeys(("float32", "float64")))
-    hmc_sec = parse(Budget, {"hmc_sec": seconds}, "argument", {"hmc_sec": "seconds"}).hmc_sec
-    reference_spec = parse(ReferenceSpec, {**settings, "seed": parse_seed(seed)}, "setting of the reference")
-    spec = _posterior_spec(localization, inverse_temperature)
-    model = read_model(loss_fn, params, data, sampled=sampled)
+    budget, reference_spec, spec, model = told_together(
+        lambda: parse(Budget, {"hmc_sec": seconds}, "argument", {"hmc_sec": "seconds"}),
+        lambda: _reference_spec(settings, seed, dtype),
+        lambda: _posterior_spec(localization, inverse_temperature),
+        lambda: read_model(loss_fn, params, data, sampled=sampled),
+    )
     watched = watched_rows(model, rows, queries, "float64")
     problem = _Problem.build(model, spec, "float64")
     with reporting(progress) as tell, jax.enable_x64(True):
@@ -202,7 +204,7 @@ def certify_llc(
         reference = sample_reference(
             posterior,
             reference_spec,
-            deadline=start + hmc_sec,
+            deadline=start + budget.hmc_sec,
             on_progress=on_progress,
             watched=watched,
         )
@@ -282,6 +284,57 @@ def _rounding_reasons(posterior: LocalPosterior, double: LocalPosterior, run: Me
     )  # λ̂ is 0 where float32 sees no difference at all
     criterion = Criterion("rounding of float32, over λ̂", error, MAX_ROUNDING)
     return () if criterion.is_met else (f'{criterion}. Set dtype="float64".',)
+
+
+class Arguments(NamedTuple):
+    """The arguments of `estimate_llc` that are settings."""
+
+    method: MethodSettings
+    spec: PosteriorSpec
+    seed: int
+
+
+def read_arguments(
+    *,
+    sampler: str = "auto",
+    num_chains: int = 4,
+    localization: Any = DEFAULT_LOCALIZATION,
+    inverse_temperature: float | None = None,
+    seed: int = 0,
+    **settings: Any,
+) -> Arguments:
+    """The settings of a call of `estimate_llc`.
+
+    Raises:
+        InputError: every one of them that is not usable.
+    """
+
+    def read_method() -> MethodSettings:
+        kind = choose("sampler", sampler, METHODS)
+        return read_settings(kind, settings, f"setting of {sampler}", {"num_chains": num_chains})
+
+    return Arguments(
+        *told_together(
+            read_method, lambda: _posterior_spec(localization, inverse_temperature), lambda: parse_seed(seed)
+        )
+    )
+
+
+def _reference_spec(settings: Mapping[str, Any], seed: Any, dtype: Any) -> ReferenceSpec:
+    of_studies = [name for name in ("on_uncertified", "method") if name in settings]
+
+    def refuse_settings_of_studies() -> None:
+        if of_studies:
+            raise InputError("\n".join(f"{name}: found here; expected only in a study." for name in of_studies))
+
+    own = {name: value for name, value in settings.items() if name not in of_studies}
+    _, spec, seed, _ = told_together(
+        refuse_settings_of_studies,
+        lambda: read_settings(ReferenceSpec, own, "setting of the reference"),
+        lambda: parse_seed(seed),
+        lambda: choose("dtype", dtype, dict.fromkeys(("float32", "float64"))),
+    )
+    return spec.model_copy(update={"seed": seed})
 
 
 def _posterior_spec(localization: Any, inverse_temperature: Any) -> PosteriorSpec:

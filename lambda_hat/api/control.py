@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from lambda_hat.api.arguments import choose, parse, parse_seed, refuse_foreign_names
+from lambda_hat.api.arguments import choose, parse, parse_seed, read_settings
 from lambda_hat.api.calls import DEFAULT_LOCALIZATION, Localization
 from lambda_hat.config.methods import METHODS, MethodSettings
 from lambda_hat.config.methods.base import Advised
@@ -23,6 +23,7 @@ from lambda_hat.drawing import new_axes
 from lambda_hat.draws.criteria import MAX_RELATIVE_BIAS, MAX_RHAT, MAX_RHAT_APPROXIMATE, MAX_VIRIAL, Criterion
 from lambda_hat.draws.diagnostics import diagnose_trace
 from lambda_hat.draws.llc import weighted_mean_error
+from lambda_hat.errors import told_together
 from lambda_hat.estimate.method import MethodResult, run_method
 from lambda_hat.formatting import estimate, html_table, number
 from lambda_hat.posterior import Coordinates, DiagonalWhitening, LocalPosterior, posterior_of
@@ -154,12 +155,17 @@ def check_sampler(
         InputError: an argument that is not usable: which, what was found and what is expected.
     """
     start = time.monotonic()
-    seed = parse_seed(seed)
-    kind = choose("sampler", sampler, {name: kind for name, kind in METHODS.items() if not kind.is_composite})
-    refuse_foreign_names(settings, kind)
-    method = parse(kind, {"num_chains": num_chains, **settings}, f"setting of {sampler}")
-    spec = parse(PosteriorSpec, {"localization": localization}, "argument")
-    model = read_model(loss_fn, params, data, sampled=sampled)
+
+    def read_method() -> MethodSettings:
+        kind = choose("sampler", sampler, {name: kind for name, kind in METHODS.items() if not kind.is_composite})
+        return read_settings(kind, settings, f"setting of {sampler}", {"num_chains": num_chains})
+
+    method, spec, seed, model = told_together(
+        read_method,
+        lambda: parse(PosteriorSpec, {"localization": localization}, "argument"),
+        lambda: parse_seed(seed),
+        lambda: read_model(loss_fn, params, data, sampled=sampled),
+    )
     without_loss = replace(model, loss_fn=_NoLoss(), frozen=())
     with jax.enable_x64(method.dtype == "float64"):
         posterior = posterior_of(without_loss, spec, method.dtype)

@@ -6,7 +6,8 @@ import dataclasses
 import functools
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FunctionType, MethodType
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from lambda_hat.api.calls import estimate_llc
+from lambda_hat.api.calls import estimate_llc, read_arguments
 from lambda_hat.api.progress import OnProgress, ProgressArgument, reporting
 from lambda_hat.api.result import LLCResult
 from lambda_hat.artifacts.files import read_json, write_json_atomic
@@ -67,7 +68,8 @@ class SeriesPoint:
     seed: int
 
     def __repr__(self) -> str:
-        verdict = "" if self.is_reliable else f", {self.verdict}"
+        reason = f": {self.reasons[0]}" if self.reasons and self.is_minimum else ""
+        verdict = "" if self.is_reliable else f", {self.verdict}{reason}"
         return (
             f"{self.step}: λ̂ = {estimate(self.llc, self.se)}, Laplace {number(self.laplace_llc)}, "
             f"loss {number(self.loss_at_w0)}{verdict}"
@@ -222,19 +224,22 @@ def estimate_llc_series(
         arguments: those of `estimate_llc`; all points share the same `seed`, and with it their random numbers.
 
     Raises:
-        InputError: an argument that is not usable, a step given twice, or a checkpoint of another architecture: which,
-            and how it differs from the first one. Points that are there by then are in `resume_from`.
+        InputError: an argument that is not usable, a step given twice, or a checkpoint that cannot be loaded or used,
+            or is of another architecture: which step, and how it differs from the first one. Points that are there by
+            then are in `resume_from`.
     """
     if "rows" in arguments or "queries" in arguments:
         raise InputError("rows: found here, expected only in `estimate_llc` and `certify_llc`: points keep no draws.")
+    read_arguments(**{name: value for name, value in arguments.items() if name != "sampled"})
     kept = _Kept.read(resume_from)
     points: list[SeriesPoint] = []
     first: tuple[Step, PytreeLoss] | None = None
     for step, given in _pairs(checkpoints):
         if any(point.step == step for point in points):
             raise InputError(f"checkpoints: found step {step!r} twice, expected steps that differ.")
-        params = given() if isinstance(given, FunctionType | MethodType | functools.partial) else given
-        model = read_model(loss_fn, params, data, sampled=arguments.get("sampled"))
+        params = _loaded(step, given)
+        with _naming(step):
+            model = read_model(loss_fn, params, data, sampled=arguments.get("sampled"))
         loss = model.loss_fn
         assert isinstance(loss, PytreeLoss)
         if first is None:
@@ -247,7 +252,7 @@ def estimate_llc_series(
         key = _key(model, arguments)
         point = kept.point(step, key)
         if point is None:
-            with reporting(progress) as tell:  # cleared before `on_point` writes something itself
+            with _naming(step), reporting(progress) as tell:  # cleared before `on_point` writes something itself
                 result = estimate_llc(loss_fn, params, data, progress=_at_step(tell, step), **arguments)
             point = SeriesPoint.of(step, result)
             kept.keep(point, key)
@@ -256,6 +261,28 @@ def estimate_llc_series(
     if not points:
         raise InputError("checkpoints: found none, expected at least one.")
     return LLCSeries(tuple(points))
+
+
+def _loaded(step: Step, given: Any) -> Any:
+    """The parameters, loaded if they are given as a function."""
+    if not isinstance(given, FunctionType | MethodType | functools.partial):
+        return given
+    try:
+        return given()
+    except Exception as error:  # whatever it does
+        raise InputError(f"checkpoints[{step!r}]: cannot be loaded: {type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def _naming(step: Step) -> Generator[None]:
+    """Have every error of the block name the step."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"checkpoints[{step!r}]: {error}") from error
+    except Exception as error:
+        error.add_note(f"This was checkpoints[{step!r}].")
+        raise
 
 
 def _at_step(tell: OnProgress, step: Step) -> OnProgress:

@@ -161,7 +161,7 @@ def _is_repeated(row: TrialRow, rows: Sequence[TrialRow]) -> bool:
 
 @contextmanager
 def _ending(options: RunOptions, workflow: str, plan: Callable[[], Plan]) -> Generator[None]:
-    """Have whatever ends the block early say what is kept, and how to go on."""
+    """Have whatever ends the block early say what is kept, if anything, and how to go on."""
     from lambda_hat.execution.signals import interrupts_tell
 
     try:
@@ -175,9 +175,13 @@ def _ending(options: RunOptions, workflow: str, plan: Callable[[], Plan]) -> Gen
             from lambda_hat.workflows.endings import kept
 
             left = plan()
-            error.add_note(f"{'kept':13}  {kept(left)}")
-            again = _again(options, workflow, {"configuration": left.paths.resolved_config}, advice)
-            error.add_note(f"{'next':13}  {shlex.join(again)}")
+            has_begun = left.paths.begun.is_file()
+            if has_begun:
+                error.add_note(f"{'kept':13}  {kept(left)}")
+            if has_begun or (advice and user_path(options.config).is_file()):
+                places = {"configuration": left.paths.resolved_config}
+                again = _again(options, workflow, places, advice, resume=has_begun)
+                error.add_note(f"{'next':13}  {shlex.join(again)}")
         raise
 
 

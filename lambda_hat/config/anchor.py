@@ -44,7 +44,8 @@ def anchored(data: dict[str, Any], file: Path, written: Collection[KeyPath]) -> 
         path = Path(os.path.normpath(file.resolve().parent / user_path(text)))
         data[section][name] = str(path)
         if place in (_RUN, _REFERENCES) and not path.is_dir():
-            findings.append(Finding(place, f"found {text!r}, but there is no folder {path}"))
+            hint = "Create it, or name one that is there." if place == _REFERENCES else ""
+            findings.append(Finding(place, f"found {text!r}, but there is no folder {path}", hint))
     return data, findings
 
 

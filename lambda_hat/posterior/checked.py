@@ -65,9 +65,12 @@ def check_gradient(model: Model, posterior: LocalPosterior) -> None:
     sizes = [size for _, size in model.sampled]
     parts = np.split(gradients, np.cumsum(sizes)[:-1], axis=1)
     if ignored := [place for (place, _), part in zip(model.sampled, parts, strict=True) if not part.any()]:
+        advice = "Choose the others with `sampled`, or take it out of params."
+        if len(ignored) == len(model.sampled):
+            advice = "Look for `stop_gradient`, rounding to whole numbers, or a loss_fn that does not use its params."
         raise InputError(
             f"{', '.join(ignored)}: found a gradient that is zero everywhere, expected parameters that loss_fn depends "
-            "on. Choose the others with `sampled`, or take it out of params."
+            f"on. {advice}"
         )
     found = float(gradients[-1] @ direction)
     typical = max(abs(slope), float(np.linalg.norm(gradients[-1])) / math.sqrt(posterior.dim))

@@ -14,7 +14,7 @@ from lambda_hat.config.methods import REPORTS
 from lambda_hat.formatting import number
 from lambda_hat.records.base import Figure, Part, Value
 
-__all__ = ["PARAM_PREFIX", "Column", "Hyperparameters", "NamedColumn", "Reports", "Row", "Versions"]
+__all__ = ["PARAM_PREFIX", "Arguments", "Column", "Hyperparameters", "NamedColumn", "Reports", "Row", "Versions"]
 
 PARAM_PREFIX = "param_"
 
@@ -52,13 +52,16 @@ class NamedColumn:
 Hyperparameters = Annotated[Mapping[str, Value], Column("settings")]
 """A column of JSON, and one column `param_<name>` for each of them."""
 
+Arguments = Annotated[Mapping[str, Any], Column("arguments")]
+"""A column of JSON."""
+
 Reports = Mapping[str, Figure]
 """One column for each figure in `REPORTS`."""
 
 Versions = Annotated[Mapping[str, str | None], Column("versions")]
 """A column of JSON."""
 
-_JSON_FIELDS = ("hyperparameters", "versions")
+_JSON_FIELDS = ("hyperparameters", "versions", "arguments")
 _REPORTS = "reports"
 
 
@@ -97,7 +100,7 @@ class Row(Part):
             if name == _REPORTS:
                 cells |= value
             elif name in _JSON_FIELDS:
-                cells[name] = json.dumps(dict(value), sort_keys=True)
+                cells[name] = json.dumps(dict(value), sort_keys=True, default=str)
             else:
                 cells[name] = value
         params: Mapping[str, Value] = getattr(self, "hyperparameters", {})

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Self
 
 from lambda_hat.draws.criteria import MAX_DECREASE, MAX_K_HAT, MAX_RHAT_APPROXIMATE, MAX_Z, minimum_criterion
 from lambda_hat.records.base import Figure, Moment
-from lambda_hat.records.columns import Column, Hyperparameters, Row, Versions
+from lambda_hat.records.columns import Arguments, Column, Hyperparameters, Row, Versions
 from lambda_hat.records.metrics import Findings, Metrics
 from lambda_hat.records.provenance import Provenance, Timings
 from lambda_hat.records.reference import ReferenceRecord
@@ -129,6 +129,10 @@ def _comparison(metrics: Metrics | None, reference: ReferenceRecord) -> dict[str
 class _Trial(Row):
     pid: Annotated[str, Column("problem")]
     """Id of the problem."""
+    title: Annotated[str | None, Column("what it is")] = None
+    """The problem in one line, as the file has it."""
+    arguments: Arguments = {}
+    """Arguments of the function that builds the network, such as the checkpoint of a sweep, as JSON."""
     method: Annotated[str, Column("method")]
     """Method of the trial."""
     run_id: Annotated[str | None, Column("run")] = None
@@ -158,6 +162,10 @@ class TrialRow(OutcomeRow, _Trial):
 class _Run(Row):
     pid: Annotated[str, Column("problem")]
     """Id of the problem."""
+    title: Annotated[str | None, Column("what it is")] = None
+    """The problem in one line, as the file has it."""
+    arguments: Arguments = {}
+    """Arguments of the function that builds the network, such as the checkpoint of a sweep, as JSON."""
     sampler: Annotated[str, Column("sampler")]
     """Name of the sampler in the file of experiments."""
     method: Annotated[str, Column("method")]

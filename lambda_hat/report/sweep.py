@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from lambda_hat.config.experiments import Experiments
 from lambda_hat.records.rows import RunRow
 from lambda_hat.report.drawing import GREY, REFERENCE_COLOUR, Picture, colour_of, drawn
 from lambda_hat.report.run_files import RunFiles
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.transforms import Transform
+
 __all__ = ["sweep_figures"]
 
 _SHARE_BELOW_ZERO = 0.2  # of the largest value, that the figure shows
+_MARGIN = 0.05  # of the height, above and below what is drawn
+_MARKS = "osDPX"  # of samplers with one method, and so one colour
+_APART = 5.0  # points between the marks of two samplers at one value
 _MOST_CHARACTERS = 14  # of a value under the axis
+_MOST_IN_A_LINE = 70  # characters of all values, which stand aslant where there are more
+_MOST_VALUES = 30  # under the axis; of more, every second or third
 
 
 def sweep_figures(run: RunFiles) -> Iterator[Picture]:
@@ -33,43 +44,76 @@ def sweep_figures(run: RunFiles) -> Iterator[Picture]:
 
 
 def _figure(name: str, values: Sequence[object], series: Sequence[Sequence[RunRow]]) -> Picture:
-    """λ̂ ± one standard error of every sampler, hollow where w0 is no minimum; the reference and the Laplace value."""
+    """λ̂ ± one standard error of every sampler, hollow where w0 is no minimum; the reference and the Laplace value.
+
+    What is far below zero, as λ̂ can be at no minimum, is a triangle at the lower edge.
+    """
     numbers = [float(value) for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
     is_numeric = len(numbers) == len(values)
     places = numbers if is_numeric else [float(index) for index in range(len(values))]
+    found = [(x, row, row.llc_hat) for x, rows in zip(places, series, strict=True) for row in rows]
+    known = [(x, row, llc) for x, row, llc in found if llc is not None and math.isfinite(llc)]
+    floor = -_SHARE_BELOW_ZERO * max([1.0, *(llc for _, _, llc in known)])
+    heights = [0.0]
     with drawn(6.4, 3.4) as figure:
         axes = figure.subplots()
-        samplers = dict.fromkeys(row.sampler for rows in series for row in rows)
-        for sampler in samplers:
-            found = [(x, row) for x, rows in zip(places, series, strict=True) for row in rows if row.sampler == sampler]
-            colour, label = colour_of(found[0][1].method), sampler
+        samplers = {row.sampler: row.method for _, row, _ in found}
+        for index, (sampler, method) in enumerate(samplers.items()):
+            colour = colour_of(method)
+            mark = _MARKS[list(samplers.values())[:index].count(method) % len(_MARKS)]
+            beside = _moved(figure, axes, _APART * (index - (len(samplers) - 1) / 2))
+            own = [(x, row, llc) for x, row, llc in known if row.sampler == sampler]
             for is_minimum in (True, False):
-                points = [(x, row) for x, row in found if (row.is_minimum is not False) == is_minimum]
-                if points:
-                    axes.errorbar(
-                        [x for x, _ in points],
-                        [_or_nan(row.llc_hat) for _, row in points],
-                        [_or_nan(row.se_hat) for _, row in points],
-                        fmt="o",
-                        color=colour,
-                        markerfacecolor=colour if is_minimum else "white",
-                        capsize=2,
-                        label=label if is_minimum else f"{label}, no minimum",
-                    )
-        highest = max([1.0, *(row.llc_hat for rows in series for row in rows if row.llc_hat is not None)])
-        axes.set_ylim(bottom=max(axes.get_ylim()[0], -_SHARE_BELOW_ZERO * highest))  # λ̂ at no minimum can be anything
+                points = [(x, row, llc) for x, row, llc in own if (row.is_minimum is not False) == is_minimum]
+                label = sampler if is_minimum else f"{sampler}, no minimum"
+                shown = [(x, llc, row.se_hat or 0.0) for x, row, llc in points if llc >= floor]
+                low = [x for x, _, llc in points if llc < floor]
+                style: dict[str, Any] = {
+                    "color": colour,
+                    "markerfacecolor": colour if is_minimum else "white",
+                    "transform": beside,
+                }
+                if shown:
+                    axes.errorbar(*zip(*shown, strict=True), fmt=mark, capsize=2, label=label, **style)
+                    heights += [height for _, llc, se in shown for height in (llc - se, llc + se)]
+                if low:
+                    label = f"{label}, {len(low)} far below zero"
+                    axes.plot(low, [floor] * len(low), "v", label=label, **style)
+                    heights.append(floor)
         first = [rows[0] if rows else None for rows in series]
         for what, colour, line in (("llc_ref", REFERENCE_COLOUR, "-"), ("laplace_llc", GREY, "--")):
-            heights = [_or_nan(None if row is None else getattr(row, what)) for row in first]
-            if not all(map(math.isnan, heights)):
+            levels = [_or_nan(None if row is None else getattr(row, what)) for row in first]
+            if not all(map(math.isnan, levels)):
                 label = "reference" if what == "llc_ref" else "Laplace"
-                axes.plot(places, heights, color=colour, linestyle=line, linewidth=1.0, zorder=0, label=label)
+                axes.plot(places, levels, color=colour, linestyle=line, linewidth=1.0, zorder=0, label=label)
+                heights += [level for level in levels if math.isfinite(level)]
+        lowest, highest = max(min(heights), floor), max(heights)
+        margin = _MARGIN * (highest - lowest)
+        axes.set_ylim(lowest - margin, highest + margin)
         if not is_numeric:
-            axes.set_xticks(places, [_short(value) for value in values])
+            _name_places(axes, places, values)
         axes.set_xlabel(name)
         axes.set_ylabel("λ̂")
         figure.legend(loc="outside upper right", ncols=3)
         return Picture(figure, f"λ̂ of every sampler along {name}")
+
+
+def _moved(figure: Figure, axes: Axes, points: float) -> Transform:
+    """The coordinates of the data, so many points to the right."""
+    from matplotlib.transforms import ScaledTranslation
+
+    return axes.transData + ScaledTranslation(points / 72, 0.0, figure.dpi_scale_trans)
+
+
+def _name_places(axes: Axes, places: Sequence[float], values: Sequence[object]) -> None:
+    """Values under the axis; aslant where they would overlap, and only some where there are many."""
+    every = math.ceil(len(values) / _MOST_VALUES)
+    names = [_short(value) for value in values[::every]]
+    axes.set_xticks(places[::every], names)
+    if sum(map(len, names)) > _MOST_IN_A_LINE:
+        axes.tick_params("x", rotation=40)
+        for label in axes.get_xticklabels():
+            label.set(ha="right", rotation_mode="anchor")
 
 
 def _or_nan(value: float | None) -> float:

@@ -32,7 +32,7 @@ from lambda_hat.targets.model import Model
 from lambda_hat.targets.pytrees import read_model
 from lambda_hat.targets.selection import kind_of_value
 
-__all__ = ["KIND", "Built", "build_anew", "find_function"]
+__all__ = ["KIND", "Built", "build_anew", "find_function", "place_in_source"]
 
 _NOT_OURS = ("site-packages", "dist-packages")
 
@@ -71,7 +71,7 @@ def find_function(problem: PythonProblem) -> Callable[..., Any]:
     except TypeError as error:
         raise TargetError(
             f"`{problem.function}{inspect.signature(function)}` of {problem.module} does not take these arguments: "
-            f"{error} ({_told(problem)})."
+            f"{error} ({problem.told_arguments})."
         ) from error
     return function
 
@@ -93,11 +93,10 @@ def build_anew(problem: PythonProblem) -> Built:
             model = _read(given, problem)
             content = _content(model, problem)
     except InputError as error:
-        raise TargetError(f"`{problem.function}` of {problem.module} ({_told(problem)}) gave: {error}") from error
-    except Exception as error:  # whatever it does
+        raise TargetError(f"{problem.call} gave: {error}") from error
+    except (Exception, SystemExit) as error:  # whatever it does
         raise TargetError(
-            f"`{problem.function}` of {problem.module} ({_told(problem)}) failed{_place(error, problem)}: "
-            f"{type(error).__name__}: {error}"
+            f"{problem.call} failed{place_in_source(error, problem)}: {type(error).__name__}: {error}"
         ) from error
     return Built(model, content, _sources(problem), model_sketch(model))
 
@@ -114,11 +113,7 @@ def _read(given: Any, problem: PythonProblem) -> Model:
     return read_model(loss_fn, params, data, sampled=problem.sampled)
 
 
-def _told(problem: PythonProblem) -> str:
-    return ", ".join(f"{name}={value!r}" for name, value in problem.arguments.items()) or "no arguments"
-
-
-def _place(error: BaseException, problem: PythonProblem) -> str:
+def place_in_source(error: BaseException, problem: PythonProblem) -> str:
     """Where in the user's own code, as far as it got there."""
     frames = traceback.extract_tb(error.__traceback__)
     folder = _folder(problem)
@@ -188,9 +183,9 @@ def _in_default_mode(load: Callable[[], ModuleType], problem: PythonProblem) -> 
         outside = _global_mode()
         try:
             module = load()
-        except Exception as error:  # whatever the module does when it is imported
+        except (Exception, SystemExit) as error:  # whatever the module does when it is imported
             raise TargetError(
-                f"{problem.module} cannot be imported: {type(error).__name__}{_place(error, problem)}: {error}"
+                f"{problem.module} cannot be imported: {type(error).__name__}{place_in_source(error, problem)}: {error}"
             ) from error
         is_double = _global_mode() and not outside
         if is_double:
@@ -322,7 +317,7 @@ def _built(definition: str) -> Model:
         )
     if built.content != problem.content and not is_same_but_for_rounding(built.sketch, problem.sketch):
         raise TargetError(
-            f"`{problem.function}` of {problem.module} ({_told(problem)}) built another model here than when this "
+            f"{problem.call} built another model here than when this "
             f"command began (content {built.content}, not {problem.content}). It has to give the same parameters and "
             "data wherever and whenever it is called: fix its seeds, or load what it computes from a file."
         )

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import functools
 import math
+import sysconfig
+import traceback
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -14,10 +17,19 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from lambda_hat.errors import InputError
+from lambda_hat.errors import InputError, told_together
 from lambda_hat.targets.convolutions import with_matrix_products
 from lambda_hat.targets.model import Model, PerExampleLossFn, losses_of
-from lambda_hat.targets.selection import Leaf, is_array, is_floating, kind_of_value, leaves_of, select
+from lambda_hat.targets.selection import (
+    MOST_NAMED,
+    Leaf,
+    is_array,
+    is_floating,
+    kind_of_value,
+    leaves_of,
+    listed,
+    select,
+)
 
 __all__ = [
     "PytreeLoss",
@@ -29,6 +41,13 @@ __all__ = [
     "read_columns_like",
     "read_model",
 ]
+
+_UNTRACEABLE = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.NonConcreteBooleanIndexError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+)
 
 ROW_TOLERANCE = 1e-3  # of the largest loss: rounding in another batch stays below, a mean over the batch does not
 
@@ -105,14 +124,30 @@ class PytreeLoss:
         """In what the programs of two losses differ, in words; empty where they are one program."""
         if self == other:
             return ""
+        own, wanted = self._by_place(), other._by_place()
+        differences = [
+            f"{what} {listed(sorted(places))}"
+            for what, places in (("missing", wanted.keys() - own.keys()), ("added", own.keys() - wanted.keys()))
+            if places
+        ]
+        for place in sorted(own.keys() & wanted.keys()):
+            leaf, like = own[place], wanted[place]
+            if isinstance(leaf, _Floating) and isinstance(like, _Floating) and leaf.shape != like.shape:
+                differences.append(f"{place} has the shape {leaf.shape}, not {like.shape}")
+            elif isinstance(leaf, _Floating) and isinstance(like, _Floating) and leaf != like:
+                differences.append(f"other entries of {place} are sampled")
+            elif leaf != like:
+                differences.append(f"{place}, which is not sampled, is another one")
+        if differences:
+            return "; ".join(differences[:MOST_NAMED])
         if self.structure != other.structure:
-            return f"params have the structure {self.structure}, not {other.structure}"
-        for index, (leaf, wanted) in enumerate(zip(self.leaves, other.leaves, strict=True)):
-            if isinstance(leaf, _Floating) and isinstance(wanted, _Floating) and leaf.shape != wanted.shape:
-                return f"leaf {index} of params has the shape {leaf.shape}, not {wanted.shape}"
-            if leaf != wanted:
-                return f"leaf {index} of params, which is no floating array or is sampled elsewhere, is another one"
+            return "params are of other types, or have other static fields"
         return "another loss_fn, or data of another structure"
+
+    def _by_place(self) -> dict[str, _Floating | _Fixed]:
+        """The leaves by their places in params."""
+        numbered = jax.tree.unflatten(self.structure, range(len(self.leaves)))
+        return {leaf.place: self.leaves[leaf.value] for leaf in leaves_of(numbered)}
 
     def params(self, position: Float[Array, " d"], *frozen: Array) -> Any:
         """The pytree at a position, floating leaves in the position's precision."""
@@ -192,10 +227,10 @@ def read_model(loss_fn: Any, params: Any, data: Any, *, sampled: Any = None) -> 
             "loss_fn: found a callable without a hash, expected one that compiled kernels can be filed under: "
             "a function, or an object of a frozen dataclass."
         )
-    columns, names, data_structure = _read_data(data)
     leaves = leaves_of(params)
-    chosen = _selected(leaves, params, sampled)
-    specs, w0, frozen = _read_leaves(leaves, chosen)
+    (columns, names, data_structure), (specs, w0, frozen) = told_together(
+        lambda: _read_data(data), lambda: _read_leaves(leaves, _selected(leaves, params, sampled))
+    )
     structure = jax.tree.structure(params)
     if not _is_hashable(structure):
         raise InputError(
@@ -220,19 +255,20 @@ def read_model(loss_fn: Any, params: Any, data: Any, *, sampled: Any = None) -> 
 
 def _selected(leaves: Sequence[Leaf], params: Any, sampled: Any) -> list[Bool[np.ndarray, ...] | bool]:
     """What is sampled of each leaf, once no leaf leaves in doubt what it is."""
+    faults: list[tuple[str, str]] = []
     for leaf in leaves:
         value = leaf.value
         is_attribute = bool(leaf.path) and isinstance(leaf.path[-1], jax.tree_util.GetAttrKey)
         if isinstance(value, float) and not is_array(value) and not is_attribute and sampled is None:
-            raise InputError(
-                f"{leaf.place}: found {value}, a Python float, which could be a parameter or a constant. Make it an "
-                "array to sample it; keep it in loss_fn or in a static field to fix it."
+            fault = (
+                f"found {value}, a Python float, which could be a parameter or a constant. Make it an array to sample "
+                "it; keep it in loss_fn or in a static field to fix it."
             )
+            faults.append((leaf.place, fault))
         if isinstance(value, complex) or (is_array(value) and jnp.issubdtype(value.dtype, jnp.complexfloating)):
-            raise InputError(
-                f"{leaf.place}: found complex numbers, expected real ones. Store real and imaginary parts as two "
-                "arrays."
-            )
+            fault = "found complex numbers, expected real ones. Store real and imaginary parts as two arrays."
+            faults.append((leaf.place, fault))
+    _refuse(faults)
     if not any(is_floating(leaf.value) for leaf in leaves):
         count = "1 leaf" if len(leaves) == 1 else f"{len(leaves)} leaves"
         raise InputError(
@@ -249,15 +285,15 @@ def _read_leaves(
     specs: list[_Floating | _Fixed] = []
     position: list[np.ndarray] = [np.empty(0)]
     frozen: list[np.ndarray] = []
+    faults: list[tuple[str, str]] = []
     for leaf, choice in zip(leaves, chosen, strict=True):
         if not is_floating(leaf.value):
             specs.append(_Fixed.of(leaf.value))
             continue
         values = np.asarray(leaf.value, np.float64)
         if bad := int(np.sum(~np.isfinite(values))):
-            raise InputError(
-                f"{leaf.place}: found {bad} of {values.size} entries NaN or infinite, expected finite numbers."
-            )
+            fault = f"found {bad} of {values.size} entries NaN or infinite, expected finite numbers."
+            faults.append((leaf.place, fault))
         if choice is True:
             specs.append(_Floating(values.shape, None))
             position.append(values.reshape(-1))
@@ -266,6 +302,7 @@ def _read_leaves(
         specs.append(_Floating.of(values.shape, indices))
         position.append(values.reshape(-1)[indices])
         frozen.append(values)
+    _refuse(faults)
     return tuple(specs), np.concatenate(position), tuple(frozen)
 
 
@@ -278,27 +315,54 @@ def _read_data(
         raise InputError(
             f"{argument}: found {kind_of_value(data)} without arrays, expected arrays with one row per example."
         )
-    arrays: list[np.ndarray] = []
     names = tuple(f"{argument}{jax.tree_util.keystr(path)}" for path, _ in found)
-    for name, (_, column) in zip(names, found, strict=True):
-        if not isinstance(column, np.ndarray | jax.Array):
-            raise InputError(f"{name}: found {kind_of_value(column)}, expected a NumPy or JAX array.")
-        is_real = is_floating(column)
-        if not (is_real or jnp.issubdtype(column.dtype, jnp.integer) or column.dtype == np.bool_):
-            raise InputError(f"{name}: found dtype {column.dtype}, expected floating-point or whole numbers.")
-        if column.ndim == 0:
-            raise InputError(f"{name}: found a single number, expected an array with one row per example.")
-        array = np.asarray(column)
-        if is_real and not np.issubdtype(array.dtype, np.floating):
-            array = array.astype(np.float32)  # bfloat16 and its like, which NumPy itself does not know
-        if is_real and (bad := int(np.sum(~np.isfinite(array)))):
-            raise InputError(f"{name}: found {bad} of {array.size} entries NaN or infinite, expected finite numbers.")
-        if array.shape[0] != (num_data := (arrays or [array])[0].shape[0]):
-            raise InputError(f"{name}: found {array.shape[0]} rows, expected {num_data} as in {names[0]}.")
-        arrays.append(array)
-    if arrays[0].shape[0] < min_rows:
-        raise InputError(f"{argument}: found {arrays[0].shape[0]} rows, expected at least {min_rows}.")
+    columns = [column for _, column in found]
+    _refuse([(name, fault) for name, column in zip(names, columns, strict=True) for fault in _faults_of(column)])
+    arrays = [_with_known_dtype(np.asarray(column)) for column in columns]
+    num_data = arrays[0].shape[0]
+    _refuse(
+        [
+            (name, f"found {array.shape[0]} rows, expected {num_data} as in {names[0]}.")
+            for name, array in zip(names, arrays, strict=True)
+            if array.shape[0] != num_data
+        ]
+    )
+    if num_data < min_rows:
+        raise InputError(f"{argument}: found {num_data} rows, expected at least {min_rows}.")
     return tuple(arrays), names, structure
+
+
+def _faults_of(column: Any) -> Iterator[str]:
+    """What is wrong with a column of data alone."""
+    if not isinstance(column, np.ndarray | jax.Array):
+        yield f"found {kind_of_value(column)}, expected a NumPy or JAX array."
+    elif not (is_floating(column) or jnp.issubdtype(column.dtype, jnp.integer) or column.dtype == np.bool_):
+        yield f"found dtype {column.dtype}, expected floating-point or whole numbers."
+    elif column.ndim == 0:
+        yield "found a single number, expected an array with one row per example."
+    elif is_floating(column) and (bad := int(np.sum(~np.isfinite(_with_known_dtype(np.asarray(column)))))):
+        yield f"found {bad} of {column.size} entries NaN or infinite, expected finite numbers."
+
+
+def _with_known_dtype(column: np.ndarray) -> np.ndarray:
+    """The column; bfloat16 and its like, which NumPy itself does not know, as float32."""
+    is_foreign = is_floating(column) and not np.issubdtype(column.dtype, np.floating)
+    return column.astype(np.float32) if is_foreign else column
+
+
+def _refuse(faults: Sequence[tuple[str, str]]) -> None:
+    """Tell faults by their places, each fault once.
+
+    Raises:
+        InputError: there are some.
+    """
+    places: dict[str, list[str]] = {}
+    for place, fault in faults:
+        places.setdefault(fault, []).append(place)
+    lines = [f"{listed(found)}: {fault}" for fault, found in places.items()]
+    if lines:
+        more = [f"… and {len(lines) - MOST_NAMED} more."] if len(lines) > MOST_NAMED else []
+        raise InputError("\n".join(lines[:MOST_NAMED] + more))
 
 
 class _Traced(NamedTuple):
@@ -318,7 +382,14 @@ def _traced(
         function = loss_fn.returned
         frozen = tuple(jax.ShapeDtypeStruct(shape, dtype) for shape in loss_fn.frozen_shapes)
     position = jax.ShapeDtypeStruct((dim,), dtype)
-    program, returned = jax.make_jaxpr(function, return_shape=True)(position, batch, *frozen)
+    try:
+        program, returned = jax.make_jaxpr(function, return_shape=True)(position, batch, *frozen)
+    except _UNTRACEABLE as error:
+        raise InputError(
+            f"loss_fn: found {_what_is_untraceable(error)}{_place_in_loss(error)}, where values are not known yet; "
+            "expected what JAX can trace: functions of jax.numpy in place of NumPy's, jnp.where in place of `if` on "
+            "values, and no float(), int() or .item()."
+        ) from error
     return _Traced(returned, frozenset(_floating_dtypes(program.jaxpr)))
 
 
@@ -333,6 +404,25 @@ def _floating_dtypes(program: Any) -> Iterator[str]:
             inner = getattr(parameter, "jaxpr", parameter)
             if hasattr(inner, "eqns"):
                 yield from _floating_dtypes(inner)
+
+
+def _what_is_untraceable(error: Exception) -> str:
+    if isinstance(error, jax.errors.TracerBoolConversionError):
+        return "a decision of Python (`if`, `while`, `and`)"
+    if isinstance(error, jax.errors.TracerArrayConversionError):
+        return "a function of NumPy"
+    if isinstance(error, jax.errors.NonConcreteBooleanIndexError):
+        return "an index by booleans"
+    return "float(), int() or the like"
+
+
+def _place_in_loss(error: Exception) -> str:
+    """The last line of code that is neither an installed package's nor ours."""
+    frames = traceback.extract_tb(error.__traceback__)
+    installed = tuple(map(sysconfig.get_path, ("stdlib", "purelib", "platlib")))
+    own = str(Path(__file__).parents[1])
+    theirs = [frame for frame in frames if not frame.filename.startswith((*installed, own))]
+    return f" in {theirs[-1].filename}, line {theirs[-1].lineno}, `{theirs[-1].name}`" if theirs else ""
 
 
 def _columns_of(model: Model, dtype: str) -> tuple[tuple[tuple[int, ...], Any], ...]:
@@ -398,22 +488,32 @@ def _losses_in_two_batches(
 def check_rows(
     loss_fn: PerExampleLossFn, position: Float[Array, " d"], rows: tuple[Array, ...], frozen: tuple[Array, ...] = ()
 ) -> None:
-    """Refuse a loss of a row that depends on the other rows of its batch.
+    """Refuse a loss of a row that is random, or depends on the other rows of its batch.
 
     `position` should lie away from w0, where the losses of a model that interpolates are nothing but rounding.
 
     Raises:
-        InputError: a row with its losses in two batches.
+        InputError: a row with its two losses.
     """
     losses, again = (np.asarray(values) for values in _losses_in_two_batches(loss_fn, position, rows, frozen))
     if not (np.isfinite(losses).all() and np.isfinite(again).all()):
         return  # a loss may well overflow out there
     worst = int(np.argmax(np.abs(again - losses)))
-    if abs(again[worst] - losses[worst]) > ROW_TOLERANCE * np.max(np.abs(losses)):
+    tolerance = ROW_TOLERANCE * np.max(np.abs(losses))
+    if abs(again[worst] - losses[worst]) <= tolerance:
+        return
+    one, other = (np.asarray(losses_of(loss_fn, position, rows, frozen)) for _ in range(2))
+    if np.max(np.abs(one - other)) > tolerance:
+        worst = int(np.argmax(np.abs(one - other)))
         raise InputError(
-            f"loss_fn: row {worst} has loss {losses[worst]:.6g} in one batch and {again[worst]:.6g} in a smaller one; "
-            "expected the loss of a row not to depend on the other rows."
+            f"loss_fn: row {worst} has loss {one[worst]:.6g} and then {other[worst]:.6g} in the same batch at the same "
+            "params; expected a loss that is not random. Switch dropout off, and make neither random numbers nor "
+            "random keys inside."
         )
+    raise InputError(
+        f"loss_fn: row {worst} has loss {losses[worst]:.6g} in one batch and {again[worst]:.6g} in a smaller one; "
+        "expected the loss of a row not to depend on the other rows."
+    )
 
 
 def _is_hashable(value: Any) -> bool:

@@ -15,11 +15,11 @@ from jaxtyping import Bool
 from lambda_hat.config.suggest import did_you_mean
 from lambda_hat.errors import InputError
 
-__all__ = ["Leaf", "is_array", "is_floating", "kind_of_value", "leaves_of", "select"]
+__all__ = ["MOST_NAMED", "Leaf", "is_array", "is_floating", "kind_of_value", "leaves_of", "listed", "select"]
 
 _COLLECTION_OF_PARAMETERS = "params"  # of Flax linen's variables; `batch_stats` and the like lie beside it
 _COLLECTION_OF_STATISTICS = "batch_stats"
-_MOST_NAMED = 12
+MOST_NAMED = 12  # of many, in a message
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,14 +107,14 @@ def select(leaves: Sequence[Leaf], params: Any, sampled: Any) -> list[Bool[np.nd
                 "numbers: only those can be sampled."
             )
     if not any(np.any(choice) for choice in chosen):
-        raise InputError(f"sampled: chooses nothing of {_listed(leaves)}; expected at least one entry.")
+        raise InputError(f"sampled: chooses nothing of {_names_of(leaves)}; expected at least one entry.")
     return chosen
 
 
 def _choices(leaves: Sequence[Leaf], params: Any, sampled: Any) -> Sequence[Bool[np.ndarray, ...] | bool]:
     if isinstance(sampled, str):
         return _by_patterns(leaves, [sampled])
-    if isinstance(sampled, list | tuple) and sampled and all(isinstance(item, str) for item in sampled):
+    if isinstance(sampled, list | tuple) and all(isinstance(item, str) for item in sampled):
         return _by_patterns(leaves, sampled)
     if callable(sampled) and not _is_tree_of_booleans(sampled):
         function: Callable[[str, Any], Any] = sampled
@@ -129,7 +129,7 @@ def _by_patterns(leaves: Sequence[Leaf], patterns: Sequence[str]) -> list[bool]:
             names = [leaf.name for leaf in floating]
             hint = did_you_mean(pattern, names)
             raise InputError(
-                f"sampled: {pattern!r} matches nothing of {_listed(floating)}." + (f"\n    {hint}" if hint else "")
+                f"sampled: {pattern!r} matches nothing of {_names_of(floating)}." + (f"\n    {hint}" if hint else "")
             )
     return [is_floating(leaf.value) and any(_matches(leaf.name, pattern) for pattern in patterns) for leaf in leaves]
 
@@ -144,9 +144,15 @@ def _by_tree(leaves: Sequence[Leaf], params: Any, sampled: Any) -> list[Bool[np.
     try:
         choices = jax.tree.leaves(jax.tree.broadcast(sampled, params))
     except ValueError as error:
+        given = leaves_of(sampled)
+        missing = [leaf for leaf in leaves if not any(leaf.path[: len(one.path)] == one.path for one in given)]
+        extra = [one for one in given if not any(leaf.path[: len(one.path)] == one.path for leaf in leaves)]
+        found = [f"no choice for {_names_of(missing)}"] if missing else []
+        if extra:
+            found.append(f"a choice for {_names_of(extra)}, which params do not have")
         raise InputError(
-            "sampled: found a pytree of another structure than params; expected patterns such as 'layers/0/*', a "
-            f"function (path, leaf) -> bool, or a pytree of booleans like params ({error})."
+            f"sampled: found {' and '.join(found) or 'a pytree of other types than params'}; expected a pytree of "
+            "booleans like params, patterns such as 'layers/0/*', or a function (path, leaf) -> bool."
         ) from error
     return [_checked(leaf, choice) for leaf, choice in zip(leaves, choices, strict=True)]
 
@@ -172,10 +178,14 @@ def _is_tree_of_booleans(value: Any) -> bool:
     )
 
 
-def _listed(leaves: Sequence[Leaf]) -> str:
-    names = [f"`{leaf.name}`" for leaf in leaves]
-    more = [f"and {len(names) - _MOST_NAMED} more"] if len(names) > _MOST_NAMED else []
-    return ", ".join(names[:_MOST_NAMED] + more)
+def listed(names: Sequence[str]) -> str:
+    """The names one after the other; of many, the first ones."""
+    more = [f"and {len(names) - MOST_NAMED} more"] if len(names) > MOST_NAMED else []
+    return ", ".join([*names[:MOST_NAMED], *more])
+
+
+def _names_of(leaves: Sequence[Leaf]) -> str:
+    return listed([f"`{leaf.name}`" for leaf in leaves])
 
 
 def is_array(value: Any) -> TypeGuard[np.ndarray | np.generic | jax.Array]:

@@ -1,7 +1,8 @@
 """Building networks of one's own before a run begins, in a process of its own: `python -m lambda_hat.tasks.build`.
 
 It reads a `BuildOrder` from the file that its argument names, and writes a `BuildReport` to the one that its second
-names. What functions print goes to stderr. The command that waits for it needs neither JAX nor what users import.
+names, anew after every problem: so it tells how far it came. What functions print goes to stderr. The command that
+waits for it needs neither JAX nor what users import.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from lambda_hat.config.problems import PythonProblem, parse_problem
 from lambda_hat.errors import LambdaHatError, TargetError
 from lambda_hat.posterior import checked_posterior_of
 from lambda_hat.records.build import BuildOrder, BuildReport, BuiltProblem
-from lambda_hat.targets.python import Built, build_anew, find_function
+from lambda_hat.targets.python import Built, build_anew, find_function, place_in_source
 
 __all__ = ["main"]
 
@@ -28,14 +29,17 @@ def main(order_path: str, report_path: str) -> None:
     """Carry out an order, problem by problem."""
     order = BuildOrder.read(Path(order_path))
     assert order is not None
-    problems = tuple(_built(values, is_called=order.is_called) for values in order.problems)
-    BuildReport(problems=problems).write(Path(report_path))
+    report = BuildReport(problems=())
+    report.write(Path(report_path))
+    for values in order.problems:
+        report = BuildReport(problems=(*report.problems, _built(values, is_called=order.is_called)))
+        report.write(Path(report_path))
 
 
 def _built(values: object, *, is_called: bool) -> BuiltProblem:
+    problem = parse_problem(values)
+    assert isinstance(problem, PythonProblem)
     try:
-        problem = parse_problem(values)
-        assert isinstance(problem, PythonProblem)
         if not is_called:
             find_function(problem)
             return BuiltProblem(sources={})
@@ -48,23 +52,18 @@ def _built(values: object, *, is_called: bool) -> BuiltProblem:
     except TargetError as error:
         return BuiltProblem(fault=str(error))
     except LambdaHatError as error:
-        return BuiltProblem(fault=f"what `{values_name(values)}` gave cannot be used: {error}")
+        return BuiltProblem(fault=f"what {problem.call} gave cannot be used: {error}")
     except Exception as error:  # of the loss, which is the user's own
-        return BuiltProblem(fault=f"the loss of `{values_name(values)}` failed: {type(error).__name__}: {error}")
+        where = place_in_source(error, problem)
+        return BuiltProblem(fault=f"the loss of {problem.call} failed{where}: {type(error).__name__}: {error}")
     return BuiltProblem(content=built.content, sources=built.sources, sketch=built.sketch)
-
-
-def values_name(values: object) -> str:
-    """The function, for messages."""
-    return str(values.get("build", "")).rpartition(":")[2] if isinstance(values, dict) else ""
 
 
 def _refuse_another(one: Built, other: Built, problem: PythonProblem) -> None:
     if one.content != other.content:
         raise TargetError(
-            f"`{problem.function}` of {problem.module} gave another model when it was called again with the same "
-            "arguments. It has to give the same parameters and data every time: fix its seeds, or load what it "
-            "computes from a file."
+            f"{problem.call} gave another model when it was called again with the same arguments. It has to give the "
+            "same parameters and data every time: fix its seeds, or load what it computes from a file."
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Container, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lambda_hat.config.methods import METHODS
 from lambda_hat.config.study import Budget, CategoricalDist, Distribution, IntDist, Objective
@@ -24,6 +24,8 @@ class StudyPlan:
     label: str  # executor
     settings: Mapping[str, object]  # fixed ones, under YAML's names; sampled ones win over them
     reference: ReferenceRecord  # of the problem
+    title: str = ""  # of the problem
+    arguments: Mapping[str, object] = field(default_factory=dict)  # of the function that builds it, if one does
     seed: int  # each trial derives its own from it
     num_trials: int
     trial_sec: float

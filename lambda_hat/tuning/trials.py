@@ -210,6 +210,8 @@ class TrialLane:
             self.plan.reference,
             self.plan.label,
             pid=self.plan.pid,
+            title=self.plan.title or None,
+            arguments=self.plan.arguments,
             method=self.plan.method,
             run_id=trial.run_id,
             number=trial.number,

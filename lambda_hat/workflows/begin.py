@@ -59,8 +59,11 @@ def refuse_unfinished(plan: Plan, *, resume: bool) -> None:
 def study_plan(loaded: LoadedStudy, plan: Plan, pid: str, method: str, reference: ReferenceRecord) -> StudyPlan:
     """What all trials of one problem and method have in common beside what is searched."""
     study = loaded.study
+    (problem,) = [problem for problem in plan.problems if problem.pid == pid]
     return StudyPlan(
         pid=pid,
+        title=problem.title,
+        arguments=problem.arguments,
         method=method,
         label=plan.routes[f"methods.{method}"].label,
         settings=with_slots(loaded.samplers[method], method, study.space(method)),

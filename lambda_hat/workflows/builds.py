@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -111,10 +112,10 @@ def _carried_out(loaded: LoadedFile, *, is_called: bool) -> Sequence[BuiltProble
     Raises:
         ConfigError: with every fault, by the line of its entry.
     """
-    indices = [index for index, problem in enumerate(loaded.problems) if isinstance(problem, PythonProblem)]
-    order = BuildOrder(problems=tuple(loaded.problems[index].to_dict() for index in indices), is_called=is_called)
+    problems = {index: problem for index, problem in enumerate(loaded.problems) if isinstance(problem, PythonProblem)}
     reports: list[BuiltProblem | None] = [None] * len(loaded.problems)
-    for index, report in zip(indices, _run(order, loaded.sections.execution.budget.setup_sec), strict=True):
+    found = _run(list(problems.values()), loaded.sections.execution.budget.setup_sec, is_called=is_called)
+    for index, report in zip(problems, found, strict=False):  # a process that ended early leaves fewer
         reports[index] = report
     if faults := [
         _fault(loaded, index, report.fault) for index, report in enumerate(reports) if report and report.fault
@@ -127,14 +128,15 @@ def _fault(loaded: LoadedFile, index: int, message: str) -> Fault:
     return loaded.locate(Fault(key=f"{loaded.entries_name}.{loaded.places[index]}.build", message=message))
 
 
-def _run(order: BuildOrder, setup_sec: float) -> Sequence[BuiltProblem]:
-    """The report of a process that carries out the order, on the CPU."""
+def _run(problems: Sequence[PythonProblem], setup_sec: float, *, is_called: bool) -> Sequence[BuiltProblem]:
+    """The report of a process that builds the problems, on the CPU; its end is a fault of the one that it was at."""
+    order = BuildOrder(problems=tuple(problem.to_dict() for problem in problems), is_called=is_called)
     with tempfile.TemporaryDirectory(prefix="lambda-hat-build-") as folder:
         paths = [Path(folder) / name for name in ("order.json", "report.json")]
         order.write(paths[0])
         # -P: what only the present folder has, workers would not find.
-        words = [sys.executable, "-P", "-m", "lambda_hat.tasks.build", *map(str, paths)]
-        limit = setup_sec * len(order.problems)
+        words = [sys.executable, "-P", "-X", "faulthandler", "-m", "lambda_hat.tasks.build", *map(str, paths)]
+        limit = setup_sec * len(problems)
         try:
             done = subprocess.run(
                 words,
@@ -146,14 +148,32 @@ def _run(order: BuildOrder, setup_sec: float) -> Sequence[BuiltProblem]:
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
+            report = BuildReport.read(paths[1])
+            last = f" It was at {problems[len(report.problems)].call}." if report is not None else ""
             raise LambdaHatError(
-                f"Building took more than {limit:g} s, which `execution.budget.setup_sec` allows."
+                f"Building took more than {limit:g} s, which `execution.budget.setup_sec` allows.{last}"
             ).advising(f"execution.budget.setup_sec={2 * setup_sec:g}") from error
         report = BuildReport.read(paths[1])
-        if report is None:
-            last = "\n".join(done.stderr.splitlines()[-_LAST_LINES:])
-            raise LambdaHatError(f"The process that builds networks ended with exit code {done.returncode}:\n{last}")
+    end = f"{_end_in_words(done.returncode)}{_last_lines(done.stderr)}"
+    if report is None:
+        raise LambdaHatError(f"The process that builds networks {end}")
+    if len(report.problems) == len(problems):
         return report.problems
+    fault = f"{problems[len(report.problems)].call} ended the process that builds it, which {end}"
+    return [*report.problems, BuiltProblem(fault=fault)]
+
+
+def _end_in_words(code: int) -> str:
+    if code >= 0:
+        return f"ended with exit code {code}."
+    names = {int(number): number.name for number in signal.Signals}
+    return f"was killed by {names.get(-code, f'signal {-code}')}."
+
+
+def _last_lines(text: str) -> str:
+    """What the process wrote last, without the list of libraries that a crash of Python ends with."""
+    lines = [line for line in text.splitlines() if line and not line.startswith("Extension modules:")]
+    return "".join(f"\n    {line}" for line in lines[-_LAST_LINES:])
 
 
 def _refuse_twins(loaded: LoadedFile, problems: Sequence[ProblemSpec]) -> None:

@@ -65,6 +65,7 @@ class _Experiments:
         self.places: dict[str, Path] = {}
         self._experiments = loaded.experiments
         self._samplers = loaded.samplers
+        self._problems = {problem.pid: problem for problem in plan.problems}
         self._plan = plan
         self._lanes: dict[tuple[str, str], FixedLane] = {}  # by problem and sampler
         self._references: dict[str, ReferenceRecord] = {}
@@ -126,12 +127,14 @@ class _Experiments:
     def _row(self, sampler: str, run: FixedTrial, lane: FixedLane) -> RunRow:
         """The row of a run; one that has not ended is RUNNING."""
         manifest, metrics = run.manifest, lane.metrics_of(run)
-        reference = self._references[manifest.pid]
+        reference, problem = self._references[manifest.pid], self._problems[manifest.pid]
         return RunRow.of(
             metrics,
             reference,
             lane.label,
             pid=manifest.pid,
+            title=problem.title,
+            arguments=problem.arguments,
             sampler=sampler,
             method=manifest.method,
             run_id=run.run_id,

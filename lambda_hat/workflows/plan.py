@@ -15,7 +15,7 @@ from lambda_hat.config.batches import oversized_batches
 from lambda_hat.config.card import AnyCard, InlineCard
 from lambda_hat.config.experiments import Experiments, FixedSampler
 from lambda_hat.config.load import LoadedCard, LoadedExperiments, LoadedFile, LoadedStudy
-from lambda_hat.config.problems import PythonProblem
+from lambda_hat.config.problems import ProblemSpec, PythonProblem
 from lambda_hat.config.study import Confirm, ReferenceSpec, Store, Study
 from lambda_hat.errors import ConfigError, Fault
 from lambda_hat.execution.plain import check_folder
@@ -58,6 +58,7 @@ class PlannedProblem:
     why_not: str  # certified or usable, in words; empty where it is both
     is_built: bool = True  # else its content, and with it its id, is not known yet
     is_begun: bool = False  # its sampling was interrupted, and goes on from its last round
+    arguments: Mapping[str, object] = field(default_factory=dict)  # of the function that builds it, if one does
 
     @property
     def needs_reference(self) -> bool:
@@ -207,7 +208,7 @@ def _check_store(store: Store, card: AnyCard) -> list[Fault]:
         faults.append(Fault(key="store.run", message=f"found {store.run!r}, but {message}", hint=hint))
     if paths.references is not None and not (paths.references.is_dir() or paths.references.parent.is_dir()):
         message = f"found {store.references!r}, but there is no folder {paths.references.parent}"
-        faults.append(Fault(key="store.references", message=message, hint="Name one that is there, or make it."))
+        faults.append(Fault(key="store.references", message=message, hint="Create it, or name one that is there."))
     return faults
 
 
@@ -354,14 +355,10 @@ def _plan_of_references(loaded: LoadedFile) -> Plan:
     paths, workers = Paths.from_store(sections.store), capacity(loaded.card)
     caps = {label: min(number, sections.per_executor.get(label, number)) for label, number in workers.items()}
     routes = effective_map(sections.execution.executor_map, loaded.methods, labels)
-    unbuilt = {
-        problem_id(problem.identity())
-        for problem in loaded.problems
-        if isinstance(problem, PythonProblem) and not problem.is_built
-    }
+    titles = problem_titles(loaded)
     problems = tuple(
-        _planned_problem(paths, pid, title, sections.reference, is_built=pid not in unbuilt)
-        for pid, title in problem_titles(loaded).items()
+        _planned_problem(paths, pid, titles[pid], sections.reference, problem)
+        for pid, problem in {problem_id(problem.identity()): problem for problem in loaded.problems}.items()
     )
     bounds: tuple[TimeBound, ...] = ()
     num_references = sum(problem.needs_reference for problem in problems)
@@ -376,13 +373,21 @@ def _plan_of_references(loaded: LoadedFile) -> Plan:
     return Plan(loaded, paths, workers, caps, routes, warnings_of(loaded), problems, bounds)
 
 
-def _planned_problem(paths: Paths, pid: str, title: str, spec: ReferenceSpec, *, is_built: bool) -> PlannedProblem:
+def _planned_problem(paths: Paths, pid: str, title: str, spec: ReferenceSpec, problem: ProblemSpec) -> PlannedProblem:
     folder = paths.problem_dir(pid)
-    has_reference = read_json(folder / REFERENCE_JSON) is not None
     usable, why_not = judge_stored_reference(paths, pid, spec)
-    has_target = (folder / TARGET_NPZ).is_file()
-    is_begun = (folder / PARTIAL_NPZ).is_file()
-    return PlannedProblem(pid, title, has_target, has_reference, usable is not None, why_not, is_built, is_begun)
+    own = problem if isinstance(problem, PythonProblem) else None
+    return PlannedProblem(
+        pid,
+        title,
+        has_target=(folder / TARGET_NPZ).is_file(),
+        has_reference=read_json(folder / REFERENCE_JSON) is not None,
+        is_usable=usable is not None,
+        why_not=why_not,
+        is_built=own is None or own.is_built,
+        is_begun=(folder / PARTIAL_NPZ).is_file(),
+        arguments={} if own is None else own.arguments,
+    )
 
 
 def _bounds(

@@ -16,6 +16,7 @@ from lambda_hat.targets import read_model
 
 X, Y = np.ones((10, 2)), np.arange(10.0)
 PARAMS, DATA = {"w": np.ones(2)}, (X, Y)
+NOISE = np.random.default_rng(0)
 
 
 def squares(params, batch):
@@ -51,6 +52,30 @@ def stopped(params, batch):
 
 def mixing(params, batch):
     return jnp.full(batch[0].shape[0], jnp.mean(squares(params, batch)))
+
+
+def noisy(params, batch):
+    return squares(params, batch) + NOISE.standard_normal()
+
+
+def ignoring(params, batch):
+    return jnp.square(batch[1])
+
+
+def deciding(params, batch):
+    return squares(params, batch) if params["w"][0] > 0 else mean(params, batch)
+
+
+def converting(params, batch):
+    return squares(params, batch) * float(params["w"][0])
+
+
+def of_numpy(params, batch):
+    return np.square(np.asarray(squares(params, batch)))
+
+
+def indexing(params, batch):
+    return squares(params, batch)[batch[1] > 0]
 
 
 def infinite(params, batch):
@@ -123,8 +148,18 @@ MODELS = [
         (squares, {"w": np.array([1, np.nan])}, DATA),
         "params['w']: found 1 of 2 entries NaN or infinite, expected finite numbers.",
     ),
+    (
+        (squares, {"u": X[:, 0] * np.nan, "v": Y * np.nan, "w": X[0]}, (X, Y[:9])),
+        "data[1]: found 9 rows, expected 10 as in data[0].\n"
+        "params['u'], params['v']: found 10 of 10 entries NaN or infinite, expected finite numbers.",
+    ),
+    (
+        (ignoring, PARAMS, DATA),
+        "params['w']: found a gradient that is zero everywhere, expected parameters that loss_fn depends on. Look for "
+        "`stop_gradient`, rounding to whole numbers, or a loss_fn that does not use its params.",
+    ),
     ((squares, PARAMS, ()), "data: found a tuple without arrays, expected arrays with one row per example."),
-    ((squares, PARAMS, (X, [1.0] * 10)), "data[1][0]: found a float, expected a NumPy or JAX array."),
+    ((squares, PARAMS, (X, [1.0] * 2)), "data[1][0], data[1][1]: found a float, expected a NumPy or JAX array."),
     ((squares, PARAMS, {"x": X, "y": Y[:9]}), "data['y']: found 9 rows, expected 10 as in data['x']."),
     ((squares, PARAMS, (X, Y[:9])), "data[1]: found 9 rows, expected 10 as in data[0]."),
     ((squares, PARAMS, (X[:1], Y[:1])), "data: found 1 rows, expected at least 2."),
@@ -164,6 +199,13 @@ ARGUMENTS = [
     ({"inverse_temperature": 0}, "inverse_temperature: found 0, expected a number greater than 0 or None."),
     ({"seed": 1.5}, "seed: found 1.5, expected a whole number from 0 to 2³¹ − 1."),
     ({"seed": -1}, "seed: found -1, expected a whole number from 0 to 2³¹ − 1."),
+    (
+        {"sampler": "hmc", "seed": -1, "steps": -3, "localization": -1, "lr": 1.0},
+        "lr: found here; expected another name.\n    Did you mean `step_size`?\n"
+        "steps: found -3, expected a whole number greater than 0.\n"
+        "localization: found -1, expected a number greater than 0 or a mapping.\n"
+        "seed: found -1, expected a whole number from 0 to 2³¹ − 1.",
+    ),
     ({"seed": True}, "seed: found True, expected a whole number from 0 to 2³¹ − 1."),
 ]  # fmt: skip
 CERTIFIED = [
@@ -171,6 +213,18 @@ CERTIFIED = [
     ({"on_uncertified": "warn"}, "on_uncertified: found here; expected only in a study."),
     ({"method": "exact"}, "method: found here; expected only in a study."),
     ({"num_chains": 3}, "num_chains: found 3, expected a whole number of at least 4."),
+    (
+        {"seconds": 0, "seed": -1, "dtype": "float16"},
+        "seconds: found 0, expected a number greater than 0.\n"
+        "seed: found -1, expected a whole number from 0 to 2³¹ − 1.\n"
+        "dtype: found 'float16', expected one of `float32`, `float64`.\n    Did you mean `float64`?",
+    ),
+]
+UNTRACEABLE = [
+    (deciding, "a decision of Python (`if`, `while`, `and`)"),
+    (converting, "float(), int() or the like"),
+    (of_numpy, "a function of NumPy"),
+    (indexing, "an index by booleans"),
 ]
 
 
@@ -193,6 +247,23 @@ def test_an_argument_that_cannot_be_certified_with(arguments, message):
     with pytest.raises(InputError) as caught:
         certify_llc(squares, PARAMS, DATA, **arguments)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(("loss_fn", "found"), UNTRACEABLE)
+def test_a_loss_that_jax_cannot_trace(loss_fn, found):
+    line = loss_fn.__code__.co_firstlineno + 1
+    with pytest.raises(InputError) as caught:
+        estimate_llc(loss_fn, PARAMS, DATA)
+    assert str(caught.value) == (
+        f"loss_fn: found {found} in {__file__}, line {line}, `{loss_fn.__name__}`, where values are not known yet; "
+        "expected what JAX can trace: functions of jax.numpy in place of NumPy's, jnp.where in place of `if` on "
+        "values, and no float(), int() or .item()."
+    )
+
+
+def test_a_random_loss():
+    with pytest.raises(InputError, match=r"and then .* in the same batch at the same params; .* Switch dropout off"):
+        estimate_llc(noisy, PARAMS, DATA)
 
 
 def test_a_loss_that_is_rounding_at_w0_does_not_mix_rows():

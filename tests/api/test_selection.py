@@ -116,6 +116,7 @@ def test_another_checkpoint_compiles_nothing():
     assert result.laplace_llc == pytest.approx(gaussian_llc(model), rel=1e-9)  # its own frozen leaves
 
 
+FORMS = "expected a pytree of booleans like params, patterns such as 'layers/0/*', or a function (path, leaf) -> bool."
 WRONG = [
     ("haed", "sampled: 'haed' matches nothing of `head`, `out/b`, `out/w`.\n    Did you mean `head`?"),
     (["head", "x/*"], "sampled: 'x/*' matches nothing of `head`, `out/b`, `out/w`."),
@@ -125,6 +126,12 @@ WRONG = [
         {"head": np.ones(3, bool), "out": False},
         "sampled: found booleans of shape (3,) for params['head'], expected (3, 2).",
     ),
+    ([], "sampled: chooses nothing of `head`, `out/b`, `out/w`; expected at least one entry."),
+    ({"head": True}, f"sampled: found no choice for `out/b`, `out/w`; {FORMS}"),
+    (
+        {"head": True, "out": {"w": True}, "tail": False},
+        f"sampled: found no choice for `out/b` and a choice for `tail`, which params do not have; {FORMS}",
+    ),
 ]
 
 
@@ -133,11 +140,6 @@ def test_a_choice_that_cannot_be_used(sampled, message):
     with pytest.raises(InputError) as caught:
         estimate_llc(squares, PARAMS, DATA, sampled=sampled)
     assert str(caught.value) == message
-
-
-def test_a_tree_of_another_structure():
-    with pytest.raises(InputError, match="sampled: found a pytree of another structure than params; expected patterns"):
-        estimate_llc(squares, PARAMS, DATA, sampled={"heads": True})
 
 
 def test_whole_numbers_cannot_be_sampled():

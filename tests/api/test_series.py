@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from lambda_hat import estimate_llc, estimate_llc_series
+from lambda_hat.api.series import SeriesPoint
 from lambda_hat.errors import InputError
 
 RNG = np.random.default_rng(0)
@@ -99,6 +100,10 @@ def test_what_is_no_number_is_kept_as_such(tmp_path):
     assert math.isfinite(one.points[0].llc) or math.isnan(other.points[0].llc)
 
 
+def unreadable():
+    raise OSError("the disk is gone")
+
+
 FAULTS = [
     ([], "checkpoints: found none, expected at least one."),
     (3, "checkpoints: found an int, expected {step: params} or pairs (step, params)."),
@@ -106,13 +111,21 @@ FAULTS = [
     ([(0, {"w": BEST}), (0, {"w": BEST})], "checkpoints: found step 0 twice, expected steps that differ."),
     (
         {0: {"w": BEST}, 1: {"w": np.ones(3)}},
-        "checkpoints[1]: found another architecture than at step 0: leaf 0 of params has the shape (3,), not (2,). "
+        "checkpoints[1]: found another architecture than at step 0: params['w'] has the shape (3,), not (2,). "
         "Give the checkpoints of one network.",
     ),
     (
         {0: {"w": BEST}, 1: {"v": BEST}},
-        "checkpoints[1]: found another architecture than at step 0: params have the structure PyTreeDef({'v': *}), not "
-        "PyTreeDef({'w': *}). Give the checkpoints of one network.",
+        "checkpoints[1]: found another architecture than at step 0: missing params['w']; added params['v']. Give the "
+        "checkpoints of one network.",
+    ),
+    (
+        {0: {"w": BEST}, 1: {"w": BEST * np.nan}},
+        "checkpoints[1]: params['w']: found 2 of 2 entries NaN or infinite, expected finite numbers.",
+    ),
+    (
+        {0: {"w": BEST}, 1: unreadable},
+        "checkpoints[1]: cannot be loaded: OSError: the disk is gone",
     ),
 ]
 
@@ -122,6 +135,45 @@ def test_checkpoints_that_cannot_be_used(checkpoints, message):
     with pytest.raises(InputError) as caught:
         estimate_llc_series(loss_fn, checkpoints, DATA, **QUICK)
     assert str(caught.value) == message
+
+
+def test_settings_are_read_before_checkpoints():
+    with pytest.raises(InputError) as caught:
+        estimate_llc_series(loss_fn, {0: unreadable}, DATA, **QUICK | {"steps": 0}, seed=-1)
+    assert str(caught.value) == (
+        "steps: found 0, expected a whole number greater than 0.\nseed: found -1, expected a whole number from 0 to "
+        "2³¹ − 1."
+    )
+
+
+def test_an_error_of_the_loss_names_the_step():
+    with pytest.raises(KeyError) as caught:
+        estimate_llc_series(lambda params, batch: params["v"], {7: {"w": BEST}}, DATA, **QUICK)
+    assert caught.value.__notes__[-1] == "This was checkpoints[7]."
+
+
+def test_a_point_says_why_it_is_not_reliable():
+    point = SeriesPoint(
+        step=3,
+        llc=1.5,
+        se=0.1,
+        is_reliable=False,
+        is_minimum=True,
+        reasons=("tail ESS is 9, at least 400 wanted. Raise `steps`.", "another"),
+        loss_at_w0=0.5,
+        laplace_llc=1.4,
+        decrease_available=0.0,
+        rhat=1.0,
+        localization=1.0,
+        nbeta=10.0,
+        dim=3,
+        num_data=20,
+        num_gradient_evaluations=1.0,
+        seconds=1.0,
+        seed=0,
+    )
+    assert repr(point).endswith("loss 0.5, not reliable: tail ESS is 9, at least 400 wanted. Raise `steps`.")
+    assert repr(replace(point, is_minimum=False)).endswith("loss 0.5, no minimum")
 
 
 def test_a_file_of_something_else(tmp_path):

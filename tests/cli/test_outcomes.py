@@ -24,14 +24,25 @@ from lambda_hat.errors import (
     TooManyFailedTrials,
     UncertifiedReference,
 )
+from lambda_hat.records.begun import Begun
 
+BEGUN = Path("runs/optuna/v1/meta/begun.json")
 EMPTY = {
     "rows": [], "references": {}, "places": {"run": Path("here")}, "failure": None, "confirmed": [], "why_none": {},
 }  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def begun(folder):
+    """The file that says that the run of the study has begun."""
+    path = folder / BEGUN
+    path.parent.mkdir(parents=True)
+    Begun().write(path)
+    return path
+
+
 def kept_and_next(*settings):
-    """What every ending but a refusal says of the study in the current folder, of which nothing is there."""
+    """What every ending but a refusal says of the study in the current folder, of which nothing is there yet."""
     place = Path("runs/optuna/v1").resolve()
     again = "lambda-hat workflow optuna --config study.yaml --local --resume"
     sets = "".join(f" --set {setting}" for setting in settings)
@@ -105,6 +116,15 @@ def test_an_ending_advises_the_command_that_was_given_with_what_helps(run_with, 
     result = run_with(ends_with(error), "--set", "execution.budget.trial_sec=30", "--set", "optuna.sampler.seed=1")
     kept = [text for text in ("execution.budget.trial_sec=30",) if "trial_sec" not in advice[0]]
     assert result.stderr.endswith(kept_and_next(*kept, "optuna.sampler.seed=1", *advice))
+
+
+def test_what_ends_before_its_run_has_begun_leaves_nothing_to_go_on_with(run_with, begun):
+    begun.unlink()
+    assert run_with(ends_with(ExecutionError("no executors"))).stderr == "Error: no executors\n"
+    setting = "execution.budget.setup_sec=7200"
+    result = run_with(ends_with(ExecutionError("too slow").advising(setting)))
+    again = f"lambda-hat workflow optuna --config study.yaml --local --set {setting}"
+    assert result.stderr == f"Error: too slow\n{'next':15}{again}\n"
 
 
 def test_results_go_to_stdout_and_messages_to_stderr(run_with):

@@ -286,7 +286,7 @@ class TestRelativeToFile:
 
     def test_a_folder_that_is_gone_is_said(self, file: Path) -> None:
         (file.parent / "refs").rmdir()
-        with pytest.raises(ConfigError, match=r"store.references: found 'refs', but there is no folder .*of the file"):
+        with pytest.raises(ConfigError, match=r"found 'refs', but there is no folder .*of the file.*\n +Create it"):
             load_cfg(file)
 
     def test_default_root(self, file: Path) -> None:

@@ -46,7 +46,7 @@ def test_rows_come_back_with_missing_values_missing(tmp_path):
     assert {name: table[f"param_{name}"][0] for name in PARAMS} == PARAMS
     assert table["started"][0] == datetime(2026, 1, 2, 1, 4, 5, tzinfo=UTC)
     assert table["finished"][0] == datetime(2026, 1, 2, tzinfo=UTC)
-    known = BARE.keys() - {"run_id", "llc_hat"} | {"hyperparameters", "versions"}
+    known = BARE.keys() - {"run_id", "llc_hat"} | {"hyperparameters", "versions", "arguments"}
     for name in table.columns:
         assert bool(table[name].isna()[1]) == (name not in known)
     assert table["param_steps"].dtype == "Int64"
@@ -159,6 +159,19 @@ def test_rows_of_other_studies_stay(tmp_path):
     path.write_bytes(path.read_bytes()[:50])
     assert rows_of_others(path, TrialRow, ()) == []
     assert rows_of_others(tmp_path / "none", TrialRow, ()) == []
+
+
+def test_a_row_says_what_its_problem_is(tmp_path):
+    path, what = (
+        tmp_path / "runs.parquet",
+        {"title": "networks.py:f", "arguments": {"checkpoint": "a.npz", "k": [1, 2]}},
+    )
+    kinds = [(RunRow, {"sampler": "a"}), (TrialRow, {"number": 0})]
+    for kind, keys in kinds:
+        write_table(path, [kind(pid="p_1", method="vi", state=State.COMPLETE, **keys, **what)], kind)
+        assert read_frame(path)["arguments"][0] == '{"checkpoint": "a.npz", "k": [1, 2]}'
+        (row,) = rows_of_others(path, kind, ())
+        assert (row.title, row.arguments) == (what["title"], what["arguments"])
 
 
 def test_runs_have_the_columns_of_trials_where_they_mean_the_same(tmp_path):

@@ -235,6 +235,10 @@ WRONG = [
     ),
     ("def network(width):\n    return 1, 2\n", r"gave: a tuple of 2; expected"),
     (
+        "def network(width):\n    raise SystemExit(7)\n",
+        r"\(width=0\) failed in .*networks\.py, line 2, `network`: SystemExit: 7",
+    ),
+    (
         "import numpy as np\ndef network(width):\n    return len, {'w': np.array([np.nan])}, np.ones((3, 1))\n",
         r"gave: params\['w'\]: found 1 of 1 entries NaN or infinite, expected finite numbers\.",
     ),

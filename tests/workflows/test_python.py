@@ -85,6 +85,8 @@ def test_experiments_on_networks_of_ones_own(run_inline, tmp_path):
     assert "networks.py:linear, checkpoint=a.npy, sampled w" in result.stdout
     runs = read_frame(one / "runs" / "llc" / "v1" / "tables" / "llc_runs.parquet")
     assert list(runs["state"]) == ["COMPLETE", "COMPLETE"]
+    assert [json.loads(text)["checkpoint"] for text in runs["arguments"]] == ["a.npy", "b.npy"]
+    assert runs["title"][0].startswith("networks.py:linear, checkpoint=a.npy, sampled w")
     assert (abs(runs["llc_ref"] - exact()) < 4 * runs["se_ref"]).all()
     assert (abs(runs["llc_hat"] - exact()) < 4 * runs["se_hat"]).all()
     assert "networks.py:linear" in (one / "runs" / "llc" / "v1" / "report.html").read_text()
@@ -114,6 +116,41 @@ def test_a_function_that_gives_no_network_starts_nothing(run_inline, tmp_path):
     assert "targets.0.build: `linear` of " in result.stderr
     assert "networks.py, line 2, `linear`: ZeroDivisionError: division by zero" in result.stderr
     assert not (tmp_path / "runs").exists()
+
+
+ENDS = [
+    ("os._exit(7)", "which ended with exit code 7."),
+    ("os.kill(os.getpid(), signal.SIGSEGV)", "which was killed by SIGSEGV."),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("statement", "end"), ENDS)
+def test_a_function_that_ends_its_process_is_named(run_inline, tmp_path, statement, end):
+    write(tmp_path)
+    source = NETWORKS.replace("import numpy as np\n", "import os\nimport signal\n\nimport numpy as np\n")
+    ending = f'    if checkpoint == "b.npy":\n        {statement}\n    rng ='
+    (tmp_path / "networks.py").write_text(source.replace("    rng =", ending))
+    result = run_inline(tmp_path, "llc", "--config", "experiments.yaml")
+    assert result.exit_code == 2
+    call = f"`linear` of {tmp_path}/networks.py (checkpoint='b.npy')"
+    assert f"targets.0.build: {call} ended the process that builds it, {end}\n" in result.stderr
+    assert ('networks.py", line' in result.stderr) == ("SIGSEGV" in end), "where it was, if somebody can know"
+    assert "--resume" not in result.stderr
+
+
+@pytest.mark.slow
+def test_what_a_loss_does_wrong_is_said_with_the_arguments(run_inline, tmp_path):
+    write(tmp_path)
+    ignoring = 'return loss_fn, {"w": np.load(checkpoint), **({"u": np.ones(2)} if checkpoint == "b.npy" else {}), '
+    source = NETWORKS.replace('return loss_fn, {"w": np.load(checkpoint), ', ignoring)
+    (tmp_path / "networks.py").write_text(source)
+    experiments = EXPERIMENTS | {"targets": [EXPERIMENTS["targets"][0] | {"sampled": ["w", "u*"]}]}
+    (tmp_path / "experiments.yaml").write_text(yaml.safe_dump(experiments))
+    result = run_inline(tmp_path, "llc", "--config", "experiments.yaml")
+    assert result.exit_code == 2
+    assert "(checkpoint='a.npy') gave: sampled: 'u*' matches nothing of" in result.stderr
+    assert "networks.py (checkpoint='b.npy') gave cannot be used: params['u']: found a gradient" in result.stderr
 
 
 @pytest.mark.slow

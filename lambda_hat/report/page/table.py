@@ -21,7 +21,7 @@ from lambda_hat.report.verdict import settings_text
 __all__ = ["Cell", "Column", "Links", "Table", "TableRow", "address", "cells_of", "column_of", "plain_table"]
 
 _PROBLEMS = ("pid", "found_on")
-_HIDDEN = frozenset({"versions", "git_commit", "pid_worker", "x64"})  # the page says once where results come from
+_HIDDEN = frozenset({"title", "arguments", "versions", "git_commit", "pid_worker", "x64"})  # the page says them once
 
 
 @dataclass(frozen=True)

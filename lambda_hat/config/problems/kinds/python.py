@@ -98,6 +98,16 @@ class PythonProblem(ProblemSpec):
         return self.build.rpartition(":")[0]
 
     @property
+    def told_arguments(self) -> str:
+        """The arguments, for messages."""
+        return ", ".join(f"{name}={value!r}" for name, value in self.arguments.items()) or "no arguments"
+
+    @property
+    def call(self) -> str:
+        """The function with its arguments, for messages."""
+        return f"`{self.function}` of {self.module} ({self.told_arguments})"
+
+    @property
     def is_file(self) -> bool:
         """Whether the function is one of a file."""
         return self.module.endswith(".py")
