@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from os.path import commonprefix
 from types import TracebackType
 from typing import Self, TextIO, TypeVar
 
@@ -21,7 +22,15 @@ __all__ = ["ExecutorLine", "Progress", "ReferenceLine", "Snapshot", "StudyLine"]
 SECONDS_BETWEEN_LINES = 30.0  # off a terminal
 _BAR_WIDTH, _MIN_BAR_WIDTH = 40, 10
 _LINES_AROUND = 6  # headings, what is left out, the bar, the executors
-_COUNTS = {"done": 4, "running": 7, "compiling": 9, "failed": 6, "pruned": 6, "of": 4, "best": 9}  # and their widths
+_COUNTS = {
+    "done": 4,
+    "running": 7,
+    "compiling": 9,
+    "failed": 6,
+    "pruned": 6,
+    "of": 4,
+    "best obj.": 9,
+}  # and their widths
 _WIDE = 72  # columns, below which how many are compiling is left out
 _MIN_NAME, _MAX_NAME, _HEAD = 8, 60, 8
 
@@ -152,7 +161,9 @@ class Progress:
         for study in snapshot.studies:
             compiling = f", {study.setting_up} of them compiling" if study.setting_up else ""
             counts = f"{study.running} running{compiling}, {study.failed} failed, {study.pruned} pruned"
-            best = f", best {number(study.best)}" if study.noun == "trials" else ""  # others have no objective
+            best = (
+                f", best objective {number(study.best)}" if study.noun == "trials" else ""
+            )  # others have no objective
             yield f"{study.name}: {study.num_finished}/{study.total} {study.noun} ({counts}){best}"
         yield f"{_total_text(snapshot)}, busy: {_busy_text(snapshot)}"
 
@@ -170,9 +181,13 @@ class Progress:
         counts = _COUNTS if self._console.width >= _WIDE else {k: v for k, v in _COUNTS.items() if k != "compiling"}
         width = max(_MIN_NAME, self._console.width - sum(counts.values()) - len(counts) - 1)
         if references:
-            parts.append(_reference_table(references, min(width, _MAX_NAME)))
+            names = [line.pid for line in snapshot.references]
+            widest = min(max(width, self._console.width // 3), max(_MIN_NAME, *map(len, names)), _MAX_NAME)
+            parts.append(_reference_table(references, _shortened(names, widest), widest))
         if studies:
-            parts.append(_study_table(studies, min(width, _MAX_NAME), counts))
+            width = min(width, _MAX_NAME)
+            names = _shortened([line.name for line in snapshot.studies], width)
+            parts.append(_study_table(studies, names, width, counts))
         if hidden or more:
             parts.append(_cut(f"and {listed(_counts(hidden, more))} more", style="dim"))
         total = Table.grid(padding=(0, 1))
@@ -182,16 +197,16 @@ class Progress:
         return Group(*parts, total, _cut(f"{clock(snapshot.elapsed)}  {_busy_text(snapshot)}", style="dim"))
 
 
-def _reference_table(lines: Sequence[ReferenceLine], width: int) -> Table:
+def _reference_table(lines: Sequence[ReferenceLine], names: Mapping[str, str], width: int) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), expand=True)
     table.add_column("reference", width=width)
     table.add_column("state", ratio=1)
     for line in lines:
-        table.add_row(_shortened(line.pid, width), _cut(line.state))
+        table.add_row(Text(names[line.pid], no_wrap=True), _cut(line.state))
     return table
 
 
-def _study_table(lines: Sequence[StudyLine], width: int, counts: Mapping[str, int]) -> Table:
+def _study_table(lines: Sequence[StudyLine], names: Mapping[str, str], width: int, counts: Mapping[str, int]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("study", width=width)
     for header, of_header in counts.items():
@@ -199,15 +214,28 @@ def _study_table(lines: Sequence[StudyLine], width: int, counts: Mapping[str, in
     for line in lines:
         cells = (line.done, line.running, line.setting_up, line.failed, line.pruned, line.total)
         shown = dict(zip(_COUNTS, [*map(str, cells), number(line.best)], strict=True))
-        table.add_row(_shortened(line.name, width), *(shown[header] for header in counts))
+        table.add_row(Text(names[line.name], no_wrap=True), *(shown[header] for header in counts))
     return table
 
 
-def _shortened(name: str, width: int) -> Text:
-    """A name without its middle where it is too long: what tells names apart is often at their ends."""
-    head = min(_HEAD, width // 2)
-    text = name if len(name) <= width else f"{name[:head]}…{name[len(name) - width + head + 1 :]}"
-    return Text(text, no_wrap=True)
+def _shortened(names: Sequence[str], width: int) -> dict[str, str]:
+    """Every name, without its middle where it is too long; names that would look the same keep what tells them apart."""
+    short = {name: _elided(name, width, min(_HEAD, width // 2), len(name)) for name in names}
+    for text in set(short.values()):
+        alike = [name for name in short if short[name] == text]
+        if len(alike) > 1:
+            start = len(commonprefix(alike).rstrip("0123456789"))  # numbers stay whole
+            short |= {name: _elided(name, width, width // 3, start) for name in alike}
+    return short
+
+
+def _elided(name: str, width: int, head: int, start: int) -> str:
+    """The first `head` characters and, behind an ellipsis, what fits from `start` on, or else the end."""
+    if len(name) <= width:
+        return name
+    rest = width - head - 1
+    start = max(head, min(start, len(name) - rest))
+    return f"{name[:head]}…{name[start : start + rest]}"
 
 
 def _cut(text: str, style: str = "") -> Text:

@@ -9,7 +9,9 @@ from lambda_hat.report.sweep import _figure
 
 def run_row(**values) -> RunRow:
     known = {"pid": "p_0123456789ab", "sampler": "auto", "method": "auto", "state": State.COMPLETE, "label": "htex64"}
-    return RunRow.model_construct(**known | {"llc_hat": 8.0, "se_hat": 0.1, "llc_ref": 8.1, "laplace_llc": 8.2} | values)
+    return RunRow.model_construct(
+        **known | {"llc_hat": 8.0, "se_hat": 0.1, "llc_ref": 8.1, "laplace_llc": 8.2} | values
+    )
 
 
 def drawn(*rows: RunRow):
