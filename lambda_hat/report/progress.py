@@ -31,8 +31,8 @@ _COUNTS = {
     "of": 4,
     "best obj.": 9,
 }  # and their widths
-_WIDE = 72  # columns, below which how many are compiling is left out
-_MIN_NAME, _MAX_NAME, _HEAD = 8, 60, 8
+_LEFT_OUT = ("compiling", "pruned", "running")  # in this order, where names would have too little room
+_MIN_NAME, _MAX_NAME, _HEAD = 12, 60, 8
 
 L = TypeVar("L")
 
@@ -167,6 +167,15 @@ class Progress:
             yield f"{study.name}: {study.num_finished}/{study.total} {study.noun} ({counts}){best}"
         yield f"{_total_text(snapshot)}, busy: {_busy_text(snapshot)}"
 
+    def _columns(self) -> tuple[dict[str, int], int]:
+        """The columns of numbers that there is room for, with their widths, and the width that is left for names."""
+        counts, left_out = dict(_COUNTS), iter(_LEFT_OUT)
+        while (width := self._console.width - sum(counts.values()) - len(counts) - 1) < _MIN_NAME:
+            if (header := next(left_out, None)) is None:
+                break
+            del counts[header]
+        return counts, max(_MIN_NAME, width)
+
     def _tables(self, snapshot: Snapshot) -> Group:
         """Two tables, one bar, and what the executors do: as wide as the terminal, and no higher.
 
@@ -178,8 +187,7 @@ class Progress:
             snapshot.studies, lambda line: line.num_finished < line.total, room - len(references)
         )
         parts: list[RenderableType] = []
-        counts = _COUNTS if self._console.width >= _WIDE else {k: v for k, v in _COUNTS.items() if k != "compiling"}
-        width = max(_MIN_NAME, self._console.width - sum(counts.values()) - len(counts) - 1)
+        counts, width = self._columns()
         if references:
             names = [line.pid for line in snapshot.references]
             widest = min(max(width, self._console.width // 3), max(_MIN_NAME, *map(len, names)), _MAX_NAME)
@@ -219,23 +227,29 @@ def _study_table(lines: Sequence[StudyLine], names: Mapping[str, str], width: in
 
 
 def _shortened(names: Sequence[str], width: int) -> dict[str, str]:
-    """Every name, without its middle where it is too long; names that would look the same keep what tells them apart."""
-    short = {name: _elided(name, width, min(_HEAD, width // 2), len(name)) for name in names}
-    for text in set(short.values()):
-        alike = [name for name in short if short[name] == text]
-        if len(alike) > 1:
-            start = len(commonprefix(alike).rstrip("0123456789"))  # numbers stay whole
-            short |= {name: _elided(name, width, width // 3, start) for name in alike}
+    """Every name, without its middle where it is too long.
+
+    Behind the ellipsis stands the end, or what tells names apart, if ends do not or a number would lose digits.
+    """
+    head = min(_HEAD, width // 3)
+    rest = width - head - 1
+    short: dict[str, str] = {}
+    for beginning in {name[:head]: None for name in names}:
+        alike = [name for name in names if name[:head] == beginning]
+        ends = {name[-rest:] for name in alike}
+        is_cut = any(len(name) > width and name[-rest - 1 : 1 - rest].isdigit() for name in alike)
+        start = None if len(ends) == len({*alike}) and not is_cut else len(commonprefix(alike).rstrip("0123456789"))
+        short |= {name: _elided(name, width, head, start) for name in alike}
     return short
 
 
-def _elided(name: str, width: int, head: int, start: int) -> str:
+def _elided(name: str, width: int, head: int, start: int | None) -> str:
     """The first `head` characters and, behind an ellipsis, what fits from `start` on, or else the end."""
     if len(name) <= width:
         return name
-    rest = width - head - 1
-    start = max(head, min(start, len(name) - rest))
-    return f"{name[:head]}…{name[start : start + rest]}"
+    last = len(name) - (width - head - 1)
+    start = last if start is None else max(head, min(start, last))
+    return f"{name[:head]}…{name[start:][: width - head - 1]}"
 
 
 def _cut(text: str, style: str = "") -> Text:
