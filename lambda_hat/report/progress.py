@@ -238,7 +238,8 @@ def _shortened(names: Sequence[str], width: int) -> dict[str, str]:
         alike = [name for name in names if name[:head] == beginning]
         ends = {name[-rest:] for name in alike}
         is_cut = any(len(name) > width and name[-rest - 1 : 1 - rest].isdigit() for name in alike)
-        start = None if len(ends) == len({*alike}) and not is_cut else len(commonprefix(alike).rstrip("0123456789"))
+        shared = commonprefix(alike).rstrip("0123456789")  # noqa: RUF071 - of text, not of paths
+        start = len(shared) if is_cut or len(ends) < len({*alike}) else None
         short |= {name: _elided(name, width, head, start) for name in alike}
     return short
 

@@ -105,7 +105,8 @@ def settings_map_figure(trials: Sequence[TrialRow]) -> Picture | None:
     """Trials by step size and what else matters most, coloured by bias, R̂ and virial excess.
 
     Trials that can be trusted have a black ring, those without an estimate are crosses. Green is where most trials
-    nearby can be trusted, no farther than such a trial reaches. None below eight trials, or where step size or everything else is the same in all.
+    nearby can be trusted, and one of these is close. None below eight trials, or where step size or everything else is
+    the same in all.
     """
     axes_of = _axes(trials)
     if axes_of is None:
