@@ -19,7 +19,13 @@ __all__ = ["config"]
 
 @click.group()
 def config() -> None:
-    """Check and explain configuration."""
+    """Check and explain configuration.
+
+    \b
+    Examples:
+      lambda-hat config validate mine.yaml
+      lambda-hat config show mine.yaml --part problems
+    """
 
 
 def _file_argument(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -24,7 +24,13 @@ __all__ = ["workflow"]
 
 @click.group()
 def workflow() -> None:
-    """Run a study or experiments."""
+    """Run a study or experiments.
+
+    \b
+    Examples:
+      lambda-hat workflow optuna --config quickstart.yaml --local
+      lambda-hat workflow llc --config experiments.yaml --local
+    """
 
 
 @workflow.command("optuna", cls=StudyCommand)

@@ -57,13 +57,13 @@ def test_what_fits_is_offered(offered, words, expected):
 def test_every_command_has_an_example():
     def commands(group, path):
         for name, command in group.commands.items():
+            yield " ".join((*path, name)), command.help
             if hasattr(command, "commands"):
                 yield from commands(command, (*path, name))
-            else:
-                yield " ".join((*path, name)), command.help
 
     without = [name for name, text in commands(cli, ()) if f"  lambda-hat {name}" not in text]
     assert without == []
+    assert "  lambda-hat init" in str(cli.help)
 
 
 def test_the_docs_say_how_to_switch_it_on():

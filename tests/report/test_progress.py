@@ -198,6 +198,8 @@ def test_a_terminal_that_a_debugger_needs_gets_lines(monkeypatch):
 
 def test_numbers():
     assert clock(3725.4) == "1:02:05"
+    assert clock(47 * 3600) == "47:00:00"
+    assert clock(76 * 3600 + 61) == "3 d 4:01:01"
     assert number(None) == number(float("nan")) == number(float("inf")) == "–"
     assert estimate(15.6374, 0.0071) == "15.6374 ± 0.0071"
     assert estimate(1542.61, 2.3) == "1542.6 ± 2.3"
