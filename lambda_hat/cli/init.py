@@ -12,7 +12,7 @@ from lambda_hat.config.shipped import STARTERS, write_starter
 
 __all__ = ["init"]
 
-_KINDS = "\n".join(f"  {name:<12} {starter.summary}" for name, starter in STARTERS.items())
+_KINDS = "\n".join(f"  {name:<14} {starter.summary}" for name, starter in STARTERS.items())
 
 
 @click.command(
