@@ -183,5 +183,6 @@ def test_a_log_on_a_full_disk_says_nothing_beside_the_error(folder):
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
         "Error: x could not be written: No space left on device. "
-        f"Once there is room and it can be written, the same command does; `--resume` goes on with a run.\n{kept_and_next()}"
+        "Once there is room and it can be written, the same command does; `--resume` goes on with a run.\n"
+        f"{kept_and_next()}"
     )

@@ -90,8 +90,8 @@ def test_what_to_cite_and_what_not():
     refused = reference_record(is_certified=False, reasons=["R̂ of r² is 1.15, at most 1.01 wanted"])
     verdict = judge_problem(refused, {"sgld": trial_row(llc_hat=8.3, error=0.05)})
     assert verdict.citation == (
-        "Do not cite λ = 8.250 ± 0.070 at γ_loc = 56, nβ = 21.7, n = 100: the reference is not certified, because R̂ of r² is "
-        "1.15, at most 1.01 wanted."
+        "Do not cite λ = 8.250 ± 0.070 at γ_loc = 56, nβ = 21.7, n = 100: the reference is not certified, because R̂ of "
+        "r² is 1.15, at most 1.01 wanted."
     )
     assert verdict.recommendation[0].startswith("Nothing can be recommended: without a certified reference")
     assert (verdict.tone, verdict.best) == ("bad", "none")
