@@ -73,6 +73,7 @@ _SVG_CLEANING = tuple(
     )
 )
 _MOST_VALUES = 8  # up to which each has a tick of its own
+_SHORT = 5  # characters of a round number
 _GAP, _CHARACTER = 0.02, 0.04  # between labels, and of one character of them, in lengths of the axis
 _COORDINATES = re.compile(r' (?:d|x|y|transform|points)="[^"]*"')
 _DECIMALS = re.compile(r"(\d\.\d\d)\d+")
@@ -109,16 +110,17 @@ def log_scale(axis: Axis, low: float, high: float) -> None:
 
 
 def value_ticks(axis: Axis, values: Sequence[float], num: int = 5) -> None:
-    """Ticks at the values there are, where these are few and whole or come again; else about `num`, whole if they are.
+    """Ticks at the values there are, where these are few and whole, or round and come again; else about `num` ticks.
 
-    A logarithmic axis with other values keeps its ticks.
+    Whole numbers have whole ticks. A logarithmic axis with other values keeps its ticks.
     """
     from matplotlib.axis import XAxis
     from matplotlib.ticker import FixedFormatter, MaxNLocator
 
     there = sorted(set(values))
     is_whole = all(float(value).is_integer() for value in there)
-    if len(there) <= _MOST_VALUES and (is_whole or 2 * len(there) <= len(values)):
+    is_round = all(len(decimal(value)) <= _SHORT and float(decimal(value)) == value for value in there)
+    if len(there) <= _MOST_VALUES and (is_whole or (is_round and 2 * len(there) <= len(values))):
         low, high = axis.get_transform().transform(axis.get_view_interval())
         shown: dict[float, str] = {}  # labels by their values
         end = -math.inf  # of the last label, in lengths of the axis

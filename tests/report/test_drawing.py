@@ -70,6 +70,16 @@ def test_values_that_are_few_have_the_ticks(values, expected):
     assert [label.get_text() for label in axes.get_xticklabels()] == expected
 
 
+def test_values_of_many_digits_have_no_ticks_of_their_own():
+    values = [1e-4, 0.00517947, 0.268269] * 2
+    with drawn(3, 2) as figure:
+        axes = figure.subplots()
+        axes.plot(values, values, "o")
+        log_scale(axes.xaxis, 5e-5, 0.5)
+        value_ticks(axes.xaxis, values)
+    assert "0.001" in [label.get_text() for label in axes.get_xticklabels()]
+
+
 def test_many_whole_numbers_have_whole_ticks():
     with drawn(3, 2) as figure:
         axes = figure.subplots()
