@@ -87,7 +87,7 @@ def list_command(root: Path, is_json: bool) -> None:
         return
     _print_table(
         "runs",
-        ("run", "state", "trials ended", "certified", "best", "size", "age", "ttl"),
+        ("run", "state", "ended", "certified", "best", "size", "age", "ttl"),
         (_run_cells(row, known[row.run]) for row in figures),
     )
     _print_table(
@@ -97,7 +97,7 @@ def list_command(root: Path, is_json: bool) -> None:
     )
     _print_table(
         "studies",
-        ("study", "run", "trials ended", "verdict", "size", "age"),
+        ("study", "run", "ended", "verdict", "size", "age"),
         (_study_cells(row, known[row.run]) for row in studies),
     )
 
