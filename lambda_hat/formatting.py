@@ -28,9 +28,11 @@ _DIGITS = re.compile(r"\.(\d+)")
 
 
 def clock(seconds: float) -> str:
-    """A duration in whole seconds as `h:mm:ss`."""
+    """A duration in whole seconds as `h:mm:ss`, with the days before it from two on: `3 d 4:00:00`."""
     minutes, second = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{second:02d}"
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24) if hours >= 48 else (0, hours)
+    return f"{f'{days} d ' if days else ''}{hour}:{minute:02d}:{second:02d}"
 
 
 def number(value: float | None, spec: str = ".4g", bound: float | None = None) -> str:

@@ -37,8 +37,8 @@ TABLES: dict[str, type[Row]] = {"optuna_trials": TrialRow, "confirmed": Confirme
 NOTE = "<!-- Written by scripts/generate_docs.py; change the code instead. -->\n"
 INTRODUCTION = """\
 A study is one YAML file. Keys that it leaves out have the defaults given here. `lambda-hat config validate FILE`
-finds all mistakes at once. `lambda-hat config show FILE` prints the file with all defaults and says where each value
-came from. `--set KEY=VALUE` changes one value for one command.
+finds mistakes and tells them together. `lambda-hat config show FILE` prints the file with all defaults and says where
+each value came from. `--set KEY=VALUE` changes one value for one command.
 
 ![A study file with all defaults, and where each value came from](figures/origins.svg)
 
@@ -211,7 +211,7 @@ def commands() -> str:
 
 def command_sections(command: click.Command, path: tuple[str, ...]) -> Iterator[str]:
     """One section per command, groups before what is in them."""
-    context = click.Context(command, info_name=" ".join(path))
+    context = click.Context(command, info_name=" ".join(path), **cli.context_settings)
     usage = command.get_usage(context).removeprefix("Usage: ")
     lines = [f"## `{' '.join(path)}`\n" if len(path) > 1 else "", f"{help_text(command)}\n"]
     lines += [f"```text\n{usage}\n```\n"]

@@ -98,7 +98,7 @@ class LLCResult:
                     ("acceptance_rate", "acceptance", ".2f"),
                     ("k_hat", "k̂", ".2f"),
                     ("llc_psis", "λ̂ by importance sampling", ".4g"),
-                    ("predicted_bias", "predicted bias", "+.1%"),
+                    ("predicted_bias", "bias predicted by step and batch", "+.1%"),
                 )
                 if name in self.extras
             },

@@ -76,7 +76,13 @@ def _print_notes(error: BaseException) -> None:
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(lambda_hat.__version__, prog_name="lambda-hat")
 def cli() -> None:
-    """Certified references and tuned estimators of Local Learning Coefficients."""
+    """Certified references and tuned estimators of Local Learning Coefficients.
+
+    \b
+    Examples:
+      lambda-hat init quickstart
+      lambda-hat workflow optuna --config quickstart.yaml --local
+    """
 
 
 cli.add_command(init)

@@ -36,7 +36,13 @@ _json = click.option("--json", "is_json", is_flag=True, help="Print JSON.")
 
 @click.group()
 def artifacts() -> None:
-    """List, show and clean up the files of runs."""
+    """List, show and clean up the files of runs.
+
+    \b
+    Examples:
+      lambda-hat artifacts ls
+      lambda-hat artifacts gc --dry-run
+    """
 
 
 @artifacts.command("ls")
@@ -60,9 +66,19 @@ def list_command(root: Path, is_json: bool) -> None:
     studies = [study for run in runs for study in run.studies()]
     if is_json:
         rows = {
-            "runs": [{**asdict(row), **_run_words(known[row.run])} for row in figures],
+            "runs": [
+                {**asdict(row), "num_wanted": sum(known[row.run].wanted.values()), **_run_words(known[row.run])}
+                for row in figures
+            ],
             "problems": [{**asdict(row), **_problem_words(known[row.run], row.pid)} for row in problems],
-            "studies": [{**asdict(row), **_study_words(known[row.run], row.study)} for row in studies],
+            "studies": [
+                {
+                    **asdict(row),
+                    "num_wanted": known[row.run].wanted.get(row.study),
+                    **_study_words(known[row.run], row.study),
+                }
+                for row in studies
+            ],
         }
         click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
         return
@@ -71,8 +87,8 @@ def list_command(root: Path, is_json: bool) -> None:
         return
     _print_table(
         "runs",
-        ("run", "state", "trials", "certified", "best", "size", "age", "ttl"),
-        (_run_cells(row, _run_words(known[row.run])) for row in figures),
+        ("run", "state", "ended", "certified", "best", "size", "age", "ttl"),
+        (_run_cells(row, known[row.run]) for row in figures),
     )
     _print_table(
         "problems",
@@ -81,8 +97,8 @@ def list_command(root: Path, is_json: bool) -> None:
     )
     _print_table(
         "studies",
-        ("study", "run", "trials", "verdict", "size", "age"),
-        (_study_cells(row, _study_words(known[row.run], row.study)) for row in studies),
+        ("study", "run", "ended", "verdict", "size", "age"),
+        (_study_cells(row, known[row.run]) for row in studies),
     )
 
 
@@ -230,8 +246,14 @@ def _study_words(run: Overview, study: str) -> dict[str, str]:
     return {"verdict": method.short if method else "no results yet"}
 
 
-def _run_cells(run: RunFigures, words: Mapping[str, str]) -> Sequence[str]:
-    trials, ttl = f"{run.num_ended}/{run.num_trials}", "–" if run.ttl_days is None else f"{run.ttl_days:g} d"
+def _ended(num_ended: int, num_wanted: int) -> str:
+    """How many trials of those that are wanted; more may have ended, where some ran again with more time."""
+    return f"{num_ended} of {num_wanted}" if num_wanted else str(num_ended)  # no command has said how many
+
+
+def _run_cells(run: RunFigures, overview: Overview) -> Sequence[str]:
+    words, trials = _run_words(overview), _ended(run.num_ended, sum(overview.wanted.values()))
+    ttl = "–" if run.ttl_days is None else f"{run.ttl_days:g} d"
     state = f"{words['state']}, in use by {run.in_use_by}" if run.in_use_by else words["state"]
     return run.run, state, trials, words["certified"], words["best"], _size(run.bytes), _age(run.age_days), ttl
 
@@ -241,9 +263,9 @@ def _problem_cells(problem: ProblemFigures, words: Mapping[str, str]) -> Sequenc
     return problem.pid, problem.run, words["reference"], words["best"], size, age, words["title"]
 
 
-def _study_cells(study: StudyFigures, words: Mapping[str, str]) -> Sequence[str]:
-    trials = f"{study.num_ended}/{study.num_trials}"
-    return study.study, study.run, trials, words["verdict"], _size(study.bytes), _age(study.age_days)
+def _study_cells(study: StudyFigures, overview: Overview) -> Sequence[str]:
+    trials, verdict = _ended(study.num_ended, overview.wanted.get(study.study, 0)), _study_words(overview, study.study)
+    return study.study, study.run, trials, verdict["verdict"], _size(study.bytes), _age(study.age_days)
 
 
 def _size(num_bytes: int) -> str:

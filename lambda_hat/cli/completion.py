@@ -5,12 +5,15 @@ Click asks these functions when the shell does; nothing here is imported heavily
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 __all__ = ["complete_card", "complete_file", "complete_id", "complete_key", "complete_run", "complete_schema"]
 
@@ -59,37 +62,52 @@ def complete_schema(_ctx: click.Context, _param: click.Parameter, incomplete: st
     return _beginning(schema_names(), incomplete)
 
 
-def complete_key(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Keys of study files, part by part, and behind `=` the values of keys that have a closed set of them."""
+def complete_key(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Keys of the file, part by part, and behind `=` the values of keys that have a closed set of them."""
+    models = _models(ctx)
     key, equals, value = incomplete.partition("=")
     if equals:
-        return [CompletionItem(f"{key}={name}") for name in _values(key.split(".")) if name.startswith(value)]
+        return [CompletionItem(f"{key}={name}") for name in _values(models, key.split(".")) if name.startswith(value)]
     *above, _ = key.split(".")
     before = "".join(f"{part}." for part in above)
     found = []
-    for name in _names(above):
-        end = "." if _names([*above, name]) else "="
+    for name in _names(models, above):
+        end = "." if _names(models, [*above, name]) else "="
         found.append(f"{before}{name}{end}")
     return _beginning(found, incomplete)
 
 
-def _names(path: list[str]) -> tuple[str, ...]:
-    from lambda_hat.config.describe import names_at, type_at
+def _models(ctx: click.Context) -> tuple[type[BaseModel], ...]:
+    """What the file can be: by its keys, or else by the command."""
     from lambda_hat.config.experiments import Experiments
+    from lambda_hat.config.load import kind_of
+    from lambda_hat.config.study import Study
+
+    given = (
+        *map(ctx.params.get, ("config", "config_file", "file")),
+        *ctx.args,
+    )  # where click leaves FILE
+    name = next(filter(None, given), None)
+    by_command = {"optuna": Study, "llc": Experiments}.get(ctx.info_name or "")
+    kind = (kind_of(name) if name else None) or by_command
+    return (kind,) if kind else (Study, Experiments)
+
+
+def _names(models: Sequence[type[BaseModel]], path: list[str]) -> tuple[str, ...]:
+    from lambda_hat.config.describe import names_at, type_at
     from lambda_hat.config.methods import METHODS, hyperparameter_names
     from lambda_hat.config.study import Study
 
-    if len(path) == 2 and path[0] in ("samplers", "search_space") and path[1] in METHODS:
+    if Study in models and len(path) == 2 and path[0] in ("samplers", "search_space") and path[1] in METHODS:
         return hyperparameter_names(path[1])
-    found = (names_at(type_at(model, _nested(path), tuple(path)), None) for model in (Study, Experiments))
+    found = (names_at(type_at(model, _nested(path), tuple(path)), None) for model in models)
     return next(filter(None, found), ()) if path else tuple(dict.fromkeys(name for names in found for name in names))
 
 
-def _values(path: list[str]) -> Iterator[str]:
+def _values(models: Sequence[type[BaseModel]], path: list[str]) -> Iterator[str]:
     from lambda_hat.config.describe import closed_set, type_at
-    from lambda_hat.config.study import Study
 
-    annotation = type_at(Study, _nested(path), tuple(path))
+    annotation = next(filter(None, (type_at(model, _nested(path), tuple(path)) for model in models)), None)
     yield from map(str, closed_set(annotation) if annotation is not None else ())
     if annotation is bool:
         yield from ("true", "false")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lambda_hat.cli.completion import complete_file, complete_schema
-from lambda_hat.cli.options import file_options
+from lambda_hat.cli.options import Choice, file_options
 
 if TYPE_CHECKING:
     from lambda_hat.config.load import LoadedCard, LoadedFile
@@ -19,7 +19,13 @@ __all__ = ["config"]
 
 @click.group()
 def config() -> None:
-    """Check and explain configuration."""
+    """Check and explain configuration.
+
+    \b
+    Examples:
+      lambda-hat config validate mine.yaml
+      lambda-hat config show mine.yaml --part problems
+    """
 
 
 def _file_argument(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -41,9 +47,10 @@ def validate(
     parsl_card: str | None,
     dotlist: tuple[str, ...],
 ) -> None:
-    """Check FILE and report all faults at once.
+    """Check FILE and report all faults together.
 
-    FILE is a study or experiments, which are checked with the Parsl card that they run on, or a card.
+    FILE is a study or experiments, which are checked with the Parsl card that they run on, or a card. Whether the two
+    fit each other shows once neither has faults of its own.
 
     \b
     Examples:
@@ -66,7 +73,7 @@ def validate(
 @_file_argument
 @click.option(
     "--part",
-    type=click.Choice(["study", "card", "problems", "samplers"]),
+    type=Choice(["study", "card", "problems", "samplers"]),
     default="study",
     show_default=True,
     help="Which part to print.",

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from lambda_hat.cli.completion import complete_id, complete_run
-from lambda_hat.cli.options import UserPath
+from lambda_hat.cli.options import Choice, UserPath
 
 __all__ = ["diagnose"]
 
@@ -19,7 +19,7 @@ __all__ = ["diagnose"]
 @click.option(
     "--format",
     "formats",
-    type=click.Choice(["png", "svg", "pdf"]),
+    type=Choice(["png", "svg", "pdf"]),
     multiple=True,
     default=["png"],
     show_default=True,

@@ -121,14 +121,19 @@ def _usual(seconds: float | None) -> str:
     )
 
 
+_SCHEDULERS = {"slurm": "Slurm", "pbs": "PBS", "kubernetes": "Kubernetes"}  # by the types of their cards
+
+
 def _total_line(plan: Plan) -> str:
     if not plan.bounds:
         return "nothing is left to run"
     about = "" if plan.usual_seconds is None else f"; about {clock(plan.usual_seconds)}"
     if plan.is_inline:
         return f"in all {clock(plan.max_seconds)}: one task after the other{about}"
+    scheduler = _SCHEDULERS.get(plan.loaded.card.type)
+    waiting = f"waiting for {scheduler}, " if scheduler else ""
     kinds = list(dict.fromkeys(bound.what for bound in plan.bounds))
     return (
         f"in all {clock(plan.max_seconds)}: {', then '.join(kinds)}, all executors side by side; "
-        f"waiting for Slurm, starting workers, training, compiling and repeating lost tasks come on top{about}"
+        f"{waiting}starting workers, training, compiling and repeating lost tasks come on top{about}"
     )

@@ -8,7 +8,7 @@ from typing import Literal
 import click
 
 from lambda_hat.cli.completion import complete_run
-from lambda_hat.cli.options import UserPath
+from lambda_hat.cli.options import Choice, UserPath
 
 __all__ = ["export"]
 
@@ -22,7 +22,7 @@ _TABLES = ("summary", "trials", "confirmed", "across", "runs")
 @click.option("--latex", "form", flag_value="latex", help="Print the summary as a LaTeX table (booktabs).")
 @click.option(
     "--table",
-    type=click.Choice(_TABLES),
+    type=Choice(_TABLES),
     default="summary",
     show_default=True,
     help="With --csv or --json: what to print. The summary has a row for each problem and method.",

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import click
 
-from lambda_hat.cli.options import UserPath
+from lambda_hat.cli.options import Choice, UserPath
 from lambda_hat.config.shipped import STARTERS, write_starter
 
 __all__ = ["init"]
 
-_KINDS = "\n".join(f"  {name:<12} {starter.summary}" for name, starter in STARTERS.items())
+_KINDS = "\n".join(f"  {name:<14} {starter.summary}" for name, starter in STARTERS.items())
 
 
 @click.command(
@@ -22,7 +22,7 @@ _KINDS = "\n".join(f"  {name:<12} {starter.summary}" for name, starter in STARTE
     "Files that say something else are never overwritten.\n\n"
     "\b\nExamples:\n  lambda-hat init quickstart\n  lambda-hat init own-network my-network",
 )
-@click.argument("kind", type=click.Choice(list(STARTERS)), default="quickstart", metavar="[KIND]")
+@click.argument("kind", type=Choice(list(STARTERS)), default="quickstart", metavar="[KIND]")
 @click.argument("folder", type=UserPath(), default=Path(), metavar="[FOLDER]")
 def init(kind: str, folder: Path) -> None:
     """Write the files and say what to type next."""

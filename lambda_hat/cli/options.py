@@ -10,9 +10,10 @@ from typing import Any
 import click
 
 from lambda_hat.cli.completion import complete_card, complete_file, complete_key
+from lambda_hat.config.suggest import did_you_mean
 from lambda_hat.formatting import user_path
 
-__all__ = ["RunOptions", "StudyCommand", "UserPath", "file_options", "run_options", "verbosity"]
+__all__ = ["Choice", "RunOptions", "StudyCommand", "UserPath", "file_options", "run_options", "verbosity"]
 
 Command = Callable[..., Any]
 
@@ -82,6 +83,18 @@ class StudyCommand(click.Command):
             if error.option_name == "--storage":
                 message = "There is no --storage: the studies' journal lies under `store.root`. "
             raise click.UsageError(f"{message}For one run, use `--set {key}=VALUE`.", ctx) from error
+
+
+class Choice(click.Choice[str]):
+    """One of a few words; of any other word the error asks whether a similar one was meant."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The word."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter as error:
+            message = f"{error.message} {did_you_mean(value, self.choices)}".strip()
+            raise click.BadParameter(message, ctx, param) from error
 
 
 class UserPath(click.Path):

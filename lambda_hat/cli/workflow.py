@@ -14,7 +14,6 @@ import click
 
 from lambda_hat.cli.options import RunOptions, StudyCommand, run_options
 from lambda_hat.errors import ConfigError, LambdaHatError, RunStateError
-from lambda_hat.formatting import user_path
 
 if TYPE_CHECKING:
     from lambda_hat.records.rows import TrialRow
@@ -25,7 +24,13 @@ __all__ = ["workflow"]
 
 @click.group()
 def workflow() -> None:
-    """Run a study or experiments."""
+    """Run a study or experiments.
+
+    \b
+    Examples:
+      lambda-hat workflow optuna --config quickstart.yaml --local
+      lambda-hat workflow llc --config experiments.yaml --local
+    """
 
 
 @workflow.command("optuna", cls=StudyCommand)
@@ -137,11 +142,13 @@ def _again(
     options: RunOptions, workflow: str, places: Mapping[str, Path], settings: Sequence[str] = (), *, resume: bool = True
 ) -> list[str]:
     """The words of the command that was given, with other settings; of the run's snapshot where that read a pipe."""
+    from lambda_hat.config.load import find_file
+
     flags = ["--resume"] if resume else []
     keys = {text.partition("=")[0] for text in settings}
     texts = [*(text for text in options.dotlist if text.partition("=")[0] not in keys), *settings]
     begin = ["lambda-hat", "workflow", workflow, "--config"]
-    if user_path(options.config).is_file():
+    if find_file(options.config).is_file():
         return [*begin, options.config, *options.card_words, *flags, *_sets(texts)]
     return [*begin, str(places["configuration"]), *flags, *_sets(settings)]
 

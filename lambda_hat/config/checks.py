@@ -183,6 +183,8 @@ def _check_distribution(method: str, name: str, distribution: object) -> Iterato
             yield Finding((*path, "dist"), f"found '{kind}', but `{name}` is no number; expected `categorical`")
         else:
             yield from _check_range(method, name, spec, path)
+    else:  # a kind that is missing or misspelt is reported already
+        yield from _check_order(spec, path)
 
 
 def _check_range(method: str, name: str, spec: Mapping[str, Any], path: KeyPath) -> Iterator[Finding]:
@@ -194,16 +196,21 @@ def _check_range(method: str, name: str, spec: Mapping[str, Any], path: KeyPath)
         yield Finding((*path, "low"), f"found {found(low)} for a logarithmic range, expected more than 0")
     if not (is_number(low) and is_number(high)):
         return
-    if low > high:
-        message = f"found low {found(low)} above high {found(high)}, expected low ≤ high"
-        yield Finding((*path, "low"), message, "Swap the two.")
-    elif spec["dist"] == "int" and is_number(step) and step > 1:
+    yield from _check_order(spec, path)
+    if low <= high and spec["dist"] == "int" and is_number(step) and step > 1:
         if spec.get("log") is True:
             message = f"found {found(step)} with `log: true`, expected no step in a logarithmic range"
             yield Finding((*path, "step"), message, "Remove `step`, or set `log: false`.")
         elif rest := (high - low) % step:
             message = f"steps of {found(step)} from {found(low)} miss high {found(high)}, expected to end there"
             yield Finding((*path, "high"), message, f"Use {high - rest} or {high - rest + step}.")
+
+
+def _check_order(spec: Mapping[str, Any], path: KeyPath) -> Iterator[Finding]:
+    low, high = spec.get("low"), spec.get("high")
+    if is_number(low) and is_number(high) and low > high:
+        message = f"found low {found(low)} above high {found(high)}, expected low ≤ high"
+        yield Finding((*path, "low"), message, "Swap the two.")
 
 
 def _unaccepted(method: str, name: str, value: object, path: KeyPath) -> Iterator[Finding]:

@@ -24,8 +24,9 @@ from lambda_hat.config.methods import Method
 from lambda_hat.config.overrides import Override, apply, misdirected, parse_overrides
 from lambda_hat.config.problems import PosteriorSpec, ProblemEntry, ProblemSpec
 from lambda_hat.config.resolve import problem_or_findings, resolve_sampler
-from lambda_hat.config.shipped import shipped_card
+from lambda_hat.config.shipped import card_names, shipped_file, shipped_names
 from lambda_hat.config.study import Execution, Store, Study
+from lambda_hat.config.suggest import file_meant
 from lambda_hat.config.validation import findings_of
 from lambda_hat.errors import ConfigError, Fault, UsageError
 from lambda_hat.formatting import escaped, user_path
@@ -36,6 +37,8 @@ __all__ = [
     "LoadedFile",
     "LoadedStudy",
     "find_card",
+    "find_file",
+    "kind_of",
     "load_card",
     "load_cfg",
     "load_experiments",
@@ -153,7 +156,7 @@ def load_card(
     """
     path = _chosen_card(parsl_card, local, inline) or find_card(_LOCAL_CARD)
     assert path is not None  # one ships
-    return _card_alone(_read(path), dotlist)
+    return _card_alone(_File(path, _read_card(path)), dotlist)
 
 
 def _card_alone(file: _File, dotlist: Sequence[str]) -> LoadedCard:
@@ -251,8 +254,12 @@ class _File(NamedTuple):
 
 
 def _read(path: str | Path) -> _File:
-    path = user_path(path)
-    return _File(path, read_document(path, str(path)))
+    path = find_file(path)
+    return _File(path, read_document(path, str(path), () if path.exists() else shipped_names()))
+
+
+def _read_card(path: Path) -> Document:
+    return read_document(path, str(path), () if path.exists() else card_names())
 
 
 FileT = TypeVar("FileT", Study, Experiments)
@@ -298,10 +305,10 @@ def _load(kind: _Kind[FileT], file: _File, dotlist: Sequence[str], card_path: Pa
         card_path = find_card(wanted, beside=path)
         if card_path is None:
             message = f"found {wanted!r}, expected a file, here or in the study's folder or one above it"
-            findings.append(Finding(("execution", "parsl_card"), message))
+            findings.append(Finding(("execution", "parsl_card"), message, file_meant(wanted, card_names())))
     faults += [*document.faults, *map(document.locate, findings)]
 
-    card_document = Document("the card", None) if card_path is None else read_document(card_path, str(card_path))
+    card_document = Document("the card", None) if card_path is None else _read_card(card_path)
     card, card_document, more = _load_card(card_document, for_card, kind)
     faults += more
     if faults or sections is None or card is None or card_path is None:
@@ -346,7 +353,19 @@ def find_card(name: str, beside: Path | None = None) -> Path | None:
     for folder in folders:
         if (folder / path).exists() and not (folder / path).is_dir():  # it may be a pipe
             return folder / path
-    return shipped_card(name)
+    return shipped_file(name)
+
+
+def find_file(name: str | Path) -> Path:
+    """The path of the study or experiments called `name`: in this folder, or as it ships."""
+    path = user_path(name)
+    return path if path.exists() else shipped_file(path) or path
+
+
+def kind_of(name: str | Path) -> type[Study] | type[Experiments] | None:
+    """What the file called `name` is; None where its keys do not tell."""
+    data = read_document(path := find_file(name), str(path)).data
+    return next((kind.model for kind in (_STUDY, _EXPERIMENTS) if _is_like(kind, data)), None)
 
 
 def _chosen_card(parsl_card: str | None, local: bool, inline: bool) -> Path | None:
@@ -403,14 +422,15 @@ def _resolved_problems(data: dict[str, Any], section: str) -> tuple[list[Problem
     problems: list[tuple[int, ProblemSpec]] = []
     findings: list[Finding] = []
     for index, values in enumerate(entries if isinstance(entries, list) else []):
-        try:
-            entry = ProblemEntry.model_validate(values)
-        except ValidationError:  # likewise
+        entry, faulty = _usable(values)
+        if entry is None:
             continue
         place: KeyPath = (section, index)
         for point in entry.expanded():
             problem, more = problem_or_findings(point, posterior)
-            findings += [finding.under(place) for finding in more]
+            findings += [finding.under(place) for finding in more if finding.path[0] not in faulty]
+            if faulty:
+                continue
             twin = next((other for other, known in problems if known == problem), None)
             if twin is not None:
                 findings.append(
@@ -419,6 +439,17 @@ def _resolved_problems(data: dict[str, Any], section: str) -> tuple[list[Problem
             elif problem is not None:
                 problems.append((index, problem))
     return [problem for _, problem in problems], findings
+
+
+def _usable(values: Any) -> tuple[ProblemEntry | None, set[str]]:
+    """An entry without those of its keys that are faulty, and these: they are reported with the file."""
+    try:
+        return ProblemEntry.model_validate(values), set()
+    except ValidationError as error:
+        faulty = {str(key) for detail in error.errors(include_url=False) for key in detail["loc"][:1]}
+        if not isinstance(values, Mapping) or "target" in faulty:  # which says what the others mean
+            return None, faulty
+        return ProblemEntry.model_validate({key: value for key, value in values.items() if key not in faulty}), faulty
 
 
 def _load_card(

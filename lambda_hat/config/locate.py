@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from lambda_hat.config.suggest import did_you_mean
+from lambda_hat.config.suggest import file_meant
 from lambda_hat.errors import Fault
 
 __all__ = ["Document", "Finding", "KeyPath", "YamlLoader", "dotted", "parse_argument", "parse_value", "read_document"]
@@ -171,15 +171,18 @@ def parse_argument(text: str, *, is_text: bool, may_be_null: bool) -> Any:
     return text
 
 
-def read_document(path: Path, source: str) -> Document:
-    """The file at `path`, called `source` in messages. Its `faults` say what is wrong with it as YAML."""
+def read_document(path: Path, source: str, others: Iterable[str] = ()) -> Document:
+    """The file at `path`, called `source` in messages. Its `faults` say what is wrong with it as YAML.
+
+    Where there is none, another one in its folder, or one of the `others`, may have been meant.
+    """
     try:
         text = path.read_text(encoding="utf-8")
         root, findings = _compose(text)
         data = _construct(root)
     except FileNotFoundError:
         siblings = [other.name for other in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
-        return _unusable(source, "there is no such file", did_you_mean(path.name, siblings))
+        return _unusable(source, "there is no such file", file_meant(path.name, [*siblings, *others]))
     except UnicodeDecodeError:
         return _unusable(source, "cannot be read: not a text file in UTF-8")
     except OSError as error:

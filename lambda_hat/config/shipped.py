@@ -13,11 +13,11 @@ from pathlib import Path
 
 from lambda_hat.errors import InputError
 
-__all__ = ["STARTERS", "Starter", "card_names", "shipped_card", "write_starter"]
+__all__ = ["STARTERS", "Starter", "card_names", "shipped_file", "shipped_names", "write_starter"]
 
 _PACKAGE = Path(str(files("lambda_hat")))
 _ROOTS = (_PACKAGE / "shipped", _PACKAGE.parent)  # of a wheel, of a checkout
-_CARDS = "config/parsl"
+_CONFIG, _CARDS = "config", "config/parsl"
 _SUFFIXES = (".ipynb", ".yaml")
 _SCHEMA_LINE = "# yaml-language-server:"  # the schema that it names does not come along
 
@@ -62,6 +62,16 @@ STARTERS: Mapping[str, Starter] = {
         ("config/experiments.yaml",),
         ((*_RUN, "experiments.yaml", "--local"),),
     ),
+    "real-data": Starter(
+        "small networks on real data",
+        ("config/real-data.yaml",),
+        ((*_RUN, "real-data.yaml", "--local"),),
+    ),
+    "ground-truths": Starter(
+        "methods against answers that are known exactly",
+        ("config/optuna/ground-truths.yaml",),
+        ((*_TUNE, "ground-truths.yaml", "--local"),),
+    ),
     "notebooks": Starter(
         "three notebooks: a first estimate, a network of your own, reading a study",
         ("examples/notebooks",),
@@ -76,10 +86,16 @@ def card_names() -> list[str]:
     return [f"{Path(_CARDS).parent.as_posix()}/{name}" for name, _ in _sources("cards")]
 
 
-def shipped_card(name: str) -> Path | None:
-    """The card that ships as `name`, such as `config/parsl/slurm/cpu.yaml`; None where there is none."""
+def shipped_names() -> list[str]:
+    """The names of all studies, experiments and cards that ship."""
+    folder = next(root / _CONFIG for root in _ROOTS if (root / _CONFIG).exists())
+    return sorted(path.relative_to(folder.parent).as_posix() for path in folder.rglob("*.yaml"))
+
+
+def shipped_file(name: str | Path) -> Path | None:
+    """The study, experiments or card that ships as `name`, such as `config/parsl/slurm/cpu.yaml`; None if none does."""
     path = Path(name)
-    if ".." in path.parts or not path.is_relative_to(_CARDS):
+    if ".." in path.parts or not path.is_relative_to(_CONFIG) or path.suffix != ".yaml":
         return None
     return next((root / path for root in _ROOTS if (root / path).is_file()), None)
 

@@ -93,6 +93,7 @@ class Criterion:
     value: float
     bound: float
     is_upper: bool = True
+    is_percentage: bool = False  # in words
 
     @property
     def is_met(self) -> bool:
@@ -114,8 +115,10 @@ class Criterion:
     def __str__(self) -> str:
         if math.isnan(self.value):
             return f"{self.name} is not known yet"
-        value = str(self.value) if math.isinf(self.value) else number(self.value, ".4g", self.bound)
-        return f"{self.name} is {value}, {'at most' if self.is_upper else 'at least'} {self.bound:g} wanted"
+        spec = ".1%" if self.is_percentage else ".4g"
+        value = str(self.value) if math.isinf(self.value) else number(self.value, spec, self.bound)
+        bound = f"{100 * self.bound:g}%" if self.is_percentage else f"{self.bound:g}"
+        return f"{self.name} is {value}, {'at most' if self.is_upper else 'at least'} {bound} wanted"
 
 
 def minimum_criterion(decrease_available: float, llc: float, max_share: float) -> Criterion:

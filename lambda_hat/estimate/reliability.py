@@ -97,7 +97,8 @@ def _self_check(run: MethodResult, settings: MethodSettings) -> Iterator[Advised
     if settings.correction == "regression" and has_identities(run.info):
         yield Criterion("virial, in MCSE", check.virial, MAX_VIRIAL), _GRADIENT
     if settings.correction == "virial":
-        bias = Criterion("bias by the identities, over λ̂", check.relative_bias, MAX_RELATIVE_BIAS)
+        name = "bias that the identities find in the draws"
+        bias = Criterion(name, check.relative_bias, MAX_RELATIVE_BIAS, is_percentage=True)
         yield bias, settings.advice_on_bias
         if not math.isnan(check.stationarity):
             yield Criterion("distance from stationarity, in MCSE", check.stationarity, MAX_VIRIAL), _LONGER

@@ -102,10 +102,11 @@ def _route(role: Role, method: str, executor_map: ExecutorMap, labels: Sequence[
     if len(labels) == 1:
         return Route(labels[0], False, "the only executor")
     is_double_enough = role == _REFERENCE or METHODS[method].goes_with_references
-    wanted = _POOLS["double" if is_double_enough else METHODS[method].precision]
+    precision = "double" if is_double_enough else METHODS[method].precision
+    wanted = _POOLS[precision]
     needed = {wanted} if is_double_enough else {*_POOLS.values()}
     if needed <= set(labels):
-        return Route(wanted, False, f"{method} goes to {wanted}")
+        return Route(wanted, False, f"{precision} precision")
     return Fault(
         key=key,
         message=f"not given, and AUTO needs {_listed(sorted(needed))} or a single executor; found {_listed(labels)}.",

@@ -9,7 +9,9 @@ from typing import Any, Literal
 from lambda_hat.records.base import Figure, Moment, Part, Record, read_lines
 from lambda_hat.records.state import State
 
-__all__ = ["Alive", "Chunk", "Ended", "ProgressLine", "Stage", "Started", "read_progress"]
+__all__ = ["TRAINING", "Alive", "Chunk", "Ended", "ProgressLine", "Stage", "Started", "read_progress"]
+
+TRAINING = "training"  # the stage whose seconds are those of setting up
 
 
 class Started(Record):
@@ -64,6 +66,8 @@ class Alive(Part):
     """The kind of the line."""
     seconds: Figure = None
     """Seconds of the budget that are spent."""
+    setup_seconds: Figure = None
+    """Seconds of setting up, training included, which do not count."""
     is_compiling: bool = False
     """Whether a program was being compiled."""
 

@@ -12,7 +12,7 @@ from string import ascii_uppercase
 from typing import Any, TextIO
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from lambda_hat.draws.criteria import MAX_Z
@@ -22,7 +22,7 @@ from lambda_hat.records.reference import ReferenceRecord
 from lambda_hat.records.rows import ConfirmedRow
 from lambda_hat.report.overview import problem_verdict
 from lambda_hat.report.run_files import RunFiles
-from lambda_hat.report.summary import counts_text, trials_by_method
+from lambda_hat.report.summary import UNBOUNDED, counts_text, trials_by_method
 from lambda_hat.report.verdict import settings_text
 
 __all__ = ["Comparison", "Line", "Part", "compare", "print_comparison"]
@@ -86,15 +86,17 @@ def compare(runs: Sequence[RunFiles]) -> Comparison:
 
 
 def print_comparison(stream: TextIO, comparison: Comparison) -> None:
-    """Print the comparison; lines in which the runs differ are bold on a terminal."""
+    """Print the comparison. On a terminal, lines in which the runs differ are bold, and what is too long is broken."""
     console = Console(file=stream, highlight=False)
+    if not console.is_terminal:
+        console.width = UNBOUNDED
     for letter, state, path in comparison.runs:
         console.print(Text(f"{letter}  {path}  {state}"), soft_wrap=True)
     for part in comparison.parts:
         console.print()
         console.print(Text(part.title, style="bold"))
         if part.lines:
-            table = Table("  ", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+            table = Table(Column("  ", overflow="fold"), box=None, pad_edge=False, padding=(0, 2, 0, 0))
             for letter in comparison.letters:
                 table.add_column(letter, overflow="fold")
             for line in part.lines:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -28,6 +28,7 @@ __all__ = [
     "drawn",
     "log_scale",
     "reference_band",
+    "value_ticks",
 ]
 
 # As those of the methods, colours that most people can tell apart (Okabe and Ito, Tol).
@@ -52,6 +53,7 @@ _STYLE: dict[str, Any] = {
     "lines.linewidth": 1.2,
     "path.simplify": True,
     "path.simplify_threshold": 0.3,
+    "pdf.fonttype": 42,  # TrueType: journals refuse Type 3
     "svg.fonttype": "none",  # text stays text: smaller, and it can be searched
     "svg.hashsalt": "lambda-hat",
 }
@@ -70,6 +72,9 @@ _SVG_CLEANING = tuple(
         (r"[ \t]*\n\s*", "\n"),
     )
 )
+_MOST_VALUES = 8  # up to which each has a tick of its own
+_SHORT = 5  # characters of a round number
+_GAP, _CHARACTER = 0.02, 0.04  # between labels, and of one character of them, in lengths of the axis
 _COORDINATES = re.compile(r' (?:d|x|y|transform|points)="[^"]*"')
 _DECIMALS = re.compile(r"(\d\.\d\d)\d+")
 
@@ -102,6 +107,31 @@ def log_scale(axis: Axis, low: float, high: float) -> None:
     axis.set_major_locator(LogLocator(subs=subs, numticks=7))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: decimal(value)))
+
+
+def value_ticks(axis: Axis, values: Sequence[float], num: int = 5) -> None:
+    """Ticks at the values there are, where these are few and whole, or round and come again; else about `num` ticks.
+
+    Whole numbers have whole ticks. A logarithmic axis with other values keeps its ticks.
+    """
+    from matplotlib.axis import XAxis
+    from matplotlib.ticker import FixedFormatter, MaxNLocator
+
+    there = sorted(set(values))
+    is_whole = all(float(value).is_integer() for value in there)
+    is_round = all(len(decimal(value)) <= _SHORT and float(decimal(value)) == value for value in there)
+    if len(there) <= _MOST_VALUES and (is_whole or (is_round and 2 * len(there) <= len(values))):
+        low, high = axis.get_transform().transform(axis.get_view_interval())
+        shown: dict[float, str] = {}  # labels by their values
+        end = -math.inf  # of the last label, in lengths of the axis
+        for place, value in zip((axis.get_transform().transform(there) - low) / (high - low), there, strict=True):
+            half = _CHARACTER * (len(decimal(value)) if isinstance(axis, XAxis) else 1) / 2
+            if place - half > end:
+                shown[value], end = decimal(value), place + half + _GAP
+        axis.set_ticks(list(shown))
+        axis.set_major_formatter(FixedFormatter(list(shown.values())))
+    elif axis.get_scale() == "linear":
+        axis.set_major_locator(MaxNLocator(num, integer=is_whole))
 
 
 def decimal(value: float) -> str:

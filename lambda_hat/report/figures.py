@@ -26,7 +26,7 @@ from lambda_hat.report.analysis import (
     priced,
     score,
 )
-from lambda_hat.report.drawing import GREY, REFERENCE_COLOUR, Picture, colour_of, decimal, drawn, log_scale
+from lambda_hat.report.drawing import GREY, REFERENCE_COLOUR, Picture, colour_of, decimal, drawn, log_scale, value_ticks
 from lambda_hat.report.scale import Scale, scale_of
 from lambda_hat.report.timeline import Span, spans_of
 
@@ -134,9 +134,9 @@ def certificate_figure(reference: ReferenceRecord) -> Picture | None:
 def history_figure(
     trials: Sequence[TrialRow], objective: Objective | None, reference: ReferenceRecord | None
 ) -> Picture | None:
-    """Objective of every trial and the best so far, with the reference's own error as a band."""
+    """Objective of every trial and the best so far, with the reference's own error as a band; None of a single one."""
     known = completed(trials)
-    if not known:
+    if not known or len(trials) == 1:
         return None
     with drawn(6.4, 2.6) as figure:
         axes = figure.subplots()
@@ -159,6 +159,7 @@ def history_figure(
                 axes.plot(numbers, heights, marker, color=GREY, markersize=5, label=state.word, clip_on=False)
         axes.set_xlabel("trial")
         axes.set_xlim(-0.5, max(trial.number for trial in trials) + 0.5)
+        value_ticks(axes.xaxis, [trial.number for trial in trials], 9)
         axes.set_ylabel(_objective_label(objective))
         figure.legend(loc="outside upper right", ncols=5)
         best = min(map(score, running))
@@ -206,10 +207,10 @@ def slices_figure(trials: Sequence[TrialRow], space: Distributions, objective: O
             if scale.categories:
                 axes.set_xticks(range(len(scale.categories)), scale.categories)
                 axes.set_xlim(-0.5, len(scale.categories) - 0.5)
-            elif scale.is_logarithmic:
-                log_scale(axes.xaxis, 0.8 * min(places), 1.25 * max(places))
             else:
-                axes.locator_params(axis="x", nbins=4)  # of numbers that are long, more would run into each other
+                if scale.is_logarithmic:
+                    log_scale(axes.xaxis, 0.8 * min(places), 1.25 * max(places))
+                value_ticks(axes.xaxis, places, 4)  # of numbers that are long, more would run into each other
             log_scale(axes.yaxis, low, high)
             axes.set_xlabel(name)
         for axes in grid.flat[len(names) :]:

@@ -54,6 +54,8 @@ class Overview:
     """A name of every problem, by its id."""
     verdicts: dict[str, ProblemVerdict]
     """The verdict on every problem, by its id."""
+    wanted: dict[str, int]
+    """The trials that the last command wants of every study, or the runs of every sampler, by its name `p_…:method`."""
 
     @property
     def best(self) -> str:
@@ -76,9 +78,13 @@ def overview_of(paths: Paths) -> Overview:
             pid: f"{estimate(one.llc, one.se)} {'certified' if one.is_certified else 'not certified'}"
             for pid, one in run.references.items()
         }
-        return Overview(run.state.word, f"{num_certified} of {len(run.titles)}", references, run.titles, verdicts)
+        begun = run.begun
+        wanted = {f"{pid}:{method}": begun.wanted(method) for pid in begun.pids for method in begun.methods}
+        return Overview(
+            run.state.word, f"{num_certified} of {len(run.titles)}", references, run.titles, verdicts, wanted
+        )
     except RunStateError:
-        return Overview("unreadable", "?", {}, {}, {})
+        return Overview("unreadable", "?", {}, {}, {}, {})
 
 
 def problem_verdict(run: RunFiles, pid: str) -> ProblemVerdict:

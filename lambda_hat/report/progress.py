@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from os.path import commonprefix
 from types import TracebackType
 from typing import Self, TextIO, TypeVar
 
@@ -21,9 +22,17 @@ __all__ = ["ExecutorLine", "Progress", "ReferenceLine", "Snapshot", "StudyLine"]
 SECONDS_BETWEEN_LINES = 30.0  # off a terminal
 _BAR_WIDTH, _MIN_BAR_WIDTH = 40, 10
 _LINES_AROUND = 6  # headings, what is left out, the bar, the executors
-_COUNTS = {"done": 4, "running": 7, "compiling": 9, "failed": 6, "pruned": 6, "of": 4, "best": 9}  # and their widths
-_WIDE = 72  # columns, below which how many are compiling is left out
-_MIN_NAME, _MAX_NAME, _HEAD = 8, 60, 8
+_COUNTS = {
+    "done": 4,
+    "running": 7,
+    "compiling": 9,
+    "failed": 6,
+    "pruned": 6,
+    "of": 4,
+    "best obj.": 9,
+}  # and their widths
+_LEFT_OUT = ("compiling", "pruned", "running")  # in this order, where names would have too little room
+_MIN_NAME, _MAX_NAME, _HEAD = 12, 60, 8
 
 L = TypeVar("L")
 
@@ -152,9 +161,20 @@ class Progress:
         for study in snapshot.studies:
             compiling = f", {study.setting_up} of them compiling" if study.setting_up else ""
             counts = f"{study.running} running{compiling}, {study.failed} failed, {study.pruned} pruned"
-            best = f", best {number(study.best)}" if study.noun == "trials" else ""  # others have no objective
+            best = (
+                f", best objective {number(study.best)}" if study.noun == "trials" else ""
+            )  # others have no objective
             yield f"{study.name}: {study.num_finished}/{study.total} {study.noun} ({counts}){best}"
         yield f"{_total_text(snapshot)}, busy: {_busy_text(snapshot)}"
+
+    def _columns(self) -> tuple[dict[str, int], int]:
+        """The columns of numbers that there is room for, with their widths, and the width that is left for names."""
+        counts, left_out = dict(_COUNTS), iter(_LEFT_OUT)
+        while (width := self._console.width - sum(counts.values()) - len(counts) - 1) < _MIN_NAME:
+            if (header := next(left_out, None)) is None:
+                break
+            del counts[header]
+        return counts, max(_MIN_NAME, width)
 
     def _tables(self, snapshot: Snapshot) -> Group:
         """Two tables, one bar, and what the executors do: as wide as the terminal, and no higher.
@@ -167,12 +187,15 @@ class Progress:
             snapshot.studies, lambda line: line.num_finished < line.total, room - len(references)
         )
         parts: list[RenderableType] = []
-        counts = _COUNTS if self._console.width >= _WIDE else {k: v for k, v in _COUNTS.items() if k != "compiling"}
-        width = max(_MIN_NAME, self._console.width - sum(counts.values()) - len(counts) - 1)
+        counts, width = self._columns()
         if references:
-            parts.append(_reference_table(references, min(width, _MAX_NAME)))
+            names = [line.pid for line in snapshot.references]
+            widest = min(max(width, self._console.width // 3), max(_MIN_NAME, *map(len, names)), _MAX_NAME)
+            parts.append(_reference_table(references, _shortened(names, widest), widest))
         if studies:
-            parts.append(_study_table(studies, min(width, _MAX_NAME), counts))
+            width = min(width, _MAX_NAME)
+            names = _shortened([line.name for line in snapshot.studies], width)
+            parts.append(_study_table(studies, names, width, counts))
         if hidden or more:
             parts.append(_cut(f"and {listed(_counts(hidden, more))} more", style="dim"))
         total = Table.grid(padding=(0, 1))
@@ -182,16 +205,16 @@ class Progress:
         return Group(*parts, total, _cut(f"{clock(snapshot.elapsed)}  {_busy_text(snapshot)}", style="dim"))
 
 
-def _reference_table(lines: Sequence[ReferenceLine], width: int) -> Table:
+def _reference_table(lines: Sequence[ReferenceLine], names: Mapping[str, str], width: int) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), expand=True)
     table.add_column("reference", width=width)
     table.add_column("state", ratio=1)
     for line in lines:
-        table.add_row(_shortened(line.pid, width), _cut(line.state))
+        table.add_row(Text(names[line.pid], no_wrap=True), _cut(line.state))
     return table
 
 
-def _study_table(lines: Sequence[StudyLine], width: int, counts: Mapping[str, int]) -> Table:
+def _study_table(lines: Sequence[StudyLine], names: Mapping[str, str], width: int, counts: Mapping[str, int]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("study", width=width)
     for header, of_header in counts.items():
@@ -199,15 +222,35 @@ def _study_table(lines: Sequence[StudyLine], width: int, counts: Mapping[str, in
     for line in lines:
         cells = (line.done, line.running, line.setting_up, line.failed, line.pruned, line.total)
         shown = dict(zip(_COUNTS, [*map(str, cells), number(line.best)], strict=True))
-        table.add_row(_shortened(line.name, width), *(shown[header] for header in counts))
+        table.add_row(Text(names[line.name], no_wrap=True), *(shown[header] for header in counts))
     return table
 
 
-def _shortened(name: str, width: int) -> Text:
-    """A name without its middle where it is too long: what tells names apart is often at their ends."""
-    head = min(_HEAD, width // 2)
-    text = name if len(name) <= width else f"{name[:head]}…{name[len(name) - width + head + 1 :]}"
-    return Text(text, no_wrap=True)
+def _shortened(names: Sequence[str], width: int) -> dict[str, str]:
+    """Every name, without its middle where it is too long.
+
+    Behind the ellipsis stands the end, or what tells names apart, if ends do not or a number would lose digits.
+    """
+    head = min(_HEAD, width // 3)
+    rest = width - head - 1
+    short: dict[str, str] = {}
+    for beginning in {name[:head]: None for name in names}:
+        alike = [name for name in names if name[:head] == beginning]
+        ends = {name[-rest:] for name in alike}
+        is_cut = any(len(name) > width and name[-rest - 1 : 1 - rest].isdigit() for name in alike)
+        shared = commonprefix(alike).rstrip("0123456789")  # noqa: RUF071 - of text, not of paths
+        start = len(shared) if is_cut or len(ends) < len({*alike}) else None
+        short |= {name: _elided(name, width, head, start) for name in alike}
+    return short
+
+
+def _elided(name: str, width: int, head: int, start: int | None) -> str:
+    """The first `head` characters and, behind an ellipsis, what fits from `start` on, or else the end."""
+    if len(name) <= width:
+        return name
+    last = len(name) - (width - head - 1)
+    start = last if start is None else max(head, min(start, last))
+    return f"{name[:head]}…{name[start:][: width - head - 1]}"
 
 
 def _cut(text: str, style: str = "") -> Text:

@@ -17,7 +17,7 @@ from lambda_hat.draws.criteria import MAX_RELATIVE_BIAS, MAX_RHAT_APPROXIMATE
 from lambda_hat.formatting import count
 from lambda_hat.records.rows import TrialRow
 from lambda_hat.report.analysis import as_numbers, parameter_importances, parameters
-from lambda_hat.report.drawing import GREY, Picture, drawn, log_scale
+from lambda_hat.report.drawing import GREY, Picture, drawn, log_scale, value_ticks
 from lambda_hat.report.failure_modes import FailureMode, failure_modes, is_trusted
 from lambda_hat.report.run_files import RunFiles
 
@@ -29,7 +29,7 @@ __all__ = ["SettingsMap", "settings_map_figure", "settings_maps"]
 
 _MIN_TRIALS = 8
 _BANDWIDTH = 0.08  # of the vote on where trials can be trusted, in widths of the figure
-_LEAST_VOTE = 0.3  # of one trial in the very place
+_LEAST_VOTE = 0.3  # of the nearest trusted trial, where one in the very place has 1
 _MOST_LINEAR = 8.0  # ratio of its ends, up to which an axis is not logarithmic
 _NUM_CELLS, _NUM_COLOURS = 60, 16
 _TRUSTED = "#c7e9c0"
@@ -105,7 +105,8 @@ def settings_map_figure(trials: Sequence[TrialRow]) -> Picture | None:
     """Trials by step size and what else matters most, coloured by bias, R̂ and virial excess.
 
     Trials that can be trusted have a black ring, those without an estimate are crosses. Green is where most trials
-    nearby can be trusted. None below eight trials, or where step size or everything else is the same in all.
+    nearby can be trusted, and one of these is close. None below eight trials, or where step size or everything else is
+    the same in all.
     """
     axes_of = _axes(trials)
     if axes_of is None:
@@ -124,7 +125,7 @@ def settings_map_figure(trials: Sequence[TrialRow]) -> Picture | None:
             _draw_trials(figure, axes, panel, places, shown, is_good)
             axes.set_xlabel(axes_of[0].name)
             axes.set_title(panel.title)
-        _apply(grid, scales)
+        _apply(grid, scales, places)
         grid[0].set_ylabel(axes_of[1].name)
         by = " and ".join(axis.name for axis in axes_of)
         return Picture(figure, f"{int(is_good.sum())} of {count(len(shown), 'trial')} can be trusted, by {by}")
@@ -192,13 +193,15 @@ class _Scale:
 
 
 def _draw_region(axes: Axes, places: np.ndarray, is_good: np.ndarray, scales: Sequence[_Scale]) -> None:
-    """Shade where the trials nearby, each by its distance, can be trusted for the greater part."""
+    """Shade where the trials nearby, each by its distance, can be trusted for the greater part, and one is close."""
+    if not is_good.any():
+        return
     middles = (np.arange(_NUM_CELLS) + 0.5) / _NUM_CELLS
     x, y = (scale.shares(column) for scale, column in zip(scales, places.T, strict=True))
     distance = (middles[None, :, None] - x) ** 2 + (middles[:, None, None] - y) ** 2
     votes = np.exp(-distance / (2 * _BANDWIDTH**2))
-    total = votes.sum(axis=2)
-    share = np.where(total > _LEAST_VOTE, votes @ is_good / total, 0.0)
+    is_near = votes[:, :, is_good].max(axis=2) > _LEAST_VOTE
+    share = np.where(is_near, votes @ is_good / votes.sum(axis=2).clip(_LEAST_VOTE), 0.0)
     if share.max() > 0.5:
         axes.contourf(
             *(scale.places(middles) for scale in scales), share, levels=[0.5, 1.01], colors=[_TRUSTED], zorder=0
@@ -231,16 +234,10 @@ def _draw_trials(
     figure.colorbar(points, ax=axes, extend="max" if panel.low == 1.0 else "both", aspect=30, pad=0.02)
 
 
-def _apply(grid: Sequence[Axes], scales: tuple[_Scale, _Scale]) -> None:
-    horizontal, vertical = scales
+def _apply(grid: Sequence[Axes], scales: tuple[_Scale, _Scale], places: np.ndarray) -> None:
     for axes in grid:
-        axes.set_xlim(horizontal.low, horizontal.high)
-        axes.set_ylim(vertical.low, vertical.high)
-        if horizontal.is_logarithmic:
-            log_scale(axes.xaxis, horizontal.low, horizontal.high)
-        else:
-            axes.locator_params(axis="x", nbins=5)
-        if vertical.is_logarithmic:
-            log_scale(axes.yaxis, vertical.low, vertical.high)
-        else:
-            axes.locator_params(axis="y", nbins=5)
+        axes.set(xlim=(scales[0].low, scales[0].high), ylim=(scales[1].low, scales[1].high))
+        for axis, scale, values in zip((axes.xaxis, axes.yaxis), scales, places.T, strict=True):
+            if scale.is_logarithmic:
+                log_scale(axis, scale.low, scale.high)
+            value_ticks(axis, values.tolist())

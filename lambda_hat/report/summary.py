@@ -24,6 +24,7 @@ __all__ = [
     "CONFIRMED",
     "FIGURES",
     "LAPLACE",
+    "UNBOUNDED",
     "best_estimate",
     "best_estimates",
     "best_text",
@@ -40,6 +41,7 @@ __all__ = [
 ]
 
 _WIDE = 100  # columns that tables take; in a narrower terminal their headings break, and cells stand closer
+UNBOUNDED = 10_000  # columns of what is no terminal: nothing is cut there
 _LEAST = 72  # columns, below which the terminal itself breaks lines: cutting numbers off would be worse
 
 _COLUMNS = OutcomeRow.columns()
@@ -110,7 +112,7 @@ def _print_problems(
     why_none: Mapping[str, str] | None,
 ) -> None:
     console = Console(file=stream, highlight=False)
-    console.width = max(_LEAST if console.is_terminal else _WIDE, console.width)
+    console.width = max(_LEAST, console.width) if console.is_terminal else UNBOUNDED
     for pid, title in titles.items():
         _print_text(console, Text(title, style="bold").append(f"  {pid}", style="not bold dim"), indent=0)
         for line in _reference_lines(references.get(pid), (why_none or {}).get(pid)):

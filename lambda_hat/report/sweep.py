@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["sweep_figures"]
 
 _SHARE_BELOW_ZERO = 0.2  # of the largest value, that the figure shows
+_MOST_ABOVE = 2.0  # as much as the largest λ̂ and reference, that the figure shows
 _MARGIN = 0.05  # of the height, above and below what is drawn
 _MARKS = "osDPX"  # of samplers with one method, and so one colour
 _APART = 5.0  # points between the marks of two samplers at one value
@@ -46,7 +47,8 @@ def sweep_figures(run: RunFiles) -> Iterator[Picture]:
 def _figure(name: str, values: Sequence[object], series: Sequence[Sequence[RunRow]]) -> Picture:
     """λ̂ ± one standard error of every sampler, hollow where w0 is no minimum; the reference and the Laplace value.
 
-    What is far below zero, as λ̂ can be at no minimum, is a triangle at the lower edge.
+    What is far below zero, as λ̂ can be at no minimum, is a triangle at the lower edge, and a Laplace value far above all
+    else one at the upper edge.
     """
     numbers = [float(value) for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
     is_numeric = len(numbers) == len(values)
@@ -85,8 +87,13 @@ def _figure(name: str, values: Sequence[object], series: Sequence[Sequence[RunRo
             levels = [_or_nan(None if row is None else getattr(row, what)) for row in first]
             if not all(map(math.isnan, levels)):
                 label = "reference" if what == "llc_ref" else "Laplace"
+                ceiling = _MOST_ABOVE * max([1.0, *heights]) if what == "laplace_llc" else math.inf
                 axes.plot(places, levels, color=colour, linestyle=line, linewidth=1.0, zorder=0, label=label)
-                heights += [level for level in levels if math.isfinite(level)]
+                heights += [min(level, ceiling) for level in levels if math.isfinite(level)]
+                high = [x for x, level in zip(places, levels, strict=True) if level > ceiling]
+                if high:
+                    label = f"{label}, {len(high)} far above"
+                    axes.plot(high, [ceiling] * len(high), "^", color=colour, markerfacecolor="white", label=label)
         lowest, highest = max(min(heights), floor), max(heights)
         margin = _MARGIN * (highest - lowest)
         axes.set_ylim(lowest - margin, highest + margin)

@@ -207,7 +207,12 @@ class _Beats:
         with contextlib.suppress(LambdaHatError, OSError):
             if self._progress.stat().st_size == self._size:
                 is_compiling = compiling.is_running
-                append_line(self._progress, Alive(seconds=self._limits.counted_seconds, is_compiling=is_compiling))
+                line = Alive(
+                    seconds=self._limits.counted_seconds,
+                    setup_seconds=self._limits.setup_seconds,
+                    is_compiling=is_compiling,
+                )
+                append_line(self._progress, line)
             self._size = self._progress.stat().st_size
 
 

@@ -25,7 +25,7 @@ from lambda_hat.draws.criteria import Criterion
 from lambda_hat.draws.diagnostics import TraceDiagnostics
 from lambda_hat.errors import InputError, StorageError, TargetError
 from lambda_hat.records.base import append_line
-from lambda_hat.records.progress import Stage
+from lambda_hat.records.progress import TRAINING, Stage
 from lambda_hat.records.provenance import Provenance
 from lambda_hat.records.reference import (
     CriterionRecord,
@@ -106,14 +106,14 @@ def _reference(folder: Path, spec: ReferenceSpec, limits: Limits, started: datet
     """What `ref.json` will say; what it stands on is saved."""
     made_by, clock = provenance(), time.monotonic()
     progress_path = folder / PROGRESS_JSONL
-    append_line(progress_path, Stage(stage="training"))
+    append_line(progress_path, Stage(stage=TRAINING))
     with setting_up.running():
         loaded = _load_or_train(folder, limits)
     training_sec = time.monotonic() - clock
     earlier = _earlier(folder, spec)
     partial = Partial.read(folder, spec)  # if there is one, it has all that is in an earlier reference
     stages = partial.stages if partial else dict(earlier.stages) if earlier else {}
-    keeper = Keeper(folder, spec, added(stages, {"training": training_sec}))
+    keeper = Keeper(folder, spec, added(stages, {TRAINING: training_sec}))
     compiled_before = compiling.seconds
 
     def on_progress(progress: Progress) -> None:
@@ -138,7 +138,7 @@ def _reference(folder: Path, spec: ReferenceSpec, limits: Limits, started: datet
             guard=limits.sampling_guard,
             on_round=keeper,
         )
-    stages = added(stages, {"training": training_sec, **reference.seconds})
+    stages = added(stages, {TRAINING: training_sec, **reference.seconds})
     compile_sec = (0.0 if earlier is None else earlier.compile_sec or 0.0) + compiling.seconds - compiled_before
     write_arrays(folder / REFERENCE_NPZ, reference.arrays)
     num_extensions = 0 if earlier is None else earlier.num_extensions + 1
@@ -228,7 +228,7 @@ def _record(
         evaluation_dtype=reference.evaluation_dtype,
         evaluation_error=reference.evaluation_error,
         stages=stages,
-        seconds=sum(seconds for stage, seconds in stages.items() if stage != "training"),
+        seconds=sum(seconds for stage, seconds in stages.items() if stage != TRAINING),
         compile_sec=compile_sec,
         num_extensions=num_extensions,
         spec=spec,

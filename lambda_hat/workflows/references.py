@@ -13,7 +13,7 @@ from lambda_hat.config.study import ReferenceSpec
 from lambda_hat.errors import RunStateError
 from lambda_hat.formatting import estimate, number
 from lambda_hat.records.base import FormatError
-from lambda_hat.records.progress import Alive, Stage, read_progress
+from lambda_hat.records.progress import TRAINING, Alive, Stage, read_progress
 from lambda_hat.records.reference import ReferenceFailure, ReferenceRecord
 from lambda_hat.scheduling.scheduler import AnyLane, Task
 from lambda_hat.tasks import reference_task
@@ -147,11 +147,16 @@ class ReferenceLane:
                 self._stage = known.model_copy(update={"stage": line.stage, "seconds": line.seconds})
                 self._is_compiling = False
             elif isinstance(line, Alive) and self._stage is not None:
-                self._stage = self._stage.model_copy(update={"seconds": line.seconds})
+                seconds = line.setup_seconds if self._stage.stage == TRAINING else line.seconds
+                self._stage = self._stage.model_copy(update={"seconds": seconds})
                 self._is_compiling = line.is_compiling
         if lines and self._stage is not None:
-            self.state = _told(self._stage, self._hmc_sec, is_compiling=self._is_compiling)
+            self.state = _told(self._stage, self._seconds_of(self._stage), is_compiling=self._is_compiling)
         return bool(lines)
+
+    def _seconds_of(self, stage: Stage) -> float:
+        """The bound on the seconds of a stage."""
+        return self._setup_sec if stage.stage == TRAINING else self._hmc_sec
 
     def stored_result(self, task: Task[Result]) -> Result | None:
         """The reference that its worker wrote before it was lost, or why it ended itself: out of time."""
@@ -194,11 +199,11 @@ class ReferenceLane:
         self._lock.release()
 
 
-def _told(stage: Stage, hmc_sec: float, *, is_compiling: bool) -> str:
-    """What it is at, and how far: `rounds: λ 1.23 ± 0.02, 7 of 9 criteria met, 31 of 120 s`."""
-    parts = [f"{stage.seconds or 0:.0f} of {hmc_sec:g} s"]
+def _told(stage: Stage, bound: float, *, is_compiling: bool) -> str:
+    """What it is at, and how far: `rounds: λ 1.23 ± 0.02, 7/9 criteria, 31/120 s`."""
+    parts = [f"{stage.seconds or 0:.0f}/{bound:g} s"]
     if stage.num_criteria:
-        parts.insert(0, f"{stage.num_met or 0} of {stage.num_criteria} criteria met")
+        parts.insert(0, f"{stage.num_met or 0}/{stage.num_criteria} criteria")
     if stage.llc is not None:
         parts.insert(0, f"λ {estimate(stage.llc, stage.se)}")
     return f"{stage.stage}{', compiling' if is_compiling else ''}: {', '.join(parts)}"

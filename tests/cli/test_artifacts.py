@@ -7,6 +7,7 @@ import pytest
 
 from lambda_hat.artifacts.files import write_json_atomic, write_text_atomic
 from lambda_hat.artifacts.paths import Paths, RunContext
+from lambda_hat.records.begun import Begun
 from lambda_hat.records.metrics import Metrics
 from lambda_hat.records.reference import ReferenceRecord
 from lambda_hat.records.state import State
@@ -39,11 +40,24 @@ def test_ls_lists_runs_problems_and_studies(invoke):
     lines = [line.split() for line in invoke("artifacts", "ls").stdout.splitlines()]
     assert [line[0] for line in lines if len(line) == 1] == ["runs", "problems", "studies"]
     (run,) = [line for line in lines if line[0] == "optuna/v1"]
-    assert run[1:6] == ["unfinished", "1/1", "1", "of", "2"]
+    assert run[1:6] == ["unfinished", "1", "1", "of", "2"]
     assert run[-2:] == ["7", "d"]
     (problem,) = [line for line in lines if line[0] == PID]
     assert problem[2:6] == ["8.25", "±", "0.10", "certified"]
     assert [line[0] for line in lines][-1] == f"{PID}:sgld"
+
+
+def test_ls_counts_trials_that_ended_of_those_that_are_wanted(invoke, runs):
+    Begun(pids=(PID, OTHER), methods=("sgld",), num_trials=3).write(runs.begun)
+    trial = runs.trial_dir(PID, "sgld", "r_cccccccccccc")
+    trial.mkdir()
+    write_json_atomic(trial / "manifest.json", MANIFEST)  # begun, and not ended
+    text = invoke("artifacts", "ls").stdout
+    assert "1 of 6" in next(line for line in text.splitlines() if line.startswith("  optuna/v1"))
+    assert "1 of 3" in next(line for line in text.splitlines() if line.startswith(f"  {PID}:sgld"))
+    content = json.loads(invoke("artifacts", "ls", "--json").stdout)
+    (run,), (study,) = content["runs"], content["studies"]
+    assert [(one["num_ended"], one["num_trials"], one["num_wanted"]) for one in (run, study)] == [(1, 2, 6), (1, 2, 3)]
 
 
 def test_runs_that_confirm_are_no_trials_of_the_search(invoke, runs):

@@ -41,8 +41,13 @@ def offered(folder):
         (("workflow", "optuna", "--set", "optuna.pr"), ["optuna.pruner."]),
         (("workflow", "optuna", "--set", "optuna.pruner.t"), ["optuna.pruner.type="]),
         (("workflow", "optuna", "--set", "optuna.pruner.type=m"), ["optuna.pruner.type=median"]),
-        (("workflow", "llc", "--set", "samplers.sgld.et"), ["samplers.sgld.eta0="]),
-        (("workflow", "llc", "--set", "samplers.s"), ["samplers.sghmc.", "samplers.sgld."]),
+        (("workflow", "optuna", "--set", "samplers.sgld.et"), ["samplers.sgld.eta0="]),
+        (("workflow", "optuna", "--set", "samplers.s"), ["samplers.sghmc.", "samplers.sgld."]),
+        (("workflow", "optuna", "--set", "targ"), []),
+        (("workflow", "llc", "--set", "targ"), ["targets="]),
+        (("config", "validate", "config/optuna/quickstart.yaml", "--set", "t"), []),
+        (("config", "validate", "--config", "config/experiments.yaml", "--set", "t"), ["targets="]),
+        (("config", "validate", "--config", "not-there.yaml", "--set", "t"), ["targets="]),
     ],
 )  # fmt: skip
 def test_what_fits_is_offered(offered, words, expected):
@@ -52,13 +57,13 @@ def test_what_fits_is_offered(offered, words, expected):
 def test_every_command_has_an_example():
     def commands(group, path):
         for name, command in group.commands.items():
+            yield " ".join((*path, name)), command.help
             if hasattr(command, "commands"):
                 yield from commands(command, (*path, name))
-            else:
-                yield " ".join((*path, name)), command.help
 
     without = [name for name, text in commands(cli, ()) if f"  lambda-hat {name}" not in text]
     assert without == []
+    assert "  lambda-hat init" in str(cli.help)
 
 
 def test_the_docs_say_how_to_switch_it_on():

@@ -39,8 +39,8 @@ def test_it_tells_the_whole_plan_as_text(invoke):
     assert result.stdout.startswith("Configuration (study.yaml)\n  " + config.replace("\n", "\n  ").rstrip())
     for line in (
         "htex32  2 workers",
-        "hmc → htex64  (AUTO: hmc goes to htex64)",
-        "methods.sgld → htex32  (AUTO: sgld goes to htex32)",
+        "hmc → htex64  (AUTO: double precision)",
+        "methods.sgld → htex32  (AUTO: single precision)",
         "mlp, model small, data small, teacher _null, seed 0: target to train, reference to sample",
         ":sgld  0 trials done, 5 to run on htex32",
         "1 reference on htex64, ",
@@ -58,7 +58,7 @@ def test_inline_there_are_no_workers_and_times_add_up(invoke):
     assert result.stderr == ""
     for line in (
         "htex64  this process",
-        "methods.sgld → htex32  (AUTO: sgld goes to htex32)",
+        "methods.sgld → htex32  (AUTO: single precision)",
         "5 trials on htex32, 1 at once: 5 × 10 s = 0:00:50",
         "in all 0:03:50: one task after the other",
     ):
@@ -76,10 +76,13 @@ def test_inline_there_are_no_workers_and_times_add_up(invoke):
 )
 def test_every_kind_of_card_is_understood_without_its_cluster(invoke, card, sets, label, workers):
     path = str(REPOSITORY / "config" / "parsl" / f"{card}.yaml")
-    words = ["workflow", "optuna", "--config", "study.yaml", "--parsl-card", path, "--dry-run", "--json"]
-    result = invoke(*words, *(word for text in sets for word in ("--set", text)))
+    words = ["workflow", "optuna", "--config", "study.yaml", "--parsl-card", path, "--dry-run"]
+    words += [word for text in sets for word in ("--set", text)]
+    result = invoke(*words, "--json")
     assert result.exit_code == 0, result.stderr
     plan = json.loads(result.stdout)
+    waiting = {"slurm/cpu": "waiting for Slurm, ", "pbs": "waiting for PBS, ", "kubernetes": "waiting for Kubernetes, "}
+    assert f"all executors side by side; {waiting.get(card, '')}starting workers, " in invoke(*words).stdout
     assert {"label": label, "workers": workers} in [
         {key: executor[key] for key in ("label", "workers")} for executor in plan["executors"]
     ]
@@ -123,7 +126,7 @@ def test_it_tells_the_same_as_json(invoke):
     assert [executor["label"] for executor in plan["executors"]] == ["htex64", "htex32"]
     assert plan["executor_map"] == {
         "hmc": {"label": "htex32", "is_explicit": True, "reason": "execution.executor_map.hmc"},
-        "methods.sgld": {"label": "htex32", "is_explicit": False, "reason": "sgld goes to htex32"},
+        "methods.sgld": {"label": "htex32", "is_explicit": False, "reason": "single precision"},
     }
     (problem,) = plan["problems"]
     assert (problem["has_target"], problem["has_reference"], problem["needs_reference"]) == (False, False, True)

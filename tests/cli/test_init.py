@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from lambda_hat.config.load import load_file
-from lambda_hat.config.shipped import STARTERS, shipped_card, write_starter
+from lambda_hat.config.shipped import STARTERS, shipped_file, write_starter
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -19,7 +19,7 @@ def test_quickstart_is_what_comes_without_words(invoke):
     assert result.stdout == ("quickstart.yaml\nnext  lambda-hat workflow optuna --config quickstart.yaml --local\n")
 
 
-@pytest.mark.parametrize("kind", ["quickstart", "default", "experiments"])
+@pytest.mark.parametrize("kind", ["quickstart", "default", "experiments", "real-data", "ground-truths"])
 def test_a_written_file_is_the_shipped_one_and_valid(invoke, kind):
     result = invoke("init", kind, "a study")
     (written,) = Path("a study").iterdir()
@@ -28,7 +28,8 @@ def test_a_written_file_is_the_shipped_one_and_valid(invoke, kind):
     assert yaml.safe_load(text) == yaml.safe_load((REPOSITORY / source).read_text(encoding="utf-8"))
     assert f"--config '{written}' --local" in text
     assert "$schema" not in text
-    assert invoke("config", "validate", str(written)).exit_code == 0
+    if kind != "real-data":  # which wants a package for its data
+        assert invoke("config", "validate", str(written)).exit_code == 0
     commands = [shlex.split(line[6:]) for line in result.stdout.splitlines()[1:]]
     assert all(str(written) in words and words[0] == "lambda-hat" for words in commands)
 
@@ -83,15 +84,45 @@ def test_the_same_again_is_no_mistake(invoke):
     assert Path("quickstart.yaml").read_text(encoding="utf-8") == "mine"
 
 
-def test_shipped_cards_are_found_by_their_names_only(tmp_path, monkeypatch):
+def test_shipped_files_are_found_by_their_names_only(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    found = shipped_card("config/parsl/slurm/cpu.yaml")
+    found = shipped_file("config/parsl/slurm/cpu.yaml")
     assert found is not None
     assert found.read_bytes() == (REPOSITORY / "config/parsl/slurm/cpu.yaml").read_bytes()
-    assert shipped_card("config/parsl/../optuna/default.yaml") is None
-    assert shipped_card("local.yaml") is None
-    assert shipped_card("config/parsl/other.yaml") is None
+    assert shipped_file("config/parsl/../optuna/default.yaml") is None
+    assert shipped_file("local.yaml") is None
+    assert shipped_file("config/schema/study.json") is None
+    assert shipped_file("config/parsl/other.yaml") is None
 
 
 def test_a_folder_is_made(tmp_path):
     assert write_starter("quickstart", tmp_path / "a/b") == [tmp_path / "a/b/quickstart.yaml"]
+
+
+def test_shipped_studies_run_by_their_names(invoke):
+    result = invoke("config", "validate", "config/optuna/ground-truths.yaml")
+    assert result.exit_code == 0, result.stderr
+    result = invoke("workflow", "llc", "--config", "config/experiments.yaml", "--local", "--dry-run")
+    assert result.exit_code == 0, result.stderr
+    assert str(Path("runs").resolve()) in result.stdout
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (("init", "quickstrat"), "quickstart"),
+        (("workflow", "optuna", "--config", "quickstrat.yaml"), "config/optuna/quickstart.yaml"),
+        (("config", "validate", "config/experiments.yaml", "--parsl-card", "locl.yaml"), "config/parsl/local.yaml"),
+        (("doctor", "--parsl-card", "locl.yaml"), "config/parsl/local.yaml"),
+        (("config", "validate", "config/optuna/quickstart.yaml", "--set", "execution.parsl_card=locl.yaml"),
+         "config/parsl/local.yaml"),
+    ],
+)  # fmt: skip
+def test_similar_names_are_suggested(invoke, words, meant):
+    assert f"Did you mean `{meant}`?" in invoke(*words).stderr
+
+
+def test_names_that_share_their_ending_alone_are_not(invoke):
+    Path("syn.yaml").write_text("", encoding="utf-8")
+    assert "Did you mean" not in invoke("config", "validate", "nope.yaml").stderr

@@ -631,3 +631,15 @@ def test_all_at_once(study_file: Write) -> None:
         "expected a whole number greater than 0\n"
         '--set "nonsense=1"  nonsense: neither a section of the study file nor a field of the Parsl card'
     )
+
+
+def test_what_else_is_wrong_with_an_entry_is_told_too(study_file: Write) -> None:
+    entry = "{model: smal, sed: 3, seed: -1}"
+    said = message(study_file(("{model: small}", entry), ("dist: float, low: 1e-6", "dist: flot, low: 1")))
+    for fault in ("problems.0.model: found 'smal'", "problems.0.sed: unknown key", "problems.0.seed: found -1",
+                  "eta0.dist: found 'flot'", "eta0.low: found low 1 above high 0.1"):  # fmt: skip
+        assert fault in said
+    build = message(study_file(("{model: small}", "{target: python, build: 3}")))
+    assert build.count("problems.0.build") == 1
+    unknown = message(study_file(("{model: small}", "{target: mlpp, model: smal}")))
+    assert "smal'" not in unknown, "presets belong to targets"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import re
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +12,7 @@ from lambda_hat.artifacts.files import write_text_atomic
 from lambda_hat.errors import UsageError
 from lambda_hat.records.rows import ConfirmedRow
 from lambda_hat.records.tables import write_table
-from lambda_hat.report.compare import Comparison, compare, print_comparison
+from lambda_hat.report.compare import Comparison, Line, Part, compare, print_comparison
 from lambda_hat.report.html import write_comparison
 from lambda_hat.report.run_files import RunFiles
 from tests.report.conftest import confirmed_row
@@ -67,12 +69,33 @@ def test_errors_within_error_are_the_same(make_run, pair):
     assert "sgld: the errors of A and B do not differ within error." in notes(compare([pair[0], same]))
 
 
-def test_it_fits_a_narrow_terminal_and_loses_no_number(pair):
-    stream = io.StringIO()
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_it_fits_a_narrow_terminal_and_loses_no_number(pair, monkeypatch):
+    for name, value in {"TERM": "xterm-256color", "COLUMNS": "80", "NO_COLOR": "1"}.items():
+        monkeypatch.setenv(name, value)
+    stream = Terminal()
     print_comparison(stream, compare(pair))
-    lines = stream.getvalue().splitlines()
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", stream.getvalue()).splitlines()
     assert max(map(len, lines[3:])) <= 80
     assert any("0.300 ± 0.010" in line and "0.100 ± 0.010" in line for line in lines)
+
+
+def test_names_are_never_cut(monkeypatch):
+    names = ("search_space.vi.whitening_mode.choices.0", "search_space.vi.whitening_mode.choices.1")
+    lines = tuple(Line(name, ("a" * 60, "b" * 60)) for name in names)
+    comparison = Comparison((("A", "finished", Path("a")), ("B", "finished", Path("b"))), (Part("Part", lines),))
+    stream = io.StringIO()
+    print_comparison(stream, comparison)
+    assert all(f"  {name}  {'a' * 60}  {'b' * 60}" in stream.getvalue() for name in names)
+    for name, value in {"TERM": "xterm-256color", "COLUMNS": "80", "NO_COLOR": "1"}.items():
+        monkeypatch.setenv(name, value)
+    stream = Terminal()
+    print_comparison(stream, comparison)
+    assert "…" not in stream.getvalue()
 
 
 def test_the_page_has_all_of_it(pair, tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lambda_hat.report.drawing import Picture, decimal, drawn, log_scale
+from lambda_hat.report.drawing import Picture, decimal, drawn, log_scale, value_ticks
 
 
 @pytest.mark.parametrize(
@@ -47,6 +47,45 @@ def test_a_figure_is_a_file_too(picture):
 def test_the_same_figure_gives_the_same_file(picture, kind, begins):
     assert picture.file(kind).startswith(begins)
     assert picture.file(kind) == picture.file(kind)
+
+
+def test_a_pdf_has_no_type_3_fonts(picture):
+    assert b"/Type3" not in picture.file("pdf")
+    assert b"/FontFile2" in picture.file("pdf")
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([32, 64, 256, 32], ["32", "64", "256"]),
+        ([1000, 1001, 2000], ["1000", "2000"]),  # what would lie on another one has none
+        ([0.1, 0.5, 0.1, 0.5], ["0.1", "0.5"]),
+    ],
+)
+def test_values_that_are_few_have_the_ticks(values, expected):
+    with drawn(3, 2) as figure:
+        axes = figure.subplots()
+        axes.plot(values, values, "o")
+        value_ticks(axes.xaxis, values)
+    assert [label.get_text() for label in axes.get_xticklabels()] == expected
+
+
+def test_values_of_many_digits_have_no_ticks_of_their_own():
+    values = [1e-4, 0.00517947, 0.268269] * 2
+    with drawn(3, 2) as figure:
+        axes = figure.subplots()
+        axes.plot(values, values, "o")
+        log_scale(axes.xaxis, 5e-5, 0.5)
+        value_ticks(axes.xaxis, values)
+    assert "0.001" in [label.get_text() for label in axes.get_xticklabels()]
+
+
+def test_many_whole_numbers_have_whole_ticks():
+    with drawn(3, 2) as figure:
+        axes = figure.subplots()
+        axes.plot(range(12), range(12))
+        value_ticks(axes.xaxis, range(12))
+    assert all(float(tick).is_integer() for tick in axes.get_xticks())
 
 
 def test_no_figure_is_left_open(picture):

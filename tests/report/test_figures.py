@@ -117,3 +117,10 @@ def test_confirmed_settings_are_drawn_before_lucky_trials():
     plain = estimates_figure(by_method, reference, {})
     assert plain is not None
     assert plain.alt.startswith("Estimates of the best trials")
+
+
+def test_one_trial_has_no_history():
+    assert history_figure([trial_row(objective=0.1)], None, None) is None
+    picture = history_figure([trial_row(number=n, objective=0.1) for n in range(2)], None, None)
+    assert picture is not None
+    assert list(picture.figure.axes[0].get_xticks()) == [0, 1]

@@ -40,10 +40,10 @@ def test_lines_off_a_terminal(clock_at):
         progress.update(snapshot(20, done=1, failed=1, pruned=2, best=0.01234))
     assert stream.getvalue() == (
         "[0:00:00] p_1 reference: certified 1.234 ± 0.003\n"
-        "[0:00:00] p_1:sgld: 0/10 trials (2 running, 1 of them compiling, 0 failed, 0 pruned), best –\n"
+        "[0:00:00] p_1:sgld: 0/10 trials (2 running, 1 of them compiling, 0 failed, 0 pruned), best objective –\n"
         "[0:00:00] 1/11 tasks, ETA –, busy: htex32 2/4\n"
         "[0:00:20] p_1 reference: certified 1.234 ± 0.003\n"
-        "[0:00:20] p_1:sgld: 4/10 trials (2 running, 1 failed, 2 pruned), best 0.01234\n"
+        "[0:00:20] p_1:sgld: 4/10 trials (2 running, 1 failed, 2 pruned), best objective 0.01234\n"
         "[0:00:20] 5/11 tasks, ETA 0:00:30, busy: htex32 2/4\n"
     )
 
@@ -134,6 +134,28 @@ def test_columns_stay_where_they_are_at_80(monkeypatch):
     assert many[-3].split()[-7:] == ["103", "16", "12", "0", "0", "1000", "1.25e-05"]
 
 
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_names_that_differ_in_their_middle_stay_apart(monkeypatch, width):
+    names = [f"checkpoint=runs/long/name/of/a/folder/step_{step}.npz" for step in (1000, 12000)]
+    one = snapshot(5, name=names[0])
+    studies = (*one.studies, replace(one.studies[0], name=names[1]))
+    references = tuple(ReferenceLine(name, "waiting") for name in names)
+    lines = drawn(replace(one, references=references, studies=studies), monkeypatch, width=width)
+    assert max(map(len, lines)) <= width
+    shown = [line.split()[0] for line in lines if line.startswith("ch")]
+    assert len(shown) == 4
+    assert shown[0] != shown[1]
+    assert shown[2] != shown[3]
+    assert "1000" in shown[2]
+    assert "1200" in shown[3]
+
+
+def test_a_reference_tells_all_at_80(monkeypatch):
+    state = "importance sampling: λ 12.345 ± 0.023, 13/21 criteria, 117/120 s"
+    references = (ReferenceLine("mlp, seed 42", state), ReferenceLine("mlp, seed 43", "waiting"))
+    assert any(state in line for line in drawn(replace(snapshot(5), references=references), monkeypatch))
+
+
 def test_no_more_lines_than_the_terminal_has(monkeypatch):
     one = snapshot(5, done=3)
     studies = tuple(
@@ -176,6 +198,8 @@ def test_a_terminal_that_a_debugger_needs_gets_lines(monkeypatch):
 
 def test_numbers():
     assert clock(3725.4) == "1:02:05"
+    assert clock(47 * 3600) == "47:00:00"
+    assert clock(76 * 3600 + 61) == "3 d 4:01:01"
     assert number(None) == number(float("nan")) == number(float("inf")) == "–"
     assert estimate(15.6374, 0.0071) == "15.6374 ± 0.0071"
     assert estimate(1542.61, 2.3) == "1542.6 ± 2.3"

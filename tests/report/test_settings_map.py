@@ -98,6 +98,25 @@ def test_green_lies_where_trials_can_be_trusted():
     assert "4 of 8 trials can be trusted, by eta0 and steps" in picture.alt
 
 
+def test_green_ends_within_reach_of_trials_that_can_be_trusted():
+    far = [row(number=n, hyperparameters={"eta0": 0.3 + 0.001 * n, "steps": 1000}) for n in range(60)]
+    bad = row(number=99, hyperparameters={"eta0": 1.0, "steps": 5000}, rhat=2.0)
+    (region, _) = settings_map_figure([*far, bad]).figure.axes[0].collections
+    assert region.get_paths()[0].contains_point((0.33, 1200.0))
+    assert not region.get_paths()[0].contains_point((0.58, 1200.0))
+
+
+def test_whole_numbers_have_ticks_at_the_values_there_are():
+    trials = grid()
+    for place, trial in enumerate(trials):
+        trials[place] = trial.model_copy(
+            update={"hyperparameters": {"eta0": trial.hyperparameters["eta0"], "M": (2, 3, 8)[place % 3]}}
+        )
+    figure = settings_map_figure(trials).figure
+    figure.canvas.draw()
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["2", "3", "8"]
+
+
 def test_there_is_no_map_without_something_to_map():
     assert settings_map_figure([]) is None
     assert settings_map_figure(grid()[:6]) is None

@@ -15,7 +15,7 @@ from lambda_hat.report.sweep import sweep_figures
 SAMPLERS = {"fine": "hmc", "rough": "hmc", "quick": "sgld"}
 
 
-def axes_of(values, llcs, samplers=SAMPLERS):
+def axes_of(values, llcs, samplers=SAMPLERS, laplace=5.0):
     """The figure of a sweep over `values`, where every sampler found the same."""
     entry = {"target": "python", "build": "networks.py:f", "sweep": {"checkpoint": list(values)}}
     experiments = {"targets": [entry], "samplers": [{"name": name, "method": samplers[name]} for name in samplers]}
@@ -29,7 +29,7 @@ def axes_of(values, llcs, samplers=SAMPLERS):
             llc_hat=llc,
             se_hat=0.1 if llc > 0 else 2000.0,
             is_minimum=llc > 0,
-            laplace_llc=5.0,
+            laplace_llc=laplace,
         )
         for pid, llc in zip(pids, llcs, strict=True)
         for name, method in samplers.items()
@@ -58,6 +58,14 @@ def test_what_is_far_below_zero_is_marked_and_counted():
         assert low < line.get_ydata()[0] < 0
         assert line.get_markerfacecolor() == "white"
     assert high < 6, "as high as what is drawn"
+
+
+def test_a_laplace_value_is_in_the_picture_unless_it_is_far_above():
+    assert axes_of(["a", "b"], [4.0, 5.0], laplace=9.0).get_ylim()[1] > 9.0
+    axes = axes_of(["a", "b"], [4.0, 5.0], laplace=1e6)
+    assert axes.get_ylim()[1] < 12.0
+    (high,) = [line for line in axes.lines if line.get_marker() == "^"]
+    assert high.get_label() == "Laplace, 2 far above"
 
 
 def test_samplers_that_agree_stand_beside_each_other():

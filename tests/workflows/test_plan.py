@@ -14,7 +14,9 @@ from lambda_hat.config.load import load_cfg
 from lambda_hat.config.problems import QuadraticProblem
 from lambda_hat.config.study import ReferenceSpec
 from lambda_hat.errors import ConfigError, RunStateError
+from lambda_hat.records.base import append_line
 from lambda_hat.records.metrics import Metrics
+from lambda_hat.records.progress import Alive, Stage
 from lambda_hat.records.provenance import Timings
 from lambda_hat.records.reference import ReferenceFailure, ReferenceRecord
 from lambda_hat.records.state import State
@@ -282,6 +284,26 @@ def test_one_reference_is_not_made_by_two_runs_at_once(tmp_path):
     assert second.result.state is State.FAIL
     first.on_done(task, ReferenceFailure.failed("on purpose"))
     assert shared_lane(tmp_path / "p_1").next_task() is not None
+
+
+def test_training_is_told_by_its_own_bound(tmp_path):
+    lane = shared_lane(tmp_path / "p_1")
+    task = lane.next_task()
+    path = tmp_path / "p_1" / "progress.jsonl"
+    states = []
+    for line in (
+        Stage(stage="training"),
+        Alive(seconds=0.0, setup_seconds=12.0),
+        Stage(stage="rounds", seconds=3.0, llc=1.0, se=0.1, num_met=7, num_criteria=9),
+        Alive(seconds=31.0, setup_seconds=15.0),
+    ):
+        append_line(path, line)
+        lane.on_progress(task)
+        states.append(lane.state)
+    assert states == [
+        "training: 0/68 s", "training: 12/68 s",
+        "rounds: λ 1.00 ± 0.10, 7/9 criteria, 3/60 s", "rounds: λ 1.00 ± 0.10, 7/9 criteria, 31/60 s",
+    ]  # fmt: skip
 
 
 @pytest.mark.nightly  # three studies
