@@ -14,6 +14,7 @@ import click
 
 from lambda_hat.cli.options import RunOptions, StudyCommand, run_options
 from lambda_hat.errors import ConfigError, LambdaHatError, RunStateError
+from lambda_hat.formatting import user_path
 
 if TYPE_CHECKING:
     from lambda_hat.records.rows import TrialRow

@@ -100,7 +100,11 @@ class Certificate:
         """One plain dict per criterion, infinities as null."""
         rows = [{**asdict(criterion), "is_met": criterion.is_met} for criterion in self.criteria]
         return [
-            {key: None if isinstance(x, float) and not math.isfinite(x) else x for key, x in row.items()}
+            {
+                key: None if isinstance(x, float) and not math.isfinite(x) else x
+                for key, x in row.items()
+                if key != "is_percentage"  # a matter of words
+            }
             for row in rows
         ]
 

@@ -25,6 +25,7 @@ from lambda_hat.errors import (
     UncertifiedReference,
 )
 from lambda_hat.records.begun import Begun
+from tests.conftest import wait_until
 
 BEGUN = Path("runs/optuna/v1/meta/begun.json")
 EMPTY = {
@@ -177,6 +178,13 @@ def test_an_interrupt_of_a_real_process_is_130(folder):
     assert (done.stdout, done.stderr) == ("", f"\n{stopping}\n\nInterrupted.\n{kept_and_next()}")
 
 
+def is_over(pid: int) -> bool:
+    """Whether a process has ended; nobody may wait for it here."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    return True
+
+
 @pytest.mark.slow
 def test_a_second_interrupt_ends_at_once_with_all_children(folder):
     done = run_process(
@@ -188,8 +196,7 @@ def test_a_second_interrupt_ends_at_once_with_all_children(folder):
     )
     assert done.returncode == 128 + signal.SIGINT
     assert done.stderr.endswith("\nEnded at once. `--resume` goes on.\n")
-    with contextlib.suppress(psutil.NoSuchProcess):
-        assert psutil.Process(int(done.stdout)).status() == psutil.STATUS_ZOMBIE, "nobody may wait for it here"
+    wait_until(lambda: is_over(int(done.stdout)))
 
 
 @pytest.mark.slow

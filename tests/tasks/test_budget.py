@@ -446,6 +446,7 @@ def test_a_reference_that_never_comes_back_costs_the_worker(tmp_path, monkeypatc
         return
     failure = read_json(folder / "failure.json")
     assert failure["state"] == "FAIL"
-    assert f"execution.budget.hmc_sec is {SECONDS:g} s. The last stage it told of was: hessian." in failure["reason"]
+    assert f"execution.budget.hmc_sec is {SECONDS:g} s. The last stage it told of was: " in failure["reason"]
+    assert failure["reason"].endswith(("hessian.", "pilot 1.")), "where it hangs, or what it compiled for that"
     assert {"host", "device", "versions", "started", "finished"} <= failure.keys()
     assert not (folder / "ref.json").exists()

@@ -71,8 +71,9 @@ def run_pack(quadratic_dir):
 
 
 def log_of(folder: Path) -> list[str | int]:
-    """Events and steps of a trial's progress, in order."""
-    return [line.get("event", line.get("step")) for line in read_json_lines(folder / "progress.jsonl")[0]]
+    """Events and steps of a trial's progress, in order, without signs of life, whose number is a matter of time."""
+    entries = [line.get("event", line.get("step")) for line in read_json_lines(folder / "progress.jsonl")[0]]
+    return [entry for entry in entries if entry != "alive"]
 
 
 MEASURED = {"timings", "started", "finished", "num_together"}
