@@ -59,8 +59,9 @@ def check_draws(info: Info, llc: float, *, nbeta: float, dim: int, localization:
     least = ROUNDING * abs(llc)
     degree = (2 * plain + dim - localization * squared_distance) / llc if llc else math.nan
     raw = nbeta * np.asarray(info.excess_loss, np.float64)
-    other = mean_error(raw)[0] / (1 + excess)
-    by_virial = (raw - other * 2 * np.asarray(info.virial, np.float64) / dim) / (1 + excess)
+    share = 1 + excess or math.nan  # 0 of draws that are all w0
+    other = mean_error(raw)[0] / share
+    by_virial = (raw - other * 2 * np.asarray(info.virial, np.float64) / dim) / share
     _, difference_error = mean_error(raw - np.asarray(info.curved_virial, np.float64) - by_virial)
     difference = abs(llc - other)
     if difference > difference_error:

@@ -47,8 +47,8 @@ def sweep_figures(run: RunFiles) -> Iterator[Picture]:
 def _figure(name: str, values: Sequence[object], series: Sequence[Sequence[RunRow]]) -> Picture:
     """λ̂ ± one standard error of every sampler, hollow where w0 is no minimum; the reference and the Laplace value.
 
-    What is far below zero, as λ̂ can be at no minimum, is a triangle at the lower edge; a Laplace value far above all else
-    is one at the upper edge.
+    What is far below zero, as λ̂ can be at no minimum, is a triangle at the lower edge; a Laplace value far above the
+    rest is one at the upper edge.
     """
     numbers = [float(value) for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
     is_numeric = len(numbers) == len(values)
