@@ -76,7 +76,9 @@ def measure(hidden: int, num_rows: int, seconds: float) -> dict[str, Any]:
     rows = []
     for is_empty in (True, False):
         words = [sys.executable, __file__, "--call", str(hidden), str(num_rows), str(seconds), str(int(is_empty))]
-        done = subprocess.run(words, capture_output=True, text=True, check=True)
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(done.stderr)
         rows.append(json.loads(done.stdout.splitlines()[-1]))
     empty, row = rows
     return {**row, "memory_of_data_mb": empty["memory_mb"]}

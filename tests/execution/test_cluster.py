@@ -144,7 +144,7 @@ def test_lost_manager_is_replaced_and_its_busy_worker_ends(tmp_path, busy):
     wait_until(lambda: not any(helper.is_running() for helper in helpers))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.usefixtures("workers_find_package")
 def test_lost_interchange_costs_its_tasks_and_is_started_again(tmp_path, busy):
     of_others = set(psutil.Process().children()) | set(threading.enumerate())
