@@ -14,7 +14,6 @@ import click
 
 from lambda_hat.cli.options import RunOptions, StudyCommand, run_options
 from lambda_hat.errors import ConfigError, LambdaHatError, RunStateError
-from lambda_hat.formatting import user_path
 
 if TYPE_CHECKING:
     from lambda_hat.records.rows import TrialRow
@@ -180,13 +179,14 @@ def _ending(options: RunOptions, workflow: str, plan: Callable[[], Plan]) -> Gen
     except BaseException as error:
         advice = error.advice if isinstance(error, LambdaHatError) else ()
         with suppress(Exception):  # what is wrong with the files is told already
+            from lambda_hat.config.load import find_file
             from lambda_hat.workflows.endings import kept
 
             left = plan()
             has_begun = left.paths.begun.is_file()
             if has_begun:
                 error.add_note(f"{'kept':13}  {kept(left)}")
-            if has_begun or (advice and user_path(options.config).is_file()):
+            if has_begun or (advice and find_file(options.config).is_file()):
                 places = {"configuration": left.paths.resolved_config}
                 again = _again(options, workflow, places, advice, resume=has_begun)
                 error.add_note(f"{'next':13}  {shlex.join(again)}")

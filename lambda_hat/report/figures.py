@@ -148,7 +148,7 @@ def history_figure(
         breaking = [trial for trial in known if trial not in running]
         if breaking:
             numbers, heights = [trial.number for trial in breaking], [score(trial) for trial in breaking]
-            axes.plot(numbers, heights, "o", color="#0072b2", markersize=3.5, fillstyle="none", label="breaks a gate")
+            _points(axes, numbers, heights, "#0072b2", "breaks a gate", is_hollow=True)
         axes.step(*best_so_far(trials), where="post", color="#d55e00", label="best so far")
         low, high = _objective_limits(known, se)
         log_scale(axes.yaxis, low, high)
@@ -274,7 +274,10 @@ def _label(axes: Axes, place: int, share: float, label: str) -> None:
 
 
 def cost_figure(by_method: Mapping[str, Sequence[TrialRow]], reference: ReferenceRecord | None) -> Picture | None:
-    """|error| of every trial against its gradient evaluations, and the trials that no other one beats in both."""
+    """|error| of every trial against its gradient evaluations, and the trials that no other one beats in both.
+
+    Trials that break a gate are hollow, and beat none that keeps all.
+    """
     known = {method: found for method, trials in by_method.items() if (found := priced(trials))}
     everything = [one for found in known.values() for one in found]
     if not everything:
@@ -291,9 +294,15 @@ def cost_figure(by_method: Mapping[str, Sequence[TrialRow]], reference: Referenc
             error = abs(reference.laplace_error)
             axes.axhline(error, color="#e69f00", linestyle=":", linewidth=1.4, label="Laplace")
         for method, found in known.items():
-            heights = [max(one.error, low) for one in found]
-            _points(axes, [one.work for one in found], heights, colour_of(method), method)
-        front = pareto_front(everything)
+            label = method  # of the first kind that there is
+            for is_sound in (True, False):
+                shown = [one for one in found if (not one.trial.violation) == is_sound]
+                if shown:
+                    work_of, heights = [one.work for one in shown], [max(one.error, low) for one in shown]
+                    _points(axes, work_of, heights, colour_of(method), label, is_hollow=not is_sound)
+                    label = ""
+        sound = [one for one in everything if not one.trial.violation]
+        front = pareto_front(sound or everything)
         axes.step(
             [one.work for one in front],
             [max(one.error, low) for one in front],
@@ -307,7 +316,8 @@ def cost_figure(by_method: Mapping[str, Sequence[TrialRow]], reference: Referenc
         axes.set_xlabel("gradient evaluations (full-data scale)")
         axes.set_ylabel("|λ̂ − reference|")
         figure.legend(loc="outside upper right", ncols=6)
-        return Picture(figure, f"Error against cost of {len(errors)} trials of {', '.join(known)}")
+        hollow = ", hollow where they break a gate" if len(sound) < len(everything) else ""
+        return Picture(figure, f"Error against cost of {len(errors)} trials of {', '.join(known)}{hollow}")
 
 
 def timeline_figure(command: Command) -> Picture | None:
@@ -345,10 +355,12 @@ def timeline_figure(command: Command) -> Picture | None:
         return Picture(figure, f"{len(spans)} tasks on {len(lanes)} lanes over {last:.0f} seconds")
 
 
-def _points(axes: Axes, x: Sequence[float], y: Sequence[float], colour: str, label: str) -> None:
-    is_picture = len(x) > _MAX_SHAPES
+def _points(
+    axes: Axes, x: Sequence[float], y: Sequence[float], colour: str, label: str, *, is_hollow: bool = False
+) -> None:
+    style: dict[str, Any] = {"fillstyle": "none"} if is_hollow else {"markeredgewidth": 0}
     axes.plot(
-        x, y, "o", color=colour, markersize=3.5, alpha=0.75, markeredgewidth=0, label=label, rasterized=is_picture
+        x, y, "o", color=colour, markersize=3.5, alpha=0.75, label=label, rasterized=len(x) > _MAX_SHAPES, **style
     )
 
 

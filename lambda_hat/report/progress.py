@@ -161,9 +161,8 @@ class Progress:
         for study in snapshot.studies:
             compiling = f", {study.setting_up} of them compiling" if study.setting_up else ""
             counts = f"{study.running} running{compiling}, {study.failed} failed, {study.pruned} pruned"
-            best = (
-                f", best objective {number(study.best)}" if study.noun == "trials" else ""
-            )  # others have no objective
+            has_objective = study.noun == "trials"
+            best = f", best objective {number(study.best)}" if has_objective else ""
             yield f"{study.name}: {study.num_finished}/{study.total} {study.noun} ({counts}){best}"
         yield f"{_total_text(snapshot)}, busy: {_busy_text(snapshot)}"
 

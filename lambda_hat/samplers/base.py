@@ -207,14 +207,12 @@ class LangevinSampler(MinibatchSampler):
         pull = 0.5 * self.posterior.localization * (displacement @ displacement)
         fresh = loss - plain + pull
 
-        def rest() -> Array:
-            return self.identities.flat(displacement, force) - pull
+        def read() -> Held:
+            rest = self.identities.flat(displacement, force) - pull
+            # What is read at every step needs no b.
+            return jax.lax.cond(self.interval > 1, lambda: held.renewed(fresh, rest), lambda: held._replace(rest=rest))
 
-        # A branch on a value that all chains share; what is read at every step needs no b.
-        branch = jnp.where(self.is_due, jnp.where(self.interval > 1, 2, 1), 0)
-        held = jax.lax.switch(
-            branch, (lambda: held, lambda: held._replace(rest=rest()), lambda: held.renewed(fresh, rest()))
-        )
+        held = jax.lax.cond(self.is_due, read, lambda: held)  # a branch on a value that all chains share
         return Virials(plain, loss - (1 + held.share) * fresh - held.rest), held
 
 

@@ -10,7 +10,7 @@ import pytest
 from lambda_hat.config.study import CategoricalDist, FloatDist, IntDist
 from lambda_hat.records.state import State
 from lambda_hat.report.analysis import by_rank
-from lambda_hat.report.figures import estimates_figure, history_figure, parallel_figure, slices_figure
+from lambda_hat.report.figures import cost_figure, estimates_figure, history_figure, parallel_figure, slices_figure
 from lambda_hat.report.interactive import _dimension
 from lambda_hat.report.scale import scale_of
 from tests.report.conftest import confirmed_row, reference_record, trial_row
@@ -87,6 +87,19 @@ def test_a_trial_that_breaks_a_gate_is_the_best_in_no_figure():
     assert list(best) == list(best_without)
     assert by_rank([breaking, late, *rows])[0].number == 99
     assert [row.number for row in by_rank([breaking, late, *rows])[-2:]] == [50, 120]
+
+
+def test_a_trial_that_breaks_a_gate_is_not_the_best_for_its_cost():
+    sound = trial_row(number=1, run_id="r_1", objective=0.1, error=0.1, num_gradient_evaluations=100.0)
+    lucky = trial_row(
+        number=2, run_id="r_2", objective=0.001, error=0.001, num_gradient_evaluations=50.0, violation=0.2
+    )
+    for rows, front in (([sound, lucky], [100.0]), ([lucky], [50.0])):
+        picture = cost_figure({"sgld": rows}, None)
+        assert picture is not None
+        assert picture.alt.endswith("hollow where they break a gate")
+        (line,) = [line for line in picture.figure.axes[0].lines if line.get_label() == "best for its cost"]
+        assert list(line.get_xdata()) == front
 
 
 def test_every_figure_has_the_same_order():
