@@ -74,7 +74,7 @@ LEAST_STEPS = 100
 WANTED_EXCESS = 0.03  # virial excess of the coarser chains
 STEPS_PER_ROUND = 1000
 EXPECTED_STEPS = 8000  # of the finer chains, where rows are watched: a look at all the data takes longer than a step
-MAX_SHARE_OF_STEP_SIZE = 0.6  # of the half-width; beyond, smaller steps help more than longer runs
+MAX_SHARE_OF_STEP_SIZE = 0.6  # of the half-width that is wanted
 
 
 def sample(
@@ -120,6 +120,10 @@ class Interval:
     def is_within(self, tolerance: float) -> bool:
         """Whether it is narrow enough."""
         return self.half_width <= tolerance * abs(self.llc)
+
+    def asks_for_smaller_steps(self, tolerance: float) -> bool:
+        """Whether they help more than longer runs: what the step size leaves open is much, and more than noise."""
+        return self.step_size > max(MAX_SHARE_OF_STEP_SIZE * tolerance * abs(self.llc), self.monte_carlo)
 
 
 @dataclass(frozen=True, eq=False)
@@ -282,7 +286,7 @@ class _Run:
             interval = self.interval()
             if self.tell() or (interval.is_within(self.settings.tolerance) and not self.reasons()):
                 return
-            if interval.step_size > MAX_SHARE_OF_STEP_SIZE * self.settings.tolerance * abs(interval.llc):
+            if interval.asks_for_smaller_steps(self.settings.tolerance):
                 step_size /= 2
                 coarse, fine = fine, self.start_sgld(step_size / 2, fine.displacements, is_watched=True)
                 self.extend(fine, coarse.num_done)

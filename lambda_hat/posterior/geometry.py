@@ -14,6 +14,7 @@ from lambda_hat.posterior.kronecker import KroneckerWhitening, kronecker_whiteni
 from lambda_hat.posterior.leafwise import leafwise_whitening
 from lambda_hat.posterior.local import LocalPosterior
 from lambda_hat.posterior.spectrum import NUM_LANCZOS_STEPS, NUM_PROBES, Spectrum, spectrum_at_w0
+from lambda_hat.posterior.spiked import SpikedWhitening, find_spikes, spiked_whitening
 from lambda_hat.posterior.whitening import DenseWhitening, DiagonalWhitening, Whitening, hessian_whitening
 from lambda_hat.targets.losses import NetworkLoss
 
@@ -67,13 +68,17 @@ def average_whitening(
 def factored_whitening(
     posterior: LocalPosterior, positions: Float[Array, "draws d"], rng_key: Array
 ) -> tuple[Whitening, int]:
-    """Whitening by Kronecker factors of the curvature averaged over `positions`, of layers where these are known, else
-    of leaves; and the number of passes over the data.
+    """Whitening by Kronecker factors of the curvature averaged over `positions`, and the passes over the data.
+
+    The factors are those of layers where these are known. Else they are those of leaves, whose larger matrices are not
+    turned, and the stiffest directions are looked for one by one.
     """
     num_positions = positions.shape[0]
     if isinstance(posterior.loss_fn, NetworkLoss):
         return kronecker_whitening(posterior, positions, rng_key), 2 * num_positions
-    return leafwise_whitening(posterior, positions, rng_key), 3 * num_positions
+    spikes, num_passes = find_spikes(posterior, positions, rng_key)
+    rest = leafwise_whitening(posterior, positions, rng_key, spikes)
+    return spiked_whitening(rest, spikes), num_passes + 3 * num_positions
 
 
 def geometry_at_w0(posterior: LocalPosterior, rng_key: Array) -> Geometry:
@@ -95,6 +100,9 @@ def whitening_from_arrays(arrays: Mapping[str, np.ndarray], dtype: str) -> White
     Raises:
         KeyError: the arrays are not those of a whitening.
     """
+    if "spikes" in arrays:
+        rest = {name: array for name, array in arrays.items() if name not in ("spikes", "stretches")}
+        return SpikedWhitening.from_arrays(whitening_from_arrays(rest, dtype), arrays, dtype)
     if "spans" in arrays:
         return KroneckerWhitening.from_arrays(arrays, dtype)
     if "dense" in arrays:

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Integer
 
 from lambda_hat.posterior.kronecker import KroneckerWhitening
 from lambda_hat.posterior.local import ROWS_PER_PASS, LocalPosterior
+from lambda_hat.posterior.spiked import Spikes
 from lambda_hat.posterior.whitening import DiagonalWhitening, Whitening
 from lambda_hat.targets.pytrees import PytreeLoss
 
@@ -32,7 +33,9 @@ class _Moments(NamedTuple):
     squares: Float[Array, " d"]
 
 
-def leafwise_whitening(posterior: LocalPosterior, positions: Float[Array, "draws d"], rng_key: Array) -> Whitening:
+def leafwise_whitening(
+    posterior: LocalPosterior, positions: Float[Array, "draws d"], rng_key: Array, spikes: Spikes | None = None
+) -> Whitening:
     """Scales 1/√(nβ c e + γ_loc) from second moments e of per-example gradients G, averaged over `positions`.
 
     A leaf of shape (…, n) is a matrix of n columns. e are moments along U ⊗ V, eigenvectors of E[G Gᵀ] and E[Gᵀ G]
@@ -42,22 +45,25 @@ def leafwise_whitening(posterior: LocalPosterior, positions: Float[Array, "draws
     The moments are the Gauss–Newton matrix for a log-likelihood, and wrong by a factor for other losses: c matches
     their sum to the trace of the Hessian (Hutchinson), where that is positive. Where the data are interpolated, so that
     gradients at `positions` say next to nothing, they are those at random places close by.
+
+    With `spikes`, it is the whitening of the curvature that is left without these.
     """
+    spikes = spikes or Spikes(jnp.zeros(0), jnp.zeros((0, posterior.dim)))
     rows_key, sign_key, shift_key = jax.random.split(rng_key, 3)
     spans, shapes = _blocks(posterior)
-    trace = float(_trace(posterior, positions, sign_key))
-    moments = _moments(posterior, positions, rows_key, shapes)
+    trace = float(_trace(posterior, positions, sign_key, spikes))
+    moments = _moments(posterior, positions, rows_key, shapes, spikes)
     if trace > MAX_UNEXPLAINED * float(jnp.sum(moments.squares)):
         precision = float(posterior.nbeta) * trace / posterior.dim + float(posterior.localization)
         shift = jax.random.normal(shift_key, positions.shape, positions.dtype)
         positions = positions + SHIFT / math.sqrt(precision) * shift
-        moments = _moments(posterior, positions, rows_key, shapes)
+        moments = _moments(posterior, positions, rows_key, shapes, spikes)
     total = float(jnp.sum(moments.squares))
     factor = float(posterior.nbeta) * (trace / total if trace > 0 and total > 0 else 1.0)
     if not shapes:
         return DiagonalWhitening(1.0 / jnp.sqrt(factor * moments.squares + posterior.localization))
     bases = [(_eigenvectors(left), _eigenvectors(right)) for left, right in moments.sides]
-    along = _moments_along(posterior, positions, rows_key, shapes, bases)
+    along = _moments_along(posterior, positions, rows_key, shapes, bases, spikes)
     return KroneckerWhitening(
         spans=spans,
         in_bases=tuple(u for u, _ in bases),
@@ -89,19 +95,21 @@ def _eigenvectors(moment: Array | None) -> Array | None:
 
 
 @eqx.filter_jit
-def _trace(posterior: LocalPosterior, positions: Float[Array, "draws d"], rng_key: Array) -> Array:
-    """tr ∇²L_n averaged over positions, by random signs."""
+def _trace(posterior: LocalPosterior, positions: Float[Array, "draws d"], rng_key: Array, spikes: Spikes) -> Array:
+    """tr ∇²L_n averaged over positions, without the spikes, by random signs."""
 
     def of_one(pair: tuple[Array, Array]) -> Array:
         position, key = pair
-        signs = jax.random.rademacher(key, position.shape, position.dtype)
+        (signs,) = spikes.taken_from(jax.random.rademacher(key, (1, position.size), position.dtype))
         return signs @ posterior.hessian_vector_product(position, signs)
 
     return jnp.mean(jax.lax.map(of_one, (positions, jax.random.split(rng_key, positions.shape[0])))) / posterior.nbeta
 
 
-def _mean_over_rows(posterior: LocalPosterior, positions: Array, rng_key: Array, statistic: Any) -> Any:
+def _mean_over_rows(posterior: LocalPosterior, positions: Array, rng_key: Array, spikes: Spikes, statistic: Any) -> Any:
     """Mean over rows and positions of `statistic(gradients, key)`, itself a mean over the gradients (rows, d) it gets.
+
+    Those are without the spikes.
 
     A few rows at a time: all gradients at once would be as large as the data are many times the network.
     """
@@ -109,7 +117,7 @@ def _mean_over_rows(posterior: LocalPosterior, positions: Array, rng_key: Array,
     size = min(ROWS_PER_PASS, num_rows)
 
     def of_group(position: Array, rows: Integer[Array, " rows"], key: Array) -> Any:
-        return statistic(posterior.row_gradients(position, rows), key)
+        return statistic(spikes.taken_from(posterior.row_gradients(position, rows)), key)
 
     def add_group(total: Any, group: tuple[Array, Array, Array]) -> tuple[Any, None]:
         return jax.tree.map(jnp.add, total, of_group(*group)), None
@@ -129,7 +137,11 @@ def _mean_over_rows(posterior: LocalPosterior, positions: Array, rng_key: Array,
 
 @eqx.filter_jit
 def _moments(
-    posterior: LocalPosterior, positions: Array, rng_key: Array, shapes: tuple[tuple[int, int], ...]
+    posterior: LocalPosterior,
+    positions: Array,
+    rng_key: Array,
+    shapes: tuple[tuple[int, int], ...],
+    spikes: Spikes,
 ) -> _Moments:
     """Moments along the sides, from products with random signs: E[Gξ (Gξ)ᵀ] = E[G Gᵀ]."""
 
@@ -146,7 +158,7 @@ def _moments(
             sides.append((left.T @ left / size if is_left else None, right.T @ right / size if is_right else None))
         return _Moments(sides, jnp.mean(gradients**2, axis=0))
 
-    return _mean_over_rows(posterior, positions, rng_key, statistic)
+    return _mean_over_rows(posterior, positions, rng_key, spikes, statistic)
 
 
 @eqx.filter_jit
@@ -156,6 +168,7 @@ def _moments_along(
     rng_key: Array,
     shapes: tuple[tuple[int, int], ...],
     bases: list[tuple[Array | None, Array | None]],
+    spikes: Spikes,
 ) -> list[Array]:
     """E[(Uᵀ G V)²] of every matrix, entry by entry."""
 
@@ -168,7 +181,7 @@ def _moments_along(
             found.append(jnp.mean(turned**2, axis=0))
         return found
 
-    return _mean_over_rows(posterior, positions, rng_key, statistic)
+    return _mean_over_rows(posterior, positions, rng_key, spikes, statistic)
 
 
 def _matrices(gradients: Float[Array, "rows d"], shapes: tuple[tuple[int, int], ...]) -> list[Array]:

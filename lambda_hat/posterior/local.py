@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from functools import partial
 from typing import Any, NamedTuple
@@ -160,6 +161,20 @@ class LocalPosterior(eqx.Module):
             nbeta=self.nbeta,
             localization=self.localization,
             frozen=frozen,
+        )
+
+    def of_rows(self, indices: Array) -> LocalPosterior:
+        """A likeness, by the mean loss of some rows; of the same nβ."""
+        size = min(self.row_weights.shape[1], len(indices))
+        columns, at_w0 = self.take(indices[: len(indices) // size * size].reshape(-1, size))
+        weights = jnp.full(at_w0.shape, 1 / at_w0.size, self.row_weights.dtype)
+        return dataclasses.replace(
+            self,
+            num_data=at_w0.size,
+            rows=columns,
+            row_weights=weights,
+            row_losses_at_w0=at_w0,
+            loss_at_w0=jnp.mean(at_w0),
         )
 
     def if_exact_enough(

@@ -132,3 +132,13 @@ def test_a_pilot_alone_is_never_relied_on(monkeypatch):
     monkeypatch.setattr(auto._Run, "find_step_size", out_of_time)
     _, reasons = run(posterior, coordinates, tolerance=0.5)
     assert reasons[-1] == "There was no time for a second step size. Raise `seconds`."
+
+
+@pytest.mark.parametrize(
+    ("monte_carlo", "step_size", "is_asked"),
+    [(0.2, 0.5, True), (0.2, 0.2, False), (0.9, 0.5, False)],
+    ids=["wide of the step size", "narrow", "wide of noise"],
+)
+def test_steps_become_smaller_for_what_is_more_than_noise(monte_carlo, step_size, is_asked):
+    """The difference of two step sizes is noise as well: halving for that makes chains slower, and noise larger."""
+    assert auto.Interval(10.0, monte_carlo, step_size).asks_for_smaller_steps(0.05) == is_asked

@@ -38,9 +38,10 @@ def test_quadrature_agrees_within_its_error(build_quadratic, is_within):
 
 
 @pytest.mark.slow
-def test_a_large_model_without_layers_falls_back_to_the_diagonal(build_quadratic, monkeypatch):
+def test_a_large_model_without_layers_is_whitened_by_stiff_directions_and_a_diagonal(build_quadratic, monkeypatch):
     monkeypatch.setattr(geometry_module, "MAX_DENSE_DIM", 3)
     _, posterior = build_quadratic(is_rotated=False, gradient_noise=0.1)
     geometry = geometry_at_w0(posterior, jax.random.key(0))
-    assert type(geometry.whitening).__name__ == "DiagonalWhitening"
+    assert type(geometry.whitening).__name__ == "SpikedWhitening"
+    assert type(geometry.whitening.base).__name__ == "DiagonalWhitening"
     assert not geometry.spectrum.is_exact
