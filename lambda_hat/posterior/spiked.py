@@ -69,8 +69,8 @@ class SpikedWhitening(Whitening):
 
     @property
     def num_multiplications(self) -> int:
-        """What one product with A costs."""
-        return self.base.num_multiplications + 2 * self.directions.size
+        """What one product with A costs. Thin ones, bound by memory, count for more."""
+        return self.base.num_multiplications + 3 * self.directions.size
 
     @property
     def squared_norm(self) -> Float[Array, ""]:
@@ -103,16 +103,17 @@ def find_spikes(posterior: LocalPosterior, positions: Float[Array, "draws d"], r
     rows_key, start_key = jax.random.split(rng_key)
     num_positions, num_rows = positions.shape[0], posterior.num_data
     num_looked_at = min(num_rows, max(MIN_ROWS, MAX_ROWS // num_positions))
-    part = posterior.evaluated_in("float32")
+    part = posterior
     if num_looked_at < num_rows:
         part = part.of_rows(jax.random.permutation(rows_key, num_rows)[:num_looked_at])
-    start = np.asarray(jax.random.normal(start_key, (posterior.dim,), posterior.w0.dtype))
+    part = part.evaluated_in("float32")
+    start = np.asarray(jax.random.normal(start_key, (posterior.dim,), "float32"))
     num_steps, size = min(NUM_STEPS, posterior.dim), min(MAX_SPIKES, posterior.dim)
     values, vectors, basis = lanczos(
-        lambda vector: np.asarray(_mean_product(part, positions, jnp.asarray(vector))), start, num_steps
+        lambda vector: np.asarray(_mean_product(part, positions, jnp.asarray(vector)), "float32"), start, num_steps
     )
     kept = slice(max(0, len(values) - size), None)
-    curvatures, directions = np.zeros(size, basis.dtype), np.zeros((size, posterior.dim), basis.dtype)
+    curvatures, directions = np.zeros(size, "float32"), np.zeros((size, posterior.dim), "float32")
     curvatures[: len(values[kept])] = np.maximum(values[kept], 0.0)
     directions[: len(values[kept])] = vectors.T[kept] @ basis
     spikes = Spikes(jnp.asarray(curvatures), jnp.asarray(directions))

@@ -57,14 +57,17 @@ def test_stiff_directions_become_like_all_others():
 
 
 def test_curvature_is_counted_once():
-    """tr M = tr H(H + γ)⁻¹, not what a diagonal makes of curvature that a few directions have: 98 instead of 14."""
+    """tr M = tr H(H + γ)⁻¹, not what a diagonal makes of curvature that a few directions have: 98 instead of 14.
+
+    What the stiff directions leave of the trace is told by one random probe.
+    """
     posterior, precision = regression()
     at, key = posterior.w0[None], jax.random.key(0)
     truth = DIM - LOCALIZATION * np.trace(np.linalg.inv(precision))
     diagonal, whitening = leafwise_whitening(posterior, at, key), factored_whitening(posterior, at, key)[0]
     traces = [DIM - float(Identities(one, posterior.localization).flat_trace) for one in (diagonal, whitening)]
     assert traces[0] > 2 * truth
-    assert traces[1] == pytest.approx(truth, rel=0.05)
+    assert traces[1] == pytest.approx(truth, rel=0.1)
 
 
 @pytest.mark.parametrize("num_positions", [1, 4])
