@@ -223,7 +223,6 @@ def look_from_afar(
     places = WellMap(posterior, whitening, work, begun + budget.max_gradients)
     places.add(0.0, np.zeros(d))
     num_descents, of_descents = 0, 0.0
-    wanted = min(budget.num_descents, len(finite)) + num_heavy
 
     def descend_from(some: Iterable[Float[np.ndarray, " d"]]) -> None:
         nonlocal num_descents, of_descents
@@ -239,7 +238,7 @@ def look_from_afar(
             if math.isfinite(potential) and places.num_ends == num_ends:
                 places.add(potential, end)
 
-    descend_from(itertools.islice(starts, wanted))
+    descend_from(itertools.islice(starts, min(budget.num_descents, len(finite)) + num_heavy))
     left = budget.max_gradients - (work.num_gradient_evaluations - begun)
     num_looked_at = int(min(NUM_HEAVY, SHARE_OF_SIGHT * left / (NEAREST_WELLS * POINTS_ON_LINE * LOSS_PER_GRADIENT)))
     if len(finite) and num_looked_at > 0:
@@ -257,10 +256,11 @@ def look_from_afar(
         else:
             most = NUM_DESCENTS_AMONG_WELLS if np.sum(masses >= MIN_MASS) > 1 else 0
         is_over = num_descents >= most or spent > min(budget.max_gradients, MAX_GRADIENTS)
-        if is_over or d > MAX_DENSE_DIM or wanted == 0:
+        num_before = num_descents
+        if not is_over and d <= MAX_DENSE_DIM:
+            descend_from(itertools.islice(starts, max(0, min(num_descents, most - num_descents))))
+        if num_descents == num_before:  # over, or another descent is not expected to fit, or no start is left
             break
-        wanted = min(num_descents, most - num_descents, len(finite) - num_descents + num_heavy)
-        descend_from(itertools.islice(starts, wanted))
     order = np.argsort(-masses, kind="stable")
     lowest = min([0.0, *potentials[finite], *(well.lowest.potential for well in wells)])
     return Survey(

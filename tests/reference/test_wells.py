@@ -29,7 +29,7 @@ from lambda_hat.reference.importance import (
 from lambda_hat.reference.potential import potentials_at
 from lambda_hat.reference.starts import start_positions
 from lambda_hat.reference.survey import Survey, SurveyBudget, look_from_afar
-from lambda_hat.reference.wells import WellMap
+from lambda_hat.reference.wells import Well, WellMap
 from lambda_hat.samplers import hmc
 from lambda_hat.samplers.work import Work
 
@@ -399,6 +399,21 @@ def test_a_look_from_afar_costs_what_it_is_given() -> None:
     assert survey.num_descents < 16
     assert work.num_gradient_evaluations < 2 * 100.0
     assert SurveyBudget.of_run(10_000, 100_000, 400.0) == (30, 16, 20.0, True)
+
+
+def test_a_look_from_afar_ends_whatever_it_is_given(monkeypatch) -> None:
+    """Also where something is left of a budget, but less than a descent is expected to take."""
+    posterior, looks, wells = posterior_of("three wells", 0.05), itertools.count(), WellMap.wells
+
+    def counted(places: WellMap) -> list[Well]:
+        assert next(looks) < 1000
+        return wells(places)
+
+    monkeypatch.setattr(WellMap, "wells", counted)
+    for max_gradients in range(60, 1500, 60):
+        budget, rng = SurveyBudget(90, 16, float(max_gradients)), np.random.default_rng(0)
+        survey = look_from_afar(posterior, identity_whitening(posterior), rng, Work(), budget)
+        assert survey.num_descents <= 96
 
 
 def test_brief_descents_know_the_same_wells_for_less() -> None:
