@@ -197,6 +197,7 @@ class _Run:
         self.parts: tuple[_Part, ...] = ()  # HMC, or coarser and finer chains of SGLD
         self.method: HMCSettings | SGLDSettings = HMCSettings(num_chains=settings.num_chains)
         self.is_stopped = False
+        self.is_too_stiff = False  # for SGLD, in these coordinates
 
     def sample(self) -> None:
         """Until the interval is narrow enough and nothing speaks against it; raises when out of time."""
@@ -277,6 +278,8 @@ class _Run:
         if self.posterior.dim > LARGE_DIM:
             self.posterior = self.posterior.evaluated_in("float32")
         step_size = self.find_step_size()
+        if step_size is None:
+            return
         coarse, fine = self.start_sgld(step_size), self.start_sgld(step_size / 2, is_watched=True)
         while True:
             num_steps = max(STEPS_PER_ROUND, int(GROWTH * coarse.num_done))
@@ -299,8 +302,8 @@ class _Run:
         part = _Part.of_sgld(chains)
         self.parts = (part, part)
 
-    def find_step_size(self) -> float:
-        """The step size at which short pilots have the wanted virial excess, which is proportional to it."""
+    def find_step_size(self) -> float | None:
+        """The step size at which short pilots have the wanted virial excess, which is proportional to it; if any."""
         step_size = FIRST_STEP_SIZE
         for _ in range(MAX_PILOTS):
             chains = self.start_sgld(step_size)
@@ -315,7 +318,8 @@ class _Run:
             if wanted > step_size / 4:
                 return wanted
             step_size = max(wanted, step_size / 16)  # the excess of steps so large is not proportional to them yet
-        return step_size
+        self.is_too_stiff = True
+        return None
 
     def start_sgld(
         self, step_size: float, displacements: Array | None = None, *, is_watched: bool = False
@@ -387,7 +391,15 @@ class _Run:
 
     def reasons(self) -> tuple[str, ...]:
         """Gates that are not passed, and what to do about it."""
-        reasons = tuple(f"{criterion}. Raise `seconds`." for criterion in self.criteria() if not criterion.is_met)
+        advice = "Make `localization` larger" if self.is_too_stiff else "Raise `seconds`"
+        reasons = tuple(f"{criterion}. {advice}." for criterion in self.criteria() if not criterion.is_met)
+        if self.is_too_stiff:
+            sampler = self.parts[0].chains.sampler
+            return (
+                f"SGLD has no step size here: at η = {float(sampler.initial_step_size):.1e} chains are still far from "
+                f"their law. The posterior is much stiffer than its curvature at w0. {advice}, or use `hmc`.",
+                *reasons,
+            )
         if len(self.parts) > 1 and self.parts[0] is self.parts[1]:  # a pilot: nothing tells what its step size does
             reasons += ("There was no time for a second step size. Raise `seconds`.",)
         return reasons

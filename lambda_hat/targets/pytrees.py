@@ -268,6 +268,8 @@ def _selected(leaves: Sequence[Leaf], params: Any, sampled: Any) -> list[Bool[np
         if isinstance(value, complex) or (is_array(value) and jnp.issubdtype(value.dtype, jnp.complexfloating)):
             fault = "found complex numbers, expected real ones. Store real and imaginary parts as two arrays."
             faults.append((leaf.place, fault))
+        if is_array(value) and value.dtype == object:
+            faults.append((leaf.place, "found an array of Python objects, expected numbers."))
     _refuse(faults)
     if not any(is_floating(leaf.value) for leaf in leaves):
         count = "1 leaf" if len(leaves) == 1 else f"{len(leaves)} leaves"

@@ -136,6 +136,10 @@ MODELS = [
         "it; keep it in loss_fn or in a static field to fix it.",
     ),
     (
+        (squares, {"w": X[0], "b": np.array([1.0, None])}, DATA),
+        "params['b']: found an array of Python objects, expected numbers.",
+    ),
+    (
         (squares, {"w": 1j * X[0]}, DATA),
         "params['w']: found complex numbers, expected real ones. Store real and imaginary parts as two arrays.",
     ),

@@ -13,7 +13,7 @@ from lambda_hat.config.methods import parse_settings
 from lambda_hat.estimate import auto
 from lambda_hat.estimate.method import run_method
 from lambda_hat.estimate.reliability import reasons_against
-from lambda_hat.posterior import Coordinates, build_posterior, geometry_at_w0
+from lambda_hat.posterior import Coordinates, DiagonalWhitening, build_posterior, geometry_at_w0
 from lambda_hat.records.state import State
 from lambda_hat.samplers.pace import OutOfTime
 
@@ -142,3 +142,14 @@ def test_a_pilot_alone_is_never_relied_on(monkeypatch):
 def test_steps_become_smaller_for_what_is_more_than_noise(monte_carlo, step_size, is_asked):
     """The difference of two step sizes is noise as well: halving for that makes chains slower, and noise larger."""
     assert auto.Interval(10.0, monte_carlo, step_size).asks_for_smaller_steps(0.05) == is_asked
+
+
+@pytest.mark.usefixtures("only_sgld")
+def test_coordinates_in_which_no_step_size_is_small_enough_are_named(monkeypatch):
+    """More time would not help: no chains are run beside the pilots."""
+    monkeypatch.setattr(auto, "MAX_PILOTS", 1)
+    posterior, _, _ = regression()
+    wide = DiagonalWhitening(jax.numpy.full(DIM, 0.4))
+    _, reasons = run(posterior, Coordinates(wide, wide))
+    assert "no step size here: at η = 2.0e-01" in reasons[0]
+    assert not any("Raise `seconds`" in reason for reason in reasons)

@@ -36,7 +36,7 @@ class AutoSettings(MethodSettings):
     )
     colour: ClassVar[str | None] = "#000000"
     is_composite: ClassVar[bool] = True
-    smaller_steps: ClassVar[str] = "Raise `seconds`"
+    smaller_steps: ClassVar[str] = "Make `localization` larger, or raise `seconds`"
     more_draws: ClassVar[str] = "Raise `seconds`"
 
     tolerance: OpenUnit = 0.05
